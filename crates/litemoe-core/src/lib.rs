@@ -1,0 +1,42 @@
+//! What a mixture-of-experts language model can be asked, and the records that answer.
+//!
+//! Traits where a caller is generic ([`MoeModel`], [`LanguageModel`], [`CausalLm`], [`ExpertSource`],
+//! [`Observer`]); plain records everywhere else. No I/O and no backend: tensors live on whatever
+//! [`Device`](burn::tensor::Device) the model chose.
+//!
+//! # Dimension names
+//! `batch` rows in a batch · `seq` longest row · `tokens` real tokens of all rows, packed, no padding ·
+//! `vocab` · `d_model` width of the residual stream · `d_expert` neurons of one expert · `n_experts`
+//! experts in a layer · `top_k` experts a token is sent to · `n_heads`, `d_head`.
+
+mod adapters;
+mod budget;
+mod expert;
+mod fingerprint;
+mod input;
+mod model;
+mod name;
+mod observer;
+mod plan;
+mod routing;
+mod sampling;
+mod scores;
+mod similarity;
+mod site;
+
+pub use adapters::{Adapters, Lora};
+pub use budget::Budget;
+pub use expert::{ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
+pub use fingerprint::{Fingerprint, sha256_hex};
+pub use input::{Input, Packing, Sequence, Stream};
+pub use model::{CausalLm, ExpertSource, LanguageModel, LinearSite, MoeModel};
+pub use name::UnknownName;
+pub use observer::{Activation, Observer, Pass};
+pub use plan::{
+    Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,
+};
+pub use routing::{RouterRule, Routing};
+pub use sampling::{Sampler, Sampling};
+pub use scores::{Criterion, ExpertScores, LayerScores, LayerSums, SCORES_VERSION};
+pub use similarity::{Similarity, SimilarityKind};
+pub use site::Site;

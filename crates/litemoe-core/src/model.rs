@@ -1,0 +1,88 @@
+use burn::tensor::{Device, Tensor};
+
+use crate::{Adapters, ExpertId, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
+
+/// A frozen linear weight that an adapter can stand beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearSite {
+    /// Where it stands in the checkpoint.
+    pub site: Site,
+    /// Input width.
+    pub d_in: usize,
+    /// Output width.
+    pub d_out: usize,
+}
+
+/// A model with expert layers.
+pub trait MoeModel {
+    /// Its mixture-of-experts layers, in the order they run.
+    fn moe_layers(&self) -> &[MoeLayer];
+
+    /// The frozen linear weights that an adapter can stand beside.
+    fn linear_sites(&self) -> &[LinearSite];
+}
+
+/// Where expert weights can be read from, one at a time: a checkpoint, without loading the model.
+pub trait ExpertSource {
+    /// Why an expert could not be read.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The mixture-of-experts layers, in the order they run.
+    fn moe_layers(&self) -> &[MoeLayer];
+
+    /// Reads one expert's weights in f32.
+    fn expert(&self, id: ExpertId) -> Result<ExpertWeights, Self::Error>;
+}
+
+/// A language model, drivable in steps.
+///
+/// Scoring, tuning and evaluation are written against this trait. A pass is [`embed`](Self::embed), every
+/// [`block`](Self::block) in order, then [`head`](Self::head).
+pub trait LanguageModel: MoeModel {
+    /// The device of the weights.
+    fn device(&self) -> Device;
+
+    /// Size of the vocabulary.
+    fn vocab(&self) -> usize;
+
+    /// The longest row the model accepts.
+    fn max_tokens(&self) -> usize;
+
+    /// Starts the residual stream. Rows must be non-empty, within [`max_tokens`](Self::max_tokens), and hold only
+    /// ids below [`vocab`](Self::vocab).
+    fn embed(&self, input: &Input) -> Stream;
+
+    /// How many blocks there are.
+    fn n_blocks(&self) -> usize;
+
+    /// Runs block `index`.
+    fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream;
+
+    /// Logits `[n, vocab]` for `n` positions of the last block's hidden state, `[n, d_model]`.
+    fn head(&self, hidden: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
+
+    /// All blocks of a pass, without the head.
+    fn stream(&self, input: &Input, pass: &mut Pass<'_>) -> Stream {
+        let first = self.embed(input);
+        (0..self.n_blocks()).fold(first, |stream, index| self.block(index, stream, pass))
+    }
+
+    /// Logits of every token of every row, packed in order, `[tokens, vocab]`.
+    fn logits(&self, input: &Input, pass: &mut Pass<'_>) -> Tensor<2> {
+        let stream = self.stream(input, pass);
+        self.head(stream.hidden, pass)
+    }
+}
+
+/// A decoder-only language model that can continue a text token by token.
+pub trait CausalLm: LanguageModel {
+    /// The keys and values of the tokens seen so far.
+    type Cache;
+
+    /// An empty cache.
+    fn new_cache(&self) -> Self::Cache;
+
+    /// Appends `tokens` to what the cache holds and returns the logits after the last of them, `[vocab]`. The cache and
+    /// `tokens` together must stay within [`max_tokens`](LanguageModel::max_tokens).
+    fn extend(&self, tokens: &[u32], cache: &mut Self::Cache, adapters: Option<&Adapters>) -> Tensor<1>;
+}

@@ -1,0 +1,106 @@
+use burn::tensor::Tensor;
+
+use crate::{Adapters, ExpertId, LayerId, Routing};
+
+/// What one expert did for the tokens routed to it.
+#[derive(Debug, Clone)]
+pub struct Activation {
+    /// Packed indices of the tokens routed to the expert, `n` of them.
+    pub tokens: Vec<usize>,
+    /// g: the factor each output is multiplied by, `[n]`.
+    pub gates: Tensor<1>,
+    /// f: the expert's output before that factor, `[n, d_model]`.
+    pub outputs: Tensor<2>,
+}
+
+/// Watches a forward pass. Every method does nothing unless overridden; tensors hold real tokens only.
+pub trait Observer {
+    /// A router has chosen.
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
+        let _ = (layer, routing);
+    }
+
+    /// An expert has run. Called only for experts that some token chose, and only when
+    /// [`Self::wants_activations`] says so.
+    fn activated(&mut self, expert: ExpertId, activation: &Activation) {
+        let _ = (expert, activation);
+    }
+
+    /// Whether [`Self::activated`] should be called: it costs a copy of every expert's outputs.
+    fn wants_activations(&self) -> bool {
+        true
+    }
+
+    /// A block has run: the residual stream before and after it, `[tokens, d_model]`.
+    fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
+        let _ = (layer, before, after);
+    }
+}
+
+/// Two observers are one observer.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
+        self.0.routed(layer, routing);
+        self.1.routed(layer, routing);
+    }
+
+    fn activated(&mut self, expert: ExpertId, activation: &Activation) {
+        self.0.activated(expert, activation);
+        self.1.activated(expert, activation);
+    }
+
+    fn wants_activations(&self) -> bool {
+        self.0.wants_activations() || self.1.wants_activations()
+    }
+
+    fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
+        self.0.block_output(layer, before, after);
+        self.1.block_output(layer, before, after);
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
+        (**self).routed(layer, routing);
+    }
+
+    fn activated(&mut self, expert: ExpertId, activation: &Activation) {
+        (**self).activated(expert, activation);
+    }
+
+    fn wants_activations(&self) -> bool {
+        (**self).wants_activations()
+    }
+
+    fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
+        (**self).block_output(layer, before, after);
+    }
+}
+
+/// What goes down a forward pass beside the data: who watches, and which adapters apply.
+///
+/// Adapters are looked up here and never installed in the model, so one loaded foundation serves many of them.
+#[derive(Default)]
+pub struct Pass<'a> {
+    /// Who watches.
+    pub observer: Option<&'a mut dyn Observer>,
+    /// The adapters beside the frozen weights.
+    pub adapters: Option<&'a Adapters>,
+}
+
+impl<'a> Pass<'a> {
+    /// Nobody watches, and no adapter applies.
+    pub fn plain() -> Self {
+        Self::default()
+    }
+
+    /// A pass through adapters.
+    pub fn adapted(adapters: &'a Adapters) -> Self {
+        Self { observer: None, adapters: Some(adapters) }
+    }
+
+    /// A pass that is watched.
+    pub fn observed(observer: &'a mut dyn Observer) -> Self {
+        Self { observer: Some(observer), adapters: None }
+    }
+}

@@ -1,0 +1,3 @@
+//! Properties of the records.
+
+mod packing;

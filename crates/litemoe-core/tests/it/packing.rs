@@ -1,0 +1,40 @@
+use burn::tensor::{Device, Distribution, Tensor};
+use litemoe_core::{Adapters, Lora, Packing, Site};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn unpadding_undoes_padding(lens in prop::collection::vec(1usize..9, 1..6)) {
+        let device = Device::flex();
+        let packing = Packing::new(lens.clone(), 0, &device);
+        let tokens: usize = lens.iter().sum();
+        let values: Vec<f32> = (0..tokens * 3).map(|v| v as f32).collect();
+        let packed = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([tokens, 3]);
+        let padded = packing.pad(packed.clone());
+        prop_assert_eq!(padded.dims(), [packing.batch() * packing.seq(), 3]);
+        prop_assert_eq!(packing.unpad(padded).into_data(), packed.into_data());
+    }
+}
+
+#[test]
+fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
+    let plain = Device::flex();
+    let tracked = plain.clone().autodiff();
+    let random = |shape: [usize; 2], device: &Device| {
+        Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), device)
+    };
+    let a = random([4, 2], &tracked).require_grad();
+    let b = random([2, 3], &tracked).require_grad();
+    let site = Site::new("w");
+    let adapters: Adapters = [(site.clone(), Lora { a: a.clone(), b: b.clone(), scale: 0.5 })].into_iter().collect();
+    let (x, w) = (random([5, 4], &plain), random([4, 3], &plain));
+    let y = adapters.apply(&site, x.clone(), x.matmul(w.clone()));
+    // a second frozen weight after it, so that the gradient passes through
+    let grads = y.matmul(random([3, 3], &plain)).square().sum().backward();
+    for gradient in [a.grad(&grads), b.grad(&grads)] {
+        let largest: f32 = gradient.expect("a gradient").abs().max().into_scalar();
+        assert!(largest > 1e-6);
+    }
+}

@@ -1,0 +1,1 @@
+//! Frozen weights, the operations Burn lacks, and the memory map

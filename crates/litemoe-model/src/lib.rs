@@ -1,0 +1,1 @@
+//! Mixture-of-experts transformer families: checkpoints in and out

@@ -1,0 +1,1 @@
+//! Serves one foundation and its adapters over an OpenAI-compatible HTTP interface
