@@ -1,0 +1,125 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::TextError;
+
+/// The named special tokens that templates see as variables.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// What a model directory says about text beside `tokenizer.json`.
+#[derive(Debug, Default)]
+pub(crate) struct TextConfig {
+    /// The chat template's source.
+    pub(crate) template: Option<String>,
+    /// Named special tokens, e.g. `eos_token`: `</s>`.
+    pub(crate) named_tokens: BTreeMap<String, String>,
+    /// `eos_token_id` of `generation_config.json`, else of `config.json`.
+    pub(crate) end_ids: Vec<u32>,
+}
+
+impl TextConfig {
+    pub(crate) fn read(dir: &Path) -> Result<Self, TextError> {
+        let file = dir.join("tokenizer_config.json");
+        let config: TokenizerConfig = read_json(&file)?.unwrap_or_default();
+        let template = match read_optional(&dir.join("chat_template.jinja"))? {
+            Some(template) => Some(template),
+            None => config.chat_template.map(|written| written.choose(file)).transpose()?,
+        };
+        Ok(Self { template, named_tokens: named_tokens(&config.rest), end_ids: end_ids(dir)? })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct TokenizerConfig {
+    chat_template: Option<WrittenTemplate>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum WrittenTemplate {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Debug, Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+impl WrittenTemplate {
+    fn choose(self, file: PathBuf) -> Result<String, TextError> {
+        let mut named = match self {
+            Self::One(template) => return Ok(template),
+            Self::Named(named) => named,
+        };
+        match named.iter().position(|template| template.name == "default") {
+            Some(default) => Ok(named.swap_remove(default).template),
+            None if named.len() == 1 => Ok(named.swap_remove(0).template),
+            None => {
+                let names = named.into_iter().map(|template| template.name).collect();
+                Err(TextError::WhichTemplate { file, names })
+            }
+        }
+    }
+}
+
+/// Special tokens are written as strings, or as objects whose `content` is the string.
+fn named_tokens(config: &BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {
+    let token = |name: &str| {
+        let written = config.get(name)?;
+        let text = written.as_str().or_else(|| written.get("content")?.as_str())?;
+        Some((name.to_owned(), text.to_owned()))
+    };
+    NAMED.into_iter().filter_map(token).collect()
+}
+
+#[derive(Debug, Deserialize)]
+struct EndConfig {
+    eos_token_id: Option<EndIds>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum EndIds {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+fn end_ids(dir: &Path) -> Result<Vec<u32>, TextError> {
+    for name in ["generation_config.json", "config.json"] {
+        let config: Option<EndConfig> = read_json(&dir.join(name))?;
+        match config.and_then(|config| config.eos_token_id) {
+            Some(EndIds::One(id)) => return Ok(vec![id]),
+            Some(EndIds::Several(ids)) => return Ok(ids),
+            None => {}
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {
+    let malformed = |reason: serde_json::Error| TextError::Malformed {
+        file: file.into(),
+        reason: reason.to_string(),
+    };
+    let text = read_optional(file)?;
+    text.map(|text| serde_json::from_str(&text).map_err(malformed)).transpose()
+}
+
+/// The text of a file, `None` when it is not there.
+fn read_optional(file: &Path) -> Result<Option<String>, TextError> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => Err(TextError::Read { file: file.into(), reason }),
+    }
+}

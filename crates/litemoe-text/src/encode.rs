@@ -1,0 +1,132 @@
+use litemoe_core::Sequence;
+use tokenizers::Encoding;
+
+use crate::tokenizer::n_before_end;
+use crate::{ChatTemplate, Message, Row, TextError, Tokenizer};
+
+/// Stands for a completion to find what a template puts after it: a character for private use, which no template
+/// trims or changes.
+const MARK: &str = "\u{e000}";
+
+/// Rows as token sequences.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Encoded {
+    /// The rows that are short enough, in order.
+    pub sequences: Vec<Sequence>,
+    /// Which row each sequence was, from 0.
+    pub rows: Vec<usize>,
+    /// How many rows were longer than the limit and left out.
+    pub skipped_too_long: usize,
+}
+
+impl Tokenizer {
+    /// The tokens of a row: one user and one assistant message through the template, up to the end token of the
+    /// assistant's message. The loss covers what comes after the rendered prompt, end token included; a token that
+    /// crosses the border belongs to the completion.
+    ///
+    /// Without a template: prompt, one space, completion, end token, begun as the tokenizer begins a text.
+    ///
+    /// # Errors
+    /// When the rendered prompt is not a prefix of the rendered whole, when no end token follows the completion, or
+    /// when the template fails.
+    pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
+        match self.template() {
+            Some(template) => self.encode_rendered(&Rendered::new(template, row)?),
+            None => self.encode_plain(row),
+        }
+    }
+
+    /// Encodes rows, leaving out those of more than `max_tokens` tokens.
+    ///
+    /// # Errors
+    /// [`TextError::InRow`] for the first row that [`encode`](Self::encode) refuses, counted from 1.
+    pub fn encode_all(&self, rows: &[Row], max_tokens: usize) -> Result<Encoded, TextError> {
+        let mut encoded = Encoded::default();
+        for (index, row) in rows.iter().enumerate() {
+            let in_row = |error| TextError::InRow { row: index + 1, error: Box::new(error) };
+            let sequence = self.encode(row).map_err(in_row)?;
+            if sequence.tokens.len() > max_tokens {
+                encoded.skipped_too_long += 1;
+            } else {
+                encoded.sequences.push(sequence);
+                encoded.rows.push(index);
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// The token that the template closes an assistant's message with, if it renders a plain conversation at all.
+    pub(crate) fn template_end(&self) -> Option<u32> {
+        let rendered = Rendered::new(self.template()?, &Row::new(MARK, MARK)).ok()?;
+        self.encode_rendered(&rendered).ok()?.tokens.last().copied()
+    }
+
+    fn encode_rendered(&self, rendered: &Rendered) -> Result<Sequence, TextError> {
+        let encoding = self.encoding(&rendered.whole, false)?;
+        let ends = |&(id, &(_, end)): &(&u32, &(usize, usize))| {
+            end > rendered.completion_end && self.is_special(*id)
+        };
+        let end =
+            encoding.get_ids().iter().zip(encoding.get_offsets()).position(|pair| ends(&pair));
+        let end = end.ok_or_else(|| TextError::NoEndToken {
+            reason: format!("no special token follows it in {:?}", rendered.whole),
+        })?;
+        let tokens = encoding.get_ids()[..=end].to_vec();
+        let prompt = self.encode_text(&rendered.prompt)?;
+        Ok(covered_after(n_prompt(&prompt, &encoding, rendered.prompt.len()), tokens))
+    }
+
+    fn encode_plain(&self, row: &Row) -> Result<Sequence, TextError> {
+        let end = self.end_id()?;
+        let encoding = self.encoding(&format!("{} {}", row.prompt, row.completion), true)?;
+        let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();
+        tokens.push(end);
+        let prompt = self.encode_prompt(&[Message::user(&*row.prompt)])?;
+        Ok(covered_after(n_prompt(&prompt, &encoding, row.prompt.len()), tokens))
+    }
+}
+
+/// A row through a template.
+struct Rendered {
+    /// Up to where the assistant would go on.
+    prompt: String,
+    /// Both messages.
+    whole: String,
+    /// Where in `whole` the completion ends and what closes the message begins, in bytes.
+    completion_end: usize,
+}
+
+impl Rendered {
+    fn new(template: &ChatTemplate, row: &Row) -> Result<Self, TextError> {
+        let user = Message::user(&*row.prompt);
+        let both = |completion: &str| [user.clone(), Message::assistant(completion)];
+        let prompt = template.render(std::slice::from_ref(&user), true)?;
+        let whole = template.render(&both(&row.completion), false)?;
+        if !whole.starts_with(&prompt) {
+            return Err(TextError::NotAPrefix { prompt, whole });
+        }
+        let marked = template.render(&both(MARK), false)?;
+        let closing = marked.rsplit_once(MARK).map(|(_, closing)| closing);
+        match closing.and_then(|closing| whole.strip_suffix(closing)).map(str::len) {
+            Some(completion_end) if completion_end >= prompt.len() => {
+                Ok(Self { prompt, whole, completion_end })
+            }
+            _ => Err(TextError::NoCompletion { whole }),
+        }
+    }
+}
+
+/// How many tokens of the whole belong to the prompt, which is its first `prompt_bytes` bytes.
+fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
+    if whole.get_ids().starts_with(prompt) {
+        return prompt.len();
+    }
+    // The completion's first characters joined the prompt's last token.
+    let after = |&(_, end): &(usize, usize)| end > prompt_bytes;
+    whole.get_offsets().iter().position(after).unwrap_or(whole.len())
+}
+
+fn covered_after(n_prompt: usize, tokens: Vec<u32>) -> Sequence {
+    let completion = (0..tokens.len()).map(|index| index >= n_prompt).collect();
+    Sequence { tokens, completion }
+}

@@ -1,0 +1,51 @@
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why text could not be read, rendered, or turned into tokens.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum TextError {
+    #[error("cannot read {}: {reason}", file.display())]
+    Read { file: PathBuf, reason: io::Error },
+    #[error("{}: {reason}", file.display())]
+    Malformed { file: PathBuf, reason: String },
+    #[error("{}, line {line}: {reason}", file.display())]
+    Row { file: PathBuf, line: usize, reason: String },
+    #[error("{} has no rows", file.display())]
+    NoRows { file: PathBuf },
+    #[error(
+        "{} has several chat templates and none is called `default`: {}",
+        file.display(), names.join(", ")
+    )]
+    WhichTemplate { file: PathBuf, names: Vec<String> },
+    #[error("the chat template cannot be compiled: {reason}")]
+    TemplateSyntax { reason: String },
+    #[error("the chat template refuses these messages: {message}")]
+    TemplateRaised { message: String },
+    #[error("the chat template fails: {reason}")]
+    TemplateFailed { reason: String },
+    #[error("the chat template does more work than {fuel} steps")]
+    TemplateTooLong { fuel: u64 },
+    #[error("the model has no chat template, so it takes one user message, not {given}")]
+    NoTemplate { given: String },
+    #[error(
+        "the chat template renders the prompt as {prompt:?}, \
+         which is not how it begins the conversation: {whole:?}"
+    )]
+    NotAPrefix { prompt: String, whole: String },
+    #[error("the chat template does not show the assistant's message: {whole:?}")]
+    NoCompletion { whole: String },
+    #[error("nothing tells where a completion ends: {reason}")]
+    NoEndToken { reason: String },
+    #[error("the token `{token}` that the configuration names is not in the vocabulary")]
+    UnknownToken { token: String },
+    #[error("cannot tokenize: {reason}")]
+    Encode { reason: String },
+    #[error("cannot turn tokens into text: {reason}")]
+    Decode { reason: String },
+    #[error("row {row}: {error}")]
+    InRow { row: usize, error: Box<TextError> },
+}

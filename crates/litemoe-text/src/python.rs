@@ -1,0 +1,88 @@
+//! What chat templates expect of Python: the functions that transformers adds to Jinja.
+
+use std::fmt::Write;
+
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, Error, ErrorKind};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use thiserror::Error as ThisError;
+
+pub(crate) fn add_to(environment: &mut Environment<'_>) {
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment.add_filter("tojson", to_json);
+}
+
+/// The source of the error that `raise_exception` raises, by which it is told from other errors.
+#[derive(Debug, ThisError)]
+#[error("{0}")]
+pub(crate) struct Raised(pub(crate) String);
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, "raised by the template")
+        .with_source(Raised(message)))
+}
+
+fn strftime_now(format: &str) -> Result<String, Error> {
+    let mut now = String::new();
+    write!(now, "{}", chrono::Local::now().format(format)).map_err(|_| {
+        Error::new(ErrorKind::InvalidOperation, format!("{format:?} is not a format of times"))
+    })?;
+    Ok(now)
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "tojson knows only ensure_ascii=false",
+        ));
+    }
+    options.assert_all_used()?;
+    let json = match indent {
+        Some(width) => {
+            dumps(value, PrettyFormatter::with_indent(" ".repeat(width.min(16)).as_bytes()))
+        }
+        None => dumps(value, Spaced),
+    }?;
+    Ok(Value::from_safe_string(json))
+}
+
+fn dumps(value: &Value, formatter: impl Formatter) -> Result<String, Error> {
+    let error = |source: serde_json::Error| {
+        Error::new(ErrorKind::BadSerialization, "not serializable as JSON").with_source(source)
+    };
+    let mut json = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut json, formatter)).map_err(error)?;
+    Ok(String::from_utf8_lossy(&json).into_owned())
+}
+
+/// Python's default layout: one line, a space after every comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()>
+    where
+        W: ?Sized + std::io::Write,
+    {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_key<W>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()>
+    where
+        W: ?Sized + std::io::Write,
+    {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W>(&mut self, writer: &mut W) -> std::io::Result<()>
+    where
+        W: ?Sized + std::io::Write,
+    {
+        writer.write_all(b": ")
+    }
+}

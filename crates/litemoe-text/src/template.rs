@@ -1,0 +1,141 @@
+use std::collections::BTreeMap;
+use std::error::Error as _;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::TextError;
+use crate::python::{self, Raised};
+
+const NAME: &str = "chat_template";
+
+/// What one rendering may cost: templates come from strangers. About one unit per instruction and per 64 bytes, so
+/// this also bounds memory to about 130 MB.
+const FUEL: u64 = 2_000_000;
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A user's message.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self { role: "user".to_owned(), content: content.into() }
+    }
+
+    /// The assistant's message.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self { role: "assistant".to_owned(), content: content.into() }
+    }
+
+    fn to_value(&self) -> Value {
+        Value::from_pairs([("role", &self.role), ("content", &self.content)])
+    }
+}
+
+/// A Jinja template that makes one text of a conversation, as transformers' `apply_chat_template` does.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    named_tokens: BTreeMap<String, String>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template. `named_tokens` (`bos_token`, `eos_token`, …) become variables.
+    ///
+    /// # Errors
+    /// [`TextError::TemplateSyntax`]
+    pub fn new(source: &str, named_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
+        let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
+        let mut environment = Environment::new();
+        let whitespace = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(whitespace.map_err(syntax)?);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        python::add_to(&mut environment);
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax)?;
+        Ok(Self { environment, named_tokens })
+    }
+
+    /// The conversation as one text; with `add_generation_prompt`, up to where the assistant would go on.
+    ///
+    /// # Errors
+    /// [`TextError::TemplateRaised`] when the template itself refuses the messages, else
+    /// [`TextError::TemplateFailed`] or [`TextError::TemplateTooLong`].
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
+        let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
+        let variables = [
+            ("messages", messages.iter().map(Message::to_value).collect()),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ];
+        let tokens =
+            self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
+        let context = Value::from_pairs(tokens.chain(variables));
+        template.render(context).map_err(|error| failure(&error))
+    }
+}
+
+fn failure(error: &Error) -> TextError {
+    if let Some(message) = raised(error) {
+        return TextError::TemplateRaised { message };
+    }
+    match error.kind() {
+        ErrorKind::OutOfFuel => TextError::TemplateTooLong { fuel: FUEL },
+        _ => TextError::TemplateFailed { reason: describe(error) },
+    }
+}
+
+/// The message of a `raise_exception` among the causes of an error.
+fn raised(error: &Error) -> Option<String> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return Some(message.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The error on one line, with its causes.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Turns `{% generation %}`, a tag of transformers' own that marks the assistant's tokens and changes no text, into an
+/// `if` that always holds, so that the whitespace around it is treated as a tag's.
+fn without_generation_tags(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let Some((inside, after)) = tag.split_once("%}") else { break };
+        let word = inside.trim_matches(['-', '+']).trim();
+        let plain = match word {
+            "generation" => inside.replace("generation", "if true"),
+            "endgeneration" => inside.replace("endgeneration", "endif"),
+            _ => inside.to_owned(),
+        };
+        text.extend([before, "{%", &plain, "%}"]);
+        rest = after;
+    }
+    text + rest
+}

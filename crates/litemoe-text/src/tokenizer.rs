@@ -1,0 +1,166 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use tokenizers::Encoding;
+
+use crate::config::TextConfig;
+use crate::{ChatTemplate, Detokenizer, Message, TextError};
+
+/// A model's tokenizer and chat template.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    template: Option<ChatTemplate>,
+    special_ids: BTreeSet<u32>,
+    end_ids: BTreeSet<u32>,
+    end_id: Option<u32>,
+}
+
+impl Tokenizer {
+    /// Reads a Hugging Face model directory: `tokenizer.json`; if they are there, `tokenizer_config.json`,
+    /// `chat_template.jinja` (which wins over a template in the configuration), and the end tokens that
+    /// `generation_config.json`, else `config.json`, name.
+    ///
+    /// # Errors
+    /// Names the file that is missing or malformed, or the token that is not in the vocabulary.
+    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, TextError> {
+        let dir = dir.as_ref();
+        let inner = read_tokenizer(&dir.join("tokenizer.json"))?;
+        let config = TextConfig::read(dir)?;
+        Self::new(inner, config)
+    }
+
+    fn new(inner: tokenizers::Tokenizer, config: TextConfig) -> Result<Self, TextError> {
+        let eos = config.named_tokens.get("eos_token").map(|eos| id_of(&inner, eos)).transpose()?;
+        let mut end_ids: BTreeSet<u32> = config.end_ids.iter().copied().collect();
+        if end_ids.is_empty() {
+            end_ids.extend(eos);
+        }
+        let added = inner.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
+        let special_ids = special.chain(end_ids.iter().copied()).chain(eos).collect();
+        let end_id = eos.or_else(|| config.end_ids.first().copied());
+        let template = config
+            .template
+            .map(|source| ChatTemplate::new(&source, config.named_tokens))
+            .transpose()?;
+        let mut tokenizer = Self { inner, template, special_ids, end_ids, end_id };
+        tokenizer.end_ids.extend(tokenizer.template_end());
+        Ok(tokenizer)
+    }
+
+    /// The template, if the model has one.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// The tokens after which an answer is over: those the model's configuration names (`eos_token_id`, else the
+    /// tokenizer's `eos_token`), and the one that the chat template closes the assistant's message with. May be empty.
+    pub fn end_ids(&self) -> &BTreeSet<u32> {
+        &self.end_ids
+    }
+
+    /// The end token of a completion where there is no template: `eos_token`, else the first `eos_token_id`.
+    pub(crate) fn end_id(&self) -> Result<u32, TextError> {
+        self.end_id.ok_or_else(|| TextError::NoEndToken {
+            reason: "the model has neither a chat template nor an eos_token".to_owned(),
+        })
+    }
+
+    /// Whether a token stands for something other than text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// How many ids the tokenizer knows. The model's vocabulary may be larger.
+    pub fn vocab(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The tokens of a text as it stands, without template and without special tokens around it. Special tokens
+    /// written in the text are recognised, as transformers does.
+    ///
+    /// # Errors
+    /// [`TextError::Encode`]
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        Ok(self.encoding(text, false)?.get_ids().to_vec())
+    }
+
+    /// The tokens that ask the model for the assistant's next message. Without a template: those of the one user
+    /// message, as the tokenizer begins a text.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or there is none and they are not one user message.
+    pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+        match (&self.template, messages) {
+            (Some(template), _) => self.encode_text(&template.render(messages, true)?),
+            (None, [message]) if message.role == "user" => self.encode_begun(&message.content),
+            (None, _) => Err(TextError::NoTemplate { given: roles(messages) }),
+        }
+    }
+
+    /// The text of tokens, special ones left out.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.inner
+            .decode(ids, true)
+            .map_err(|error| TextError::Decode { reason: error.to_string() })
+    }
+
+    /// Starts turning tokens into text one by one.
+    pub fn detokenizer(&self) -> Detokenizer<'_> {
+        Detokenizer::new(self)
+    }
+
+    /// Whether a token is one byte of a character, as `<0xE2>`.
+    pub(crate) fn is_byte(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id);
+        token.is_some_and(|token| {
+            token.len() == 6 && token.starts_with("<0x") && token.ends_with('>')
+        })
+    }
+
+    pub(crate) fn encoding(&self, text: &str, begun: bool) -> Result<Encoding, TextError> {
+        let error = |error: tokenizers::Error| TextError::Encode { reason: error.to_string() };
+        self.inner.encode(text, begun).map_err(error)
+    }
+
+    /// The tokens of a text with what the tokenizer puts before a text, but not with what it puts after.
+    fn encode_begun(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self.encoding(text, true)?;
+        Ok(encoding.get_ids()[..n_before_end(&encoding)].to_vec())
+    }
+}
+
+/// How many tokens there are before those that the tokenizer itself put at the end.
+pub(crate) fn n_before_end(encoding: &Encoding) -> usize {
+    let put = encoding.get_special_tokens_mask();
+    put.iter().rposition(|&put| put == 0).map_or(put.len(), |last| last + 1)
+}
+
+fn read_tokenizer(file: &Path) -> Result<tokenizers::Tokenizer, TextError> {
+    let malformed = |error: tokenizers::Error| TextError::Malformed {
+        file: file.into(),
+        reason: error.to_string(),
+    };
+    let json =
+        std::fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(malformed)?;
+    // Rows are never cut or padded here, whatever the file was last used for.
+    tokenizer.with_padding(None).with_truncation(None).map_err(malformed)?;
+    Ok(tokenizer)
+}
+
+fn id_of(tokenizer: &tokenizers::Tokenizer, token: &str) -> Result<u32, TextError> {
+    let unknown = || TextError::UnknownToken { token: token.to_owned() };
+    tokenizer.token_to_id(token).ok_or_else(unknown)
+}
+
+fn roles(messages: &[Message]) -> String {
+    match messages {
+        [] => "none".to_owned(),
+        _ => messages.iter().map(|message| message.role.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
