@@ -1,1 +1,15 @@
-//! Frozen weights, the operations Burn lacks, and the memory map
+//! Frozen weights, the operations Burn lacks, and the memory map.
+
+mod bank;
+mod dispatch;
+mod linear;
+mod mapped;
+mod pack;
+mod silu_mul;
+mod staged;
+
+pub use bank::{ExpertBank, ExpertVisit, StoredExpert};
+pub use linear::LinearWeight;
+pub use mapped::MappedFile;
+pub use silu_mul::silu_mul;
+pub use staged::{StagedDir, StagedFile, write_file, write_file_limited};

@@ -1,0 +1,3 @@
+//! What this crate's weights and writers promise.
+
+mod bank;
