@@ -1,1 +1,41 @@
-fn main(){}
+//! `litemoe`: from a foundation and an app's rows to an adapter mounted on the foundation.
+
+mod artefact;
+mod commands;
+mod customize;
+mod device;
+mod input;
+mod memory;
+mod model;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands::Command;
+
+/// Customise one mixture-of-experts language model for many apps: score its experts on an app's data, extract a
+/// small proxy, tune a LoRA adapter on it, mount the adapter on the unchanged foundation.
+#[derive(Debug, Parser)]
+#[command(name = "litemoe", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LITEMOE_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

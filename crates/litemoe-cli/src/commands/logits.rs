@@ -1,0 +1,62 @@
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use litemoe_core::{Input, LanguageModel, Pass};
+use serde::Serialize;
+
+use crate::device::DeviceArgs;
+use crate::model::Loaded;
+use crate::output;
+
+/// Print the logits of every position: the door through which another implementation is compared
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArgs {
+    /// The model, a Hugging Face directory.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Token ids, comma-separated.
+    #[arg(long, value_delimiter = ',', required = true)]
+    ids: Vec<u32>,
+    /// The decoder's token ids, for encoder–decoder models.
+    #[arg(long, value_delimiter = ',')]
+    decoder_ids: Option<Vec<u32>>,
+    /// An adapter, a PEFT directory.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// Print JSON: {"logits": [[…], …]}.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Serialize)]
+struct Logits {
+    logits: Vec<Vec<f32>>,
+}
+
+impl LogitsArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let loaded = Loaded::open(&self.model, self.device)?;
+        if self.decoder_ids.is_some() {
+            bail!("--decoder-ids is for encoder–decoder models, and {} is none", self.model.display());
+        }
+        loaded.expect_ids(&self.ids)?;
+        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mut pass = Pass { observer: None, adapters: adapters.as_ref() };
+        let logits = loaded.model.logits(&Input::decoder(vec![self.ids.clone()]), &mut pass);
+        let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let rows = flat.chunks(loaded.model.vocab()).map(<[f32]>::to_vec);
+        if self.json {
+            return output::json(&Logits { logits: rows.collect() });
+        }
+        for (id, row) in self.ids.iter().zip(rows) {
+            let mut best: Vec<(usize, f32)> = row.into_iter().enumerate().collect();
+            best.sort_by(|x, y| y.1.total_cmp(&x.1));
+            let best = best.iter().take(5).map(|(token, logit)| format!("{token}: {logit:.4}"));
+            output::line(&format!("after {id}: {}", best.collect::<Vec<_>>().join("  ")));
+        }
+        Ok(())
+    }
+}

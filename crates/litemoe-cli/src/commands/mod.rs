@@ -1,0 +1,51 @@
+//! One file a command.
+
+mod eval;
+mod extract;
+mod generate;
+mod inspect;
+mod logits;
+pub(crate) mod mount;
+mod plan;
+mod score;
+mod serve;
+mod tune;
+
+use clap::Subcommand;
+
+use crate::customize::CustomizeArgs;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Customize(Box<CustomizeArgs>),
+    Score(score::ScoreArgs),
+    Plan(plan::PlanCommand),
+    Extract(extract::ExtractArgs),
+    Tune(tune::TuneCommand),
+    Mount(mount::MountArgs),
+    Eval(eval::EvalArgs),
+    Generate(generate::GenerateArgs),
+    Serve(serve::ServeArgs),
+    Inspect(inspect::InspectArgs),
+    Logits(logits::LogitsArgs),
+}
+
+impl Command {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Customize(args) => args.run(),
+            Self::Score(args) => args.run(),
+            Self::Plan(args) => args.run(),
+            Self::Extract(args) => args.run(),
+            Self::Tune(args) => args.run(),
+            Self::Mount(args) => args.run(),
+            Self::Eval(args) => args.run(),
+            Self::Generate(args) => args.run(),
+            Self::Serve(args) => args.run(),
+            Self::Inspect(args) => args.run(),
+            Self::Logits(args) => args.run(),
+        }
+    }
+}

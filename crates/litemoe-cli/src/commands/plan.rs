@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use litemoe_core::{ExpertScores, MergeMethod, Similarity};
+use litemoe_merge::{MergeError, PlanReport, make_plan};
+use serde::Serialize;
+
+use crate::customize::options::PlanArgs;
+use crate::{artefact, model, output, progress};
+
+/// Decide from scores which experts a proxy keeps, merges and drops
+#[derive(Debug, Args)]
+pub(crate) struct PlanCommand {
+    /// The foundation, a Hugging Face directory.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// What `litemoe score` wrote.
+    #[arg(value_name = "SCORES")]
+    scores: PathBuf,
+    /// What `litemoe score --similarity` wrote; needed when merging.
+    #[arg(long, value_name = "FILE")]
+    similarity_file: Option<PathBuf>,
+    /// The plan to write.
+    #[arg(long, value_name = "FILE", default_value = "plan.json")]
+    out: PathBuf,
+    #[command(flatten)]
+    options: PlanArgs,
+    /// Print what was decided as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    plan: PathBuf,
+    hash: String,
+    report: PlanReport,
+    seconds: f64,
+}
+
+impl PlanCommand {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let checkpoint = model::open(&self.model)?;
+        let scores: ExpertScores = artefact::read(&self.scores)?;
+        model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
+        let similarity = self.similarity()?;
+        let bar = progress::bar(scores.layers.len() as u64, "planning");
+        let (plan, report) =
+            make_plan(&scores, similarity.as_ref(), &checkpoint, &self.options.options(), &mut |_| bar.inc(1))?;
+        bar.finish_and_clear();
+        artefact::write(&self.out, &plan)?;
+        let seconds = start.elapsed().as_secs_f64();
+        if self.json {
+            return output::json(&Planned { plan: self.out, hash: plan.hash(), report, seconds });
+        }
+        output::line(&format!("{report}"));
+        output::line(&format!("plan {} written to {}", &plan.hash()[..12], self.out.display()));
+        Ok(())
+    }
+
+    fn similarity(&self) -> anyhow::Result<Option<Similarity>> {
+        match (&self.similarity_file, self.options.merge) {
+            (Some(path), _) => artefact::read(path).map(Some),
+            (None, MergeMethod::None) => Ok(None),
+            (None, _) => Err(MergeError::NoSimilarity.into()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+use litemoe_core::SimilarityKind;
+use litemoe_score::{About, ScoreOptions, score};
+use serde::Serialize;
+
+use crate::device::DeviceArgs;
+use crate::input::Rows;
+use crate::memory::{MemoryWatch, Peak};
+use crate::model::Loaded;
+use crate::{artefact, output, progress};
+
+/// Measure how much each expert of a model matters on an app's rows
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    /// The model, a Hugging Face directory.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The app's rows, a JSONL file with `prompt` and `completion`.
+    #[arg(value_name = "ROWS")]
+    data: PathBuf,
+    /// The scores to write.
+    #[arg(long, value_name = "FILE", default_value = "scores.json")]
+    out: PathBuf,
+    /// Rows to use, drawn by the seed [default: all, in order].
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// Measure how alike the experts are too: affinity or expert_output_gated.
+    #[arg(long, value_name = "KIND", requires = "similarity_out")]
+    similarity: Option<SimilarityKind>,
+    /// Where to write that.
+    #[arg(long, value_name = "FILE", requires = "similarity")]
+    similarity_out: Option<PathBuf>,
+    /// κ of the affinity: the weight of the joint level against the gap.
+    #[arg(long, default_value_t = 0.2)]
+    kappa: f64,
+    /// Rows run at once.
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Rows longer than this many tokens are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    max_tokens: usize,
+    /// Seed of the random scores, and of the rows drawn.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Serialize)]
+struct Scored {
+    scores: PathBuf,
+    fingerprint: String,
+    input_sha256: String,
+    sequences: u64,
+    tokens: u64,
+    skipped: usize,
+    seconds: f64,
+    peak_bytes: Peak,
+}
+
+impl ScoreArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        if !(0.0..=1.0).contains(&self.kappa) {
+            bail!("--kappa {} is not in [0, 1]", self.kappa);
+        }
+        let loaded = Loaded::open(&self.model, self.device)?;
+        let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
+        let rows = match self.rows {
+            Some(count) => rows.drawn(count, self.seed),
+            None => rows,
+        };
+        let bar = progress::bar(rows.sequences.len() as u64, "scoring");
+        let options = ScoreOptions {
+            batch: self.batch,
+            seed: self.seed,
+            kappa: self.kappa,
+            similarities: self.similarity.into_iter().collect(),
+        };
+        let scored = score(&loaded.model, &rows.sequences, &options, &loaded.about(), &mut |n| bar.inc(n as u64))?;
+        bar.finish_and_clear();
+        scored.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
+        if let (Some(path), Some(similarity)) = (&self.similarity_out, scored.similarities.first()) {
+            artefact::write(path, similarity)?;
+        }
+        artefact::write(&self.out, &scored.scores)?;
+        self.report(&scored.scores, rows.skipped, start, &memory)
+    }
+
+    fn report(
+        &self,
+        scores: &litemoe_core::ExpertScores,
+        skipped: usize,
+        start: Instant,
+        memory: &MemoryWatch,
+    ) -> anyhow::Result<()> {
+        let scored = Scored {
+            scores: self.out.clone(),
+            fingerprint: scores.fingerprint.to_string(),
+            input_sha256: scores.input_sha256.clone(),
+            sequences: scores.sequences,
+            tokens: scores.tokens,
+            skipped,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        };
+        if self.json {
+            return output::json(&scored);
+        }
+        let Scored { sequences, tokens, .. } = scored;
+        output::line(&format!("{} scores written: {sequences} rows, {tokens} tokens", self.out.display()));
+        Ok(())
+    }
+}

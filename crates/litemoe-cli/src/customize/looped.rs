@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use litemoe_core::{Criterion, MergeMethod};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::CustomizeArgs;
+use super::app::App;
+use super::options::RecordedOptions;
+use super::report::{AppReport, ExpertBytes, PeakBytes, Quality, recovery, recovery_perplexity};
+use super::stage::{Runner, Stage};
+
+/// The loop for one app.
+pub(super) struct Loop<'a> {
+    options: &'a CustomizeArgs,
+    foundation: &'a Path,
+    app: &'a App,
+    dir: PathBuf,
+    runner: Runner,
+    seconds: std::cell::RefCell<BTreeMap<String, f64>>,
+}
+
+/// What one proxy came to.
+struct Branch {
+    proxy: Quality,
+    tuned_proxy: Option<Quality>,
+    mounted: Quality,
+    scale: f64,
+    proxy_bytes: u64,
+    tune_peak: u64,
+}
+
+impl<'a> Loop<'a> {
+    pub(super) fn new(options: &'a CustomizeArgs, foundation: &'a Path, app: &'a App) -> anyhow::Result<Self> {
+        let dir = options.out.join(&app.name);
+        let runner = Runner::new(dir.join("stages"), options.force)?;
+        Ok(Self { options, foundation, app, dir, runner, seconds: Default::default() })
+    }
+
+    /// Runs every stage and sums up.
+    pub(super) fn run(&self) -> anyhow::Result<AppReport> {
+        crate::output::note(&format!("{}: {}", self.app.name, self.dir.display()));
+        let (foundation, rows) = self.eval("foundation", self.foundation, None)?;
+        let fingerprint = self.score()?;
+        let branch = self.branch("", self.options.plan.score, foundation)?;
+        let full_adapter = self.dir.join("full-adapter");
+        let tune_full = self.tune("tune_full", self.foundation, &full_adapter, None)?;
+        let (full, _) = self.eval("full", self.foundation, Some(&full_adapter))?;
+        let random = self.branch("random_", Criterion::Random, foundation)?;
+        Ok(AppReport {
+            app: self.app.name.clone(),
+            budget: self.options.plan.budget.to_string(),
+            rows,
+            seed: self.options.seed,
+            options: self.recorded_options(),
+            fingerprint,
+            foundation,
+            proxy: branch.proxy,
+            random_proxy: random.proxy,
+            random_mounted: random.mounted,
+            tuned_proxy: branch.tuned_proxy.context("the tuned proxy was not evaluated")?,
+            mounted: branch.mounted,
+            full,
+            scale: branch.scale,
+            random_scale: random.scale,
+            recovery: recovery(foundation, branch.mounted, full),
+            recovery_perplexity: recovery_perplexity(foundation, branch.mounted, full),
+            expert_bytes: ExpertBytes { foundation: self.foundation_bytes()?, proxy: branch.proxy_bytes },
+            peak_bytes: PeakBytes { tune_proxy: branch.tune_peak, tune_full: field(&tune_full, "/peak_bytes/anonymous")? },
+            seconds: self.seconds.borrow().clone(),
+        })
+    }
+
+    /// From a score to a mounted adapter; `prefix` names the stages.
+    fn branch(&self, prefix: &str, score: Criterion, foundation: Quality) -> anyhow::Result<Branch> {
+        let dir = if prefix.is_empty() { self.dir.clone() } else { self.dir.join("random") };
+        let name = |stage: &str| format!("{prefix}{stage}");
+        let (plan, proxy) = (dir.join("plan.json"), dir.join("proxy"));
+        self.plan(&name("plan"), score, &plan)?;
+        let extracted = self.extract(&name("extract"), &plan, &proxy)?;
+        let (proxy_quality, _) = self.eval(&name("proxy"), &proxy, None)?;
+        let adapter = dir.join("adapter");
+        let tuned = self.tune(&name("tune"), &proxy, &adapter, Some(&plan))?;
+        let tuned_proxy = match score {
+            Criterion::Random => None,
+            _ => Some(self.eval(&name("tuned_proxy"), &proxy, Some(&adapter))?.0),
+        };
+        let mounted_dir = dir.join("mounted");
+        let scale = self.mount(&name("mount"), &adapter, &mounted_dir)?;
+        let mounted = if scale == 0.0 {
+            foundation
+        } else {
+            self.eval(&name("mounted"), self.foundation, Some(&mounted_dir))?.0
+        };
+        Ok(Branch {
+            proxy: proxy_quality,
+            tuned_proxy,
+            mounted,
+            scale,
+            proxy_bytes: field(&extracted, "/expert_bytes/proxy")?,
+            tune_peak: field(&tuned, "/peak_bytes/anonymous")?,
+        })
+    }
+
+    fn eval(&self, name: &str, model: &Path, adapter: Option<&Path>) -> anyhow::Result<(Quality, u64)> {
+        let mut args = words(["eval", &text(model), &text(&self.app.test)]);
+        args.extend(words(["--limit", &self.options.limit.to_string()]));
+        args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
+        let mut inputs = vec![model, self.app.test.as_path()];
+        if let Some(adapter) = adapter {
+            args.extend(words(["--adapter", &text(adapter)]));
+            inputs.push(adapter);
+        }
+        let about = format!("evaluating on the test rows{}", with(adapter));
+        let result = self.stage(Stage { name, about: &about, args, inputs, outputs: vec![] })?;
+        let quality =
+            Quality { accuracy: field(&result, "/accuracy")?, perplexity: field(&result, "/perplexity")? };
+        Ok((quality, field(&result, "/rows")?))
+    }
+
+    fn score(&self) -> anyhow::Result<String> {
+        let scores = self.dir.join("scores.json");
+        let similarity = self.dir.join("similarity.json");
+        let mut args = words(["score", &text(self.foundation), &text(&self.app.train), "--out", &text(&scores)]);
+        args.extend(words(["--rows", &self.options.calibration_rows.to_string()]));
+        args.extend(words(["--seed", &self.options.seed.to_string()]));
+        let mut outputs = vec![scores.as_path()];
+        if self.merges() {
+            args.extend(words(["--similarity", self.options.plan.similarity.name()]));
+            args.extend(words(["--similarity-out", &text(&similarity)]));
+            outputs.push(&similarity);
+        }
+        let inputs = vec![self.foundation, self.app.train.as_path()];
+        let about = "scoring the foundation's experts on training rows";
+        let result = self.stage(Stage { name: "score", about, args, inputs, outputs })?;
+        field(&result, "/fingerprint")
+    }
+
+    fn plan(&self, name: &str, score: Criterion, plan: &Path) -> anyhow::Result<Value> {
+        let scores = self.dir.join("scores.json");
+        let similarity = self.dir.join("similarity.json");
+        let mut args = words(["plan", &text(self.foundation), &text(&scores), "--out", &text(plan)]);
+        args.extend(self.options.plan.to_args(score));
+        let mut inputs = vec![self.foundation, scores.as_path()];
+        if self.merges() {
+            args.extend(words(["--similarity-file", &text(&similarity)]));
+            inputs.push(&similarity);
+        }
+        let about = "choosing the experts to keep, merge and drop";
+        self.stage(Stage { name, about, args, inputs, outputs: vec![plan] })
+    }
+
+    fn extract(&self, name: &str, plan: &Path, proxy: &Path) -> anyhow::Result<Value> {
+        let args = words(["extract", &text(self.foundation), &text(plan), "--out", &text(proxy)]);
+        let about = "writing the proxy";
+        self.stage(Stage { name, about, args, inputs: vec![self.foundation, plan], outputs: vec![proxy] })
+    }
+
+    fn tune(&self, name: &str, model: &Path, adapter: &Path, plan: Option<&Path>) -> anyhow::Result<Value> {
+        let mut args = words(["tune", &text(model), &text(&self.app.train)]);
+        args.extend(words(["--validation", &text(&self.app.validation), "--out", &text(adapter)]));
+        args.extend(words(["--seed", &self.options.seed.to_string()]));
+        args.extend(self.options.tune.to_args());
+        let mut inputs = vec![model, self.app.train.as_path(), self.app.validation.as_path()];
+        if let Some(plan) = plan {
+            args.extend(words(["--plan", &text(plan)]));
+            inputs.push(plan);
+        }
+        let about = if plan.is_some() { "tuning an adapter on the proxy" } else { "tuning on the whole foundation" };
+        self.stage(Stage { name, about, args, inputs, outputs: vec![adapter] })
+    }
+
+    fn mount(&self, name: &str, adapter: &Path, mounted: &Path) -> anyhow::Result<f64> {
+        let mut args = words(["mount", &text(self.foundation), &text(adapter), "--out", &text(mounted)]);
+        args.extend(words(["--validation", &text(&self.app.validation)]));
+        args.extend(words(["--scale", &self.options.scale.to_string()]));
+        args.extend(words(["--rows", &self.options.guard_rows.to_string()]));
+        args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
+        let inputs = vec![self.foundation, adapter, self.app.validation.as_path()];
+        let about = "mounting the adapter on the foundation";
+        let result = self.stage(Stage { name, about, args, inputs, outputs: vec![mounted] })?;
+        field(&result, "/scale")
+    }
+
+    fn stage(&self, mut stage: Stage<'_>) -> anyhow::Result<Value> {
+        if stage.args[0] != "plan" && stage.args[0] != "extract" {
+            stage.args.extend(words(["--device", self.options.device.name()]));
+        }
+        let result = self.runner.run(&stage)?;
+        self.seconds.borrow_mut().insert(stage.name.to_owned(), field(&result, "/seconds")?);
+        Ok(result)
+    }
+
+    fn foundation_bytes(&self) -> anyhow::Result<u64> {
+        let checkpoint = crate::model::open(self.foundation)?;
+        let layers = litemoe_core::ExpertSource::moe_layers(&checkpoint);
+        Ok(layers.iter().map(|layer| layer.expert_bytes * layer.n_experts as u64).sum())
+    }
+
+    fn merges(&self) -> bool {
+        self.options.plan.merge != MergeMethod::None
+    }
+
+    fn recorded_options(&self) -> RecordedOptions {
+        RecordedOptions {
+            plan: self.options.plan.options(),
+            tune: self.options.tune.clone(),
+            calibration_rows: self.options.calibration_rows,
+            guard_rows: self.options.guard_rows,
+            scale: self.options.scale.to_string(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+fn with(adapter: Option<&Path>) -> &'static str {
+    if adapter.is_some() { ", with the adapter" } else { "" }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).into()
+}
+
+/// A field of a stage's result by JSON pointer.
+fn field<T: DeserializeOwned>(result: &Value, pointer: &str) -> anyhow::Result<T> {
+    let value = result.pointer(pointer).with_context(|| format!("a stage printed no {pointer}"))?;
+    serde_json::from_value(value.clone()).with_context(|| format!("a stage printed an odd {pointer}"))
+}

@@ -1,0 +1,95 @@
+//! `litemoe customize`: the whole loop, stage by stage, for one or several apps.
+
+mod app;
+mod looped;
+pub(crate) mod options;
+mod report;
+mod stage;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use self::app::App;
+use self::looped::Loop;
+use self::options::{PlanArgs, TuneArgs};
+pub(crate) use self::report::Quality;
+use self::report::Report;
+use crate::device::DeviceArgs;
+use crate::{artefact, output};
+
+/// Run the whole loop: score, plan, extract, tune, mount and evaluate, with the controls
+#[derive(Debug, Args)]
+pub(crate) struct CustomizeArgs {
+    /// The foundation, a Hugging Face directory [default: the embedded one].
+    #[arg(long, value_name = "DIR")]
+    foundation: Option<PathBuf>,
+    /// An app's data, a folder with train.jsonl, validation.jsonl and test.jsonl; may be repeated [default: the
+    /// embedded home assistant].
+    #[arg(long = "app", value_name = "[NAME=]DIR")]
+    apps: Vec<String>,
+    /// The folder for everything that is made.
+    #[arg(long, value_name = "DIR", default_value = "litemoe-out")]
+    out: PathBuf,
+    #[command(flatten)]
+    plan: PlanArgs,
+    #[command(flatten)]
+    tune: TuneArgs,
+    /// Training rows to score the experts on.
+    #[arg(long, default_value_t = 256)]
+    calibration_rows: usize,
+    /// Validation rows on which the guard chooses the mounting scale.
+    #[arg(long, default_value_t = 200)]
+    guard_rows: usize,
+    /// The mounting scale: auto (the guard chooses) or a number in [0, 1].
+    #[arg(long, default_value = "auto")]
+    scale: crate::commands::mount::Scale,
+    /// Test rows to evaluate, the first ones of the split.
+    #[arg(long, default_value_t = 300)]
+    limit: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Redo every stage, even if nothing has changed.
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl CustomizeArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        self.device.open()?;
+        let foundation = match &self.foundation {
+            Some(dir) => dir.clone(),
+            None => app::embedded_foundation(&self.out)?,
+        };
+        let apps = self.parse_apps()?;
+        let mut report = Report { apps: Vec::new() };
+        for app in &apps {
+            let looped = Loop::new(&self, &foundation, app)?;
+            report.apps.push(looped.run().with_context(|| format!("app {}", app.name))?);
+        }
+        artefact::write(&self.out.join("report.json"), &report)?;
+        if self.json { output::json(&report) } else { table::print(&report, &self.out) }
+    }
+
+    fn parse_apps(&self) -> anyhow::Result<Vec<App>> {
+        if self.apps.is_empty() {
+            return Ok(vec![app::embedded_app(&self.out)?]);
+        }
+        let apps = self.apps.iter().map(|text| App::parse(text));
+        let apps = apps.collect::<anyhow::Result<Vec<_>>>()?;
+        for (index, app) in apps.iter().enumerate() {
+            if apps[..index].iter().any(|other| other.name == app.name) {
+                bail!("two apps are named {}: give each a name with --app NAME=DIR", app.name);
+            }
+        }
+        Ok(apps)
+    }
+}

@@ -1,0 +1,149 @@
+use clap::Args;
+use litemoe_core::{Alignment, Budget, Criterion, MergeMethod, PlanOptions, RouterRule, SimilarityKind};
+use serde::{Deserialize, Serialize};
+
+/// How a plan is made; the same on `plan` and `customize`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlanArgs {
+    /// Expert bytes the proxy may keep: a share of the foundation's, or an amount such as 4MiB.
+    #[arg(long, default_value_t = Budget::Share(0.33))]
+    pub(crate) budget: Budget,
+    /// The score that ranks the experts.
+    #[arg(long, default_value_t = Criterion::Task)]
+    pub(crate) score: Criterion,
+    /// What becomes of experts that matter somewhat: none (they are removed) or litemoe (they are merged).
+    #[arg(long, default_value_t = MergeMethod::None)]
+    pub(crate) merge: MergeMethod,
+    /// What makes two experts alike, when merging: affinity or expert_output_gated.
+    #[arg(long, default_value_t = SimilarityKind::Affinity)]
+    pub(crate) similarity: SimilarityKind,
+    /// Experts below this share of the uniform score are removed, not merged.
+    #[arg(long, default_value_t = 0.6)]
+    pub(crate) cold: f64,
+    /// At most this many experts are merged into one.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) max_merged: usize,
+    /// How a merged expert's neurons are matched to its host's: hungarian or none.
+    #[arg(long, default_value_t = Alignment::Hungarian)]
+    pub(crate) alignment: Alignment,
+    /// What the proxy's router does with the experts taken out: redirect, redirect_selected or drop_rows.
+    #[arg(long, default_value_t = RouterRule::DropRows)]
+    pub(crate) router: RouterRule,
+}
+
+impl PlanArgs {
+    /// The options as a plan records them.
+    pub(crate) fn options(&self) -> PlanOptions {
+        PlanOptions {
+            budget: self.budget,
+            score: self.score,
+            merge: self.merge,
+            similarity: self.similarity,
+            alpha: self.cold,
+            max_merged: self.max_merged,
+            alignment: self.alignment,
+            router: self.router,
+        }
+    }
+
+    /// The same choices as command-line arguments, under another score.
+    pub(crate) fn to_args(&self, score: Criterion) -> Vec<String> {
+        flags([
+            ("--budget", self.budget.to_string()),
+            ("--score", score.to_string()),
+            ("--merge", self.merge.to_string()),
+            ("--similarity", self.similarity.to_string()),
+            ("--cold", self.cold.to_string()),
+            ("--max-merged", self.max_merged.to_string()),
+            ("--alignment", self.alignment.to_string()),
+            ("--router", self.router.to_string()),
+        ])
+    }
+}
+
+/// How an adapter is tuned; the same on `tune` and `customize`.
+#[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
+pub(crate) struct TuneArgs {
+    /// Rank of the LoRA update.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) rank: usize,
+    /// α: the update is scaled by α/rank.
+    #[arg(long, default_value_t = 16.0)]
+    pub(crate) alpha: f64,
+    /// The linear layers to adapt, by the last part of their names.
+    #[arg(long, value_delimiter = ',', default_value = "q_proj,k_proj,v_proj,o_proj")]
+    pub(crate) targets: Vec<String>,
+    /// Optimiser steps.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) steps: usize,
+    /// Rows per step.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) batch: usize,
+    /// Parts a step's rows are run in, one after another; more parts need less memory.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) accumulate: usize,
+    /// Peak learning rate of AdamW.
+    #[arg(long, default_value_t = 2e-3)]
+    pub(crate) learning_rate: f64,
+    /// Steps over which the learning rate rises to its peak; it then falls along a cosine to 5 % of it.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) warmup: usize,
+    /// Decoupled weight decay.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) weight_decay: f64,
+    /// Steps between two validations and checkpoints; the best validated adapter is kept.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) validate_every: usize,
+    /// Validation rows used while tuning.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) validation_rows: usize,
+    /// Recompute each layer's activations in the backward pass: less memory, about a third more time.
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// Rows longer than this many tokens are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_tokens: usize,
+}
+
+impl TuneArgs {
+    /// The same choices as command-line arguments.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let mut args = flags([
+            ("--rank", self.rank.to_string()),
+            ("--alpha", self.alpha.to_string()),
+            ("--targets", self.targets.join(",")),
+            ("--steps", self.steps.to_string()),
+            ("--batch", self.batch.to_string()),
+            ("--accumulate", self.accumulate.to_string()),
+            ("--learning-rate", self.learning_rate.to_string()),
+            ("--warmup", self.warmup.to_string()),
+            ("--weight-decay", self.weight_decay.to_string()),
+            ("--validate-every", self.validate_every.to_string()),
+            ("--validation-rows", self.validation_rows.to_string()),
+            ("--max-tokens", self.max_tokens.to_string()),
+        ]);
+        if self.recompute {
+            args.push("--recompute".to_owned());
+        }
+        args
+    }
+}
+
+/// What a report says of how its numbers were made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RecordedOptions {
+    pub(crate) plan: PlanOptions,
+    pub(crate) tune: TuneArgs,
+    /// Training rows the scores were measured on.
+    pub(crate) calibration_rows: usize,
+    /// Validation rows the guard chose the scale on.
+    pub(crate) guard_rows: usize,
+    /// `auto`, or a fixed scale.
+    pub(crate) scale: String,
+    pub(crate) program: String,
+    pub(crate) threads: usize,
+}
+
+fn flags<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
+    pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}

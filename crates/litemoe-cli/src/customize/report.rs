@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::options::RecordedOptions;
+
+/// How well a model does on an app's test rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Quality {
+    /// Share of rows whose greedy continuation is the completion, in [0, 1].
+    pub(crate) accuracy: f64,
+    /// exp of the mean negative log-likelihood over all completion tokens.
+    pub(crate) perplexity: f64,
+}
+
+/// What `customize` found for one app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AppReport {
+    pub(crate) app: String,
+    pub(crate) budget: String,
+    /// Test rows evaluated.
+    pub(crate) rows: u64,
+    pub(crate) seed: u64,
+    pub(crate) options: RecordedOptions,
+    /// The foundation's.
+    pub(crate) fingerprint: String,
+    pub(crate) foundation: Quality,
+    pub(crate) proxy: Quality,
+    pub(crate) random_proxy: Quality,
+    pub(crate) random_mounted: Quality,
+    pub(crate) tuned_proxy: Quality,
+    pub(crate) mounted: Quality,
+    pub(crate) full: Quality,
+    /// The scale at which the guard mounted the adapter, in [0, 1]; 0 is not mounted.
+    pub(crate) scale: f64,
+    /// The same for the adapter tuned under random scores.
+    pub(crate) random_scale: f64,
+    pub(crate) recovery: Option<f64>,
+    pub(crate) recovery_perplexity: Option<f64>,
+    pub(crate) expert_bytes: ExpertBytes,
+    pub(crate) peak_bytes: PeakBytes,
+    pub(crate) seconds: BTreeMap<String, f64>,
+}
+
+/// Bytes of routed experts in the stored dtype.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ExpertBytes {
+    pub(crate) foundation: u64,
+    pub(crate) proxy: u64,
+}
+
+/// Peak anonymous memory of the two tuning stages, each a process of its own.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct PeakBytes {
+    pub(crate) tune_proxy: u64,
+    pub(crate) tune_full: u64,
+}
+
+/// Everything `customize --json` prints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) apps: Vec<AppReport>,
+}
+
+/// The share of full tuning's gain in accuracy that the mounted adapter keeps; `None` when full tuning gains less
+/// than five points.
+pub(crate) fn recovery(foundation: Quality, mounted: Quality, full: Quality) -> Option<f64> {
+    let gain = full.accuracy - foundation.accuracy;
+    (gain >= 0.05).then(|| (mounted.accuracy - foundation.accuracy) / gain)
+}
+
+/// The same in log-perplexity; `None` when full tuning gains less than .05 nat.
+pub(crate) fn recovery_perplexity(foundation: Quality, mounted: Quality, full: Quality) -> Option<f64> {
+    let gain = foundation.perplexity.ln() - full.perplexity.ln();
+    (gain >= 0.05).then(|| (foundation.perplexity.ln() - mounted.perplexity.ln()) / gain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quality(accuracy: f64, nats: f64) -> Quality {
+        Quality { accuracy, perplexity: nats.exp() }
+    }
+
+    #[test]
+    fn recovery_is_a_share_of_the_full_gain() {
+        let (foundation, mounted, full) = (quality(0.1, 4.0), quality(0.4, 2.0), quality(0.5, 1.5));
+        assert!((recovery(foundation, mounted, full).expect("a gain") - 0.75).abs() < 1e-9);
+        assert!((recovery_perplexity(foundation, mounted, full).expect("a gain") - 0.8).abs() < 1e-9);
+    }
+
+    #[test]
+    fn there_is_no_recovery_of_nothing() {
+        let (foundation, full) = (quality(0.50, 1.00), quality(0.54, 0.96));
+        assert_eq!(recovery(foundation, full, full), None);
+        assert_eq!(recovery_perplexity(foundation, full, full), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! A stage of the loop: one command in a process of its own, so that its peak memory is its own, and skipped
+//! when nothing it depends on has changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use litemoe_core::sha256_hex;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{artefact, output};
+
+/// What is remembered of a stage that ran.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    /// Digest of program, arguments and inputs.
+    key: String,
+    /// Digests of what it wrote.
+    outputs: BTreeMap<PathBuf, String>,
+    /// What it printed.
+    result: Value,
+}
+
+/// One stage to run.
+pub(crate) struct Stage<'a> {
+    pub(crate) name: &'a str,
+    /// What the user is told it does.
+    pub(crate) about: &'a str,
+    pub(crate) args: Vec<String>,
+    pub(crate) inputs: Vec<&'a Path>,
+    pub(crate) outputs: Vec<&'a Path>,
+}
+
+/// Runs stages and remembers them in a folder.
+pub(crate) struct Runner {
+    program: PathBuf,
+    program_digest: String,
+    records: PathBuf,
+    force: bool,
+}
+
+impl Runner {
+    /// A runner that keeps its records in `records`.
+    pub(crate) fn new(records: PathBuf, force: bool) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let program_digest = digest(&program)?;
+        fs::create_dir_all(&records)
+            .with_context(|| format!("cannot create the folder {}", records.display()))?;
+        Ok(Self { program, program_digest, records, force })
+    }
+
+    /// Runs a stage, or takes what it printed last time; says which.
+    pub(crate) fn run(&self, stage: &Stage<'_>) -> anyhow::Result<Value> {
+        let path = self.records.join(format!("{}.json", stage.name));
+        let key = self.key(stage)?;
+        if let Some(record) = self.valid_record(&path, &key, stage) {
+            output::note(&format!("{:<13} unchanged, skipped", stage.name));
+            return Ok(record.result);
+        }
+        let _ = fs::remove_file(&path);
+        output::note(&format!("{:<13} {}", stage.name, stage.about));
+        let result = self.spawn(stage)?;
+        let outputs = stage.outputs.iter().filter(|path| path.exists());
+        let outputs = outputs.map(|path| Ok((path.to_path_buf(), digest(path)?)));
+        let outputs = outputs.collect::<anyhow::Result<_>>()?;
+        artefact::write(&path, &Record { key, outputs, result: result.clone() })?;
+        Ok(result)
+    }
+
+    fn key(&self, stage: &Stage<'_>) -> anyhow::Result<String> {
+        let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), self.program_digest);
+        text += &stage.args.join("\n");
+        for input in &stage.inputs {
+            text += &format!("\n{} {}", input.display(), digest(input)?);
+        }
+        Ok(sha256_hex(text.as_bytes()))
+    }
+
+    fn valid_record(&self, path: &Path, key: &str, stage: &Stage<'_>) -> Option<Record> {
+        if self.force || !path.exists() {
+            return None;
+        }
+        let record: Record = artefact::read(path).ok()?;
+        let whole = record.outputs.iter().all(|(path, then)| digest(path).is_ok_and(|now| now == *then));
+        let all = stage.outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
+        (record.key == key && whole && all).then_some(record)
+    }
+
+    fn spawn(&self, stage: &Stage<'_>) -> anyhow::Result<Value> {
+        let mut command = Command::new(&self.program);
+        command.args(&stage.args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
+        let done = child.wait_with_output()?;
+        if !done.status.success() {
+            bail!("the stage {} failed ({})", stage.name, done.status);
+        }
+        serde_json::from_slice(&done.stdout)
+            .with_context(|| format!("the stage {} did not print JSON", stage.name))
+    }
+}
+
+/// SHA-256 of a file, or of a folder's files and their names.
+pub(crate) fn digest(path: &Path) -> anyhow::Result<String> {
+    let context = || format!("cannot read {}", path.display());
+    if path.is_dir() {
+        let entries = fs::read_dir(path).with_context(context)?;
+        let mut names = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        let lines = names.iter().map(|name| Ok(format!("{} {}\n", digest(name)?, name.display())));
+        return Ok(sha256_hex(lines.collect::<anyhow::Result<String>>()?.as_bytes()));
+    }
+    let mut file = fs::File::open(path).with_context(context)?;
+    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block).with_context(context)? {
+            0 => break,
+            n => sha2::Digest::update(&mut hasher, &block[..n]),
+        }
+    }
+    Ok(sha2::Digest::finalize(hasher).iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,67 @@
+use burn::tensor::Device;
+use clap::{Args, ValueEnum};
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// A GPU through wgpu.
+    Gpu,
+}
+
+/// `--device`, the same on every command that computes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DeviceArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: DeviceName,
+}
+
+impl DeviceArgs {
+    /// The name given.
+    pub(crate) fn name(self) -> &'static str {
+        match self.device {
+            DeviceName::Cpu => "cpu",
+            DeviceName::Gpu => "gpu",
+        }
+    }
+
+    /// Opens the device.
+    pub(crate) fn open(self) -> anyhow::Result<Device> {
+        match self.device {
+            DeviceName::Cpu => cpu(),
+            DeviceName::Gpu => gpu(),
+        }
+    }
+}
+
+#[cfg(feature = "flex")]
+#[allow(clippy::unnecessary_wraps)] // the other build fails
+pub(crate) fn cpu() -> anyhow::Result<Device> {
+    Ok(Device::flex())
+}
+
+#[cfg(not(feature = "flex"))]
+pub(crate) fn cpu() -> anyhow::Result<Device> {
+    anyhow::bail!("--device cpu: this build has no CPU backend; build with --features flex")
+}
+
+#[cfg(feature = "vulkan")]
+#[allow(clippy::unnecessary_wraps)]
+fn gpu() -> anyhow::Result<Device> {
+    Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice))
+}
+
+#[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
+#[allow(clippy::unnecessary_wraps)]
+fn gpu() -> anyhow::Result<Device> {
+    Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpu() -> anyhow::Result<Device> {
+    anyhow::bail!("--device gpu: this build has no GPU backend; build with --features wgpu")
+}

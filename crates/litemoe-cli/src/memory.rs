@@ -1,0 +1,82 @@
+//! The peak of a process's memory, as the operating system accounts for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(5);
+
+/// The largest amounts of memory a process has had resident, in bytes. Zero where the system does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Peak {
+    /// Anonymous memory (heap and stacks), sampled every 5 ms from `RssAnon` in `/proc/self/status`.
+    pub(crate) anonymous: u64,
+    /// All resident memory, file pages included: `VmHWM`, what `/usr/bin/time -v` calls maximum resident set size.
+    pub(crate) resident: u64,
+}
+
+/// Watches this process's memory from now on.
+pub(crate) struct MemoryWatch {
+    peak: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    sampler: Option<JoinHandle<()>>,
+}
+
+impl MemoryWatch {
+    /// Starts watching.
+    pub(crate) fn start() -> Self {
+        let peak = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, ended) = (peak.clone(), stop.clone());
+        let sampler = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                seen.fetch_max(status_bytes("RssAnon:"), Ordering::Relaxed);
+                thread::sleep(SAMPLE_EVERY);
+            }
+        });
+        Self { peak, stop, sampler: Some(sampler) }
+    }
+
+    /// The peak so far.
+    pub(crate) fn peak(&self) -> Peak {
+        let now = self.peak.fetch_max(status_bytes("RssAnon:"), Ordering::Relaxed);
+        Peak { anonymous: now.max(self.peak.load(Ordering::Relaxed)), resident: status_bytes("VmHWM:") }
+    }
+}
+
+impl Drop for MemoryWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(sampler) = self.sampler.take() {
+            let _ = sampler.join();
+        }
+    }
+}
+
+/// A field of `/proc/self/status` in bytes; 0 where there is none.
+fn status_bytes(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_shows_in_the_peak_after_it_is_freed() {
+        let watch = MemoryWatch::start();
+        let before = watch.peak().anonymous;
+        let block = vec![1u8; 64 << 20];
+        assert!(block.iter().map(|&byte| u64::from(byte)).sum::<u64>() > 0);
+        let during = watch.peak().anonymous;
+        drop(block);
+        assert!(during >= before + (60 << 20), "{before} then {during}");
+        assert!(watch.peak().anonymous >= during);
+    }
+}

@@ -1,0 +1,216 @@
+//! Wrong data from outside: a message that names the thing, exit code 1 (2 for usage), nothing half-written.
+
+use std::fs;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::json;
+
+use crate::bench::{Bench, edit_json};
+
+/// Runs a command that must fail with `code`, name every one of `names` and leave the folder as it was.
+#[track_caller]
+fn refused(bench: &Bench, args: &[&str], code: i32, names: &[&str]) {
+    let before = bench.names();
+    let run = bench.run(args);
+    assert_eq!(run.code, code, "{args:?}: {}{}", run.stdout, run.stderr);
+    for name in names {
+        assert!(run.stderr.contains(name), "{args:?} should name `{name}`: {}", run.stderr);
+    }
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    assert_eq!(bench.names(), before, "{args:?} left something behind");
+}
+
+const SCORE: [&str; 3] = ["score", "model", "rows.jsonl"];
+
+/// Rewrites the model's tensors.
+fn rewrite(bench: &Bench, change: impl Fn(&str, &mut Vec<usize>, &mut Vec<u8>)) {
+    let path = bench.path("model/model.safetensors");
+    let bytes = fs::read(&path).expect("the checkpoint is there");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let owned: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, view)| {
+            let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+            change(name, &mut shape, &mut data);
+            (name.to_owned(), view.dtype(), shape, data)
+        })
+        .collect();
+    let views = owned
+        .iter()
+        .map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).expect("a view")));
+    let out = safetensors::serialize(views, None).expect("serialised");
+    fs::write(path, out).expect("written");
+}
+
+#[test]
+fn truncated_safetensors() {
+    let bench = Bench::new();
+    let path = bench.path("model/model.safetensors");
+    let bytes = fs::read(&path).expect("the checkpoint is there");
+    fs::write(&path, &bytes[..bytes.len() - 100]).expect("written");
+    refused(&bench, &SCORE, 1, &["model.safetensors"]);
+    fs::write(&path, &bytes[..5]).expect("written");
+    refused(&bench, &SCORE, 1, &["model.safetensors"]);
+}
+
+#[test]
+fn a_missing_shard() {
+    let bench = Bench::new();
+    let path = bench.path("model/model.safetensors");
+    let bytes = fs::read(&path).expect("the checkpoint is there");
+    let names: Vec<String> =
+        SafeTensors::deserialize(&bytes).expect("safetensors").names().into_iter().map(str::to_owned).collect();
+    fs::remove_file(&path).expect("removed");
+    let map: serde_json::Map<_, _> =
+        names.into_iter().map(|name| (name, json!("model-00001-of-00001.safetensors"))).collect();
+    let index = json!({"metadata": {"total_size": bytes.len()}, "weight_map": map});
+    fs::write(bench.path("model/model.safetensors.index.json"), index.to_string()).expect("written");
+    refused(&bench, &SCORE, 1, &["model-00001-of-00001.safetensors"]);
+}
+
+#[test]
+fn no_weights_at_all() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("model/model.safetensors")).expect("removed");
+    refused(&bench, &SCORE, 1, &["model.safetensors"]);
+}
+
+#[test]
+fn a_tensor_of_the_wrong_shape() {
+    let bench = Bench::new();
+    rewrite(&bench, |name, shape, _| {
+        if name == "model.layers.0.self_attn.q_proj.weight" {
+            shape.reverse();
+            shape[0] *= 2;
+            shape[1] /= 2;
+        }
+    });
+    refused(&bench, &SCORE, 1, &["model.layers.0.self_attn.q_proj.weight"]);
+}
+
+#[test]
+fn nan_weights() {
+    let bench = Bench::new();
+    rewrite(&bench, |name, _, data| {
+        if name == "model.norm.weight" {
+            data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+    });
+    refused(&bench, &SCORE, 1, &["model.norm.weight"]);
+}
+
+#[test]
+fn an_unknown_model_type() {
+    let bench = Bench::new();
+    edit_json(&bench.path("model/config.json"), |config| config["model_type"] = json!("dense_rnn"));
+    refused(&bench, &SCORE, 1, &["dense_rnn"]);
+}
+
+#[test]
+fn an_unknown_configuration_key_that_may_change_the_maths() {
+    let bench = Bench::new();
+    edit_json(&bench.path("model/config.json"), |config| config["final_logit_softcapping"] = json!(30.0));
+    refused(&bench, &SCORE, 1, &["final_logit_softcapping"]);
+}
+
+#[test]
+fn an_unknown_score() {
+    let bench = Bench::new();
+    bench.json(&SCORE);
+    refused(&bench, &["plan", "model", "scores.json", "--score", "tusk"], 2, &["tusk", "task"]);
+}
+
+#[test]
+fn a_plan_for_another_model() {
+    let bench = Bench::new();
+    bench.json(&SCORE);
+    bench.json(&["plan", "model", "scores.json", "--budget", "0.5"]);
+    rewrite(&bench, |name, _, data| {
+        if name == "model.norm.weight" {
+            data[..4].copy_from_slice(&0.5f32.to_le_bytes());
+        }
+    });
+    refused(&bench, &["extract", "model", "plan.json"], 1, &["plan.json", "model"]);
+    refused(&bench, &["plan", "model", "scores.json", "--out", "other.json"], 1, &["scores.json"]);
+}
+
+#[test]
+fn a_plan_that_does_not_fit() {
+    let bench = Bench::new();
+    bench.json(&SCORE);
+    bench.json(&["plan", "model", "scores.json", "--budget", "0.5"]);
+    edit_json(&bench.path("plan.json"), |plan| {
+        plan["layers"]["1"]["removed"].as_array_mut().expect("a list").push(json!(99));
+    });
+    refused(&bench, &["extract", "model", "plan.json"], 1, &["plan.json", "layer 1", "expert 99"]);
+}
+
+#[test]
+fn an_adapter_for_another_base() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &[]);
+    rewrite(&bench, |name, _, data| {
+        if name == "model.norm.weight" {
+            data[..4].copy_from_slice(&0.5f32.to_le_bytes());
+        }
+    });
+    refused(&bench, &["eval", "model", "rows.jsonl", "--adapter", "adapter"], 1, &["adapter"]);
+    let mount = ["mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "mounted"];
+    refused(&bench, &mount, 1, &["adapter"]);
+}
+
+#[test]
+fn an_adapter_that_is_all_zero() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &["--steps", "0"]);
+    let mount = ["mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "mounted"];
+    refused(&bench, &mount, 1, &["zero"]);
+}
+
+#[test]
+fn rows_that_cannot_be_read() {
+    for (rows, line) in [
+        ("{\"prompt\": \"a\", \"completion\": \"b\"}\n\n", "2"),
+        ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n", "2"),
+        ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"comp", "2"),
+        ("{\"prompt\": 3, \"completion\": \"b\"}\n", "1"),
+        ("", "empty"),
+    ] {
+        let bench = Bench::new();
+        fs::write(bench.path("rows.jsonl"), rows).expect("written");
+        refused(&bench, &SCORE, 1, &["rows.jsonl", line]);
+        refused(&bench, &["eval", "model", "rows.jsonl"], 1, &["rows.jsonl", line]);
+    }
+}
+
+#[test]
+fn a_budget_of_nothing_or_below_top_k() {
+    let bench = Bench::new();
+    bench.json(&SCORE);
+    for budget in ["0", "-1", "0B", "2.0", "many"] {
+        let budget = format!("--budget={budget}");
+        refused(&bench, &["plan", "model", "scores.json", &budget], 2, &["--budget"]);
+    }
+    for budget in ["0.01", "1B"] {
+        refused(&bench, &["plan", "model", "scores.json", "--budget", budget], 1, &["layer 0"]);
+    }
+}
+
+#[test]
+fn ids_outside_the_vocabulary() {
+    let bench = Bench::new();
+    refused(&bench, &["logits", "model", "--ids", "5,99999"], 1, &["99999"]);
+}
+
+#[test]
+fn a_model_that_is_not_there() {
+    let bench = Bench::new();
+    refused(&bench, &["inspect", "nowhere"], 1, &["nowhere"]);
+}
+
+#[cfg(not(feature = "wgpu"))]
+#[test]
+fn a_gpu_that_is_not_compiled_in() {
+    let bench = Bench::new();
+    refused(&bench, &["logits", "model", "--ids", "5", "--device", "gpu"], 1, &["--features wgpu"]);
+}

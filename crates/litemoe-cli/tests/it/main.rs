@@ -1,0 +1,9 @@
+//! The binary as a user runs it.
+
+mod bad_input;
+mod bench;
+mod determinism;
+mod doors;
+mod embedded;
+mod failing_writes;
+mod verbs;
