@@ -1,9 +1,13 @@
 //! `cargo xtask`: the project's chores that are neither `cargo build` nor `cargo test`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line program
+
 mod findings;
 mod fixtures;
+mod tidy;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,13 +27,25 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Check the crate graph, what libraries need, and what every crate brings with it.
+    Tidy,
 }
 
-fn main() -> Result<()> {
-    let root = workspace_root();
-    match Cli::parse().chore {
-        Chore::Fixtures { check: false } => fixtures::write(&root),
-        Chore::Fixtures { check: true } => fixtures::check(&root)?.into_result(),
+fn main() -> ExitCode {
+    match run(Cli::parse().chore, &workspace_root()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore, root: &Path) -> Result<()> {
+    match chore {
+        Chore::Fixtures { check: false } => fixtures::write(root),
+        Chore::Fixtures { check: true } => fixtures::check(root)?.into_result(),
+        Chore::Tidy => tidy::check(root)?.into_result(),
     }
 }
 

@@ -1,0 +1,67 @@
+//! Which crate of the workspace may depend on which.
+
+use cargo_metadata::{DependencyKind, Metadata};
+
+/// The libraries between `litemoe-core` and the binary. None depends on another.
+const SIBLINGS: &[&str] =
+    &["litemoe-model", "litemoe-score", "litemoe-merge", "litemoe-adapter", "litemoe-server"];
+
+const CORE: &str = "litemoe-core";
+const KERNELS: &str = "litemoe-kernels";
+const TEXT: &str = "litemoe-text";
+const FIXTURES: &str = "litemoe-fixtures";
+
+/// What a member may depend on, by normal and build edges. `None` for a crate that is not in the graph.
+fn allowed(member: &str) -> Option<Vec<&'static str>> {
+    Some(match member {
+        CORE | KERNELS | FIXTURES | "xtask" => vec![],
+        TEXT | "litemoe-score" | "litemoe-merge" => vec![CORE],
+        "litemoe-model" | "litemoe-adapter" => vec![CORE, KERNELS],
+        "litemoe-server" => vec![CORE, TEXT],
+        "litemoe-cli" | "litemoe-benches" => libraries(),
+        _ => return None,
+    })
+}
+
+/// What the tests of a member may depend on besides.
+fn allowed_in_tests(member: &str) -> Vec<&'static str> {
+    match member {
+        FIXTURES | "xtask" => vec![],
+        CORE | KERNELS => vec![FIXTURES],
+        _ => libraries(),
+    }
+}
+
+fn libraries() -> Vec<&'static str> {
+    [&[CORE, KERNELS, TEXT, FIXTURES], SIBLINGS].concat()
+}
+
+/// A sentence for each edge between members that the graph does not have.
+pub(super) fn findings(metadata: &Metadata) -> Vec<String> {
+    let members = metadata.workspace_packages();
+    let is_member = |name: &str| members.iter().any(|package| package.name == name);
+    let mut findings = Vec::new();
+    for member in &members {
+        let Some(allowed) = allowed(&member.name) else {
+            findings.push(format!(
+                "{} is not in the crate graph: add it to crates/README.md and to xtask/src/tidy/graph.rs",
+                member.name
+            ));
+            continue;
+        };
+        for dependency in member.dependencies.iter().filter(|d| is_member(&d.name)) {
+            let to = dependency.name.as_str();
+            let in_tests = dependency.kind == DependencyKind::Development;
+            if !(allowed.contains(&to) || in_tests && allowed_in_tests(&member.name).contains(&to))
+            {
+                findings.push(sentence(&member.name, to, in_tests));
+            }
+        }
+    }
+    findings
+}
+
+fn sentence(from: &str, to: &str, in_tests: bool) -> String {
+    let from = if in_tests { format!("{from}'s tests") } else { from.to_owned() };
+    format!("{from} must not depend on {to}: the graph in crates/README.md has no such edge")
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask tidy`: what the compiler does not check about the workspace.
+
+mod closure;
+mod crates;
+mod graph;
+mod text;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cargo_metadata::{Metadata, MetadataCommand};
+
+use crate::findings::Findings;
+
+/// Checks the workspace at `root`; a sentence for each thing that is wrong.
+pub(crate) fn check(root: &Path) -> Result<Findings> {
+    let mut findings = Findings::default();
+    findings.extend(graph::findings(&metadata(root)?));
+    findings.extend(closure::findings(root, closure::LIBRARIES)?);
+    findings.extend(crates::findings(root)?);
+    findings.extend(text::findings(root)?);
+    Ok(findings)
+}
+
+/// The members of the workspace at `root` and the dependencies they declare; nothing is resolved.
+fn metadata(root: &Path) -> Result<Metadata> {
+    let manifest = root.join("Cargo.toml");
+    MetadataCommand::new()
+        .manifest_path(&manifest)
+        .no_deps()
+        .exec()
+        .with_context(|| format!("cannot read the workspace of {}", manifest.display()))
+}
+
+#[cfg(test)]
+mod planted;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_workspace_is_tidy() {
+        let findings = super::check(&crate::workspace_root()).unwrap();
+        assert!(findings.is_empty(), "{findings}");
+    }
+}
