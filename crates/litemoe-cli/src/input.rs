@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use litemoe_core::{LanguageModel, Sequence};
@@ -11,7 +11,6 @@ use crate::model::Loaded;
 
 /// An app's rows as a model's tokens.
 pub(crate) struct Rows {
-    file: PathBuf,
     pub(crate) sequences: Vec<Sequence>,
     /// Rows left out because they are too long.
     pub(crate) skipped: usize,
@@ -43,7 +42,7 @@ impl Rows {
             let file = file.display();
             crate::output::note(&format!("{file}: {skipped} rows longer than {max_tokens} tokens are skipped"));
         }
-        Ok(Self { file: file.to_owned(), sequences: encoded.sequences, skipped })
+        Ok(Self { sequences: encoded.sequences, skipped })
     }
 
     /// `count` of the rows, drawn by a seed, in their own order.
@@ -56,16 +55,5 @@ impl Rows {
             self.sequences = order.into_iter().map(|row| self.sequences[row].clone()).collect();
         }
         self
-    }
-
-    /// The first `count` rows.
-    pub(crate) fn first(mut self, count: usize) -> Self {
-        self.sequences.truncate(count);
-        self
-    }
-
-    /// The file the rows are from.
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
     }
 }

@@ -1,9 +1,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
 use clap::Args;
-use litemoe_adapter::evaluate;
+use litemoe_adapter::{BATCH_TOKENS, evaluate};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
@@ -30,9 +29,9 @@ pub(crate) struct EvalArgs {
     /// Use the first N rows [default: all].
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Rows run at once.
-    #[arg(long, default_value_t = 16)]
-    batch: usize,
+    /// Tokens run at once, about.
+    #[arg(long, default_value_t = BATCH_TOKENS)]
+    batch_tokens: usize,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
     max_tokens: usize,
@@ -59,20 +58,17 @@ impl EvalArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let loaded = Loaded::open(&self.model, self.device)?;
         let rows = Rows::read_first(&self.data, &loaded, self.max_tokens, self.limit)?;
-        if rows.sequences.is_empty() {
-            bail!("{}: no row is within {} tokens", self.data.display(), self.max_tokens);
-        }
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let bar = progress::bar(rows.sequences.len() as u64, "evaluating");
-        let found = evaluate(&loaded.model, &rows.sequences, adapters.as_ref(), self.batch, &mut |n| {
-            bar.inc(n as u64);
+        let found = evaluate(&loaded.model, &rows.sequences, adapters.as_ref(), self.batch_tokens, &mut |done| {
+            bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
         let evaluated = Evaluated {
             accuracy: found.accuracy(),
             perplexity: found.perplexity(),
-            rows: found.rows as u64,
-            tokens: found.tokens as u64,
+            rows: found.rows,
+            tokens: found.tokens,
             skipped: rows.skipped,
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory.peak(),

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_core::{ExpertSource, Plan};
+use litemoe_core::Plan;
 use litemoe_model::write_proxy;
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ impl ExtractArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let checkpoint = model::open(&self.model)?;
         let plan: Plan = artefact::read(&self.plan)?;
-        plan.check(&checkpoint.fingerprint()?, checkpoint.moe_layers())
+        plan.check(checkpoint.fingerprint(), checkpoint.moe_layers())
             .with_context(|| format!("{} does not fit {}", self.plan.display(), self.model.display()))?;
         artefact::create_parent(&self.out)?;
         let bar = progress::bar(plan.layers.len() as u64, "extracting");
@@ -58,8 +58,8 @@ impl ExtractArgs {
         let proxy = model::open(&self.out)?;
         let extracted = Extracted {
             expert_bytes: ExpertBytes {
-                foundation: model::expert_bytes(&checkpoint),
-                proxy: model::expert_bytes(&proxy),
+                foundation: checkpoint.expert_bytes(),
+                proxy: proxy.expert_bytes(),
             },
             proxy: self.out,
             seconds: start.elapsed().as_secs_f64(),

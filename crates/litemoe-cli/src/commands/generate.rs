@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use litemoe_core::Sampling;
-use litemoe_model::generate;
+use litemoe_core::{Sampler, Sampling};
+use litemoe_model::{Finish, Stop, generate};
 use litemoe_text::Message;
 use serde::Serialize;
 
@@ -50,4 +50,44 @@ struct Generated {
     finish_reason: &'static str,
     prompt_tokens: usize,
     tokens: usize,
+}
+
+impl GenerateArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let loaded = Loaded::open(&self.model, self.device)?;
+        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let prompt = loaded.tokenizer.encode_prompt(&[Message::user(self.prompt.as_str())])?;
+        loaded.expect_ids(&prompt)?;
+        let eos: Vec<u32> = loaded.tokenizer.end_ids().iter().chain(loaded.model.eos_ids()).copied().collect();
+        let mut detokenizer = loaded.tokenizer.detokenizer();
+        let mut failed = None;
+        let mut sampler = Sampler::new(self.sampling());
+        let stop = Stop { max_new: self.max_tokens, eos_ids: &eos };
+        let (ids, finish) = generate(&loaded.model, adapters.as_ref(), &prompt, &mut sampler, stop, |id| {
+            match detokenizer.push(id) {
+                Ok(text) if !self.json => output::piece(&text),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if !self.json {
+            output::line(&detokenizer.finish()?);
+            return Ok(());
+        }
+        output::json(&Generated {
+            text: loaded.tokenizer.decode(&ids)?,
+            finish_reason: if finish == Finish::Eos { "stop" } else { "length" },
+            prompt_tokens: prompt.len(),
+            tokens: ids.len(),
+        })
+    }
+
+    fn sampling(&self) -> Sampling {
+        let Self { temperature, top_p, top_k, seed, .. } = *self;
+        Sampling { temperature, top_p, top_k, seed }
+    }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use litemoe_core::{Budget, ExpertSource, LayerId};
+use litemoe_core::{Budget, LayerId};
 use litemoe_merge::kept_per_layer;
 use serde::Serialize;
 
@@ -47,9 +47,9 @@ impl InspectArgs {
         let layers = checkpoint.moe_layers();
         let inspected = Inspected {
             family: checkpoint.family().to_owned(),
-            fingerprint: checkpoint.fingerprint()?.to_string(),
+            fingerprint: checkpoint.fingerprint().to_string(),
             bytes: checkpoint.bytes(),
-            expert_bytes: model::expert_bytes(&checkpoint),
+            expert_bytes: checkpoint.expert_bytes(),
             layers: layers
                 .iter()
                 .map(|l| (l.id, Layer { n_experts: l.n_experts, top_k: l.top_k, d_model: l.d_model, d_expert: l.d_expert }))

@@ -5,11 +5,16 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::Args;
+use litemoe_adapter::peft::PeftConfig;
+use litemoe_adapter::{AdapterRecord, BATCH_TOKENS, LoadedAdapter, SCALES, choose_scale, save};
+use litemoe_core::{Adapters, MoeModel};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
-use crate::model::Loaded;
-use crate::{input, output, progress};
+use crate::input::Rows;
+use crate::memory::{MemoryWatch, Peak};
+use crate::model::{self, Loaded};
+use crate::{artefact, output, progress};
 
 /// The mounting scale asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,5 +43,123 @@ impl fmt::Display for Scale {
             Self::Auto => f.write_str("auto"),
             Self::Fixed(scale) => write!(f, "{scale}"),
         }
+    }
+}
+
+/// Mount an adapter on its foundation, at the scale that is best for it
+///
+/// Checks that the adapter fits and does something, chooses the scale on validation rows (the guard), and writes a
+/// PEFT directory whose base is the foundation. At scale 0 nothing is written: the foundation alone is better.
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// The foundation, a Hugging Face directory.
+    #[arg(value_name = "FOUNDATION")]
+    foundation: PathBuf,
+    /// The adapter, a PEFT directory.
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// The mounted adapter's folder.
+    #[arg(long, value_name = "DIR", default_value = "mounted")]
+    out: PathBuf,
+    /// The validation rows, for --scale auto.
+    #[arg(long, value_name = "ROWS", required_if_eq("scale", "auto"))]
+    validation: Option<PathBuf>,
+    /// auto, or a number in [0, 1].
+    #[arg(long, default_value = "auto")]
+    scale: Scale,
+    /// Validation rows to use, the first ones.
+    #[arg(long, default_value_t = 200)]
+    rows: usize,
+    /// Rows longer than this many tokens are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    max_tokens: usize,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Serialize)]
+struct Mounted {
+    mounted: bool,
+    adapter: Option<PathBuf>,
+    scale: f32,
+    /// What the guard measured.
+    tried: Vec<Tried>,
+    seconds: f64,
+    peak_bytes: Peak,
+}
+
+#[derive(Serialize)]
+struct Tried {
+    scale: f32,
+    loss: f64,
+    accuracy: f64,
+}
+
+impl MountArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let loaded = Loaded::open(&self.foundation, self.device)?;
+        let adapter = loaded.mounted(&self.adapter)?;
+        if adapter.record.as_ref().is_some_and(|record| record.foundation != *loaded.checkpoint.fingerprint()) {
+            bail!("the adapter {} is to be mounted on its foundation, not on a proxy", self.adapter.display());
+        }
+        let (scale, tried) = self.choose(&loaded, &adapter.adapters)?;
+        if scale > 0.0 {
+            self.write(&loaded, &adapter, scale)?;
+        }
+        let mounted = scale > 0.0;
+        let report = Mounted {
+            mounted,
+            adapter: mounted.then(|| self.out.clone()),
+            scale,
+            tried,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        };
+        if self.json { output::json(&report) } else { report.print() }
+    }
+
+    fn choose(&self, loaded: &Loaded, adapters: &Adapters) -> anyhow::Result<(f32, Vec<Tried>)> {
+        let (Scale::Auto, Some(validation)) = (self.scale, &self.validation) else {
+            let Scale::Fixed(scale) = self.scale else { bail!("--scale auto needs --validation") };
+            return Ok((scale, Vec::new()));
+        };
+        let rows = Rows::read_first(validation, loaded, self.max_tokens, Some(self.rows))?.sequences;
+        let bar = progress::bar((rows.len() * SCALES.len()) as u64, "guarding");
+        let guard = choose_scale(&loaded.model, adapters, &rows, &SCALES, BATCH_TOKENS, &mut |done| {
+            bar.set_position(done as u64);
+        })?;
+        bar.finish_and_clear();
+        let tried = |&(scale, found): &(f32, litemoe_adapter::Evaluation)| Tried {
+            scale,
+            loss: found.loss(),
+            accuracy: found.accuracy(),
+        };
+        Ok((guard.scale, guard.evaluations.iter().map(tried).collect()))
+    }
+
+    fn write(&self, loaded: &Loaded, adapter: &LoadedAdapter, scale: f32) -> anyhow::Result<()> {
+        artefact::create_parent(&self.out)?;
+        let record = adapter.record.clone().map(|record| AdapterRecord { scale: record.scale * scale, ..record });
+        let base_model = Some(model::base_path(&self.foundation));
+        let config = PeftConfig { base_model, ..adapter.config.clone() };
+        let sites = loaded.model.linear_sites();
+        Ok(save(&self.out, &adapter.adapters.scaled(scale), sites, &config, record.as_ref())?)
+    }
+}
+
+impl Mounted {
+    fn print(&self) -> anyhow::Result<()> {
+        for Tried { scale, loss, accuracy } in &self.tried {
+            output::line(&format!("scale {scale:<4} validation loss {loss:.4}, accuracy {:.1} %", 100.0 * accuracy));
+        }
+        output::line(&match &self.adapter {
+            Some(path) => format!("mounted at scale {}: {}", self.scale, path.display()),
+            None => "not mounted: the foundation alone is best".to_owned(),
+        });
+        Ok(())
     }
 }

@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
 use clap::Args;
 use litemoe_core::SimilarityKind;
 use litemoe_score::{About, ScoreOptions, score};
@@ -68,15 +67,13 @@ struct Scored {
 impl ScoreArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        if !(0.0..=1.0).contains(&self.kappa) {
-            bail!("--kappa {} is not in [0, 1]", self.kappa);
-        }
         let loaded = Loaded::open(&self.model, self.device)?;
         let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,
         };
+        let ids: Vec<&[u32]> = rows.sequences.iter().map(|row| row.tokens.as_slice()).collect();
         let bar = progress::bar(rows.sequences.len() as u64, "scoring");
         let options = ScoreOptions {
             batch: self.batch,
@@ -84,7 +81,7 @@ impl ScoreArgs {
             kappa: self.kappa,
             similarities: self.similarity.into_iter().collect(),
         };
-        let scored = score(&loaded.model, &rows.sequences, &options, &loaded.about(), &mut |n| bar.inc(n as u64))?;
+        let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         scored.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
         if let (Some(path), Some(similarity)) = (&self.similarity_out, scored.similarities.first()) {

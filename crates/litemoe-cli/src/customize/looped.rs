@@ -194,9 +194,7 @@ impl<'a> Loop<'a> {
     }
 
     fn foundation_bytes(&self) -> anyhow::Result<u64> {
-        let checkpoint = crate::model::open(self.foundation)?;
-        let layers = litemoe_core::ExpertSource::moe_layers(&checkpoint);
-        Ok(layers.iter().map(|layer| layer.expert_bytes * layer.n_experts as u64).sum())
+        Ok(crate::model::open(self.foundation)?.expert_bytes())
     }
 
     fn merges(&self) -> bool {

@@ -1,0 +1,101 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use litemoe_adapter::{Effect, LoadedAdapter};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel};
+use litemoe_model::{Checkpoint, Model};
+use litemoe_score::About;
+use litemoe_text::Tokenizer;
+
+use crate::device::DeviceArgs;
+
+/// Tokens that the effect probe runs an adapter on.
+const PROBE_TOKENS: u32 = 16;
+
+/// Opens a model directory without reading its weights.
+pub(crate) fn open(dir: &Path) -> anyhow::Result<Checkpoint> {
+    if !dir.is_dir() {
+        bail!("{} is not a folder", dir.display());
+    }
+    Ok(Checkpoint::open(dir)?)
+}
+
+/// Refuses a record that was made for another model.
+pub(crate) fn expect_fingerprint(checkpoint: &Checkpoint, of: &Fingerprint, file: &Path) -> anyhow::Result<()> {
+    if checkpoint.fingerprint() == of {
+        return Ok(());
+    }
+    bail!(
+        "{} was made for the model {of}, but {} is {}",
+        file.display(),
+        checkpoint.dir().display(),
+        checkpoint.fingerprint()
+    )
+}
+
+/// A model in memory, with its tokenizer.
+pub(crate) struct Loaded {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Loaded {
+    /// Loads a model directory onto a device.
+    pub(crate) fn open(dir: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+        let device = device.open()?;
+        let checkpoint = open(dir)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let model = Model::load(&checkpoint, &device)?;
+        if tokenizer.vocab() > model.vocab() {
+            let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
+            bail!("{}: the tokenizer has {tokens} tokens, but the model only {vocab}", dir.display());
+        }
+        Ok(Self { checkpoint, model, tokenizer })
+    }
+
+    /// What records say of the model.
+    pub(crate) fn about(&self) -> About {
+        About {
+            fingerprint: self.checkpoint.fingerprint().clone(),
+            model: self.checkpoint.name(),
+            family: self.checkpoint.family().to_owned(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Reads an adapter and shows that it does something to this model.
+    pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<Adapters> {
+        Ok(self.mounted(dir)?.adapters)
+    }
+
+    /// The same with all that its directory says.
+    pub(crate) fn mounted(&self, dir: &Path) -> anyhow::Result<LoadedAdapter> {
+        let cannot = || format!("the adapter {} cannot be mounted on {}", dir.display(), self.checkpoint.dir().display());
+        let fingerprint = self.checkpoint.fingerprint();
+        let loaded = litemoe_adapter::load(dir, &self.model, fingerprint).with_context(cannot)?;
+        let probe: Vec<u32> = (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
+        match litemoe_adapter::mount(&self.model, &loaded.adapters, &probe).with_context(cannot)? {
+            Effect::Moves(_) => Ok(loaded),
+            Effect::Zero => bail!("the adapter {} is all zero: it would change nothing", dir.display()),
+        }
+    }
+
+    /// Refuses token ids that the model does not have, and too many of them.
+    pub(crate) fn expect_ids(&self, ids: &[u32]) -> anyhow::Result<()> {
+        let (vocab, max) = (self.model.vocab(), self.model.max_tokens());
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
+            bail!("token id {id} is not below the vocabulary's size, {vocab}");
+        }
+        if ids.len() > max {
+            bail!("{} tokens are more than the {max} that the model takes", ids.len());
+        }
+        Ok(())
+    }
+}
+
+/// Where an adapter's base is: the absolute path, so that the adapter can be used from any folder.
+pub(crate) fn base_path(dir: &Path) -> String {
+    let path: PathBuf = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    path.to_string_lossy().into_owned()
+}
