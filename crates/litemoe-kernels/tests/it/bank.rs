@@ -1,52 +1,264 @@
-use burn::tensor::{Device, Distribution, Int, Tensor, Tolerance};
-use litemoe_kernels::{ExpertBank, StoredExpert, silu_mul};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use litemoe_kernels::{ExpertBank, StoredExpert};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
-fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-    Tensor::random(shape, Distribution::Normal(0., 1.), &Device::flex())
+use crate::case::{assert_close, constant, floats, matrix, tracked};
+
+/// Experts and what they are asked.
+#[derive(Debug, Clone)]
+struct Case {
+    /// Gate, up and down of each expert, as stored.
+    experts: Vec<[TensorData; 3]>,
+    gated: bool,
+    x: TensorData,
+    chosen: Vec<Vec<usize>>,
+    gates: TensorData,
+    grad: TensorData,
+}
+
+prop_compose! {
+    fn sizes()(
+        tokens in 0usize..12, d_model in 1usize..7, d_expert in 1usize..5, n_experts in 1usize..7,
+    )(
+        top_k in 1..=n_experts, tokens in Just(tokens), d_model in Just(d_model),
+        d_expert in Just(d_expert), n_experts in Just(n_experts),
+    ) -> [usize; 5] {
+        [tokens, d_model, d_expert, n_experts, top_k]
+    }
+}
+
+/// Any choices, also of one expert twice; the index `n_experts` is no expert.
+fn case() -> impl Strategy<Value = Case> {
+    sizes().prop_flat_map(|[tokens, d_model, d_expert, n_experts, top_k]| {
+        let expert =
+            (matrix(d_expert, d_model), matrix(d_expert, d_model), matrix(d_model, d_expert));
+        let experts = vec(expert.prop_map(|(gate, up, down)| [gate, up, down]), n_experts);
+        let chosen = vec(vec(0..=n_experts, top_k), tokens);
+        let (gates, x, grad) =
+            (matrix(tokens, top_k), matrix(tokens, d_model), matrix(tokens, d_model));
+        (experts, any::<bool>(), x, chosen, gates, grad).prop_map(
+            |(experts, gated, x, chosen, gates, grad)| Case {
+                experts,
+                gated,
+                x,
+                chosen,
+                gates,
+                grad,
+            },
+        )
+    })
+}
+
+impl Case {
+    fn stored(&self) -> Vec<StoredExpert> {
+        let stored = self.experts.iter().map(|[gate, up, down]| StoredExpert {
+            gate: self.gated.then(|| constant(gate)),
+            up: constant(up),
+            down: constant(down),
+        });
+        stored.collect()
+    }
+
+    fn bank(&self) -> ExpertBank {
+        ExpertBank::new(self.stored())
+    }
+
+    fn chosen(&self) -> Tensor<2, Int> {
+        let [tokens, top_k] = constant(&self.gates).dims();
+        let flat: Vec<i64> = self.chosen.concat().iter().map(|&expert| expert as i64).collect();
+        Tensor::from_data(TensorData::new(flat, [tokens, top_k]), &Device::flex())
+    }
+
+    fn forward(&self, x: Tensor<2>, gates: Tensor<2>) -> Tensor<2> {
+        self.bank().forward(x, self.chosen(), gates, None)
+    }
+
+    /// Token by token, choice by choice.
+    fn naive(&self, x: Tensor<2>, gates: Tensor<2>) -> Tensor<2> {
+        let experts = self.stored();
+        let rows = self.chosen.iter().enumerate().map(|(token, chosen)| {
+            let x = x.clone().slice([token..token + 1]);
+            let zero = x.zeros_like();
+            chosen.iter().enumerate().fold(zero, |sum, (choice, &expert)| {
+                let gate = gates.clone().slice([token..token + 1, choice..choice + 1]);
+                match experts.get(expert) {
+                    Some(expert) => sum + run(expert, x.clone()) * gate,
+                    None => sum,
+                }
+            })
+        });
+        Tensor::cat(rows.collect(), 0)
+    }
+
+    /// The output's gradients with respect to `x` and the gates, weighted by `grad`; `None` is zero.
+    fn gradients(
+        &self,
+        f: impl Fn(&Self, Tensor<2>, Tensor<2>) -> Tensor<2>,
+    ) -> [Option<Tensor<2>>; 2] {
+        let (x, gates) = (tracked(&self.x), tracked(&self.gates));
+        let output = f(self, x.clone(), gates.clone());
+        let gradients = (output * constant(&self.grad)).sum().backward();
+        [x.grad(&gradients), gates.grad(&gradients)]
+    }
+}
+
+fn run(expert: &StoredExpert, x: Tensor<2>) -> Tensor<2> {
+    let silu = burn::tensor::activation::silu;
+    let up = x.clone().matmul(expert.up.clone().transpose());
+    let hidden = match &expert.gate {
+        Some(gate) => silu(x.matmul(gate.clone().transpose())) * up,
+        None => silu(up),
+    };
+    hidden.matmul(expert.down.clone().transpose())
+}
+
+proptest! {
+    #[test]
+    fn sorted_dispatch_is_the_naive_loop(case in case()) {
+        let (x, gates) = (constant(&case.x), constant(&case.gates));
+        let ours = case.forward(x.clone(), gates.clone());
+        prop_assert_eq!(ours.dims(), x.dims());
+        if case.chosen.is_empty() {
+            return Ok(());
+        }
+        assert_close(ours, case.naive(x, gates), 1e-5);
+        let n_experts = case.experts.len();
+        if case.chosen.iter().flatten().any(|&expert| expert < n_experts) {
+            let (ours, naive) = (case.gradients(Case::forward), case.gradients(Case::naive));
+            for (ours, naive) in ours.into_iter().zip(naive) {
+                assert_close(ours.expect("a gradient"), naive.expect("a gradient"), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn only_one_side_may_be_tracked(case in case()) {
+        let n_experts = case.experts.len();
+        prop_assume!(case.chosen.iter().flatten().any(|&expert| expert < n_experts));
+        let [of_x, of_gates] = case.gradients(Case::forward);
+        let [x_alone, _] = case.gradients(|case, x, _| case.forward(x, constant(&case.gates)));
+        let [_, gates_alone] = case.gradients(|case, _, gates| case.forward(constant(&case.x), gates));
+        assert_close(x_alone.expect("of x"), of_x.expect("of x"), 1e-6);
+        assert_close(gates_alone.expect("of gates"), of_gates.expect("of gates"), 1e-6);
+    }
+
+    #[test]
+    fn copies_of_an_expert_are_that_expert(case in case(), n_copies in 1usize..5) {
+        let expert = &case.stored()[0];
+        let bank = ExpertBank::new(vec![expert.clone(); n_copies]);
+        let x = constant(&case.x);
+        let [tokens, _] = x.dims();
+        let logits: Tensor<2> = Tensor::arange(0..(tokens * n_copies) as i64, &Device::flex())
+            .float()
+            .sin()
+            .reshape([tokens, n_copies]);
+        let gates = burn::tensor::activation::softmax(logits, 1);
+        let chosen = Tensor::arange(0..n_copies as i64, &Device::flex())
+            .unsqueeze::<2>()
+            .repeat_dim(0, tokens);
+        prop_assume!(tokens > 0);
+        assert_close(bank.forward(x.clone(), chosen, gates, None), run(expert, x), 1e-5);
+    }
+
+    #[test]
+    fn choosing_every_expert_is_the_full_mixture(case in case()) {
+        let n_experts = case.experts.len();
+        let x = constant(&case.x);
+        let [tokens, _] = x.dims();
+        prop_assume!(tokens > 0);
+        let gates = x.clone().slice([0..tokens, 0..1]).repeat_dim(1, n_experts);
+        // In a different order for every token.
+        let chosen: Vec<i64> = (0..tokens * n_experts)
+            .map(|place| ((place / n_experts + place) % n_experts) as i64)
+            .collect();
+        let chosen = TensorData::new(chosen, [tokens, n_experts]);
+        let chosen = Tensor::from_data(chosen, &Device::flex());
+        let full = case.stored().iter().fold(x.zeros_like(), |sum, expert| sum + run(expert, x.clone()));
+        let full = full * x.clone().slice([0..tokens, 0..1]);
+        assert_close(case.bank().forward(x, chosen, gates, None), full, 1e-5);
+    }
+
+    #[test]
+    fn a_visitor_sees_every_choice_once(case in case()) {
+        let (x, gates) = (constant(&case.x), constant(&case.gates));
+        let [tokens, d_model] = x.dims();
+        let (mut visits, mut sum) = (Vec::new(), vec![0f32; tokens * d_model]);
+        let mut visit = |expert, rows: Vec<usize>, gates: Tensor<1>, outputs: Tensor<2>| {
+            assert_eq!((gates.dims(), outputs.dims()), ([rows.len()], [rows.len(), d_model]));
+            let (gates, outputs) = (floats(gates), floats(outputs));
+            for ((&row, gate), output) in rows.iter().zip(gates).zip(outputs.chunks(d_model)) {
+                let sum = &mut sum[row * d_model..][..d_model];
+                sum.iter_mut().zip(output).for_each(|(sum, output)| *sum += gate * output);
+            }
+            visits.push((expert, rows));
+        };
+        let output = case.bank().forward(x, case.chosen(), gates, Some(&mut visit));
+        assert_close(Tensor::from_data(TensorData::new(sum, [tokens, d_model]), &Device::flex()), output, 1e-5);
+        let expected: Vec<(usize, Vec<usize>)> = (0..case.experts.len())
+            .map(|expert| {
+                let choices = case.chosen.iter().enumerate();
+                let rows = choices.flat_map(|(token, chosen)| {
+                    std::iter::repeat_n(token, chosen.iter().filter(|&&e| e == expert).count())
+                });
+                (expert, rows.collect::<Vec<_>>())
+            })
+            .filter(|(_, rows)| !rows.is_empty())
+            .collect();
+        prop_assert_eq!(visits, expected);
+    }
+
+    #[test]
+    fn stored_experts_come_back(case in case()) {
+        let bank = case.bank();
+        prop_assert_eq!(bank.n_experts(), case.experts.len());
+        for (at, [gate, up, down]) in case.experts.iter().enumerate() {
+            let stored = bank.stored(at);
+            prop_assert_eq!(stored.gate.map(|gate| gate.into_data()), case.gated.then(|| gate.clone()));
+            prop_assert_eq!(&stored.up.into_data(), up);
+            prop_assert_eq!(&stored.down.into_data(), down);
+        }
+    }
 }
 
 #[test]
-fn smoke() {
-    let experts: Vec<_> = (0..4)
-        .map(|_| StoredExpert {
-            gate: Some(random([3, 5])),
-            up: random([3, 5]),
-            down: random([5, 3]),
-        })
-        .collect();
-    let bank = ExpertBank::new(experts.clone());
-    let x = random([6, 5]);
-    let gates = random([6, 2]);
-    let chosen = Tensor::<2, Int>::from_data(
-        [[0, 1], [3, 4], [2, 0], [4, 4], [1, 3], [0, 3]],
-        &Device::flex(),
-    );
-    let mut seen = 0;
-    let y = bank.forward(
-        x.clone(),
-        chosen.clone(),
-        gates.clone(),
-        Some(&mut |_, rows, _, _| seen += rows.len()),
-    );
-    assert_eq!(seen, 9);
-    let mut naive = vec![];
-    for (t, choices) in chosen.into_data().try_into_vec::<i64>().unwrap().chunks(2).enumerate() {
-        let mut sum = Tensor::zeros([1, 5], &Device::flex());
-        for (k, &e) in choices.iter().enumerate().filter(|(_, e)| **e < 4) {
-            let e = &experts[e as usize];
-            let x = x.clone().slice([t..t + 1]);
-            let hidden = Tensor::cat(
-                vec![
-                    x.clone().matmul(e.gate.clone().unwrap().transpose()),
-                    x.matmul(e.up.clone().transpose()),
-                ],
-                1,
-            );
-            let out = silu_mul(hidden).matmul(e.down.clone().transpose());
-            sum = sum + out * gates.clone().slice([t..t + 1, k..k + 1]);
-        }
-        naive.push(sum);
-    }
-    let naive = Tensor::cat(naive, 0);
-    y.into_data().assert_approx_eq::<f32>(&naive.into_data(), Tolerance::default());
+fn a_token_without_experts_gets_zeros() {
+    let expert = StoredExpert {
+        gate: None,
+        up: Tensor::ones([3, 2], &Device::flex()),
+        down: Tensor::ones([2, 3], &Device::flex()),
+    };
+    let bank = ExpertBank::new(vec![expert]);
+    let (x, gates) = (Tensor::ones([2, 2], &Device::flex()), Tensor::ones([2, 1], &Device::flex()));
+    let chosen = Tensor::from_data([[1], [0]], &Device::flex());
+    let output = floats(bank.forward(x.clone(), chosen, gates.clone(), None));
+    assert_eq!(output[..2], [0., 0.]);
+    assert!(output[2] > 1.);
+    let nobody = Tensor::from_data([[1], [1]], &Device::flex());
+    assert_eq!(floats(bank.forward(x, nobody, gates, None)), [0.; 4]);
+}
+
+#[test]
+#[should_panic(expected = "expert 2 chosen of 1")]
+fn an_expert_that_does_not_exist_is_a_mistake_of_the_caller() {
+    let expert = StoredExpert {
+        gate: None,
+        up: Tensor::ones([3, 2], &Device::flex()),
+        down: Tensor::ones([2, 3], &Device::flex()),
+    };
+    let ones = Tensor::<2>::ones([1, 1], &Device::flex());
+    let chosen = Tensor::from_data([[2]], &Device::flex());
+    let x = Tensor::ones([1, 2], &Device::flex());
+    ExpertBank::new(vec![expert]).forward(x, chosen, ones, None);
+}
+
+#[test]
+#[should_panic(expected = "experts of one bank have one shape")]
+fn experts_of_two_shapes_are_refused() {
+    let expert = |d_expert: usize| StoredExpert {
+        gate: None,
+        up: Tensor::ones([d_expert, 2], &Device::flex()),
+        down: Tensor::ones([2, d_expert], &Device::flex()),
+    };
+    ExpertBank::new(vec![expert(3), expert(4)]);
 }

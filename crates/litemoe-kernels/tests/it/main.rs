@@ -1,3 +1,8 @@
-//! What this crate's weights and writers promise.
+//! What this crate's weights, operations and writers promise.
 
 mod bank;
+mod case;
+mod linear;
+mod mapped;
+mod silu_mul;
+mod staged;

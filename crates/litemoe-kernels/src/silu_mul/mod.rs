@@ -1,0 +1,41 @@
+//! The activation of gated experts, fused: one pass forward, one pass backward, one saved tensor.
+//!
+//! The pattern of every custom operation here: [`reference()`] composes it from plain tensor
+//! operations and is the tests' oracle and the fallback; `op` names it for Burn's run-time dispatch
+//! and writes its backward by hand; one file per kind of device computes it.
+
+#[cfg(feature = "wgpu")]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+mod op;
+
+use burn::tensor::{Tensor, activation};
+
+/// The activation of gated experts: `silu(gate) * up`, with gate and up side by side.
+///
+/// Fused in f32 on the devices whose feature is on; plain tensor operations elsewhere.
+///
+/// # Shapes
+/// - `gate_up`: `[n, 2 * d_expert]`, the gate in the first half of each row
+/// - output: `[n, d_expert]`
+///
+/// # Panics
+/// When the width is odd.
+pub fn silu_mul(gate_up: Tensor<2>) -> Tensor<2> {
+    let [_, width] = gate_up.dims();
+    assert!(width.is_multiple_of(2), "gate and up of unequal width: {width} together");
+    #[cfg(any(feature = "flex", feature = "wgpu"))]
+    if op::is_fused(&gate_up) {
+        return op::silu_mul(gate_up);
+    }
+    reference(gate_up)
+}
+
+/// [`silu_mul`] from plain tensor operations.
+fn reference(gate_up: Tensor<2>) -> Tensor<2> {
+    let d_expert = gate_up.dims()[1] / 2;
+    let gate = gate_up.clone().narrow(1, 0, d_expert);
+    activation::silu(gate) * gate_up.narrow(1, d_expert, d_expert)
+}
