@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line program
 
+mod eval;
 mod findings;
 mod fixtures;
 mod tidy;
@@ -27,8 +28,19 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Measure the program and write what it came to into the README.
+    Eval {
+        #[command(subcommand)]
+        eval: Eval,
+    },
     /// Check the crate graph, what libraries need, and what every crate brings with it.
     Tidy,
+}
+
+#[derive(Subcommand)]
+enum Eval {
+    /// Run the loop on the embedded app and on others, record it in results/loop.json, write the README's table.
+    Loop(eval::LoopArgs),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +55,7 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore, root: &Path) -> Result<()> {
     match chore {
+        Chore::Eval { eval: Eval::Loop(args) } => eval::run(&args, root),
         Chore::Fixtures { check: false } => fixtures::write(root),
         Chore::Fixtures { check: true } => fixtures::check(root)?.into_result(),
         Chore::Tidy => tidy::check(root)?.into_result(),

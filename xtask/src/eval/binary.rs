@@ -1,0 +1,61 @@
+//! The `litemoe` binary, run as a user runs it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
+use serde_json::Value;
+
+/// A release build of `litemoe`.
+pub(super) struct Binary {
+    path: PathBuf,
+    foundation: PathBuf,
+}
+
+impl Binary {
+    /// Builds the binary of the workspace at `root`.
+    pub(super) fn build(root: &Path) -> Result<Self> {
+        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--release", "--package", "litemoe-cli"])
+            .arg("--message-format=json-render-diagnostics")
+            .current_dir(root)
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo build")?;
+        if !output.status.success() {
+            bail!("litemoe-cli does not build");
+        }
+        let path = executable(&output.stdout).context("cargo built no binary of litemoe-cli")?;
+        Ok(Self { path, foundation: root.join("fixtures/foundation") })
+    }
+
+    /// What `litemoe customize --json` prints for an app and its folder, or for what is embedded.
+    pub(super) fn customize(&self, out: &Path, app: Option<(&str, &Path)>) -> Result<Value> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(["customize", "--json", "--budget", "0.33", "--limit", "300", "--out"])
+            .arg(out);
+        if let Some((name, folder)) = app {
+            command.arg("--foundation").arg(&self.foundation);
+            command.arg("--app").arg(format!("{name}={}", folder.display()));
+        }
+        let output = command.stderr(Stdio::inherit()).output().context("cannot run litemoe")?;
+        if !output.status.success() {
+            bail!(
+                "litemoe customize failed on {}",
+                app.map_or("what is embedded", |(name, _)| name)
+            );
+        }
+        serde_json::from_slice(&output.stdout).context("litemoe customize --json printed no JSON")
+    }
+}
+
+/// The executable that cargo's messages name.
+fn executable(messages: &[u8]) -> Option<PathBuf> {
+    Message::parse_stream(messages).filter_map(Result::ok).find_map(|message| match message {
+        Message::CompilerArtifact(artifact) => artifact.executable.map(Into::into),
+        _ => None,
+    })
+}
