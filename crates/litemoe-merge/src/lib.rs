@@ -1,1 +1,23 @@
-//! Makes and applies a plan that prunes and merges experts under a byte budget
+#![doc = include_str!("../README.md")]
+
+mod alignment;
+mod apply;
+mod budget;
+mod error;
+mod evidence;
+mod matching;
+mod merge;
+mod options;
+mod partition;
+mod plan;
+mod report;
+
+pub use alignment::align;
+pub use apply::{merged_expert, merged_experts};
+pub use budget::kept_per_layer;
+pub use error::MergeError;
+pub use matching::match_to_hosts;
+pub use options::default_options;
+pub use partition::{Partition, partition};
+pub use plan::make_plan;
+pub use report::{LayerReport, PlanReport};

@@ -1,1 +1,13 @@
-//! How much each expert of a mixture-of-experts model matters to an app
+#![doc = include_str!("../README.md")]
+
+mod affinity;
+mod criteria;
+mod error;
+mod measurement;
+mod outputs;
+mod score;
+mod sums;
+
+pub use error::{ScoreError, Warning};
+pub use measurement::Measurement;
+pub use score::{About, ScoreOptions, Scored, score};

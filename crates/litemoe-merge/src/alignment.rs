@@ -1,0 +1,41 @@
+use burn::tensor::Tensor;
+use litemoe_core::ExpertWeights;
+use ordered_float::OrderedFloat;
+use pathfinding::kuhn_munkres::kuhn_munkres_min;
+use pathfinding::matrix::Matrix;
+
+/// Matches the neurons of `member` to those of `host` at the least total cost (LiteMoE §3.4): entry `j` is the neuron
+/// of `member` that takes the place of the host's neuron `j`.
+///
+/// The cost of a pair is half the sum of the distances between their gate rows, their up rows and their down columns, so
+/// that one permutation serves all three. `None` when a weight is not a finite number. Both experts must have the same
+/// shapes.
+pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
+    let d_expert = host.up.dims()[0];
+    let costs: Vec<OrderedFloat<f64>> = cost(host, member).into_data().iter().map(OrderedFloat).collect();
+    if costs.iter().any(|cost| !cost.is_finite()) {
+        return None;
+    }
+    let costs = Matrix::from_vec(d_expert, d_expert, costs).ok()?;
+    let (_, neurons) = kuhn_munkres_min(&costs);
+    Some(neurons.into_iter().map(|neuron| neuron as u32).collect())
+}
+
+/// The cost of every pair of neurons, `[d_expert of the host, d_expert of the member]`.
+fn cost(host: &ExpertWeights, member: &ExpertWeights) -> Tensor<2> {
+    let up = distances(host.up.clone(), member.up.clone());
+    let down = distances(host.down.clone().transpose(), member.down.clone().transpose());
+    let sum = match (&host.gate, &member.gate) {
+        (Some(host), Some(member)) => up + down + distances(host.clone(), member.clone()),
+        _ => up + down,
+    };
+    sum.mul_scalar(0.5)
+}
+
+/// ‖xᵢ − yⱼ‖ for every pair of rows, from ‖x‖² + ‖y‖² − 2x·y.
+fn distances(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    let squares = |rows: &Tensor<2>| rows.clone().square().sum_dim(1);
+    let (x_squares, y_squares) = (squares(&x), squares(&y).transpose());
+    let products = x.matmul(y.transpose()).mul_scalar(2.0);
+    (x_squares + y_squares - products).clamp_min(0.0).sqrt()
+}

@@ -1,0 +1,69 @@
+use litemoe_core::{ExpertId, ExpertSource, ExpertWeights, Group, LayerId, LayerPlan, Member};
+
+use crate::MergeError;
+use crate::merge::{blend, check_pair, reordered};
+
+/// The weights of a layer's kept experts, in the proxy's order. `None` for one that nothing is merged into: its tensors
+/// are the foundation's, and are not read.
+///
+/// The plan must have been [checked](litemoe_core::Plan::check) against the source.
+///
+/// # Errors
+/// An expert that cannot be read, or that does not fit its host.
+pub fn merged_experts(
+    layer: LayerId,
+    plan: &LayerPlan,
+    source: &(impl ExpertSource + ?Sized),
+) -> Result<Vec<Option<ExpertWeights>>, MergeError> {
+    let merged = |group: &Group| {
+        (!group.members.is_empty()).then(|| merged_expert(layer, group, source)).transpose()
+    };
+    plan.groups.iter().map(merged).collect()
+}
+
+/// The weights of one kept expert with all that is merged into it: Σ share · aligned weights (LiteMoE §3.4).
+///
+/// At most three experts are in memory at once.
+///
+/// # Errors
+/// An expert that cannot be read, or that does not fit its host.
+pub fn merged_expert(
+    layer: LayerId,
+    group: &Group,
+    source: &(impl ExpertSource + ?Sized),
+) -> Result<ExpertWeights, MergeError> {
+    let host = read(layer.expert(group.host), source)?;
+    group.members.iter().try_fold(host.clone(), |sum, member| {
+        let weights = aligned_member(layer.expert(member.expert), &host, member, source)?;
+        Ok(blend(sum, &host, weights, member.share))
+    })
+}
+
+/// Reads one expert.
+pub(crate) fn read(
+    id: ExpertId,
+    source: &(impl ExpertSource + ?Sized),
+) -> Result<ExpertWeights, MergeError> {
+    source.expert(id).map_err(|source| MergeError::Read { expert: id, source: Box::new(source) })
+}
+
+fn aligned_member(
+    id: ExpertId,
+    host: &ExpertWeights,
+    member: &Member,
+    source: &(impl ExpertSource + ?Sized),
+) -> Result<ExpertWeights, MergeError> {
+    let weights = read(id, source)?;
+    check_pair(id, host, &weights)?;
+    match &member.alignment {
+        None => Ok(weights),
+        Some(order) if is_permutation(order, weights.up.dims()[0]) => Ok(reordered(weights, order)),
+        Some(_) => Err(MergeError::NotAPermutation { expert: id }),
+    }
+}
+
+fn is_permutation(order: &[u32], len: usize) -> bool {
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().map(|neuron| neuron as usize).eq(0..len)
+}

@@ -1,0 +1,71 @@
+use std::error::Error;
+
+use litemoe_core::{Budget, Criterion, ExpertId, Fingerprint, LayerId, SimilarityKind};
+use thiserror::Error;
+
+/// Why a plan could not be made or applied.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum MergeError {
+    #[error("the model has no mixture-of-experts layers")]
+    NoExperts,
+    #[error(
+        "budget {budget} leaves {kept} experts a layer, but every token of layer {layer} needs {top_k}; the least \
+         budget is {needed} bytes of {total}"
+    )]
+    BudgetTooSmall {
+        budget: Budget,
+        kept: usize,
+        layer: LayerId,
+        top_k: usize,
+        needed: u64,
+        total: u64,
+    },
+    #[error("alpha is {alpha}, but must be a finite number of at least 0")]
+    Alpha { alpha: f64 },
+
+    #[error("the scores have version {found}, but this program reads version {expected}")]
+    ScoresVersion { found: u32, expected: u32 },
+    #[error("the scores say nothing of layer {layer}")]
+    LayerNotScored { layer: LayerId },
+    #[error("the scores name layer {layer}, but the model has no experts there")]
+    NoSuchLayer { layer: LayerId },
+    #[error("the scores of layer {layer} lack `{criterion}`")]
+    CriterionMissing { layer: LayerId, criterion: Criterion },
+    #[error(
+        "layer {layer} has {n_experts} experts, but {scored} of them have a `{criterion}` score"
+    )]
+    ScoreCount { layer: LayerId, criterion: Criterion, n_experts: usize, scored: usize },
+    #[error(
+        "{expert}: its `{criterion}` score is {value}, but must be a finite number of at least 0"
+    )]
+    ScoreValue { expert: ExpertId, criterion: Criterion, value: f64 },
+
+    #[error("merging needs to know how alike the experts are, but no similarity was given")]
+    NoSimilarity,
+    #[error("the plan asks for the similarity `{asked}`, but `{given}` was given")]
+    OtherSimilarity { asked: SimilarityKind, given: SimilarityKind },
+    #[error("the scores are those of the model {scores}, but the similarity is that of {similarity}")]
+    OtherModel { scores: Fingerprint, similarity: Fingerprint },
+    #[error(
+        "scores and similarity were measured on different data: their token ids have the SHA-256 {scores} and \
+         {similarity}"
+    )]
+    OtherData { scores: String, similarity: String },
+    #[error("the similarity says nothing of layer {layer}")]
+    LayerNotCompared { layer: LayerId },
+    #[error("the similarity of layer {layer} is not a table of {n_experts} by {n_experts} finite numbers")]
+    SimilarityTable { layer: LayerId, n_experts: usize },
+
+    #[error("{expert} could not be read")]
+    Read { expert: ExpertId, source: Box<dyn Error + Send + Sync> },
+    #[error("{expert}: {tensor} has the shape {found:?}, but that of its host is {expected:?}")]
+    Shape { expert: ExpertId, tensor: &'static str, expected: [usize; 2], found: [usize; 2] },
+    #[error("{expert} and its host must both have a gate, or neither")]
+    Gate { expert: ExpertId },
+    #[error("{expert}: its weights, or its host's, are not all finite numbers")]
+    NotFinite { expert: ExpertId },
+    #[error("the plan merges {expert} with an alignment that is not a permutation of its neurons")]
+    NotAPermutation { expert: ExpertId },
+}

@@ -1,0 +1,59 @@
+use burn::tensor::{Int, Tensor, TensorData};
+use litemoe_core::{ExpertId, ExpertWeights};
+
+use crate::MergeError;
+
+/// Moves a share of an expert's weights from the host's to a member's: `sum + share · (member − host)`.
+///
+/// Over all members of a group this gives Σ share · weights, since its shares sum to 1; written so that merging equal
+/// experts gives that expert's weights bit for bit.
+pub(crate) fn blend(
+    sum: ExpertWeights,
+    host: &ExpertWeights,
+    member: ExpertWeights,
+    share: f64,
+) -> ExpertWeights {
+    let step = |sum: Tensor<2>, host: &Tensor<2>, member: Tensor<2>| {
+        sum + (member - host.clone()).mul_scalar(share)
+    };
+    let gate = match (sum.gate, &host.gate, member.gate) {
+        (Some(sum), Some(host), Some(member)) => Some(step(sum, host, member)),
+        _ => None,
+    };
+    ExpertWeights {
+        gate,
+        up: step(sum.up, &host.up, member.up),
+        down: step(sum.down, &host.down, member.down),
+    }
+}
+
+/// The same expert with its neurons in another order: neuron `order[j]` comes to place `j`.
+pub(crate) fn reordered(expert: ExpertWeights, order: &[u32]) -> ExpertWeights {
+    let indices: Vec<i64> = order.iter().map(|&neuron| i64::from(neuron)).collect();
+    let order = Tensor::<1, Int>::from_data(TensorData::new(indices, [order.len()]), &expert.up.device());
+    ExpertWeights {
+        gate: expert.gate.map(|gate| gate.select(0, order.clone())),
+        up: expert.up.select(0, order.clone()),
+        down: expert.down.select(1, order),
+    }
+}
+
+/// Checks that a member can be merged into its host.
+pub(crate) fn check_pair(
+    id: ExpertId,
+    host: &ExpertWeights,
+    member: &ExpertWeights,
+) -> Result<(), MergeError> {
+    let check = |tensor, host: &Tensor<2>, member: &Tensor<2>| {
+        let (expected, found) = (host.dims(), member.dims());
+        let error = MergeError::Shape { expert: id, tensor, expected, found };
+        if expected == found { Ok(()) } else { Err(error) }
+    };
+    check("up", &host.up, &member.up)?;
+    check("down", &host.down, &member.down)?;
+    match (&host.gate, &member.gate) {
+        (Some(host), Some(member)) => check("gate", host, member),
+        (None, None) => Ok(()),
+        _ => Err(MergeError::Gate { expert: id }),
+    }
+}

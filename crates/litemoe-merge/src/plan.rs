@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use litemoe_core::{
+    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member, MergeMethod,
+    MoeLayer, PLAN_VERSION, Plan, PlanOptions, Similarity,
+};
+
+use crate::apply::read;
+use crate::evidence::{check_scores, check_similarity, table, values};
+use crate::merge::check_pair;
+use crate::report::{LayerReport, PlanReport};
+use crate::{MergeError, Partition, align, kept_per_layer, match_to_hosts, partition};
+
+/// Decides which experts of `source` a proxy keeps, merges and drops under a uniform byte budget.
+///
+/// `similarity` is needed when experts are merged, and not looked at otherwise. Weights are read only to match neurons.
+/// `progress` is told of each layer when it is done. The plan carries the scores' fingerprint: the caller checks that it
+/// is the source's.
+///
+/// # Errors
+/// A budget below `top_k` in some layer; scores or similarity that are incomplete, not finite, or of another model or
+/// other data; an expert that cannot be read.
+pub fn make_plan(
+    scores: &ExpertScores,
+    similarity: Option<&Similarity>,
+    source: &(impl ExpertSource + ?Sized),
+    options: &PlanOptions,
+    progress: &mut dyn FnMut(LayerId),
+) -> Result<(Plan, PlanReport), MergeError> {
+    let layers = source.moe_layers();
+    let similarity = check(scores, similarity, layers, options)?;
+    let planner = Planner { scores, similarity, options, kept: kept_per_layer(options.budget, layers)? };
+    let (mut plans, mut reports) = (BTreeMap::new(), BTreeMap::new());
+    for layer in layers {
+        let (plan, report) = planner.layer(layer, source)?;
+        plans.insert(layer.id, plan);
+        reports.insert(layer.id, report);
+        progress(layer.id);
+    }
+    let plan = Plan {
+        version: PLAN_VERSION,
+        fingerprint: scores.fingerprint.clone(),
+        input_sha256: scores.input_sha256.clone(),
+        options: options.clone(),
+        layers: plans,
+    };
+    Ok((plan, PlanReport::new(layers, options.budget, reports)))
+}
+
+/// Checks everything that was measured before anything is decided; the similarity comes back when it is needed.
+fn check<'a>(
+    scores: &ExpertScores,
+    similarity: Option<&'a Similarity>,
+    layers: &[MoeLayer],
+    options: &PlanOptions,
+) -> Result<Option<&'a Similarity>, MergeError> {
+    if !(options.alpha.is_finite() && options.alpha >= 0.0) {
+        return Err(MergeError::Alpha { alpha: options.alpha });
+    }
+    check_scores(scores, options.score, layers)?;
+    if options.merge == MergeMethod::None {
+        return Ok(None);
+    }
+    let similarity = similarity.ok_or(MergeError::NoSimilarity)?;
+    check_similarity(similarity, scores, options, layers)?;
+    Ok(Some(similarity))
+}
+
+/// What every layer's plan is made from.
+struct Planner<'a> {
+    scores: &'a ExpertScores,
+    /// `None`: nothing is merged.
+    similarity: Option<&'a Similarity>,
+    options: &'a PlanOptions,
+    kept: usize,
+}
+
+impl Planner<'_> {
+    fn layer(
+        &self,
+        layer: &MoeLayer,
+        source: &(impl ExpertSource + ?Sized),
+    ) -> Result<(LayerPlan, LayerReport), MergeError> {
+        let values = values(self.scores, self.options.score, layer)?;
+        let parts = partition(values, self.kept, self.options.alpha);
+        let hosts = self.hosts(layer, &parts)?;
+        let mut groups: Vec<Group> = parts.hot.iter().map(|&host| group(host, &hosts)).collect();
+        for group in &mut groups {
+            share_out(group, self.options.score, values);
+            if self.options.alignment == Alignment::Hungarian {
+                align_members(layer.id, group, source)?;
+            }
+        }
+        let removed: Vec<usize> = (0..layer.n_experts)
+            .filter(|expert| !parts.hot.contains(expert) && !hosts.contains_key(expert))
+            .collect();
+        let surplus = if self.similarity.is_some() { parts.moderate.len() - hosts.len() } else { 0 };
+        let report = LayerReport {
+            kept: groups.len(),
+            merged: hosts.len(),
+            removed: removed.len(),
+            surplus,
+        };
+        Ok((LayerPlan { n_experts: layer.n_experts, groups, removed }, report))
+    }
+
+    /// The host of every expert that is merged.
+    fn hosts(
+        &self,
+        layer: &MoeLayer,
+        parts: &Partition,
+    ) -> Result<BTreeMap<usize, usize>, MergeError> {
+        let Some(similarity) = self.similarity else { return Ok(BTreeMap::new()) };
+        let table = table(similarity, layer)?;
+        let hosts = match_to_hosts(table, &parts.moderate, &parts.hot, self.options.max_merged);
+        Ok(parts.moderate.iter().zip(hosts).filter_map(|(&from, to)| Some((from, to?))).collect())
+    }
+}
+
+/// A host and the experts merged into it, ascending, shares still to be set.
+fn group(host: usize, hosts: &BTreeMap<usize, usize>) -> Group {
+    let merged = hosts.iter().filter(|&(_, &to)| to == host);
+    let member = |(&expert, _)| Member { expert, share: 0.0, alignment: None };
+    Group { members: merged.map(member).collect(), ..Group::single(host) }
+}
+
+/// Sets the shares of a group in proportion to its experts' scores; equally for random scores, and where all are 0.
+fn share_out(group: &mut Group, criterion: Criterion, scores: &[f64]) {
+    let weigh = |expert: usize| if criterion == Criterion::Random { 1.0 } else { scores[expert] };
+    let members: f64 = group.members.iter().map(|member| weigh(member.expert)).sum();
+    let total = weigh(group.host) + members;
+    let equal = 1.0 / (group.members.len() + 1) as f64;
+    let share = |expert| if total > 0.0 { weigh(expert) / total } else { equal };
+    for member in &mut group.members {
+        member.share = share(member.expert);
+    }
+    if !group.members.is_empty() {
+        group.share = share(group.host);
+    }
+}
+
+/// Matches the neurons of a group's members to the host's.
+fn align_members(
+    layer: LayerId,
+    group: &mut Group,
+    source: &(impl ExpertSource + ?Sized),
+) -> Result<(), MergeError> {
+    if group.members.is_empty() {
+        return Ok(());
+    }
+    let host = read(layer.expert(group.host), source)?;
+    for member in &mut group.members {
+        let id = layer.expert(member.expert);
+        let weights = read(id, source)?;
+        check_pair(id, &host, &weights)?;
+        let order = align(&host, &weights).ok_or(MergeError::NotFinite { expert: id })?;
+        member.alignment = Some(order);
+    }
+    Ok(())
+}

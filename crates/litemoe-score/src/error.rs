@@ -1,0 +1,38 @@
+use litemoe_core::{ExpertId, LayerId};
+use thiserror::Error;
+
+/// Why experts could not be scored. Rows count from 0.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum ScoreError {
+    #[error("there are no rows to score the experts on")]
+    NoRows,
+    #[error("row {row} holds no tokens")]
+    EmptyRow { row: usize },
+    #[error("row {row} has {tokens} tokens, but the model takes at most {max_tokens}")]
+    LongRow { row: usize, tokens: usize, max_tokens: usize },
+    #[error("row {row} holds token {token}, but the vocabulary ends before {vocab}")]
+    UnknownToken { row: usize, token: u32, vocab: usize },
+    #[error("a batch of 0 rows cannot be run")]
+    EmptyBatch,
+    #[error("kappa is {kappa}, but must lie in [0, 1]")]
+    Kappa { kappa: f64 },
+    #[error("the model has no mixture-of-experts layers")]
+    NoExperts,
+    #[error("{expert}: its {what} is not a finite number")]
+    NotFinite { expert: ExpertId, what: &'static str },
+    #[error("the model's blocks told the observer nothing of the experts of layer {layer}")]
+    Unreported { layer: LayerId },
+    #[error("measurements of different models, or of different similarities, do not add up")]
+    OtherMeasurement,
+}
+
+/// What a user should know of scores that were measured all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum Warning {
+    #[error("scores measured on {rows} sequences are noisy; use 32 or more")]
+    FewRows { rows: usize },
+}

@@ -1,0 +1,152 @@
+use litemoe_core::{
+    ExpertScores, Fingerprint, Input, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind,
+    sha256_hex,
+};
+
+use crate::{Measurement, ScoreError, Warning};
+
+/// Fewer sequences than this are warned about.
+const ENOUGH_ROWS: usize = 32;
+
+/// How experts are scored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreOptions {
+    /// Rows that go through the model together, at least 1. The scores do not depend on it but for rounding.
+    pub batch: usize,
+    /// The seed of the random control.
+    pub seed: u64,
+    /// The similarities to measure in the same pass.
+    pub similarities: Vec<SimilarityKind>,
+    /// κ of the affinity, in [0, 1].
+    pub kappa: f64,
+}
+
+impl Default for ScoreOptions {
+    /// 16 rows at once, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
+    fn default() -> Self {
+        Self { batch: 16, seed: 0, similarities: Vec::new(), kappa: 0.2 }
+    }
+}
+
+/// Whose experts are scored, and by which program: what the records say of their origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The model's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// The model's name.
+    pub model: String,
+    /// Its `model_type`.
+    pub family: String,
+    /// Version of the program that scores.
+    pub program: String,
+}
+
+/// What [`score`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// Every criterion of every expert.
+    pub scores: ExpertScores,
+    /// The similarities, in the order in which they were asked for.
+    pub similarities: Vec<Similarity>,
+    /// What the user should be told.
+    pub warnings: Vec<Warning>,
+}
+
+/// Measures every [`Criterion`](litemoe_core::Criterion), and the similarities asked for, in one pass over `rows` of
+/// token ids. `progress` is told after each batch how many rows are done.
+///
+/// # Errors
+/// A row that the model cannot take, before anything is computed; a value that is not a finite number, naming layer
+/// and expert.
+pub fn score(
+    model: &(impl LanguageModel + ?Sized),
+    rows: &[impl AsRef<[u32]>],
+    options: &ScoreOptions,
+    about: &About,
+    mut progress: impl FnMut(usize),
+) -> Result<Scored, ScoreError> {
+    let rows: Vec<&[u32]> = rows.iter().map(AsRef::as_ref).collect();
+    check(model, &rows, options)?;
+    let mut measurement = Measurement::new(model.moe_layers(), &options.similarities);
+    for (index, batch) in rows.chunks(options.batch).enumerate() {
+        let input = Input::decoder(batch.iter().map(|row| row.to_vec()).collect());
+        measurement.watch(model, &input)?;
+        progress(index * options.batch + batch.len());
+    }
+    measurement.check_reported()?;
+    Ok(report(&measurement, &rows, options, about))
+}
+
+fn check(
+    model: &(impl LanguageModel + ?Sized),
+    rows: &[&[u32]],
+    options: &ScoreOptions,
+) -> Result<(), ScoreError> {
+    if options.batch == 0 {
+        return Err(ScoreError::EmptyBatch);
+    }
+    if !(0.0..=1.0).contains(&options.kappa) {
+        return Err(ScoreError::Kappa { kappa: options.kappa });
+    }
+    if model.moe_layers().is_empty() {
+        return Err(ScoreError::NoExperts);
+    }
+    if rows.is_empty() {
+        return Err(ScoreError::NoRows);
+    }
+    let (max_tokens, vocab) = (model.max_tokens(), model.vocab());
+    (0..).zip(rows).try_for_each(|(row, ids)| check_row(row, ids, max_tokens, vocab))
+}
+
+fn check_row(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result<(), ScoreError> {
+    if ids.is_empty() {
+        return Err(ScoreError::EmptyRow { row });
+    }
+    if ids.len() > max_tokens {
+        return Err(ScoreError::LongRow { row, tokens: ids.len(), max_tokens });
+    }
+    match ids.iter().find(|&&token| token as usize >= vocab) {
+        Some(&token) => Err(ScoreError::UnknownToken { row, token, vocab }),
+        None => Ok(()),
+    }
+}
+
+fn report(
+    measurement: &Measurement,
+    rows: &[&[u32]],
+    options: &ScoreOptions,
+    about: &About,
+) -> Scored {
+    let input_sha256 = input_sha256(rows);
+    let similarity = |&kind: &SimilarityKind| {
+        Some(Similarity {
+            kind,
+            kappa: options.kappa,
+            fingerprint: about.fingerprint.clone(),
+            input_sha256: input_sha256.clone(),
+            layers: measurement.similarities(kind, options.kappa)?,
+        })
+    };
+    let similarities = options.similarities.iter().filter_map(similarity).collect();
+    let scores = ExpertScores {
+        version: SCORES_VERSION,
+        program: about.program.clone(),
+        fingerprint: about.fingerprint.clone(),
+        model: about.model.clone(),
+        family: about.family.clone(),
+        sequences: rows.len() as u64,
+        tokens: rows.iter().map(|row| row.len() as u64).sum(),
+        input_sha256,
+        seed: options.seed,
+        layers: measurement.scores(options.seed),
+    };
+    let few = (rows.len() < ENOUGH_ROWS).then_some(Warning::FewRows { rows: rows.len() });
+    Scored { scores, similarities, warnings: few.into_iter().collect() }
+}
+
+/// SHA-256 over all token ids as little-endian u32, in order.
+fn input_sha256(rows: &[&[u32]]) -> String {
+    let bytes: Vec<u8> =
+        rows.iter().flat_map(|row| row.iter().flat_map(|id| id.to_le_bytes())).collect();
+    sha256_hex(&bytes)
+}
