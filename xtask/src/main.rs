@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line program
 
+mod cargo;
 mod eval;
 mod findings;
 mod fixtures;

@@ -1,12 +1,12 @@
 //! The `litemoe` binary, run as a user runs it.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::Message;
 use serde_json::Value;
+
+use crate::cargo;
 
 /// A release build of `litemoe`.
 pub(super) struct Binary {
@@ -17,17 +17,12 @@ pub(super) struct Binary {
 impl Binary {
     /// Builds the binary of the workspace at `root`.
     pub(super) fn build(root: &Path) -> Result<Self> {
-        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--release", "--package", "litemoe-cli"])
-            .arg("--message-format=json-render-diagnostics")
-            .current_dir(root)
-            .stderr(Stdio::inherit())
-            .output()
-            .context("cannot run cargo build")?;
-        if !output.status.success() {
-            bail!("litemoe-cli does not build");
-        }
-        let path = executable(&output.stdout).context("cargo built no binary of litemoe-cli")?;
+        let package = ["build", "--release", "--package", "litemoe-cli"];
+        let messages = cargo::run(
+            root,
+            &[&package[..], &["--message-format=json-render-diagnostics"]].concat(),
+        )?;
+        let path = executable(&messages).context("cargo built no binary of litemoe-cli")?;
         Ok(Self { path, foundation: root.join("fixtures/foundation") })
     }
 
@@ -52,10 +47,10 @@ impl Binary {
     }
 }
 
-/// The executable that cargo's messages name.
-fn executable(messages: &[u8]) -> Option<PathBuf> {
-    Message::parse_stream(messages).filter_map(Result::ok).find_map(|message| match message {
-        Message::CompilerArtifact(artifact) => artifact.executable.map(Into::into),
-        _ => None,
-    })
+/// The executable that cargo's messages, a JSON object a line, name.
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }

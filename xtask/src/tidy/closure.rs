@@ -1,11 +1,11 @@
 //! What must not be among the packages that a library needs, however indirectly.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+
+use crate::cargo;
 
 /// Where tensors are computed is chosen by the binary, never by a library.
 const BACKENDS: &[&str] = &[
@@ -58,15 +58,20 @@ pub(super) fn findings(root: &Path, libraries: &[&str]) -> Result<Vec<String>> {
 /// a backend that only the binary turns on appears below every library. For the target of this
 /// machine: on wasm, Burn itself needs tokio.
 fn normal_dependencies(root: &Path, member: &str) -> Result<BTreeSet<String>> {
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["tree", "--offline", "--package", member, "--edges", "normal,build"])
-        .args(["--prefix", "none", "--format", "{p}"])
-        .current_dir(root)
-        .output()
-        .context("cannot run cargo tree")?;
-    if !output.status.success() {
-        bail!("cargo tree -p {member}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    let lines = String::from_utf8(output.stdout)?;
-    Ok(lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+    let tree = cargo::run(
+        root,
+        &[
+            "tree",
+            "--offline",
+            "--package",
+            member,
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ],
+    )?;
+    Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }

@@ -7,29 +7,19 @@ mod text;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use cargo_metadata::{Metadata, MetadataCommand};
+use anyhow::Result;
 
+use crate::cargo::Workspace;
 use crate::findings::Findings;
 
 /// Checks the workspace at `root`; a sentence for each thing that is wrong.
 pub(crate) fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
-    findings.extend(graph::findings(&metadata(root)?));
+    findings.extend(graph::findings(&Workspace::read(root)?));
     findings.extend(closure::findings(root, closure::LIBRARIES)?);
     findings.extend(crates::findings(root)?);
     findings.extend(text::findings(root)?);
     Ok(findings)
-}
-
-/// The members of the workspace at `root` and the dependencies they declare; nothing is resolved.
-fn metadata(root: &Path) -> Result<Metadata> {
-    let manifest = root.join("Cargo.toml");
-    MetadataCommand::new()
-        .manifest_path(&manifest)
-        .no_deps()
-        .exec()
-        .with_context(|| format!("cannot read the workspace of {}", manifest.display()))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use cargo_metadata::camino::Utf8Path;
 use tempfile::TempDir;
 
-use super::{closure, graph, metadata};
+use super::{closure, graph};
+use crate::cargo::Workspace;
 use crate::workspace_root;
 
 /// A copy of the workspace with its real manifests and empty sources.
@@ -15,8 +15,8 @@ fn copy() -> TempDir {
     for file in ["Cargo.toml", "Cargo.lock"] {
         fs::copy(root.join(file), copy.path().join(file)).unwrap();
     }
-    for package in &metadata(&root).unwrap().packages {
-        let within = |path: &Utf8Path| copy.path().join(path.strip_prefix(&root).unwrap());
+    for package in &Workspace::read(&root).unwrap().packages {
+        let within = |path: &Path| copy.path().join(path.strip_prefix(&root).unwrap());
         for target in &package.targets {
             let source = within(&target.src_path);
             fs::create_dir_all(source.parent().unwrap()).unwrap();
@@ -36,7 +36,7 @@ fn plant(copy: &TempDir, manifest: &str, heading: &str, line: &str) {
 }
 
 fn graph_findings(root: &Path) -> Vec<String> {
-    graph::findings(&metadata(root).unwrap())
+    graph::findings(&Workspace::read(root).unwrap())
 }
 
 #[test]
