@@ -2,6 +2,7 @@
 
 mod closure;
 mod crates;
+mod features;
 mod graph;
 mod text;
 
@@ -17,6 +18,7 @@ pub(crate) fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
     findings.extend(graph::findings(&Workspace::read(root)?));
     findings.extend(closure::findings(root, closure::LIBRARIES)?);
+    findings.extend(features::findings(root)?);
     findings.extend(crates::findings(root)?);
     findings.extend(text::findings(root)?);
     Ok(findings)
