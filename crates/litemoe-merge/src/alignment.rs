@@ -12,7 +12,8 @@ use pathfinding::matrix::Matrix;
 /// shapes.
 pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
     let d_expert = host.up.dims()[0];
-    let costs: Vec<OrderedFloat<f64>> = cost(host, member).into_data().iter().map(OrderedFloat).collect();
+    let costs: Vec<OrderedFloat<f64>> =
+        cost(host, member).into_data().iter().map(OrderedFloat).collect();
     if costs.iter().any(|cost| !cost.is_finite()) {
         return None;
     }

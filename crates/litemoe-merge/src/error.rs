@@ -46,7 +46,9 @@ pub enum MergeError {
     NoSimilarity,
     #[error("the plan asks for the similarity `{asked}`, but `{given}` was given")]
     OtherSimilarity { asked: SimilarityKind, given: SimilarityKind },
-    #[error("the scores are those of the model {scores}, but the similarity is that of {similarity}")]
+    #[error(
+        "the scores are those of the model {scores}, but the similarity is that of {similarity}"
+    )]
     OtherModel { scores: Fingerprint, similarity: Fingerprint },
     #[error(
         "scores and similarity were measured on different data: their token ids have the SHA-256 {scores} and \
@@ -55,7 +57,9 @@ pub enum MergeError {
     OtherData { scores: String, similarity: String },
     #[error("the similarity says nothing of layer {layer}")]
     LayerNotCompared { layer: LayerId },
-    #[error("the similarity of layer {layer} is not a table of {n_experts} by {n_experts} finite numbers")]
+    #[error(
+        "the similarity of layer {layer} is not a table of {n_experts} by {n_experts} finite numbers"
+    )]
     SimilarityTable { layer: LayerId, n_experts: usize },
 
     #[error("{expert} could not be read")]

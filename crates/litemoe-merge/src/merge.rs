@@ -30,7 +30,8 @@ pub(crate) fn blend(
 /// The same expert with its neurons in another order: neuron `order[j]` comes to place `j`.
 pub(crate) fn reordered(expert: ExpertWeights, order: &[u32]) -> ExpertWeights {
     let indices: Vec<i64> = order.iter().map(|&neuron| i64::from(neuron)).collect();
-    let order = Tensor::<1, Int>::from_data(TensorData::new(indices, [order.len()]), &expert.up.device());
+    let order =
+        Tensor::<1, Int>::from_data(TensorData::new(indices, [order.len()]), &expert.up.device());
     ExpertWeights {
         gate: expert.gate.map(|gate| gate.select(0, order.clone())),
         up: expert.up.select(0, order.clone()),

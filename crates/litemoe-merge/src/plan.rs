@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member, MergeMethod,
-    MoeLayer, PLAN_VERSION, Plan, PlanOptions, Similarity,
+    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member,
+    MergeMethod, MoeLayer, PLAN_VERSION, Plan, PlanOptions, Similarity,
 };
 
 use crate::apply::read;
@@ -29,7 +29,8 @@ pub fn make_plan(
 ) -> Result<(Plan, PlanReport), MergeError> {
     let layers = source.moe_layers();
     let similarity = check(scores, similarity, layers, options)?;
-    let planner = Planner { scores, similarity, options, kept: kept_per_layer(options.budget, layers)? };
+    let planner =
+        Planner { scores, similarity, options, kept: kept_per_layer(options.budget, layers)? };
     let (mut plans, mut reports) = (BTreeMap::new(), BTreeMap::new());
     for layer in layers {
         let (plan, report) = planner.layer(layer, source)?;
@@ -94,7 +95,8 @@ impl Planner<'_> {
         let removed: Vec<usize> = (0..layer.n_experts)
             .filter(|expert| !parts.hot.contains(expert) && !hosts.contains_key(expert))
             .collect();
-        let surplus = if self.similarity.is_some() { parts.moderate.len() - hosts.len() } else { 0 };
+        let surplus =
+            if self.similarity.is_some() { parts.moderate.len() - hosts.len() } else { 0 };
         let report = LayerReport {
             kept: groups.len(),
             merged: hosts.len(),

@@ -59,6 +59,9 @@ impl fmt::Display for PlanReport {
             }
         }
         let Self { proxy_bytes, foundation_bytes, budget_bytes, .. } = self;
-        write!(f, "{proxy_bytes} of {foundation_bytes} expert bytes, the budget allows {budget_bytes}")
+        write!(
+            f,
+            "{proxy_bytes} of {foundation_bytes} expert bytes, the budget allows {budget_bytes}"
+        )
     }
 }

@@ -25,7 +25,8 @@ fn measured(criterion: Criterion, totals: &LayerTotals, top_k: usize) -> Vec<f64
     let tokens = totals.tokens as f64;
     let over = |values: &[f64], n: f64| values.iter().map(|value| value / n).collect();
     // an expert that no token chose has sums of 0, so its means are 0
-    let mean = |values: &[f64]| values.iter().zip(&sums.count).map(|(v, n)| v / n.max(1.0)).collect();
+    let mean =
+        |values: &[f64]| values.iter().zip(&sums.count).map(|(v, n)| v / n.max(1.0)).collect();
     match criterion {
         Criterion::Litemoe => over(&sums.prob, tokens),
         Criterion::Frequency => over(&sums.count, tokens),

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Activation, ExpertId, Input, LanguageModel, LayerId, LayerScores, MoeLayer, Observer, Pass, Routing,
-    SimilarityKind,
+    Activation, ExpertId, Input, LanguageModel, LayerId, LayerScores, MoeLayer, Observer, Pass,
+    Routing, SimilarityKind,
 };
 
 use crate::ScoreError;

@@ -1,0 +1,5 @@
+//! What must hold of scores: properties on a toy model, and goldens of the reference implementation.
+
+mod properties;
+mod refusals;
+mod toy;

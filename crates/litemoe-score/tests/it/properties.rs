@@ -1,0 +1,230 @@
+use std::collections::BTreeMap;
+
+use litemoe_core::{
+    Criterion, Fingerprint, Input, LayerId, LayerScores, MoeModel, SimilarityKind, sha256_hex,
+};
+use litemoe_score::{About, Measurement, ScoreOptions, Scored, Warning, score};
+use proptest::prelude::*;
+
+use crate::toy::{MAX_TOKENS, Shape, Toy, VOCAB};
+
+pub(crate) fn about() -> About {
+    About {
+        fingerprint: Fingerprint::new("f"),
+        model: "toy".into(),
+        family: "toy_moe".into(),
+        program: "0".into(),
+    }
+}
+
+fn options(batch: usize) -> ScoreOptions {
+    ScoreOptions { batch, similarities: SimilarityKind::ALL.to_vec(), ..Default::default() }
+}
+
+fn scored(model: &Toy, rows: &[Vec<u32>], batch: usize) -> Scored {
+    score(model, rows, &options(batch), &about(), drop).unwrap()
+}
+
+fn toys() -> impl Strategy<Value = Toy> {
+    (1usize..3, 2usize..6, 1usize..3, any::<u64>()).prop_map(|(blocks, n_experts, top_k, seed)| {
+        Toy::random(Shape { blocks, n_experts, top_k }, seed)
+    })
+}
+
+fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    prop::collection::vec(prop::collection::vec(0..VOCAB as u32, 1..=MAX_TOKENS), 1..8)
+}
+
+/// All numbers of a record, in a fixed order.
+fn numbers(scores: &LayerScores) -> Vec<f64> {
+    let sums = &scores.sums;
+    let sums = [&sums.count, &sums.prob, &sums.gate, &sums.norm, &sums.gate_norm];
+    sums.into_iter().chain(scores.scores.values()).flatten().copied().collect()
+}
+
+fn assert_close(x: &[f64], y: &[f64], tolerance: f64) {
+    assert_eq!(x.len(), y.len());
+    let largest = y.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
+    for (x, y) in x.iter().zip(y) {
+        assert!((x - y).abs() <= tolerance * largest, "{x} is not {y}");
+    }
+}
+
+fn assert_all_close(x: &Scored, y: &Scored, tolerance: f64) {
+    for (layer, scores) in &x.scores.layers {
+        assert_close(&numbers(scores), &numbers(&y.scores.layers[layer]), tolerance);
+    }
+    for (x, y) in x.similarities.iter().zip(&y.similarities) {
+        for (layer, table) in &x.layers {
+            assert_close(&table.concat(), &y.layers[layer].concat(), tolerance);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn scores_do_not_depend_on_batch_borders(model in toys(), rows in rows(), batch in 1usize..9) {
+        assert_all_close(&scored(&model, &rows, batch), &scored(&model, &rows, 1), 1e-4);
+    }
+
+    #[test]
+    fn shards_add_up(model in toys(), rows in rows(), cut in 0usize..8) {
+        let cut = cut.min(rows.len());
+        let measure = |rows: &[Vec<u32>]| {
+            let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
+            for row in rows {
+                measurement.watch(&model, &Input::decoder(vec![row.clone()])).unwrap();
+            }
+            measurement
+        };
+        let (whole, mut sum) = (measure(&rows), measure(&rows[..cut]));
+        sum.merge(&measure(&rows[cut..])).unwrap();
+        let (whole_scores, sum_scores) = (whole.scores(0), sum.scores(0));
+        for (layer, scores) in &whole_scores {
+            assert_close(&numbers(&sum_scores[layer]), &numbers(scores), 1e-12);
+            prop_assert_eq!(sum_scores[layer].tokens, scores.tokens);
+        }
+        for &kind in SimilarityKind::ALL {
+            let (whole, sum) = (whole.similarities(kind, 0.2).unwrap(), sum.similarities(kind, 0.2).unwrap());
+            for (layer, table) in whole {
+                assert_close(&sum[&layer].concat(), &table.concat(), 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn permuting_experts_permutes_scores(
+        (model, order) in toys().prop_flat_map(|model| {
+            let n_experts = model.moe_layers()[0].n_experts;
+            (Just(model), Just((0..n_experts).collect::<Vec<_>>()).prop_shuffle())
+        }),
+        rows in rows(),
+    ) {
+        let (plain, permuted) = (scored(&model, &rows, 4), scored(&model.permuted(&order), &rows, 4));
+        for &layer in plain.scores.layers.keys() {
+            for &criterion in Criterion::ALL.iter().filter(|&&criterion| criterion != Criterion::Random) {
+                let values = plain.scores.of(layer, criterion).unwrap();
+                let moved: Vec<f64> = order.iter().map(|&expert| values[expert]).collect();
+                assert_close(permuted.scores.of(layer, criterion).unwrap(), &moved, 1e-4);
+            }
+            for (plain, permuted) in plain.similarities.iter().zip(&permuted.similarities) {
+                let table = &plain.layers[&layer];
+                let moved = order.iter().flat_map(|&i| order.iter().map(move |&j| table[i][j]));
+                assert_close(&permuted.layers[&layer].concat(), &moved.collect::<Vec<_>>(), 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_agree_with_what_routing_promises(model in toys(), rows in rows()) {
+        let scores = scored(&model, &rows, 4).scores;
+        let tokens: usize = rows.iter().map(Vec::len).sum();
+        prop_assert_eq!(scores.tokens, tokens as u64);
+        for layer in scores.layers.values() {
+            let sum = |values: &[f64]| values.iter().sum::<f64>();
+            let sums = &layer.sums;
+            prop_assert_eq!(sum(&sums.count), (tokens * layer.top_k) as f64);
+            assert_close(&[sum(&sums.prob), sum(&sums.gate)], &[tokens as f64; 2], 1e-5);
+            for (expert, &count) in sums.count.iter().enumerate() {
+                prop_assert!(count > 0.0 || sums.gate_norm[expert] == 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn two_runs_give_the_same_bytes(model in toys(), rows in rows()) {
+        let json = || serde_json::to_string(&scored(&model, &rows, 3).scores).unwrap();
+        prop_assert_eq!(json(), json());
+    }
+
+    #[test]
+    fn similarities_are_symmetric_and_bounded(model in toys(), rows in rows()) {
+        for similarity in scored(&model, &rows, 4).similarities {
+            for table in similarity.layers.values() {
+                for (i, row) in table.iter().enumerate() {
+                    for (j, &value) in row.iter().enumerate() {
+                        prop_assert_eq!(value, table[j][i]);
+                        prop_assert!((-1.0 - 1e-9..=1.0 + 1e-9).contains(&value));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn criteria_are_what_their_names_say() {
+    let model = Toy::random(Shape { blocks: 1, n_experts: 4, top_k: 2 }, 3);
+    let scores = scored(&model, &[vec![1, 2, 3], vec![4, 5]], 2).scores;
+    let layer = &scores.layers[&LayerId::decoder(0)];
+    let (sums, of) = (&layer.sums, |criterion| &layer.scores[&criterion]);
+    for e in 0..4 {
+        let chosen = sums.count[e].max(1.0);
+        for (criterion, value) in [
+            (Criterion::Litemoe, sums.prob[e] / 5.0),
+            (Criterion::Frequency, sums.count[e] / 5.0),
+            (Criterion::SoftCount, sums.gate[e]),
+            (Criterion::Ean, sums.norm[e]),
+            (Criterion::Task, sums.gate_norm[e]),
+            (Criterion::Reap, sums.gate_norm[e] / chosen),
+            (Criterion::Man, sums.norm[e] / chosen),
+            (Criterion::EsftGate, sums.gate[e] / 5.0),
+            (Criterion::EsftToken, sums.count[e] / 10.0),
+        ] {
+            assert!((of(criterion)[e] - value).abs() < 1e-12, "{criterion} of expert {e}");
+        }
+    }
+}
+
+#[test]
+fn equal_experts_are_as_alike_as_can_be() {
+    let mut model = Toy::random(Shape { blocks: 1, n_experts: 3, top_k: 3 }, 5);
+    model.blocks[0] = model.blocks[0].permuted(&[0, 1, 0]);
+    let scored = scored(&model, &[vec![1, 2, 3, 4], vec![5, 6]], 2);
+    let of = |kind: SimilarityKind| {
+        let found = scored.similarities.iter().find(|similarity| similarity.kind == kind);
+        found.unwrap().layers[&LayerId::decoder(0)].clone()
+    };
+    let outputs = of(SimilarityKind::ExpertOutputGated);
+    assert!((outputs[0][2] - 1.0).abs() < 1e-6);
+    assert!(outputs[0][1] < 0.999);
+    let p = scored.scores.of(LayerId::decoder(0), Criterion::Litemoe).unwrap();
+    assert!((of(SimilarityKind::Affinity)[0][2] - (0.8 + 0.2 * p[0])).abs() < 1e-6);
+}
+
+#[test]
+fn random_scores_follow_the_seed_alone() {
+    let draw = |blocks, model_seed, seed| {
+        let model = Toy::random(Shape { blocks, n_experts: 5, top_k: 1 }, model_seed);
+        let options = ScoreOptions { seed, ..Default::default() };
+        let scores = score(&model, &[[1u32, 2]], &options, &about(), drop).unwrap().scores;
+        let random = |(&layer, scores): (&LayerId, &LayerScores)| {
+            (layer, scores.scores[&Criterion::Random].clone())
+        };
+        scores.layers.iter().map(random).collect::<BTreeMap<_, _>>()
+    };
+    let (two, one) = (draw(2, 1, 7), draw(1, 2, 7));
+    let first = LayerId::decoder(0);
+    assert_eq!(two[&first], one[&first]);
+    assert_ne!(two[&first], two[&LayerId::decoder(1)]);
+    assert_ne!(one, draw(1, 2, 8));
+    assert!(one[&first].iter().all(|value| (0.0..1.0).contains(value)));
+}
+
+#[test]
+fn the_record_names_its_input_and_progress_counts_rows() {
+    let model = Toy::random(Shape { blocks: 1, n_experts: 2, top_k: 1 }, 0);
+    let rows: Vec<Vec<u32>> = (0..33).map(|row| vec![row % 7, 3]).collect();
+    let mut done = Vec::new();
+    let scored = score(&model, &rows, &options(16), &about(), |rows| done.push(rows)).unwrap();
+    let bytes: Vec<u8> = rows.concat().iter().flat_map(|id| id.to_le_bytes()).collect();
+    assert_eq!(scored.scores.input_sha256, sha256_hex(&bytes));
+    assert_eq!(scored.similarities[0].input_sha256, scored.scores.input_sha256);
+    assert_eq!((scored.scores.sequences, scored.scores.tokens), (33, 66));
+    assert_eq!(done, [16, 32, 33]);
+    assert_eq!(scored.warnings, []);
+    let few = score(&model, &rows[..31], &options(16), &about(), drop).unwrap();
+    assert_eq!(few.warnings, [Warning::FewRows { rows: 31 }]);
+}
