@@ -62,7 +62,6 @@ fn normal_dependencies(root: &Path, member: &str) -> Result<BTreeSet<String>> {
         root,
         &[
             "tree",
-            "--offline",
             "--package",
             member,
             "--edges",

@@ -33,7 +33,7 @@ fn differences(binary: &Features, tests: &Features) -> Vec<String> {
 
 fn features(root: &Path, selection: &[&str]) -> Result<Features> {
     let form = ["--prefix", "none", "--format", "{p}|{f}"];
-    let tree = cargo::run(root, &[&["tree", "--offline"], selection, &form].concat())?;
+    let tree = cargo::run(root, &[&["tree"], selection, &form].concat())?;
     let mut features = Features::new();
     for (package, set) in tree.lines().filter_map(|line| line.split_once('|')) {
         let name_and_version = package.split(' ').take(2).collect::<Vec<_>>().join(" ");

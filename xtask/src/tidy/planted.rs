@@ -12,6 +12,8 @@ use crate::workspace_root;
 /// A copy of the workspace with its real manifests and empty sources.
 fn copy() -> TempDir {
     let (root, copy) = (workspace_root(), tempfile::tempdir().unwrap());
+    fs::create_dir(copy.path().join(".cargo")).unwrap();
+    fs::write(copy.path().join(".cargo/config.toml"), "net.offline = true\n").unwrap();
     for file in ["Cargo.toml", "Cargo.lock"] {
         fs::copy(root.join(file), copy.path().join(file)).unwrap();
     }
