@@ -27,7 +27,7 @@ const APPS: &[&str] = &["banking", "reviews", "terminal", "assistant"];
 /// What `cargo xtask eval loop` is asked.
 #[derive(Args)]
 pub(crate) struct LoopArgs {
-    /// A folder with more apps: <DIR>/<app>/{train,validation,test}.jsonl and meta.json, which names the source.
+    /// A folder of more apps, each a folder with train, validation and test.jsonl and meta.json (source, licence).
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Apps of the folder to run after `home` [default: those of banking, reviews, terminal, assistant that are there].
