@@ -35,7 +35,10 @@ fn assert_values(what: &str, found: &Value, expected: &Value) {
     let (found, expected) = (numbers(found), numbers(expected));
     assert_eq!(found.len(), expected.len(), "{what}");
     for (expert, (x, y)) in found.iter().zip(&expected).enumerate() {
-        assert!((x - y).abs() <= TOLERANCE * y.abs(), "{what} of expert {expert}: {x}, expected {y}");
+        assert!(
+            (x - y).abs() <= TOLERANCE * y.abs(),
+            "{what} of expert {expert}: {x}, expected {y}"
+        );
     }
 }
 
