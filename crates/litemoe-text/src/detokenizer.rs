@@ -5,7 +5,7 @@ use crate::{TextError, Tokenizer};
 #[derive(Debug)]
 pub struct Detokenizer<'t> {
     tokenizer: &'t Tokenizer,
-    /// The tokens of the last piece and those after it. Decoders treat a text's first token in their own way, so
+    /// The text tokens of the last piece and those after it. Decoders treat a text's first token in their own way, so
     /// new tokens are decoded after old ones.
     window: Vec<u32>,
     /// What the last piece's tokens are as a text of their own.
@@ -24,6 +24,9 @@ impl<'t> Detokenizer<'t> {
     /// # Errors
     /// [`TextError::Decode`]
     pub fn push(&mut self, id: u32) -> Result<String, TextError> {
+        if !self.tokenizer.is_text(id) {
+            return Ok(String::new());
+        }
         self.window.push(id);
         let text = self.tokenizer.decode(&self.window)?;
         match text.strip_prefix(&self.given) {

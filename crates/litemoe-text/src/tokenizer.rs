@@ -114,6 +114,12 @@ impl Tokenizer {
         Detokenizer::new(self)
     }
 
+    /// Whether a token is there when tokens are decoded: known, and not special.
+    pub(crate) fn is_text(&self, id: u32) -> bool {
+        let special = |token: String| self.inner.get_added_vocabulary().is_special_token(&token);
+        self.inner.id_to_token(id).is_some_and(|token| !special(token))
+    }
+
     /// Whether a token is one byte of a character, as `<0xE2>`.
     pub(crate) fn is_byte(&self, id: u32) -> bool {
         let token = self.inner.id_to_token(id);

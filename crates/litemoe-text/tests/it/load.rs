@@ -1,0 +1,91 @@
+use std::fs;
+
+use litemoe_text::{Message, TextError, Tokenizer};
+use serde_json::json;
+
+use crate::dirs::{foundation, sentencepiece, with_config, with_files};
+
+fn named(names: &[&str]) -> serde_json::Value {
+    let template = |name: &&str| json!({ "name": name, "template": format!("{name}:<|pad|>") });
+    json!({ "chat_template": names.iter().map(template).collect::<Vec<_>>() })
+}
+
+fn rendered(names: &[&str]) -> Result<String, TextError> {
+    let tokenizer = Tokenizer::from_dir(with_config(&named(names)).path())?;
+    tokenizer.template().unwrap().render(&[Message::user("hi")], true)
+}
+
+#[test]
+fn of_several_templates_the_default_or_the_only_one_is_taken() {
+    assert_eq!(rendered(&["tool_use", "default", "rag"]).unwrap(), "default:<|pad|>");
+    assert_eq!(rendered(&["tool_use"]).unwrap(), "tool_use:<|pad|>");
+    let error = rendered(&["tool_use", "rag"]).unwrap_err();
+    assert!(
+        matches!(&error, TextError::WhichTemplate { names, .. } if names == &["tool_use", "rag"])
+    );
+    assert!(error.to_string().contains("tokenizer_config.json"), "{error}");
+}
+
+#[test]
+fn a_template_file_wins_over_the_configuration() {
+    let dir = with_config(&json!({ "chat_template": "configuration" }));
+    fs::write(dir.path().join("chat_template.jinja"), "file").unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!(tokenizer.template().unwrap().render(&[], false).unwrap(), "file");
+}
+
+#[test]
+fn end_ids_are_those_of_the_generation_config_and_the_template() {
+    assert_eq!(foundation().end_ids(), &[0].into());
+    assert_eq!(sentencepiece().end_ids(), &[1].into());
+    let template = "{% for m in messages %}{{ m.content }}<|assistant|>{% endfor %}";
+    let dir = with_config(&json!({ "eos_token": "<|pad|>", "chat_template": template }));
+    let end_ids = || Tokenizer::from_dir(dir.path()).unwrap().end_ids().clone();
+    assert_eq!(end_ids(), [2, 3].into());
+    fs::write(dir.path().join("config.json"), r#"{"eos_token_id": 1}"#).unwrap();
+    assert_eq!(end_ids(), [1, 2].into());
+    fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [0, 1]}"#).unwrap();
+    assert_eq!(end_ids(), [0, 1, 2].into());
+}
+
+#[test]
+fn a_directory_that_is_not_right_is_refused_by_file() {
+    let tokenizer = fs::read(litemoe_fixtures::foundation_dir().join("tokenizer.json")).unwrap();
+    let cut = &tokenizer[..tokenizer.len() / 2];
+    let refused =
+        |files: &[(&str, &[u8])]| Tokenizer::from_dir(with_files(files).path()).unwrap_err();
+    assert!(
+        matches!(refused(&[]), TextError::Read { file, .. } if file.ends_with("tokenizer.json"))
+    );
+    assert!(matches!(refused(&[("tokenizer.json", cut)]), TextError::Malformed { file, .. }
+        if file.ends_with("tokenizer.json")));
+    for (name, text) in [
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", r#"{"chat_template": 3}"#),
+        ("generation_config.json", r#"{"eos_token_id": "</s>"}"#),
+    ] {
+        let error = refused(&[("tokenizer.json", &tokenizer), (name, text.as_bytes())]);
+        assert!(
+            matches!(&error, TextError::Malformed { file, .. } if file.ends_with(name)),
+            "{error}"
+        );
+    }
+    let config = json!({ "eos_token": "</nowhere>" });
+    let error = Tokenizer::from_dir(with_config(&config).path()).unwrap_err();
+    assert!(matches!(error, TextError::UnknownToken { token } if token == "</nowhere>"));
+}
+
+#[test]
+fn what_a_tokenizer_file_says_of_cutting_and_padding_is_ignored() {
+    let plain =
+        fs::read_to_string(litemoe_fixtures::foundation_dir().join("tokenizer.json")).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&plain).unwrap();
+    tokenizer["truncation"] =
+        json!({ "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0 });
+    tokenizer["padding"] = json!({ "strategy": { "Fixed": 64 }, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 3, "pad_type_id": 0, "pad_token": "<|pad|>" });
+    let dir = with_files(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
+    let text = "turn on the kitchen lights";
+    let ids = Tokenizer::from_dir(dir.path()).unwrap().encode_text(text).unwrap();
+    assert_eq!(ids, foundation().encode_text(text).unwrap());
+}

@@ -1,0 +1,11 @@
+//! What is promised of text, tokens and rows.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod dirs;
+mod encode;
+mod golden;
+mod load;
+mod rows;
+mod stream;
+mod template;
