@@ -1,1 +1,23 @@
-//! LoRA adapters beside frozen weights: train on a proxy, mount on the foundation, PEFT in and out
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod error;
+mod evaluate;
+mod fresh;
+mod guard;
+mod mount;
+pub mod peft;
+mod record;
+mod tensors;
+mod tune;
+
+pub use error::{AdapterError, RowProblem};
+pub use evaluate::{BATCH_TOKENS, Evaluation, evaluate};
+pub use fresh::{LoraOptions, fresh};
+pub use guard::{Guard, SCALES, choose_scale};
+pub use mount::{Effect, LoadedAdapter, check_fit, load, mount, probe, save};
+pub use record::{AdapterRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
+pub use tune::{
+    Checkpoint, Gradient, Gradients, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher,
+    gradients, tune,
+};

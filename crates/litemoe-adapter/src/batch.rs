@@ -1,0 +1,94 @@
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use litemoe_core::{Input, LanguageModel, Sequence};
+
+use crate::{AdapterError, RowProblem};
+
+/// Rows laid out for one teacher-forced pass: what goes in, where logits are needed, and what they should say.
+pub(crate) struct Batch {
+    /// Each row up to the token before its last covered one: what comes after predicts nothing that counts.
+    pub(crate) input: Input,
+    /// Packed indices of the tokens whose successors the loss covers.
+    pub(crate) positions: Vec<usize>,
+    /// Those successors.
+    pub(crate) targets: Vec<u32>,
+    /// How many of them each row has.
+    pub(crate) row_targets: Vec<usize>,
+}
+
+impl Batch {
+    /// Lays out rows that [`check_rows`] accepted.
+    pub(crate) fn new<'a>(rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let mut batch = Self {
+            input: Input::default(),
+            positions: Vec::new(),
+            targets: Vec::new(),
+            row_targets: Vec::new(),
+        };
+        let mut first = 0;
+        for row in rows {
+            first += batch.push(row, first);
+        }
+        batch
+    }
+
+    /// Adds a row whose first token is packed at `first`; how many of its tokens go in.
+    fn push(&mut self, row: &Sequence, first: usize) -> usize {
+        let covered = |&token: &usize| row.completion[token];
+        let before = self.targets.len();
+        for token in (1..row.tokens.len()).filter(covered) {
+            self.positions.push(first + token - 1);
+            self.targets.push(row.tokens[token]);
+        }
+        self.row_targets.push(self.targets.len() - before);
+        let n_input = n_input(row);
+        self.input.rows.push(row.tokens[..n_input].to_vec());
+        n_input
+    }
+
+    /// The targets as indices, `[n, 1]`.
+    pub(crate) fn target_indices(&self, device: &Device) -> Tensor<2, Int> {
+        let targets: Vec<i64> = self.targets.iter().map(|&token| i64::from(token)).collect();
+        let n = targets.len();
+        Tensor::from_data(TensorData::new(targets, [n, 1]), device)
+    }
+}
+
+/// How many of a row's tokens a pass needs: all before the last covered one.
+pub(crate) fn n_input(row: &Sequence) -> usize {
+    row.completion.iter().rposition(|&covered| covered).unwrap_or(0)
+}
+
+/// Checks rows against a model; `rows` names them in errors, which count from 0.
+pub(crate) fn check_rows<M: LanguageModel + ?Sized>(
+    model: &M,
+    rows: &'static str,
+    sequences: &[Sequence],
+) -> Result<(), AdapterError> {
+    if sequences.is_empty() {
+        return Err(AdapterError::NoRows { rows });
+    }
+    for (row, sequence) in sequences.iter().enumerate() {
+        if let Some(problem) = problem(sequence, model.vocab(), model.max_tokens()) {
+            return Err(AdapterError::Row { rows, row, problem });
+        }
+    }
+    Ok(())
+}
+
+fn problem(row: &Sequence, vocab: usize, max: usize) -> Option<RowProblem> {
+    let tokens = row.tokens.len();
+    if tokens != row.completion.len() {
+        return Some(RowProblem::Mask { tokens, mask: row.completion.len() });
+    }
+    if row.n_completion() == 0 {
+        return Some(RowProblem::NoCompletion);
+    }
+    if row.completion[0] {
+        return Some(RowProblem::NoPrompt);
+    }
+    if tokens > max {
+        return Some(RowProblem::TooLong { tokens, max });
+    }
+    let unknown = row.tokens.iter().find(|&&token| token as usize >= vocab);
+    unknown.map(|&token| RowProblem::Token { token, vocab })
+}

@@ -1,0 +1,105 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use litemoe_core::{Fingerprint, Site};
+use thiserror::Error;
+
+/// Why an adapter could not be made, trained, read, written or mounted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum AdapterError {
+    #[error("no linear weight of the model matches the target `{target}`; known targets: {known}")]
+    UnknownTarget { target: String, known: String },
+    #[error("no target is named, so there would be nothing to train")]
+    NoTargets,
+    #[error("{option} is {given}, but must be {expected}")]
+    Option { option: &'static str, given: String, expected: &'static str },
+    #[error("there are no {rows} rows")]
+    NoRows { rows: &'static str },
+    #[error("{rows} row {row}: {problem}")]
+    Row { rows: &'static str, row: usize, problem: RowProblem },
+    #[error("the loss of step {step} is {loss}; a smaller learning rate may help")]
+    LossNotFinite { step: usize, loss: f64 },
+    #[error("row {row} has a loss of {nll}: the model or the adapter gives logits that are no numbers")]
+    EvaluationNotFinite { row: usize, nll: f64 },
+
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{}: {source}", path.display())]
+    Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
+    #[error("{} is not there, so {} is no PEFT adapter", path.display(), directory(path))]
+    NotAnAdapter { path: PathBuf },
+    #[error("{} is a pickle, which can run code; save the adapter as safetensors", path.display())]
+    Pickle { path: PathBuf },
+    #[error("{}: `{key}` is missing", path.display())]
+    MissingKey { path: PathBuf, key: &'static str },
+    #[error("{}: `{key}` is {found}, but {expected}", path.display())]
+    Unsupported { path: PathBuf, key: String, found: String, expected: String },
+    #[error("{}: unknown key `{key}` with value {found}; it might change what the adapter computes", path.display())]
+    UnknownKey { path: PathBuf, key: String, found: String },
+    #[error("{}: `{key}` holds the pattern `{pattern}`, which cannot be read: {problem}", path.display())]
+    Pattern { path: PathBuf, key: &'static str, pattern: String, problem: String },
+
+    #[error("{}: tensor {tensor} is missing", path.display())]
+    MissingTensor { path: PathBuf, tensor: String },
+    #[error("{}: {count} tensors belong to nothing that the model and the configuration name: {first}", path.display())]
+    UnknownTensors { path: PathBuf, count: usize, first: String },
+    #[error("{}: tensor {tensor} has shape {found:?}, but {expected:?} is expected", path.display())]
+    Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: [usize; 2] },
+    #[error("{}: tensor {tensor} is {found}; f32, bf16 and f16 are read", path.display())]
+    Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{}: tensor {tensor} holds a value that is no finite number", path.display())]
+    NotFinite { path: PathBuf, tensor: String },
+
+    #[error("the adapter has an update at {site}, but the model has no linear weight there")]
+    NoSuchSite { site: Site },
+    #[error("the update at {site} goes from {found:?}, but the model's weight from {expected:?} (in, out)")]
+    SiteShape { site: Site, found: [usize; 2], expected: [usize; 2] },
+    #[error("the update at {site} holds a value that is no finite number")]
+    SiteNotFinite { site: Site },
+    #[error("{} has version {found}, but this program reads version {}", path.display(), crate::RECORD_VERSION)]
+    RecordVersion { path: PathBuf, found: u32 },
+    #[error("the adapter was made for the model {adapter} (and trained on {trained_on}), but this model is {model}")]
+    OtherBase { adapter: Fingerprint, trained_on: Fingerprint, model: Fingerprint },
+    #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
+    NoEffect { sites: usize },
+
+    #[error("{}: the checkpoint is of another run: {what} is {checkpoint} there and {run} here", path.display())]
+    OtherRun { path: PathBuf, what: String, checkpoint: String, run: String },
+    #[error("{} is no checkpoint of a tuning run: {problem}", path.display())]
+    NotACheckpoint { path: PathBuf, problem: String },
+}
+
+/// What is wrong with a row.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum RowProblem {
+    #[error("it has {tokens} tokens, but its completion mask has {mask}")]
+    Mask { tokens: usize, mask: usize },
+    #[error("no token is covered by the loss")]
+    NoCompletion,
+    #[error("its completion starts at the first token, which nothing can predict")]
+    NoPrompt,
+    #[error("it has {tokens} tokens, but the model accepts {max}")]
+    TooLong { tokens: usize, max: usize },
+    #[error("token {token} is not below the vocabulary of {vocab}")]
+    Token { token: u32, vocab: usize },
+}
+
+impl AdapterError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self + '_ {
+        move |source| Self::Json { path: path.to_owned(), source }
+    }
+}
+
+fn directory(path: &Path) -> std::path::Display<'_> {
+    path.parent().unwrap_or(path).display()
+}

@@ -1,0 +1,155 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, LanguageModel, Pass, Sequence};
+use serde::{Deserialize, Serialize};
+
+use crate::AdapterError;
+use crate::batch::{Batch, check_rows, n_input};
+
+/// How many tokens [`evaluate`] runs at once unless told otherwise.
+pub const BATCH_TOKENS: usize = 1024;
+
+/// How well a model continues some rows. Sums: evaluations of parts of the rows add up.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Σ −ln p over all tokens the loss covers, in nats.
+    pub nll_sum: f64,
+    /// How many tokens the loss covers.
+    pub tokens: u64,
+    /// Rows whose every covered token is the arg-max given the ones before, ties going to the lower id: the rows that
+    /// greedy decoding gets exactly right.
+    pub exact_rows: u64,
+    /// All rows.
+    pub rows: u64,
+}
+
+impl Evaluation {
+    /// Mean loss per covered token, in nats.
+    pub fn loss(&self) -> f64 {
+        self.nll_sum / self.tokens as f64
+    }
+
+    /// exp of the mean loss.
+    pub fn perplexity(&self) -> f64 {
+        self.loss().exp()
+    }
+
+    /// The share of exact rows, in [0, 1].
+    pub fn accuracy(&self) -> f64 {
+        self.exact_rows as f64 / self.rows as f64
+    }
+
+    fn add(&mut self, row: &RowScore) {
+        self.nll_sum += row.nll;
+        self.tokens += row.tokens;
+        self.exact_rows += u64::from(row.exact);
+        self.rows += 1;
+    }
+}
+
+/// Runs a model over rows in one teacher-forced pass each, packed by length into batches of about `batch_tokens` tokens
+/// (a longer row is a batch of its own). `progress` is told how many rows are done.
+///
+/// # Errors
+/// A row that the model cannot take, no rows, or logits that are no numbers.
+pub fn evaluate<M: LanguageModel + ?Sized>(
+    model: &M,
+    sequences: &[Sequence],
+    adapters: Option<&Adapters>,
+    batch_tokens: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation, AdapterError> {
+    check_rows(model, "evaluation", sequences)?;
+    let mut scores = vec![RowScore::default(); sequences.len()];
+    let mut done = 0;
+    for rows in batches(sequences, batch_tokens) {
+        let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
+        for (&row, score) in rows.iter().zip(score_batch(model, &batch, adapters)) {
+            scores[row] = score;
+        }
+        done += rows.len();
+        progress(done);
+    }
+    sum(&scores)
+}
+
+/// Adds rows up in their own order, so that batching does not show.
+fn sum(scores: &[RowScore]) -> Result<Evaluation, AdapterError> {
+    let mut evaluation = Evaluation::default();
+    for (row, score) in scores.iter().enumerate() {
+        if !score.nll.is_finite() {
+            return Err(AdapterError::EvaluationNotFinite { row, nll: score.nll });
+        }
+        evaluation.add(score);
+    }
+    Ok(evaluation)
+}
+
+/// Row indices, longest rows first so that memory peaks at once, cut into batches.
+fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|&row| std::cmp::Reverse(n_input(&sequences[row])));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for row in order {
+        let len = n_input(&sequences[row]);
+        if len > room || batches.is_empty() {
+            batches.push(Vec::new());
+            room = batch_tokens.max(len);
+        }
+        room -= len;
+        batches.last_mut().expect("one was just pushed").push(row);
+    }
+    batches
+}
+
+#[derive(Clone, Default)]
+struct RowScore {
+    nll: f64,
+    tokens: u64,
+    exact: bool,
+}
+
+fn score_batch<M: LanguageModel + ?Sized>(
+    model: &M,
+    batch: &Batch,
+    adapters: Option<&Adapters>,
+) -> Vec<RowScore> {
+    let mut pass = Pass { observer: None, adapters };
+    let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
+    let logits = floats(model.head(hidden, &mut pass));
+    let mut places = logits.chunks_exact(model.vocab()).zip(&batch.targets);
+    let score = |&n: &usize| score_row(places.by_ref().take(n));
+    batch.row_targets.iter().map(score).collect()
+}
+
+fn score_row<'a>(places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowScore {
+    let start = RowScore { exact: true, ..RowScore::default() };
+    places.fold(start, |row, (logits, &target)| {
+        let (nll, is_best) = score_token(logits, target as usize);
+        RowScore { nll: row.nll + nll, tokens: row.tokens + 1, exact: row.exact && is_best }
+    })
+}
+
+/// −ln p of the target, and whether it is the arg-max.
+fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
+    let best = argmax(logits);
+    let max = logits[best];
+    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
+    (sum.ln() + f64::from(max) - f64::from(logits[target]), best == target)
+}
+
+/// The largest value's index, the first of several.
+fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// A tensor's values in order.
+pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("just converted to f32")
+}

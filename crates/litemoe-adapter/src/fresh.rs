@@ -1,0 +1,132 @@
+use burn::tensor::{Device, Tensor, TensorData};
+use litemoe_core::{Adapters, LinearSite, Lora, Site};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::AdapterError;
+
+/// Which weights get a low-rank update, and how large it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraOptions {
+    /// r, above 0.
+    pub rank: usize,
+    /// α, above 0: an update is scaled by α/r.
+    pub alpha: f64,
+    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`.
+    pub targets: Vec<String>,
+    /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
+    pub rslora: bool,
+}
+
+impl Default for LoraOptions {
+    /// Rank 8 and α 16 on attention's four projections.
+    fn default() -> Self {
+        let targets = ["q_proj", "k_proj", "v_proj", "o_proj"].map(str::to_owned).into();
+        Self { rank: 8, alpha: 16.0, targets, rslora: false }
+    }
+}
+
+impl LoraOptions {
+    /// What an update is multiplied by.
+    pub fn scale(&self) -> f32 {
+        scale(self.alpha, self.rank, self.rslora)
+    }
+
+    fn check(&self) -> Result<(), AdapterError> {
+        if self.rank == 0 {
+            return Err(AdapterError::Option {
+                option: "rank",
+                given: self.rank.to_string(),
+                expected: "at least 1",
+            });
+        }
+        if !(self.alpha.is_finite() && self.alpha > 0.0) {
+            return Err(AdapterError::Option {
+                option: "alpha",
+                given: self.alpha.to_string(),
+                expected: "a number above 0",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// α/r, or α/√r.
+pub(crate) fn scale(alpha: f64, rank: usize, rslora: bool) -> f32 {
+    (alpha / divisor(rank, rslora)) as f32
+}
+
+/// What α is divided by.
+pub(crate) fn divisor(rank: usize, rslora: bool) -> f64 {
+    if rslora { (rank as f64).sqrt() } else { rank as f64 }
+}
+
+/// Whether a path is the target or ends with it after a dot, as PEFT matches lists.
+pub(crate) fn ends_with(path: &str, target: &str) -> bool {
+    path.strip_suffix(target).is_some_and(|head| head.is_empty() || head.ends_with('.'))
+}
+
+/// A new adapter, which changes nothing yet: A is uniform within ±1/√d_in, PEFT's Kaiming initialisation with a = √5;
+/// B is zero.
+///
+/// Each site draws from a generator of its own, seeded with `seed` and the site's path, so the values are the same
+/// on every platform and whatever other sites there are.
+///
+/// # Errors
+/// A target that matches no site, no target at all, or a rank or α out of range.
+pub fn fresh(
+    sites: &[LinearSite],
+    options: &LoraOptions,
+    seed: u64,
+    device: &Device,
+) -> Result<Adapters, AdapterError> {
+    options.check()?;
+    if options.targets.is_empty() {
+        return Err(AdapterError::NoTargets);
+    }
+    if let Some(target) = options.targets.iter().find(|target| !matches_any(target, sites)) {
+        return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
+    }
+    let wanted = |site: &&LinearSite| {
+        options.targets.iter().any(|target| ends_with(site.site.as_str(), target))
+    };
+    let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));
+    Ok(sites.iter().filter(wanted).map(lora).collect())
+}
+
+fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Device) -> Lora {
+    let values = uniform(&site.site, seed, site.d_in * options.rank, 1.0 / (site.d_in as f64).sqrt());
+    Lora {
+        a: Tensor::from_data(TensorData::new(values, [site.d_in, options.rank]), device),
+        b: Tensor::zeros([options.rank, site.d_out], device),
+        scale: options.scale(),
+    }
+}
+
+/// Values uniform in [-bound, bound), of 24 random bits each.
+fn uniform(site: &Site, seed: u64, len: usize, bound: f64) -> Vec<f32> {
+    let mut digest = Sha256::new();
+    digest.update(seed.to_le_bytes());
+    digest.update(site.as_str());
+    let mut rng = ChaCha8Rng::from_seed(digest.finalize().into());
+    let unit = f64::from(1u32 << 23).recip();
+    (0..len).map(|_| ((f64::from(rng.next_u32() >> 8) * unit - 1.0) * bound) as f32).collect()
+}
+
+fn matches_any(target: &str, sites: &[LinearSite]) -> bool {
+    sites.iter().any(|site| ends_with(site.site.as_str(), target))
+}
+
+/// The last components of all sites' paths, each once, in order of the model.
+pub(crate) fn leaves(sites: &[LinearSite]) -> String {
+    let mut leaves: Vec<&str> = Vec::new();
+    for site in sites {
+        if !leaves.contains(&site.site.leaf()) {
+            leaves.push(site.site.leaf());
+        }
+    }
+    leaves.join(", ")
+}

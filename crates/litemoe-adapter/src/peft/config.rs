@@ -1,0 +1,256 @@
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::pattern::{self, Targets};
+use crate::AdapterError;
+
+/// What a written configuration says beside the adapter itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PeftConfig {
+    /// `base_model_name_or_path`.
+    pub base_model: Option<String>,
+    /// `task_type`, e.g. `CAUSAL_LM`.
+    pub task_type: Option<String>,
+    /// `use_rslora`: α is divided by √r instead of r.
+    pub rslora: bool,
+}
+
+/// Keys that say nothing about what a loaded adapter computes.
+const INERT: [&str; 16] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "inference_mode",
+    "layers_pattern", // only read with layers_to_transform
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
+    "velora_config", // replaces the backward pass only
+];
+
+/// Keys that are read.
+const READ: [&str; 10] = [
+    "alpha_pattern",
+    "bias",
+    "exclude_modules",
+    "init_lora_weights",
+    "lora_alpha",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "target_modules",
+    "use_rslora",
+];
+
+/// Keys of features that are not implemented: harmless while off.
+const FEATURES: [&str; 16] = [
+    "alora_invocation_tokens",
+    "arrow_config",
+    "ensure_weight_tying",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "layers_to_transform",
+    "lora_bias",
+    "megatron_config",
+    "modules_to_save",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+];
+
+/// Initialisations that leave the base weights as they are; the others change them when PEFT loads the adapter.
+const INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
+
+/// A configuration as read, checked for anything that is not implemented.
+#[derive(Debug)]
+pub(super) struct LoraConfig {
+    pub(super) written: PeftConfig,
+    pub(super) targets: Targets,
+    excluded: Targets,
+    rank: usize,
+    alpha: f64,
+    ranks: Vec<(Regex, usize)>,
+    alphas: Vec<(Regex, f64)>,
+}
+
+impl LoraConfig {
+    pub(super) fn read(path: &Path) -> Result<Self, AdapterError> {
+        let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
+        let json = serde_json::from_slice(&bytes).map_err(AdapterError::json(path))?;
+        let keys = Keys { path, json };
+        keys.refuse_unimplemented()?;
+        Ok(Self {
+            written: keys.written()?,
+            targets: keys.targets("target_modules")?.ok_or_else(|| keys.missing("target_modules"))?,
+            excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::Ends(Vec::new())),
+            rank: keys.rank("r", keys.required("r")?)?,
+            alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,
+            ranks: keys.patterns("rank_pattern", |value| keys.rank("rank_pattern", value))?,
+            alphas: keys.patterns("alpha_pattern", |value| keys.alpha("alpha_pattern", value))?,
+        })
+    }
+
+    /// Whether the configuration claims a site.
+    pub(super) fn claims(&self, site: &str) -> bool {
+        self.targets.matches(site) && !self.excluded.matches(site)
+    }
+
+    /// r at a site: the first pattern that matches it, or the default.
+    pub(super) fn rank_at(&self, site: &str) -> usize {
+        first(&self.ranks, site).unwrap_or(self.rank)
+    }
+
+    /// What the update at a site is multiplied by.
+    pub(super) fn scale_at(&self, site: &str) -> f32 {
+        let alpha = first(&self.alphas, site).unwrap_or(self.alpha);
+        crate::fresh::scale(alpha, self.rank_at(site), self.written.rslora)
+    }
+}
+
+fn first<T: Copy>(patterns: &[(Regex, T)], site: &str) -> Option<T> {
+    patterns.iter().find(|(pattern, _)| pattern.is_match(site)).map(|&(_, value)| value)
+}
+
+/// A configuration's keys, and the file to blame.
+struct Keys<'a> {
+    path: &'a Path,
+    json: Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn refuse_unimplemented(&self) -> Result<(), AdapterError> {
+        for (key, value) in &self.json {
+            let known = |keys: &[&str]| keys.contains(&key.as_str());
+            if known(&INERT) || known(&READ) || is_off(value) {
+                continue;
+            }
+            if known(&FEATURES) {
+                return Err(self.unsupported(key, value, "that is not implemented"));
+            }
+            let (key, found) = (key.clone(), value.to_string());
+            return Err(AdapterError::UnknownKey { path: self.path.to_owned(), key, found });
+        }
+        self.check_values()
+    }
+
+    /// Keys of which some values are implemented.
+    fn check_values(&self) -> Result<(), AdapterError> {
+        let kind = self.required("peft_type")?;
+        if kind != "LORA" {
+            return Err(self.unsupported("peft_type", kind, "only LORA is read"));
+        }
+        if let Some(bias) = self.json.get("bias").filter(|bias| !is_off(bias) && **bias != "none") {
+            return Err(self.unsupported("bias", bias, "only none is read"));
+        }
+        let plain = |init: &&Value| {
+            init.is_boolean() || init.is_null() || init.as_str().is_some_and(is_plain)
+        };
+        match self.json.get("init_lora_weights").filter(|init| !plain(init)) {
+            Some(init) => {
+                let expected = "only initialisations that leave the base weights alone are read";
+                Err(self.unsupported("init_lora_weights", init, expected))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn written(&self) -> Result<PeftConfig, AdapterError> {
+        let text = |key| self.json.get(key).and_then(Value::as_str).map(str::to_owned);
+        let rslora = match self.json.get("use_rslora") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(rslora)) => *rslora,
+            Some(other) => return Err(self.unsupported("use_rslora", other, "must be true or false")),
+        };
+        let (base_model, task_type) = (text("base_model_name_or_path"), text("task_type"));
+        Ok(PeftConfig { base_model, task_type, rslora })
+    }
+
+    fn targets(&self, key: &'static str) -> Result<Option<Targets>, AdapterError> {
+        match self.json.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(name)) if name.eq_ignore_ascii_case("all-linear") => {
+                Ok(Some(Targets::AllLinear))
+            }
+            Some(Value::String(text)) => {
+                pattern::full(self.path, key, text).map(Targets::Pattern).map(Some)
+            }
+            Some(list) => self.names(key, list).map(Targets::Ends).map(Some),
+        }
+    }
+
+    fn names(&self, key: &str, list: &Value) -> Result<Vec<String>, AdapterError> {
+        let name = |value: &Value| value.as_str().map(str::to_owned);
+        let names = list.as_array().and_then(|list| list.iter().map(name).collect());
+        names.ok_or_else(|| self.unsupported(key, list, "must be a name or a list of names"))
+    }
+
+    /// A table from patterns to values, in the file's order: the first match counts.
+    fn patterns<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&Value) -> Result<T, AdapterError>,
+    ) -> Result<Vec<(Regex, T)>, AdapterError> {
+        let entry = |(text, value): (&String, &Value)| {
+            Ok((pattern::suffix(self.path, key, text)?, read(value)?))
+        };
+        match self.json.get(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(table)) => table.iter().map(entry).collect(),
+            Some(other) => Err(self.unsupported(key, other, "must be a table")),
+        }
+    }
+
+    fn rank(&self, key: &str, value: &Value) -> Result<usize, AdapterError> {
+        let rank = value.as_u64().filter(|&rank| rank > 0).and_then(|rank| rank.try_into().ok());
+        rank.ok_or_else(|| self.unsupported(key, value, "must be a whole number above 0"))
+    }
+
+    fn alpha(&self, key: &str, value: &Value) -> Result<f64, AdapterError> {
+        let alpha = value.as_f64().filter(|alpha| alpha.is_finite());
+        alpha.ok_or_else(|| self.unsupported(key, value, "must be a number"))
+    }
+
+    fn required(&self, key: &'static str) -> Result<&Value, AdapterError> {
+        self.json.get(key).ok_or_else(|| self.missing(key))
+    }
+
+    fn missing(&self, key: &'static str) -> AdapterError {
+        AdapterError::MissingKey { path: PathBuf::from(self.path), key }
+    }
+
+    fn unsupported(&self, key: &str, found: &Value, expected: &str) -> AdapterError {
+        AdapterError::Unsupported {
+            path: self.path.to_owned(),
+            key: key.to_owned(),
+            found: found.to_string(),
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+/// Whether a value turns nothing on.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(table) => table.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_plain(init: &str) -> bool {
+    INITIALISATIONS.iter().any(|plain| init.eq_ignore_ascii_case(plain))
+}

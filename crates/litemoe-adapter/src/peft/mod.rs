@@ -1,0 +1,32 @@
+//! PEFT's adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! What is read is LoRA on linear weights, as PEFT 0.21 writes it. Whatever else a configuration asks for is refused
+//! by name, every tensor must be consumed, and every target the configuration claims must be there.
+
+mod config;
+mod pattern;
+mod read;
+mod write;
+
+pub use config::PeftConfig;
+pub use read::{PeftAdapter, read};
+pub use write::write;
+
+/// The configuration's file name.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+
+/// The tensors' file name.
+pub const MODEL_FILE: &str = "adapter_model.safetensors";
+
+/// The tensors' file name before safetensors: a pickle.
+const PICKLE_FILE: &str = "adapter_model.bin";
+
+/// Which of the two matrices a tensor is, as PEFT names and stores them: A `[r, d_in]`, B `[d_out, r]`.
+fn tensor_names(site: &str) -> [String; 2] {
+    ["A", "B"].map(|which| format!("base_model.model.{site}.lora_{which}.weight"))
+}
+
+/// The transpose of a matrix given row by row.
+fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+}

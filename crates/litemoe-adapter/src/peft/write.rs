@@ -1,0 +1,136 @@
+use std::io::{self, Write};
+
+use litemoe_core::{Adapters, LinearSite, Lora, Site};
+use litemoe_kernels::StagedDir;
+use serde_json::{Map, Value, json};
+
+use super::{CONFIG_FILE, MODEL_FILE, PeftConfig, tensor_names, transposed};
+use crate::evaluate::floats;
+use crate::fresh::{divisor, ends_with, scale};
+use crate::tensors::MatrixFile;
+
+/// The PEFT whose files these are.
+const PEFT_VERSION: &str = "0.21.2";
+
+/// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
+/// beside every weight of one name, the configuration names that alone, as others' loaders like best.
+///
+/// Where rank or scale differ between sites, the first site's are the default and the others' become patterns.
+///
+/// # Errors
+/// Those of the disk.
+pub fn write(
+    dir: &mut StagedDir,
+    adapters: &Adapters,
+    sites: &[LinearSite],
+    config: &PeftConfig,
+) -> io::Result<()> {
+    let mut file = dir.file(CONFIG_FILE)?;
+    serde_json::to_writer_pretty(&mut file, &configuration(adapters, sites, config))?;
+    file.write_all(b"\n")?;
+    drop(file);
+    dir.file(MODEL_FILE)?.write_all(&tensors(adapters)?)
+}
+
+fn tensors(adapters: &Adapters) -> io::Result<Vec<u8>> {
+    let mut file = MatrixFile::new();
+    for (site, lora) in adapters.iter() {
+        let names = tensor_names(site.as_str());
+        for (name, matrix) in names.into_iter().zip([&lora.a, &lora.b]) {
+            let [d_in, d_out] = matrix.dims();
+            let values = transposed(&floats(matrix.clone()), [d_in, d_out]);
+            file.insert(name, &values, [d_out, d_in]);
+        }
+    }
+    file.encode("format", "pt".to_owned()).map_err(io::Error::other)
+}
+
+/// Every key PEFT 0.21 writes; what is not set here is off.
+fn configuration(adapters: &Adapters, sites: &[LinearSite], config: &PeftConfig) -> Value {
+    let alpha = |lora: &Lora| alpha_of(lora, config.rslora);
+    let (rank, default_alpha) = adapters
+        .iter()
+        .next()
+        .map_or((1, json!(1)), |(_, lora)| (lora.rank(), number(alpha(lora), lora, config.rslora)));
+    let mut ranks = Map::new();
+    let mut alphas = Map::new();
+    for (site, lora) in adapters.iter() {
+        if lora.rank() != rank {
+            ranks.insert(site.as_str().to_owned(), json!(lora.rank()));
+        }
+        let alpha = number(alpha(lora), lora, config.rslora);
+        if alpha != default_alpha {
+            alphas.insert(site.as_str().to_owned(), alpha);
+        }
+    }
+    json!({
+        "alora_invocation_tokens": null,
+        "alpha_pattern": alphas,
+        "arrow_config": null,
+        "auto_mapping": null,
+        "base_model_name_or_path": config.base_model,
+        "bias": "none",
+        "corda_config": null,
+        "ensure_weight_tying": false,
+        "eva_config": null,
+        "exclude_modules": null,
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "kasa_config": null,
+        "layer_replication": null,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "loftq_config": {},
+        "lora_alpha": default_alpha,
+        "lora_bias": false,
+        "lora_dropout": 0.0,
+        "lora_ga_config": null,
+        "megatron_config": null,
+        "megatron_core": "megatron.core",
+        "modules_to_save": null,
+        "monteclora_config": null,
+        "peft_type": "LORA",
+        "peft_version": PEFT_VERSION,
+        "qalora_group_size": 16,
+        "r": rank,
+        "rank_pattern": ranks,
+        "revision": null,
+        "target_modules": targets(adapters, sites),
+        "target_parameters": null,
+        "task_type": config.task_type,
+        "trainable_token_indices": null,
+        "use_bdlora": null,
+        "use_dora": false,
+        "use_qalora": false,
+        "use_rslora": config.rslora,
+        "velora_config": null,
+    })
+}
+
+/// α: the scale times what PEFT will divide by.
+fn alpha_of(lora: &Lora, rslora: bool) -> f64 {
+    f64::from(lora.scale) * divisor(lora.rank(), rslora)
+}
+
+/// α as a whole number where that gives the very same scale, as PEFT declares it.
+fn number(alpha: f64, lora: &Lora, rslora: bool) -> Value {
+    let whole = alpha.round();
+    if scale(whole, lora.rank(), rslora) == lora.scale { json!(whole as i64) } else { json!(alpha) }
+}
+
+/// The names of weights that all have an update, and the paths of the other updates.
+fn targets(adapters: &Adapters, sites: &[LinearSite]) -> Vec<String> {
+    let complete = |leaf: &str| {
+        let mut same = sites.iter().filter(|site| ends_with(site.site.as_str(), leaf));
+        same.all(|site| adapters.at(site.site.as_str()).is_some())
+    };
+    let target = |(site, _): (&Site, &Lora)| match site.leaf() {
+        leaf if complete(leaf) => leaf.to_owned(),
+        _ => site.as_str().to_owned(),
+    };
+    let mut targets: Vec<String> = adapters.iter().map(target).collect();
+    targets.sort();
+    targets.dedup();
+    targets
+}

@@ -1,0 +1,113 @@
+use std::io::{self, Write};
+use std::path::Path;
+
+use litemoe_core::Fingerprint;
+use serde::{Deserialize, Serialize};
+
+use crate::{AdapterError, LoraOptions, TuneOptions};
+
+/// The file's name, beside PEFT's.
+pub const RECORD_FILE: &str = "litemoe.json";
+
+/// Version of the shape of `litemoe.json`.
+pub const RECORD_VERSION: u32 = 1;
+
+/// How an adapter's tensors on the proxy become the foundation's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SiteMap {
+    /// The same sites: proxy and foundation hold the same tensors there.
+    Identity,
+}
+
+/// What tuning ended with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuneMetrics {
+    /// The step, from 1, whose adapter was kept.
+    pub best_step: usize,
+    /// Mean loss per covered token of the validation rows at that step, in nats; `None` without such rows.
+    pub validation_loss: Option<f64>,
+    /// The share of validation rows that were exact at that step.
+    pub validation_accuracy: Option<f64>,
+    /// Tokens seen in training, all rows of all steps.
+    pub tokens: u64,
+}
+
+/// `litemoe.json`: what PEFT's files do not say of an adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterRecord {
+    /// [`RECORD_VERSION`]
+    pub version: u32,
+    /// The program that wrote it, with its version.
+    pub program: String,
+    /// The fingerprint of the model the adapter is meant for.
+    pub foundation: Fingerprint,
+    /// The fingerprint of the model it was trained on: a proxy, or the foundation itself.
+    pub trained_on: Fingerprint,
+    /// The hash of the plan that made the proxy; `None` when trained on the full model.
+    pub plan: Option<String>,
+    /// How its tensors map to the foundation's.
+    pub map: SiteMap,
+    /// The guard's scale, already multiplied into α; 1 before mounting.
+    pub scale: f32,
+    /// The adapter's shape.
+    pub lora: LoraOptions,
+    /// How it was trained.
+    pub tune: TuneOptions,
+    /// What training ended with.
+    pub metrics: TuneMetrics,
+}
+
+impl AdapterRecord {
+    /// Reads `litemoe.json` in an adapter's directory; `None` when there is none, as in adapters of other programs.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not of this shape, or is of another version.
+    pub fn read(dir: &Path) -> Result<Option<Self>, AdapterError> {
+        let path = dir.join(RECORD_FILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(AdapterError::io(&path)(error)),
+        };
+        check_version(&path, &bytes)?;
+        serde_json::from_slice(&bytes).map(Some).map_err(AdapterError::json(&path))
+    }
+
+    /// Writes the record as indented JSON.
+    pub fn write(&self, mut out: impl Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut out, self)?;
+        out.write_all(b"\n")
+    }
+
+    /// Whether the adapter may be used with a model: the foundation, or what it was trained on.
+    ///
+    /// # Errors
+    /// [`AdapterError::OtherBase`]
+    pub fn check_base(&self, model: &Fingerprint) -> Result<(), AdapterError> {
+        if [&self.foundation, &self.trained_on].contains(&model) {
+            return Ok(());
+        }
+        Err(AdapterError::OtherBase {
+            adapter: self.foundation.clone(),
+            trained_on: self.trained_on.clone(),
+            model: model.clone(),
+        })
+    }
+}
+
+/// Looks at the version alone, before fields that another version may not have.
+fn check_version(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let found: Versioned = serde_json::from_slice(bytes).map_err(AdapterError::json(path))?;
+    if found.version == RECORD_VERSION {
+        return Ok(());
+    }
+    Err(AdapterError::RecordVersion { path: path.to_owned(), found: found.version })
+}

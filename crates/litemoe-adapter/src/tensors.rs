@@ -1,0 +1,113 @@
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
+
+use crate::AdapterError;
+
+/// Matrices in f32 with one entry of metadata, as a safetensors file.
+pub(crate) struct MatrixFile {
+    bytes: BTreeMap<String, (Vec<u8>, [usize; 2])>,
+}
+
+impl MatrixFile {
+    pub(crate) fn new() -> Self {
+        Self { bytes: BTreeMap::new() }
+    }
+
+    /// Adds a matrix, row by row.
+    pub(crate) fn insert(&mut self, name: String, values: &[f32], shape: [usize; 2]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.bytes.insert(name, (bytes, shape));
+    }
+
+    /// The file's bytes, the same for the same content: one entry of metadata has one order.
+    pub(crate) fn encode(&self, key: &str, value: String) -> Result<Vec<u8>, SafeTensorError> {
+        let mut views = Vec::with_capacity(self.bytes.len());
+        for (name, (bytes, shape)) in &self.bytes {
+            views.push((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?));
+        }
+        safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), value)])))
+    }
+}
+
+/// A safetensors file in memory whose matrices are taken out one by one.
+pub(crate) struct Matrices {
+    path: PathBuf,
+    tensors: BTreeMap<String, TensorData>,
+    metadata: HashMap<String, String>,
+}
+
+impl Matrices {
+    pub(crate) fn read(path: &Path) -> Result<Self, AdapterError> {
+        let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
+        let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.iter() {
+            tensors.insert(name.to_owned(), data(path, name, &view)?);
+        }
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Ok(Self { path: path.to_owned(), tensors, metadata })
+    }
+
+    pub(crate) fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Takes a matrix of finite values, row by row.
+    pub(crate) fn take(&mut self, name: &str, expected: [usize; 2]) -> Result<Vec<f32>, AdapterError> {
+        let tensor = name.to_owned();
+        let Some(data) = self.tensors.remove(name) else {
+            return Err(AdapterError::MissingTensor { path: self.path.clone(), tensor });
+        };
+        if data.shape().as_slice() != expected {
+            let found = data.shape().to_vec();
+            return Err(AdapterError::Shape { path: self.path.clone(), tensor, found, expected });
+        }
+        let values: Vec<f32> = data.convert::<f32>().try_into_vec().expect("just converted to f32");
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(values);
+        }
+        Err(AdapterError::NotFinite { path: self.path.clone(), tensor })
+    }
+
+    /// Refuses a file with anything left in it.
+    pub(crate) fn finish(self) -> Result<(), AdapterError> {
+        if self.tensors.is_empty() {
+            return Ok(());
+        }
+        Err(unknown(&self.path, self.names()))
+    }
+}
+
+/// The error for tensors nobody knows, naming the first few.
+pub(crate) fn unknown<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> AdapterError {
+    let names: Vec<&str> = names.collect();
+    let first = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    AdapterError::UnknownTensors { path: path.to_owned(), count: names.len(), first }
+}
+
+fn data(path: &Path, name: &str, view: &TensorView<'_>) -> Result<TensorData, AdapterError> {
+    let dtype = match view.dtype() {
+        Dtype::F32 => DType::F32,
+        Dtype::BF16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+        other => {
+            let (tensor, found) = (name.to_owned(), format!("{other:?}"));
+            return Err(AdapterError::Dtype { path: path.to_owned(), tensor, found });
+        }
+    };
+    Ok(TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype))
+}

@@ -1,0 +1,10 @@
+mod adamw;
+mod gradients;
+mod options;
+mod order;
+mod run;
+mod state;
+
+pub use gradients::{Gradient, Gradients, Micro, gradients};
+pub use options::TuneOptions;
+pub use run::{Checkpoint, StepReport, TuneData, Tuned, Watcher, tune};

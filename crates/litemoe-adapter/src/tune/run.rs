@@ -1,0 +1,236 @@
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, Sequence, Site};
+
+use super::adamw::{AdamW, Moments};
+use super::gradients::batch_gradients;
+use super::order::Order;
+use super::state::{Best, RunId, TuneState};
+use super::{Gradients, Micro, TuneOptions};
+use crate::batch::check_rows;
+use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
+
+/// The rows of a tuning run.
+#[derive(Debug, Clone, Copy)]
+pub struct TuneData<'a> {
+    /// What is learnt from.
+    pub train: &'a [Sequence],
+    /// What chooses the step that is kept; without any, the last one is.
+    pub validation: &'a [Sequence],
+}
+
+/// Where a run saves what it needs to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoint<'a> {
+    /// The file. If it is there, the run goes on from it.
+    pub path: &'a Path,
+    /// Steps between saves, at least 1; the last step is always saved.
+    pub every: usize,
+    /// The fingerprint of the model that is trained on.
+    pub model: &'a Fingerprint,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// The step, from 1.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub steps: usize,
+    /// Mean loss per covered token of the step's rows, before the step, in nats.
+    pub loss: f64,
+    /// Tokens of the step's rows.
+    pub tokens: u64,
+    /// The step's learning rate.
+    pub lr: f64,
+    /// How the adapter does on the validation rows after the step, where it was looked at.
+    pub validation: Option<Evaluation>,
+}
+
+/// Watches a run. Every method does nothing unless overridden.
+pub trait Watcher {
+    /// The run goes on after this many steps.
+    fn resumed(&mut self, step: usize) {
+        let _ = step;
+    }
+
+    /// A step was made.
+    fn stepped(&mut self, report: &StepReport) {
+        let _ = report;
+    }
+}
+
+/// Nobody watches.
+impl Watcher for () {}
+
+/// What a run ends with.
+#[derive(Debug, Clone)]
+pub struct Tuned {
+    /// The updates of the best step.
+    pub adapters: Adapters,
+    /// That step, from 1.
+    pub best_step: usize,
+    /// How they do on the validation rows; `None` without such rows.
+    pub validation: Option<Evaluation>,
+    /// Tokens seen, all rows of all steps.
+    pub tokens: u64,
+}
+
+/// Trains adapters beside a model's frozen weights with AdamW and keeps the step of lowest loss on the validation rows.
+///
+/// The same model, rows, options and number of threads give the same adapter bit for bit, and so does a run that was
+/// killed and goes on from its checkpoint.
+///
+/// # Errors
+/// Options out of range, rows the model cannot take, adapters that do not fit it, a checkpoint of another run or one
+/// that cannot be read or written, and a loss that is no number.
+pub fn tune<M: LanguageModel + ?Sized>(
+    model: &M,
+    initial: &Adapters,
+    data: TuneData<'_>,
+    options: &TuneOptions,
+    checkpoint: Option<Checkpoint<'_>>,
+    watcher: &mut dyn Watcher,
+) -> Result<Tuned, AdapterError> {
+    check(model, initial, data, options)?;
+    let saver = checkpoint.map(|file| Saver::new(file, initial, data, options)).transpose()?;
+    let resumed = saver.as_ref().map(|saver| saver.resume(initial)).transpose()?.flatten();
+    if let Some(state) = &resumed {
+        watcher.resumed(state.step);
+    }
+    let state = resumed.unwrap_or_else(|| TuneState::start(initial));
+    let shuffle = options.shuffle.then_some(options.seed);
+    let order = Order::new(data.train.len(), options.batch, shuffle);
+    Run { model, data, options, state, order }.finish(saver.as_ref(), watcher)
+}
+
+fn check<M: LanguageModel + ?Sized>(
+    model: &M,
+    initial: &Adapters,
+    data: TuneData<'_>,
+    options: &TuneOptions,
+) -> Result<(), AdapterError> {
+    options.check()?;
+    if initial.is_empty() {
+        return Err(AdapterError::NoTargets);
+    }
+    check_fit(initial, model.linear_sites())?;
+    check_rows(model, "training", data.train)?;
+    match data.validation {
+        [] => Ok(()),
+        rows => check_rows(model, "validation", rows),
+    }
+}
+
+/// Saves a run and takes it up again.
+struct Saver<'a> {
+    file: Checkpoint<'a>,
+    id: RunId,
+}
+
+impl<'a> Saver<'a> {
+    fn new(
+        file: Checkpoint<'a>,
+        initial: &Adapters,
+        data: TuneData<'_>,
+        options: &TuneOptions,
+    ) -> Result<Self, AdapterError> {
+        if file.every == 0 {
+            let (option, given) = ("checkpoint_every", "0".to_owned());
+            return Err(AdapterError::Option { option, given, expected: "at least 1" });
+        }
+        Ok(Self { file, id: RunId::new(file.model, initial, data, options) })
+    }
+
+    fn resume(&self, initial: &Adapters) -> Result<Option<TuneState>, AdapterError> {
+        if !self.file.path.exists() {
+            return Ok(None);
+        }
+        TuneState::read(self.file.path, &self.id, initial).map(Some)
+    }
+
+    fn save(&self, state: &TuneState, last: usize) -> Result<(), AdapterError> {
+        if state.step.is_multiple_of(self.file.every) || state.step == last {
+            state.write(self.file.path, &self.id)?;
+        }
+        Ok(())
+    }
+}
+
+/// A run between two steps.
+struct Run<'a, M: ?Sized> {
+    model: &'a M,
+    data: TuneData<'a>,
+    options: &'a TuneOptions,
+    state: TuneState,
+    order: Order,
+}
+
+impl<M: LanguageModel + ?Sized> Run<'_, M> {
+    fn finish(
+        mut self,
+        saver: Option<&Saver<'_>>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Tuned, AdapterError> {
+        while self.state.step < self.options.steps {
+            let report = self.step()?;
+            if let Some(saver) = saver {
+                saver.save(&self.state, self.options.steps)?;
+            }
+            watcher.stepped(&report);
+        }
+        Ok(self.state.into_tuned())
+    }
+
+    fn step(&mut self) -> Result<StepReport, AdapterError> {
+        let step = self.state.step + 1;
+        let rows = self.order.rows_of(step);
+        let rows: Vec<&Sequence> = rows.into_iter().map(|row| &self.data.train[row]).collect();
+        let micro = Micro { rows: self.options.micro_batch, recompute: self.options.recompute };
+        let gradients = batch_gradients(self.model, &self.state.adapters, &rows, micro);
+        if !gradients.loss.is_finite() {
+            return Err(AdapterError::LossNotFinite { step, loss: gradients.loss });
+        }
+        let (loss, lr) = (gradients.loss, self.options.lr_at(step));
+        self.update(AdamW { lr, weight_decay: self.options.weight_decay, step }, gradients);
+        let tokens = rows.iter().map(|row| row.tokens.len() as u64).sum();
+        self.state.step = step;
+        self.state.tokens += tokens;
+        let validation = self.validate()?;
+        Ok(StepReport { step, steps: self.options.steps, loss, tokens, lr, validation })
+    }
+
+    fn update(&mut self, rule: AdamW, mut gradients: Gradients) {
+        let moments = &mut self.state.moments;
+        let lora = |(site, lora): (&Site, &Lora)| {
+            let Some(gradient) = gradients.by_site.remove(site) else {
+                return (site.clone(), lora.clone());
+            };
+            let [a, b] = moments.get_mut(site).expect("every update has moments");
+            let update = |weight: &Tensor<2>, gradient, moments: &mut Moments| {
+                rule.update(weight.clone(), gradient, moments)
+            };
+            let (a, b) = (update(&lora.a, gradient.a, a), update(&lora.b, gradient.b, b));
+            (site.clone(), Lora { a, b, scale: lora.scale })
+        };
+        self.state.adapters = self.state.adapters.iter().map(lora).collect();
+    }
+
+    /// Looks at the validation rows when it is time, and keeps the adapter if none was better.
+    fn validate(&mut self) -> Result<Option<Evaluation>, AdapterError> {
+        if !self.options.validates_at(self.state.step) {
+            return Ok(None);
+        }
+        let (rows, adapters) = (self.data.validation, &self.state.adapters);
+        let evaluation = match rows {
+            [] => None,
+            rows => Some(evaluate(self.model, rows, Some(adapters), BATCH_TOKENS, &mut |_| ())?),
+        };
+        if self.state.best.as_ref().is_none_or(|best| best.is_beaten_by(evaluation.as_ref())) {
+            let adapters = adapters.clone();
+            self.state.best = Some(Best { step: self.state.step, adapters, validation: evaluation });
+        }
+        Ok(evaluation)
+    }
+}

@@ -1,0 +1,269 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use litemoe_core::{Adapters, Fingerprint, Lora, Sequence, Site};
+use litemoe_kernels::write_file;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::adamw::Moments;
+use super::{TuneData, TuneOptions, Tuned};
+use crate::evaluate::floats;
+use crate::tensors::{Matrices, MatrixFile};
+use crate::{AdapterError, Evaluation};
+
+/// The key of a checkpoint's metadata, all of it one JSON value.
+const KEY: &str = "litemoe_tune";
+
+/// Everything a run is between two steps; what follows depends on nothing else that changes.
+pub(super) struct TuneState {
+    /// Steps made.
+    pub(super) step: usize,
+    /// Tokens seen.
+    pub(super) tokens: u64,
+    pub(super) adapters: Adapters,
+    /// Of A and B.
+    pub(super) moments: BTreeMap<Site, [Moments; 2]>,
+    pub(super) best: Option<Best>,
+}
+
+/// The step that is kept unless a better one comes.
+pub(super) struct Best {
+    pub(super) step: usize,
+    pub(super) adapters: Adapters,
+    pub(super) validation: Option<Evaluation>,
+}
+
+impl Best {
+    /// Whether a later step is better; without validation rows, it is.
+    pub(super) fn is_beaten_by(&self, later: Option<&Evaluation>) -> bool {
+        match (&self.validation, later) {
+            (Some(best), Some(later)) => later.loss() < best.loss(),
+            _ => true,
+        }
+    }
+}
+
+/// What makes two runs the same run, as hashes and values that a checkpoint carries.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunId {
+    model: Fingerprint,
+    options: TuneOptions,
+    train_sha256: String,
+    validation_sha256: String,
+    adapter_sha256: String,
+}
+
+impl RunId {
+    pub(super) fn new(
+        model: &Fingerprint,
+        initial: &Adapters,
+        data: TuneData<'_>,
+        options: &TuneOptions,
+    ) -> Self {
+        Self {
+            model: model.clone(),
+            options: options.clone(),
+            train_sha256: hash_rows(data.train),
+            validation_sha256: hash_rows(data.validation),
+            adapter_sha256: hash_adapters(initial),
+        }
+    }
+
+    /// Refuses another run's checkpoint and names the first difference.
+    fn check(&self, path: &Path, other: &Self) -> Result<(), AdapterError> {
+        let (run, checkpoint) = (flat(self), flat(other));
+        let Some((what, run)) = run.iter().find(|(what, value)| checkpoint.get(*what) != Some(value))
+        else {
+            return Ok(());
+        };
+        let checkpoint = checkpoint.get(what).unwrap_or(&Value::Null).to_string();
+        let (path, what) = (path.to_owned(), what.clone());
+        Err(AdapterError::OtherRun { path, what, checkpoint, run: run.to_string() })
+    }
+}
+
+/// A run's identity as one table, the options' fields among the others.
+fn flat(id: &RunId) -> BTreeMap<String, Value> {
+    let mut table = BTreeMap::new();
+    let Ok(Value::Object(fields)) = serde_json::to_value(id) else { return table };
+    for (name, value) in fields {
+        match value {
+            Value::Object(inner) => table.extend(inner),
+            value => drop(table.insert(name, value)),
+        }
+    }
+    table
+}
+
+/// A checkpoint's metadata.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    run: RunId,
+    step: usize,
+    tokens: u64,
+    best: Option<BestHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BestHeader {
+    step: usize,
+    validation: Option<Evaluation>,
+}
+
+impl TuneState {
+    /// Before the first step.
+    pub(super) fn start(initial: &Adapters) -> Self {
+        let zeros = |(site, lora): (&Site, &Lora)| {
+            (site.clone(), [Moments::zeros(&lora.a), Moments::zeros(&lora.b)])
+        };
+        let moments = initial.iter().map(zeros).collect();
+        Self { step: 0, tokens: 0, adapters: initial.clone(), moments, best: None }
+    }
+
+    /// What a run that made its last step ends with.
+    pub(super) fn into_tuned(self) -> Tuned {
+        let best = self.best.unwrap_or(Best {
+            step: self.step,
+            adapters: self.adapters,
+            validation: None,
+        });
+        let Best { step: best_step, adapters, validation } = best;
+        Tuned { adapters, best_step, validation, tokens: self.tokens }
+    }
+
+    pub(super) fn write(&self, path: &Path, run: &RunId) -> Result<(), AdapterError> {
+        let best = self.best.as_ref();
+        let header = serde_json::json!({
+            "run": run,
+            "step": self.step,
+            "tokens": self.tokens,
+            "best": best.map(|best| BestHeader { step: best.step, validation: best.validation }),
+        });
+        let bytes = self.matrices().encode(KEY, header.to_string()).map_err(|source| {
+            AdapterError::Safetensors { path: path.to_owned(), source }
+        })?;
+        write_file(path, |file| file.write_all(&bytes)).map_err(AdapterError::io(path))
+    }
+
+    fn matrices(&self) -> MatrixFile {
+        let mut file = MatrixFile::new();
+        let mut insert = |name, matrix: &Tensor<2>| {
+            file.insert(name, &floats(matrix.clone()), matrix.dims());
+        };
+        for (site, lora) in self.adapters.iter() {
+            let [a, b] = &self.moments[site];
+            for (which, weight, moments) in [("a", &lora.a, a), ("b", &lora.b, b)] {
+                insert(name(site, which, "weight"), weight);
+                insert(name(site, which, "mean"), &moments.mean);
+                insert(name(site, which, "square"), &moments.square);
+            }
+        }
+        for (site, lora) in self.best.iter().flat_map(|best| best.adapters.iter()) {
+            insert(name(site, "a", "best"), &lora.a);
+            insert(name(site, "b", "best"), &lora.b);
+        }
+        file
+    }
+
+    /// Reads a run's checkpoint; `initial` says which matrices there must be.
+    pub(super) fn read(path: &Path, run: &RunId, initial: &Adapters) -> Result<Self, AdapterError> {
+        let mut file = Matrices::read(path)?;
+        let header = header(path, &file)?;
+        run.check(path, &header.run)?;
+        let adapters = read_adapters(&mut file, initial, "weight")?;
+        let moments = read_moments(&mut file, initial)?;
+        let best = match header.best {
+            Some(BestHeader { step, validation }) => {
+                let adapters = read_adapters(&mut file, initial, "best")?;
+                Some(Best { step, adapters, validation })
+            }
+            None => None,
+        };
+        file.finish()?;
+        Ok(Self { step: header.step, tokens: header.tokens, adapters, moments, best })
+    }
+}
+
+fn name(site: &Site, which: &str, what: &str) -> String {
+    format!("{site}.{which}.{what}")
+}
+
+fn header(path: &Path, file: &Matrices) -> Result<Header, AdapterError> {
+    let broken = |problem: String| AdapterError::NotACheckpoint { path: path.to_owned(), problem };
+    let json = file.metadata(KEY).ok_or_else(|| broken(format!("its metadata has no {KEY}")))?;
+    serde_json::from_str(json).map_err(|error| broken(error.to_string()))
+}
+
+fn read_adapters(
+    file: &mut Matrices,
+    like: &Adapters,
+    what: &str,
+) -> Result<Adapters, AdapterError> {
+    let lora = |(site, lora): (&Site, &Lora)| {
+        let a = read_matrix(file, &name(site, "a", what), &lora.a)?;
+        let b = read_matrix(file, &name(site, "b", what), &lora.b)?;
+        Ok((site.clone(), Lora { a, b, scale: lora.scale }))
+    };
+    like.iter().map(lora).collect()
+}
+
+fn read_moments(
+    file: &mut Matrices,
+    like: &Adapters,
+) -> Result<BTreeMap<Site, [Moments; 2]>, AdapterError> {
+    let mut moments = |site: &Site, which: &str, like: &Tensor<2>| {
+        let mean = read_matrix(file, &name(site, which, "mean"), like)?;
+        let square = read_matrix(file, &name(site, which, "square"), like)?;
+        Ok(Moments { mean, square })
+    };
+    let both = |(site, lora): (&Site, &Lora)| {
+        Ok((site.clone(), [moments(site, "a", &lora.a)?, moments(site, "b", &lora.b)?]))
+    };
+    like.iter().map(both).collect()
+}
+
+fn read_matrix(
+    file: &mut Matrices,
+    name: &str,
+    like: &Tensor<2>,
+) -> Result<Tensor<2>, AdapterError> {
+    let (shape, device): ([usize; 2], Device) = (like.dims(), like.device());
+    let values = file.take(name, shape)?;
+    Ok(Tensor::from_data(TensorData::new(values, shape), &device))
+}
+
+fn hash_rows(rows: &[Sequence]) -> String {
+    let mut digest = Sha256::new();
+    for row in rows {
+        digest.update((row.tokens.len() as u64).to_le_bytes());
+        for (token, &covered) in row.tokens.iter().zip(&row.completion) {
+            digest.update(token.to_le_bytes());
+            digest.update([u8::from(covered)]);
+        }
+    }
+    hex(digest)
+}
+
+fn hash_adapters(adapters: &Adapters) -> String {
+    let mut digest = Sha256::new();
+    for (site, lora) in adapters.iter() {
+        digest.update(site.as_str());
+        digest.update([0]);
+        digest.update(lora.scale.to_le_bytes());
+        for matrix in [&lora.a, &lora.b] {
+            matrix.dims().iter().for_each(|&dim| digest.update((dim as u64).to_le_bytes()));
+            floats(matrix.clone()).iter().for_each(|value| digest.update(value.to_le_bytes()));
+        }
+    }
+    hex(digest)
+}
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
