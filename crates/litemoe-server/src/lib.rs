@@ -1,1 +1,14 @@
-//! Serves one foundation and its adapters over an OpenAI-compatible HTTP interface
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod engine;
+mod error;
+mod generation;
+mod options;
+mod registry;
+mod server;
+mod stop;
+
+pub use error::ServerError;
+pub use options::ServerOptions;
+pub use server::Server;

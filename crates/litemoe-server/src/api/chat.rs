@@ -1,0 +1,73 @@
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State as Extract;
+use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse, Response};
+use litemoe_text::Message;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_blocking;
+
+use crate::api::answer::Answer;
+use crate::api::error::ApiError;
+use crate::api::request::ChatRequest;
+use crate::api::{Shared, stream};
+use crate::engine::{Event, Refusal};
+use crate::generation::Request;
+use crate::server::State;
+
+/// `POST /v1/chat/completions`
+pub(crate) async fn complete(
+    Extract(state): Shared,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let chat = ChatRequest::parse(&body?)?;
+    let served = state.registry.find(&chat.model);
+    let served = served.ok_or_else(|| ApiError::unknown_model(&chat.model))?;
+    let request = Request {
+        prompt: prompt(&state, chat.messages).await?,
+        adapters: served.adapters.clone(),
+        sampling: chat.sampling,
+        max_new: chat.max_new,
+        stop: chat.stop,
+    };
+    let events = state.engine.submit(request).map_err(|refusal| match refusal {
+        Refusal::Busy => ApiError::overloaded(state.options.retry_after),
+        Refusal::Stopped => ApiError::stopped(),
+    })?;
+    let answer = Answer::new(chat.model, chat.include_usage);
+    match chat.stream {
+        true => Ok(stream::respond(answer, events, state.options.keep_alive)),
+        false => whole(&answer, events).await,
+    }
+}
+
+/// The conversation's tokens, with room for an answer.
+async fn prompt(state: &State, messages: Vec<Message>) -> Result<Vec<u32>, ApiError> {
+    let tokenizer = state.tokenizer.clone();
+    // Long conversations take long enough to hold up other requests.
+    let encoded = spawn_blocking(move || tokenizer.encode_prompt(&messages)).await;
+    let prompt = encoded.map_err(|_| ApiError::failed())??;
+    match prompt.len() {
+        0 => Err(ApiError::bad_request("invalid_value", "the messages are empty").of("messages")),
+        n_prompt if n_prompt >= state.max_tokens => {
+            Err(ApiError::too_long(n_prompt, state.max_tokens))
+        }
+        _ => Ok(prompt),
+    }
+}
+
+async fn whole(
+    answer: &Answer,
+    mut events: UnboundedReceiver<Event>,
+) -> Result<Response, ApiError> {
+    let mut text = String::new();
+    loop {
+        match events.recv().await {
+            Some(Event::Text(piece)) => text += &piece,
+            Some(Event::Finished(finished)) => {
+                return Ok(Json(answer.whole(&text, finished)).into_response());
+            }
+            Some(Event::Failed) | None => return Err(ApiError::failed()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The HTTP interface: OpenAI's, as its clients use it.
+
+mod answer;
+mod chat;
+mod error;
+mod fields;
+mod messages;
+mod models;
+mod neutral;
+mod request;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, extract};
+use serde_json::json;
+
+use crate::server::State;
+use error::ApiError;
+
+/// What handlers share.
+type Shared = extract::State<Arc<State>>;
+
+pub(crate) fn router(state: State) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/chat/completions", post(chat::complete))
+        .fallback(|| async { ApiError::no_such_path() })
+        .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
+        .with_state(Arc::new(state))
+}
+
+async fn health(extract::State(state): Shared) -> Response {
+    match state.engine.is_running() {
+        true => Json(json!({ "status": "ok" })).into_response(),
+        false => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "stopped" }))).into_response()
+        }
+    }
+}

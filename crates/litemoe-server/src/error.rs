@@ -1,0 +1,20 @@
+use std::io;
+
+use thiserror::Error;
+
+/// Why a server could not be made or run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum ServerError {
+    #[error("two models are called `{name}`")]
+    SameName { name: String },
+    #[error("a model's name is empty")]
+    NoName,
+    #[error("the tokenizer has {tokenizer} tokens, but the model only {model}")]
+    Vocabulary { tokenizer: usize, model: usize },
+    #[error("cannot start the engine's thread: {reason}")]
+    Thread { reason: io::Error },
+    #[error("cannot serve: {reason}")]
+    Serve { reason: io::Error },
+}

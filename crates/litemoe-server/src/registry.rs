@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use litemoe_core::Adapters;
+
+use crate::ServerError;
+
+/// A model that can be asked for by name.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) name: String,
+    /// What stands beside the foundation's weights; `None` for the foundation itself.
+    pub(crate) adapters: Option<Arc<Adapters>>,
+}
+
+/// Names and what they stand for: the foundation first, then its adapters in the order they were added.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    foundation: Served,
+    adapters: Vec<Served>,
+}
+
+impl Registry {
+    pub(crate) fn new(foundation: String) -> Result<Self, ServerError> {
+        match foundation.is_empty() {
+            true => Err(ServerError::NoName),
+            false => Ok(Self {
+                foundation: Served { name: foundation, adapters: None },
+                adapters: Vec::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: String, adapters: Adapters) -> Result<(), ServerError> {
+        if name.is_empty() {
+            return Err(ServerError::NoName);
+        }
+        if self.find(&name).is_some() {
+            return Err(ServerError::SameName { name });
+        }
+        self.adapters.push(Served { name, adapters: Some(Arc::new(adapters)) });
+        Ok(())
+    }
+
+    pub(crate) fn foundation(&self) -> &str {
+        &self.foundation.name
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Served> {
+        self.iter().find(|served| served.name == name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Served> {
+        std::iter::once(&self.foundation).chain(&self.adapters)
+    }
+}

@@ -1,0 +1,89 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use litemoe_core::{Adapters, CausalLm};
+use litemoe_text::Tokenizer;
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::engine::Engine;
+use crate::registry::Registry;
+use crate::{ServerError, ServerOptions};
+
+/// One foundation and its adapters, answering over HTTP.
+#[derive(Debug)]
+pub struct Server {
+    state: State,
+}
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(crate) engine: Engine,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) options: ServerOptions,
+    /// The longest row the model accepts.
+    pub(crate) max_tokens: usize,
+    /// When the models came to be served, in seconds since 1970.
+    pub(crate) created: u64,
+}
+
+impl Server {
+    /// Serves a foundation under a name. The model moves to a thread of its own.
+    ///
+    /// # Errors
+    /// When the name is empty, the tokenizer knows more tokens than the model, or the thread cannot be started.
+    pub fn new<M>(
+        name: impl Into<String>,
+        model: M,
+        tokenizer: Tokenizer,
+        options: ServerOptions,
+    ) -> Result<Self, ServerError>
+    where
+        M: CausalLm + Send + 'static,
+    {
+        let (registry, max_tokens) = (Registry::new(name.into())?, model.max_tokens());
+        if tokenizer.vocab() > model.vocab() {
+            let (tokenizer, model) = (tokenizer.vocab(), model.vocab());
+            return Err(ServerError::Vocabulary { tokenizer, model });
+        }
+        let tokenizer = Arc::new(tokenizer);
+        let engine = Engine::start(model, tokenizer.clone(), &options)?;
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Ok(Self { state: State { registry, engine, tokenizer, options, max_tokens, created } })
+    }
+
+    /// Serves the foundation with adapters under another name too. They must fit the model.
+    ///
+    /// # Errors
+    /// When the name is empty or taken.
+    pub fn with_adapter(
+        mut self,
+        name: impl Into<String>,
+        adapters: Adapters,
+    ) -> Result<Self, ServerError> {
+        self.state.registry.add(name.into(), adapters)?;
+        Ok(self)
+    }
+
+    /// The HTTP interface, to be served elsewhere or made part of another.
+    pub fn into_router(self) -> Router {
+        api::router(self.state)
+    }
+
+    /// Answers requests until `shutdown` is ready; then takes no new ones and returns when the last is answered.
+    ///
+    /// # Errors
+    /// [`ServerError::Serve`]
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let serving = axum::serve(listener, self.into_router()).with_graceful_shutdown(shutdown);
+        serving.await.map_err(|reason| ServerError::Serve { reason })
+    }
+}

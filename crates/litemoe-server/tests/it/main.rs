@@ -1,0 +1,12 @@
+//! The server as its clients see it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod chat;
+mod client;
+mod foundation;
+mod models;
+mod parameters;
+mod queue;
+mod stream;
+mod toy;

@@ -1,0 +1,158 @@
+//! Language models that say what a test wants.
+
+use std::sync::mpsc;
+
+use burn::tensor::{Device, Tensor};
+use litemoe_core::{
+    Adapters, CausalLm, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Site,
+    Stream,
+};
+use litemoe_text::Tokenizer;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// The vocabulary of the fixture foundation's tokenizer.
+const VOCAB: usize = 4096;
+/// Its tokens for single letters and signs.
+const LETTERS: std::ops::Range<usize> = 36..94;
+/// Its `<|endoftext|>`.
+const END: u32 = 0;
+pub(crate) const MAX_TOKENS: usize = 64;
+
+/// What the model does at one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// Is certain of a token.
+    Say(u32),
+    /// Finds every letter equally likely.
+    Babble,
+    /// Breaks.
+    Panic,
+}
+
+/// Goes through a script, then ends its text; has another script under an adapter.
+pub(crate) struct Toy {
+    pub(crate) script: Vec<Step>,
+    pub(crate) adapted: Vec<Step>,
+    pub(crate) gate: Option<Gate>,
+}
+
+/// Lets a test see every step and hold it up.
+pub(crate) struct Gate {
+    entered: UnboundedSender<()>,
+    permits: mpsc::Receiver<()>,
+}
+
+/// The test's side of a gate.
+pub(crate) struct Keeper {
+    pub(crate) entered: UnboundedReceiver<()>,
+    /// A permit per step; dropped, the gate stays open.
+    pub(crate) permits: mpsc::Sender<()>,
+}
+
+pub(crate) fn gate() -> (Gate, Keeper) {
+    let ((entered_in, entered), (permits, permits_out)) = (unbounded_channel(), mpsc::channel());
+    (Gate { entered: entered_in, permits: permits_out }, Keeper { entered, permits })
+}
+
+impl Toy {
+    pub(crate) fn doing(script: Vec<Step>) -> Self {
+        Self { script, adapted: Vec::new(), gate: None }
+    }
+
+    pub(crate) fn saying(text: &str) -> Self {
+        Self::doing(tokens(text).into_iter().map(Step::Say).collect())
+    }
+}
+
+pub(crate) fn tokenizer() -> Tokenizer {
+    Tokenizer::from_dir(litemoe_fixtures::foundation_dir()).unwrap()
+}
+
+pub(crate) fn tokens(text: &str) -> Vec<u32> {
+    tokenizer().encode_text(text).unwrap()
+}
+
+/// Some adapter: toys only look whether there is one.
+pub(crate) fn adapters() -> Adapters {
+    let zeros = || Tensor::zeros([1, 1], &Device::flex());
+    [(Site::new("toy"), Lora { a: zeros(), b: zeros(), scale: 1.0 })].into_iter().collect()
+}
+
+impl MoeModel for Toy {
+    fn moe_layers(&self) -> &[MoeLayer] {
+        &[]
+    }
+
+    fn linear_sites(&self) -> &[LinearSite] {
+        &[]
+    }
+}
+
+impl LanguageModel for Toy {
+    fn device(&self) -> Device {
+        Device::flex()
+    }
+
+    fn vocab(&self) -> usize {
+        VOCAB
+    }
+
+    fn max_tokens(&self) -> usize {
+        MAX_TOKENS
+    }
+
+    fn embed(&self, _: &Input) -> Stream {
+        unreachable!("a server only continues texts")
+    }
+
+    fn n_blocks(&self) -> usize {
+        0
+    }
+
+    fn block(&self, _: usize, _: Stream, _: &mut Pass<'_>) -> Stream {
+        unreachable!("a server only continues texts")
+    }
+
+    fn head(&self, _: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
+        unreachable!("a server only continues texts")
+    }
+}
+
+/// How many tokens and steps were seen.
+#[derive(Default)]
+pub(crate) struct Seen {
+    tokens: usize,
+    steps: usize,
+}
+
+impl CausalLm for Toy {
+    type Cache = Seen;
+
+    fn new_cache(&self) -> Seen {
+        Seen::default()
+    }
+
+    fn extend(&self, tokens: &[u32], seen: &mut Seen, adapters: Option<&Adapters>) -> Tensor<1> {
+        if let Some(gate) = &self.gate {
+            // The test may be over.
+            let _ = gate.entered.send(());
+            let _ = gate.permits.recv();
+        }
+        seen.tokens += tokens.len();
+        assert!(!tokens.is_empty() && seen.tokens <= MAX_TOKENS, "{} tokens", seen.tokens);
+        let script = if adapters.is_some() { &self.adapted } else { &self.script };
+        let step = script.get(seen.steps).copied().unwrap_or(Step::Say(END));
+        seen.steps += 1;
+        logits(step)
+    }
+}
+
+fn logits(step: Step) -> Tensor<1> {
+    let mut logits = vec![-1e4f32; VOCAB];
+    match step {
+        Step::Say(token) => logits[token as usize] = 0.0,
+        Step::Babble => logits[LETTERS].fill(0.0),
+        Step::Panic => panic!("as the test wants"),
+    }
+    Tensor::from_data(logits.as_slice(), &Device::flex())
+}
