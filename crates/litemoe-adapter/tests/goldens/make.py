@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Makes the goldens of litemoe-adapter with torch, transformers and PEFT (2.15, 5.23, 0.21).
+
+    make.py            base/, plain/, patterned/, rows.json, gradients.safetensors, losses.json, logits.safetensors
+    make.py ours       logits_ours.safetensors: what PEFT says of ours/, which litemoe-adapter's test wrote
+                       (before it: WRITE_GOLDENS=1 cargo test --release -p litemoe-adapter --test it we_wrote)
+
+base/       a random qwen3_moe of wide weights, so that logits are far from ties
+plain/      a LoRA of rank 4 that PEFT wrote, both matrices random, f32: where training starts
+patterned/  one with rsLoRA, rank and alpha patterns, a regular expression as target, in bf16
+"""
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+HERE = Path(__file__).parent
+IDS = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71]
+STEPS, WARMUP, BATCH, LR, FINAL = 20, 4, 8, 2e-3, 0.05
+LEAVES = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def make_base():
+    torch.manual_seed(1)
+    config = Qwen3MoeConfig(
+        vocab_size=128, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, num_experts=4, num_experts_per_tok=2,
+        norm_topk_prob=True, max_position_embeddings=64, initializer_range=0.15, tie_word_embeddings=True,
+        mlp_only_layers=[1], eos_token_id=0, bos_token_id=None, pad_token_id=None)
+    Qwen3MoeForCausalLM(config).float().save_pretrained(HERE / "base")
+
+
+def base():
+    return AutoModelForCausalLM.from_pretrained(
+        HERE / "base", dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+
+
+def make_adapter(name, seed, dtype, **options):
+    torch.manual_seed(seed)
+    model = peft.get_peft_model(base(), peft.LoraConfig(task_type="CAUSAL_LM", **options))
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if "lora_" in key:
+                weight.normal_(0, 0.15 if "lora_A" in key else 0.05)
+    model.save_pretrained(HERE / name)
+    file = HERE / name / "adapter_model.safetensors"
+    save_file({key: value.to(dtype) for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    config = json.loads((HERE / name / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "base"
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    (HERE / name / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (HERE / name / "README.md").unlink()
+
+
+def make_rows():
+    rng = random.Random(3)
+    rows = []
+    for _ in range(20):
+        prompt, completion = rng.randint(3, 14), rng.randint(1, 6)
+        rows.append({"tokens": [rng.randrange(1, 128) for _ in range(prompt + completion)] + [0], "prompt": prompt})
+    (HERE / "rows.json").write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    return rows
+
+
+def loss_of(model, rows):
+    """Mean cross-entropy over all completion tokens of a padded batch."""
+    width = max(len(row["tokens"]) for row in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, row in enumerate(rows):
+        n = len(row["tokens"])
+        ids[i, :n], mask[i, :n] = torch.tensor(row["tokens"]), 1
+        labels[i, row["prompt"]:n] = ids[i, row["prompt"]:n]
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+def lr_share(step):
+    """Of step 0, 1, …: a linear rise, then a cosine that reaches FINAL at the last step."""
+    step += 1
+    if step <= WARMUP:
+        return step / WARMUP
+    return FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (STEPS - WARMUP)))
+
+
+def train(rows):
+    model = peft.PeftModel.from_pretrained(base(), HERE / "plain", is_trainable=True)
+    named = {key.replace(".default", ""): p for key, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(named.values(), lr=LR, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_share)
+    losses = []
+    for step in range(STEPS):
+        batch = [rows[(step * BATCH + i) % len(rows)] for i in range(BATCH)]
+        loss = loss_of(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            save_file({key: p.grad.clone() for key, p in named.items()}, HERE / "gradients.safetensors")
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    (HERE / "losses.json").write_text(json.dumps(losses) + "\n")
+
+
+def logits_with(adapter):
+    model = base()
+    if adapter:
+        model = peft.PeftModel.from_pretrained(model, HERE / adapter).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0].contiguous()
+
+
+def make_all():
+    make_base()
+    make_adapter("plain", 2, torch.float32, r=4, lora_alpha=8, target_modules=LEAVES)
+    make_adapter(
+        "patterned", 4, torch.bfloat16, r=4, lora_alpha=6, use_rslora=True, target_modules=r".*\.self_attn\.[qkvo]_proj",
+        rank_pattern={"layers.1.self_attn.q_proj": 2, r"^model\.layers\.2\..*": 3},
+        alpha_pattern={"o_proj": 5, r"2\.self_attn\.v_proj": 9})
+    train(make_rows())
+    names = {"base": None, "plain": "plain", "patterned": "patterned"}
+    save_file({key: logits_with(name) for key, name in names.items()}, HERE / "logits.safetensors")
+
+
+if sys.argv[1:] == ["ours"]:
+    save_file({"ours": logits_with("ours")}, HERE / "logits_ours.safetensors")
+else:
+    make_all()

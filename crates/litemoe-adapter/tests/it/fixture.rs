@@ -1,0 +1,115 @@
+//! The tiny model of the goldens, its rows, and random adapters on it.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Distribution, Tensor};
+use litemoe_adapter::{LoraOptions, fresh};
+use litemoe_core::{
+    Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site, Stream,
+};
+use litemoe_model::{Checkpoint, Model};
+use serde::Deserialize;
+
+pub(crate) fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+}
+
+pub(crate) fn model() -> Model {
+    Model::load(&Checkpoint::open(golden("base")).unwrap(), &Device::flex()).unwrap()
+}
+
+/// The rows of the goldens: prompts of 3 to 14 tokens, completions of 2 to 7.
+pub(crate) fn rows() -> Vec<Sequence> {
+    #[derive(Deserialize)]
+    struct Row {
+        tokens: Vec<u32>,
+        prompt: usize,
+    }
+    let text = std::fs::read_to_string(golden("rows.json")).unwrap();
+    let rows: Vec<Row> = serde_json::from_str(&text).unwrap();
+    let sequence = |row: Row| Sequence {
+        completion: (0..row.tokens.len()).map(|token| token >= row.prompt).collect(),
+        tokens: row.tokens,
+    };
+    rows.into_iter().map(sequence).collect()
+}
+
+/// An adapter on attention of which both matrices are random.
+pub(crate) fn random_adapters(model: &Model, seed: u64) -> Adapters {
+    let adapters = fresh(model.linear_sites(), &LoraOptions::default(), seed, &Device::flex());
+    Device::flex().seed(seed);
+    let stir = |(site, lora): (&Site, &Lora)| {
+        let b = Tensor::random(lora.b.dims(), Distribution::Normal(0.0, 0.05), &Device::flex());
+        (site.clone(), Lora { b, ..lora.clone() })
+    };
+    adapters.unwrap().iter().map(stir).collect()
+}
+
+pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+pub(crate) fn same_bits(x: &Adapters, y: &Adapters) -> bool {
+    let bits = |adapters: &Adapters| -> Vec<(Site, Vec<u32>)> {
+        let lora = |(site, lora): (&Site, &Lora)| {
+            let both = [floats(lora.a.clone()), floats(lora.b.clone()), vec![lora.scale]].concat();
+            (site.clone(), both.into_iter().map(f32::to_bits).collect())
+        };
+        adapters.iter().map(lora).collect()
+    };
+    bits(x) == bits(y)
+}
+
+/// The largest distance, by the larger of 1 and the largest reference.
+pub(crate) fn distance(ours: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(ours.len(), reference.len());
+    let largest = reference.iter().fold(1.0_f32, |max, value| max.max(value.abs()));
+    farthest(ours, reference) / largest
+}
+
+pub(crate) fn farthest(x: &[f32], y: &[f32]) -> f32 {
+    x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+}
+
+/// A model that drops every adapter.
+pub(crate) struct Deaf(pub(crate) Model);
+
+impl MoeModel for Deaf {
+    fn moe_layers(&self) -> &[MoeLayer] {
+        self.0.moe_layers()
+    }
+
+    fn linear_sites(&self) -> &[LinearSite] {
+        self.0.linear_sites()
+    }
+}
+
+impl LanguageModel for Deaf {
+    fn device(&self) -> Device {
+        self.0.device()
+    }
+
+    fn vocab(&self) -> usize {
+        self.0.vocab()
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.0.max_tokens()
+    }
+
+    fn embed(&self, input: &Input) -> Stream {
+        self.0.embed(input)
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.0.n_blocks()
+    }
+
+    fn block(&self, index: usize, stream: Stream, _: &mut Pass<'_>) -> Stream {
+        self.0.block(index, stream, &mut Pass::plain())
+    }
+
+    fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
+        self.0.head(hidden, &mut Pass::plain())
+    }
+}

@@ -1,0 +1,109 @@
+use burn::tensor::Device;
+use litemoe_adapter::{
+    Micro, StepReport, TuneData, TuneOptions, Watcher, gradients, peft, save, tune,
+};
+use litemoe_core::{Input, LanguageModel, MoeModel, Pass};
+use safetensors::SafeTensors;
+use tempfile::TempDir;
+
+use crate::fixture::{distance, farthest, floats, golden, model, rows};
+
+const IDS: [u32; 12] = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71];
+
+/// A tensor of a golden file, row by row.
+fn reference(file: &str, name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(golden(file)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = file.tensor(name).unwrap().data().chunks_exact(4);
+    values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+fn logits(adapter: Option<&str>) -> Vec<f32> {
+    let model = model();
+    let input = Input::decoder(vec![IDS.to_vec()]);
+    let read = |name| peft::read(&golden(name), model.linear_sites(), &model.device()).unwrap();
+    let adapters = adapter.map(|name| read(name).adapters);
+    floats(model.logits(&input, &mut Pass { observer: None, adapters: adapters.as_ref() }))
+}
+
+#[test]
+fn adapters_that_peft_wrote_give_its_logits() {
+    let base = reference("logits.safetensors", "base");
+    assert!(distance(&logits(None), &base) < 2e-4);
+    for name in ["plain", "patterned"] {
+        let expected = reference("logits.safetensors", name);
+        assert!(farthest(&expected, &base) > 100.0 * 2e-4);
+        let error = distance(&logits(Some(name)), &expected);
+        assert!(error < 2e-4, "{name}: {error}");
+    }
+}
+
+/// `ours/` was written by this test, run with `WRITE_GOLDENS` set, and PEFT's logits of it by the recipe.
+#[test]
+fn peft_gives_our_logits_of_adapters_that_we_wrote() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let made = peft::read(&golden("patterned"), model.linear_sites(), &Device::flex()).unwrap();
+    let target = match std::env::var_os("WRITE_GOLDENS") {
+        Some(_) => golden("ours"),
+        None => dir.path().join("ours"),
+    };
+    save(&target, &made.adapters.scaled(0.75), model.linear_sites(), &made.config, None).unwrap();
+    for file in [peft::CONFIG_FILE, peft::MODEL_FILE] {
+        let written = std::fs::read(target.join(file)).unwrap();
+        assert!(written == std::fs::read(golden("ours").join(file)).unwrap(), "{file} differs");
+    }
+    let expected = reference("logits_ours.safetensors", "ours");
+    let error = distance(&logits(Some("ours")), &expected);
+    assert!(error < 2e-4, "{error}");
+    assert!(farthest(&expected, &reference("logits.safetensors", "base")) > 100.0 * 2e-4);
+}
+
+#[test]
+fn first_gradients_are_pefts() {
+    let model = model();
+    let adapters = peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
+    for recompute in [false, true] {
+        let found = gradients(&model, &adapters, &rows()[..8], Micro { rows: 8, recompute }).unwrap();
+        assert_eq!(found.by_site.len(), adapters.len());
+        for (site, gradient) in found.by_site {
+            for (which, ours) in [("A", gradient.a), ("B", gradient.b)] {
+                let name = format!("base_model.model.{site}.lora_{which}.weight");
+                let expected = reference("gradients.safetensors", &name);
+                let largest = expected.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+                let error = farthest(&floats(ours.transpose()), &expected) / largest;
+                assert!(largest > 0.0 && error < 1e-3, "{name}: {error}");
+            }
+        }
+    }
+}
+
+struct Losses(Vec<f64>);
+
+impl Watcher for Losses {
+    fn stepped(&mut self, report: &StepReport) {
+        self.0.push(report.loss);
+    }
+}
+
+#[test]
+fn twenty_steps_have_pefts_losses() {
+    let model = model();
+    let adapters = peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
+    let expected: Vec<f64> =
+        serde_json::from_slice(&std::fs::read(golden("losses.json")).unwrap()).unwrap();
+    let options = TuneOptions {
+        steps: 20,
+        batch: 8,
+        micro_batch: 3,
+        warmup: 4,
+        shuffle: false,
+        ..TuneOptions::default()
+    };
+    let mut losses = Losses(Vec::new());
+    let data = TuneData { train: &rows(), validation: &[] };
+    tune(&model, &adapters, data, &options, None, &mut losses).unwrap();
+    for (step, (ours, expected)) in losses.0.iter().zip(&expected).enumerate() {
+        assert!((ours / expected - 1.0).abs() < 1e-3, "step {step}: {ours}, not {expected}");
+    }
+    assert_eq!(losses.0.len(), expected.len());
+}

@@ -1,0 +1,10 @@
+//! Tests of litemoe-adapter on a tiny qwen3_moe; the goldens' recipe is `../goldens/make.py`.
+
+mod bad_input;
+mod evaluating;
+mod fixture;
+mod freshness;
+mod goldens;
+mod mounting;
+mod peft;
+mod tuning;

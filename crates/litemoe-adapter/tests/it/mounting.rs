@@ -1,0 +1,81 @@
+use litemoe_adapter::{
+    AdapterError, AdapterRecord, Effect, LoraOptions, RECORD_VERSION, SiteMap, TuneMetrics,
+    TuneOptions, check_fit, fresh, load, mount, save,
+};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
+use tempfile::TempDir;
+
+use crate::fixture::{Deaf, model, random_adapters};
+
+pub(crate) fn record() -> AdapterRecord {
+    AdapterRecord {
+        version: RECORD_VERSION,
+        program: "litemoe 0.1.0".to_owned(),
+        foundation: Fingerprint::new("foundation"),
+        trained_on: Fingerprint::new("proxy"),
+        plan: Some("plan".to_owned()),
+        map: SiteMap::Identity,
+        scale: 1.0,
+        lora: LoraOptions::default(),
+        tune: TuneOptions::default(),
+        metrics: TuneMetrics {
+            best_step: 50,
+            validation_loss: Some(0.1 + 0.2),
+            validation_accuracy: Some(0.5),
+            tokens: 1000,
+        },
+    }
+}
+
+#[test]
+fn an_adapter_fits_its_foundation_and_its_proxy_and_no_other() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let target = dir.path().join("adapter");
+    let adapters = random_adapters(&model, 0);
+    save(&target, &adapters, model.linear_sites(), &Default::default(), Some(&record())).unwrap();
+    for name in ["foundation", "proxy"] {
+        load(&target, &model, &Fingerprint::new(name)).unwrap();
+    }
+    let error = load(&target, &model, &Fingerprint::new("other")).unwrap_err();
+    assert!(matches!(error, AdapterError::OtherBase { .. }), "{error}");
+}
+
+#[test]
+fn an_adapter_that_moves_logits_is_mounted() {
+    let model = model();
+    let effect = mount(&model, &random_adapters(&model, 0), &[5, 17, 90]).unwrap();
+    assert!(matches!(effect, Effect::Moves(by) if by > 1e-3), "{effect:?}");
+}
+
+#[test]
+fn an_adapter_of_zeros_is_named_as_such() {
+    let model = model();
+    let adapters = fresh(model.linear_sites(), &LoraOptions::default(), 0, &model.device()).unwrap();
+    assert_eq!(mount(&model, &adapters, &[5, 17]).unwrap(), Effect::Zero);
+    assert_eq!(mount(&model, &random_adapters(&model, 0).scaled(0.0), &[5]).unwrap(), Effect::Zero);
+}
+
+#[test]
+fn an_adapter_without_effect_is_refused() {
+    let model = model();
+    let adapters = random_adapters(&model, 0);
+    let error = mount(&Deaf(model), &adapters, &[5, 17]).unwrap_err();
+    assert!(matches!(error, AdapterError::NoEffect { sites: 12 }), "{error}");
+}
+
+#[test]
+fn updates_that_do_not_fit_are_refused() {
+    let model = model();
+    let spoil = |change: &dyn Fn(Site, Lora) -> (Site, Lora)| {
+        let adapters = random_adapters(&model, 0);
+        let changed: Adapters =
+            adapters.iter().map(|(site, lora)| change(site.clone(), lora.clone())).collect();
+        check_fit(&changed, model.linear_sites()).unwrap_err()
+    };
+    let lost = spoil(&|site, lora| (Site::new(format!("x.{site}")), lora));
+    assert!(matches!(lost, AdapterError::NoSuchSite { .. }), "{lost}");
+    let turned = spoil(&|site, lora| (site, Lora { a: lora.b.transpose(), b: lora.a.transpose(), ..lora }));
+    assert!(matches!(turned, AdapterError::SiteShape { .. }), "{turned}");
+    let broken = spoil(&|site, lora| (site, Lora { b: lora.b.mul_scalar(f32::NAN), ..lora }));
+    assert!(matches!(broken, AdapterError::SiteNotFinite { .. }), "{broken}");
+}
