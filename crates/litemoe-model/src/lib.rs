@@ -1,1 +1,34 @@
-//! Mixture-of-experts transformer families: checkpoints in and out
+//! Mixture-of-experts transformer families: checkpoints in and out.
+
+mod attention;
+mod block;
+mod cache;
+mod checkpoint;
+mod config;
+mod config_file;
+mod eos;
+mod error;
+mod family;
+mod feed_forward;
+mod fingerprint;
+mod generate;
+mod linear;
+mod load;
+mod model;
+mod norm;
+mod positions;
+mod qwen3_moe;
+mod redirection;
+mod rope;
+mod router;
+mod stored;
+mod tensors;
+mod weight_files;
+
+pub use cache::KvCache;
+pub use checkpoint::{Checkpoint, CheckpointExperts};
+pub use config::{AttentionConfig, FeedForwardConfig, ModelConfig};
+pub use error::ModelError;
+pub use generate::{Finish, Stop, generate};
+pub use model::Model;
+pub use rope::{RopeConfig, RopeScaling};

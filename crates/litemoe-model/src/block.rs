@@ -1,0 +1,38 @@
+use litemoe_core::{LayerId, Pass, Stream};
+
+use crate::attention::Attention;
+use crate::cache::BlockCache;
+use crate::feed_forward::FeedForward;
+use crate::norm::RmsNorm;
+use crate::positions::Positions;
+
+/// A decoder block: attention, then the feed-forward part, each on a normalised input and added back.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) id: LayerId,
+    pub(crate) input_norm: RmsNorm,
+    pub(crate) attention: Attention,
+    pub(crate) post_attention_norm: RmsNorm,
+    pub(crate) feed_forward: FeedForward,
+}
+
+impl Block {
+    pub(crate) fn forward(
+        &self,
+        stream: Stream,
+        positions: &Positions,
+        pass: &mut Pass<'_>,
+        cache: Option<&mut BlockCache>,
+    ) -> Stream {
+        let (before, packing) = (stream.hidden, stream.packing);
+        let x = self.input_norm.forward(before.clone());
+        let attended = self.attention.forward(x, &packing, positions, pass.adapters, cache);
+        let middle = before.clone() + attended;
+        let x = self.post_attention_norm.forward(middle.clone());
+        let after = middle + self.feed_forward.forward(x, pass);
+        if let Some(observer) = pass.observer.as_deref_mut() {
+            observer.block_output(self.id, &before, &after);
+        }
+        Stream { hidden: after, packing }
+    }
+}

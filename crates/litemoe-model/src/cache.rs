@@ -1,0 +1,93 @@
+use burn::tensor::{Tensor, s};
+
+/// The keys and values of one row's tokens so far, in every block.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    len: usize,
+    pub(crate) blocks: Vec<BlockCache>,
+}
+
+impl KvCache {
+    pub(crate) fn new(n_blocks: usize) -> Self {
+        Self { len: 0, blocks: vec![BlockCache::default(); n_blocks] }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all but the first `len` tokens.
+    ///
+    /// # Panics
+    /// When fewer are held.
+    pub fn truncate(&mut self, len: usize) {
+        assert!(len <= self.len, "{len} tokens wanted of {}", self.len);
+        self.len = len;
+    }
+
+    /// Every block has stored `n` more tokens.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.len += n;
+    }
+}
+
+/// One block's keys and values.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BlockCache {
+    keys: Room,
+    values: Room,
+}
+
+impl BlockCache {
+    /// Stores what follows the first `held` tokens and returns everything so far.
+    ///
+    /// # Shapes
+    /// `[1, tokens, n_kv_heads, d_head]`
+    pub(crate) fn extend(
+        &mut self,
+        held: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        (self.keys.extend(held, keys), self.values.extend(held, values))
+    }
+}
+
+/// A tensor with room to grow along its second dimension, so that a token costs no copy of those before it.
+#[derive(Debug, Clone, Default)]
+struct Room {
+    buffer: Option<Tensor<4>>,
+}
+
+impl Room {
+    fn extend(&mut self, held: usize, new: Tensor<4>) -> Tensor<4> {
+        let [_, n, heads, width] = new.dims();
+        let end = held + n;
+        // Taken out, so that the buffer has one owner and is written in place.
+        let buffer = match self.buffer.take() {
+            Some(buffer) if buffer.dims()[1] >= end => buffer,
+            small => {
+                let room = Tensor::zeros(
+                    [1, end.next_power_of_two().max(64), heads, width],
+                    &new.device(),
+                );
+                match small {
+                    Some(small) => room.slice_assign(
+                        s![.., 0..held, .., ..],
+                        small.slice(s![.., 0..held, .., ..]),
+                    ),
+                    None => room,
+                }
+            }
+        };
+        let buffer = buffer.slice_assign(s![.., held..end, .., ..], new);
+        self.buffer = Some(buffer.clone());
+        buffer.slice(s![.., 0..end, .., ..])
+    }
+}

@@ -1,0 +1,71 @@
+use serde::Serialize;
+
+use crate::rope::RopeConfig;
+
+/// What a checkpoint's configuration says about the model, one spelling of everything.
+///
+/// Serialised, it holds exactly what changes the maths.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ModelConfig {
+    /// The `model_type`, without a proxy's prefix.
+    pub family: &'static str,
+    /// Size of the vocabulary.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// ε of every normalisation.
+    pub norm_eps: f64,
+    /// Whether the head is the embedding's transpose where the checkpoint has no head of its own.
+    pub tied: bool,
+    /// The attention of every block.
+    pub attention: AttentionConfig,
+    /// What follows the attention in each block.
+    pub feed_forward: Vec<FeedForwardConfig>,
+    /// The longest row.
+    #[serde(skip)]
+    pub max_tokens: usize,
+    /// The ids that end a text.
+    #[serde(skip)]
+    pub eos_ids: Vec<u32>,
+}
+
+/// Grouped-query attention with rotary positions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AttentionConfig {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads, a divisor of the query heads.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Whether the four projections have a bias.
+    pub bias: bool,
+    /// How many tokens back a token sees, itself included; `None` is all.
+    pub window: Option<usize>,
+    /// The rotary embedding.
+    pub rope: RopeConfig,
+}
+
+/// A block's feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum FeedForwardConfig {
+    /// One gated network.
+    Dense {
+        /// Its neurons.
+        d_hidden: usize,
+    },
+    /// Routed experts.
+    Moe {
+        /// Rows of the router, and experts unless a proxy's plan says otherwise.
+        n_experts: usize,
+        /// Experts a token is sent to.
+        top_k: usize,
+        /// Neurons of one expert.
+        d_expert: usize,
+        /// Whether the chosen probabilities are divided by their sum.
+        renormalise: bool,
+    },
+}

@@ -1,0 +1,75 @@
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use litemoe_core::{ExpertId, LayerId, PlanError};
+use thiserror::Error;
+
+/// Why a model directory could not be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum ModelError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: not the JSON it should be: {source}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{}: the key `{key}` is missing", path.display())]
+    MissingKey { path: PathBuf, key: String },
+    #[error("{}: `{key}` is {found}, but it must be {expected}", path.display())]
+    Value { path: PathBuf, key: String, found: String, expected: String },
+    #[error(
+        "{}: the key `{key}` is unknown for model type `{model_type}`, and may change what the model computes",
+        path.display()
+    )]
+    UnknownKey { path: PathBuf, key: String, model_type: String },
+    #[error("{}: unknown model type `{found}`; known: {known}", path.display())]
+    UnknownModelType { path: PathBuf, found: String, known: String },
+    #[error("{}: neither model.safetensors nor model.safetensors.index.json is there", dir.display())]
+    NoWeights { dir: PathBuf },
+    #[error("{}: not a whole safetensors file: {reason}", path.display())]
+    Safetensors { path: PathBuf, reason: String },
+    #[error("{}: names the file {shard}, which is not there", index.display())]
+    MissingShard { index: PathBuf, shard: String },
+    #[error("{}: should hold the tensor {tensor} by the index, but does not", path.display())]
+    NotInShard { path: PathBuf, tensor: String },
+    #[error("{}: the tensor {tensor} is not in the index, or a second time", path.display())]
+    NotInIndex { path: PathBuf, tensor: String },
+    #[error("{}: the tensor {tensor} of shape {shape:?} is missing", dir.display())]
+    MissingTensor { dir: PathBuf, tensor: String, shape: Vec<usize> },
+    #[error("{}: nothing uses the tensor {tensor}", path.display())]
+    UnusedTensor { path: PathBuf, tensor: String },
+    #[error("{}: the tensor {tensor} has the shape {found:?}, but it must be {expected:?}", path.display())]
+    Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16", path.display())]
+    Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]
+    NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
+    #[error("{}: the experts of layer {layer} are not all stored in one dtype", dir.display())]
+    MixedExperts { dir: PathBuf, layer: LayerId },
+    #[error("{}: there is no {expert}", dir.display())]
+    NoSuchExpert { dir: PathBuf, expert: ExpertId },
+    #[error("{}: {source}", path.display())]
+    Plan { path: PathBuf, source: PlanError },
+    #[error("{}: is a proxy itself; a proxy is made from a foundation", dir.display())]
+    IsProxy { dir: PathBuf },
+    #[error(
+        "layer {layer} keeps {kept} experts and layer {first} keeps {expected}: router rule drop_rows needs one \
+         expert count for all layers"
+    )]
+    UnevenLayers { layer: LayerId, kept: usize, first: LayerId, expected: usize },
+    #[error("{expert} of the plan has the shape {found:?}, but it must be {expected:?}")]
+    MergedShape { expert: ExpertId, found: Vec<usize>, expected: Vec<usize> },
+    #[error("{expert}, merged, holds a value that is not finite in {dtype}")]
+    MergedNotFinite { expert: ExpertId, dtype: &'static str },
+    #[error("{expert} could not be merged: {source}")]
+    Merge { expert: ExpertId, source: Box<dyn Error + Send + Sync> },
+}
+
+impl ModelError {
+    /// An I/O error at a path.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,73 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Activation, Adapters, LayerId, Pass};
+use litemoe_kernels::{ExpertBank, silu_mul};
+
+use crate::linear::Linear;
+use crate::router::Router;
+
+/// What follows the attention in a block.
+#[derive(Debug)]
+pub(crate) enum FeedForward {
+    Dense(Dense),
+    Moe(Moe),
+}
+
+impl FeedForward {
+    /// # Shapes
+    /// - `x` and output: `[tokens, d_model]`
+    pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        match self {
+            Self::Dense(dense) => dense.forward(x, pass.adapters),
+            Self::Moe(moe) => moe.forward(x, pass),
+        }
+    }
+
+    /// The linear layers an adapter can stand beside.
+    pub(crate) fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Dense(dense) => vec![&dense.gate, &dense.up, &dense.down],
+            Self::Moe(_) => Vec::new(),
+        }
+    }
+}
+
+/// `down(silu(gate(x)) * up(x))`
+#[derive(Debug)]
+pub(crate) struct Dense {
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+impl Dense {
+    fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+        let gate = self.gate.forward(x.clone(), adapters);
+        let up = self.up.forward(x, adapters);
+        self.down.forward(silu_mul(Tensor::cat(vec![gate, up], 1)), adapters)
+    }
+}
+
+/// Routed experts.
+#[derive(Debug)]
+pub(crate) struct Moe {
+    pub(crate) id: LayerId,
+    pub(crate) router: Router,
+    pub(crate) experts: ExpertBank,
+}
+
+impl Moe {
+    fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routing = self.router.route(x.clone());
+        let Some(observer) = pass.observer.as_deref_mut() else {
+            return self.experts.forward(x, routing.experts, routing.gates, None);
+        };
+        observer.routed(self.id, &routing);
+        if !observer.wants_activations() {
+            return self.experts.forward(x, routing.experts, routing.gates, None);
+        }
+        let mut visit = |expert, tokens, gates, outputs| {
+            observer.activated(self.id.expert(expert), &Activation { tokens, gates, outputs });
+        };
+        self.experts.forward(x, routing.experts, routing.gates, Some(&mut visit))
+    }
+}

@@ -1,0 +1,33 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, LinearSite, Site};
+use litemoe_kernels::LinearWeight;
+
+/// A frozen linear layer that an adapter can stand beside.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) site: Site,
+    pub(crate) weight: LinearWeight,
+    pub(crate) bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// # Shapes
+    /// - `x`: `[tokens, d_in]`
+    /// - output: `[tokens, d_out]`
+    pub(crate) fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+        let y = self.weight.forward(x.clone());
+        let y = match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze_dim(0),
+            None => y,
+        };
+        match adapters {
+            Some(adapters) => adapters.apply(&self.site, x, y),
+            None => y,
+        }
+    }
+
+    /// Where it stands and how wide it is.
+    pub(crate) fn linear_site(&self) -> LinearSite {
+        LinearSite { site: self.site.clone(), d_in: self.weight.d_in(), d_out: self.weight.d_out() }
+    }
+}

@@ -1,0 +1,71 @@
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use litemoe_core::{LayerPlan, RouterRule, Routing};
+
+/// Where the rows of a foundation's router lead in a proxy that keeps them (LiteMoE §3.4,
+/// doi 10.1145/3666025.3699355). `n` rows, `m` experts.
+#[derive(Debug)]
+pub(crate) struct Redirection {
+    select_first: bool,
+    /// 1 where row i leads to expert j, `[n, m]`: zero rows for removed experts.
+    to: Tensor<2>,
+    /// The expert of each row, `m` for removed experts, `[n]`.
+    hosts: Tensor<1, Int>,
+    /// Very negative at the removed experts' rows, `[1, n]`.
+    mask: Tensor<2>,
+    n_experts: usize,
+}
+
+impl Redirection {
+    /// `None` where the rule or the plan leaves the router as it is.
+    pub(crate) fn new(plan: &LayerPlan, rule: RouterRule, device: &Device) -> Option<Self> {
+        if plan.is_identity() || rule == RouterRule::DropRows {
+            return None;
+        }
+        let (to, n_experts) = (plan.redirections(), plan.groups.len());
+        let hosts: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
+        let mask: Vec<f32> =
+            to.iter().map(|to| if to.is_some() { 0.0 } else { f32::MIN }).collect();
+        let one_hot = |to: &Option<usize>| {
+            let to = *to;
+            (0..n_experts).map(move |expert| if to == Some(expert) { 1.0 } else { 0.0f32 })
+        };
+        let one_hot: Vec<f32> = to.iter().flat_map(one_hot).collect();
+        Some(Self {
+            select_first: rule == RouterRule::RedirectSelected,
+            to: Tensor::from_data(TensorData::new(one_hot, [to.len(), n_experts]), device),
+            hosts: Tensor::from_data(hosts.as_slice(), device),
+            mask: Tensor::from_data(TensorData::new(mask, [1, to.len()]), device),
+            n_experts,
+        })
+    }
+
+    /// Routes by the foundation's logits `[tokens, n]`, given how experts are chosen from probabilities.
+    pub(crate) fn route(
+        &self,
+        logits: Tensor<2>,
+        choose: impl Fn(Tensor<2>) -> Routing,
+    ) -> Routing {
+        if !self.select_first {
+            return choose(activation::softmax(logits, 1).matmul(self.to.clone()));
+        }
+        let Routing { probs, experts, gates } =
+            choose(activation::softmax(logits + self.mask.clone(), 1));
+        let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
+        let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);
+        Routing { probs: probs.matmul(self.to.clone()), experts, gates }
+    }
+
+    /// Gives the gates of equal experts in a row to the first of them; the other places become empty.
+    fn add_up(&self, experts: Tensor<2, Int>, gates: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+        let [tokens, top_k] = experts.dims();
+        let square = [tokens, top_k, top_k];
+        let of_place = experts.clone().unsqueeze_dim::<3>(2).expand(square);
+        let of_other = experts.clone().unsqueeze_dim::<3>(1).expand(square);
+        let same = of_place.equal(of_other).float();
+        let before = same.clone().tril(-1).sum_dim(2).reshape([tokens, top_k]);
+        let repeated = before.greater_elem(0.0);
+        let sums = same.matmul(gates.unsqueeze_dim(2)).reshape([tokens, top_k]);
+        let empty = self.n_experts as i64;
+        (experts.mask_fill(repeated.clone(), empty), sums.mask_fill(repeated, 0.0))
+    }
+}

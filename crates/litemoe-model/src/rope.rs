@@ -1,0 +1,197 @@
+use std::f64::consts::PI;
+
+use serde::Serialize;
+
+use crate::ModelError;
+use crate::config_file::ConfigFile;
+
+/// A rotary position embedding (RoFormer, arXiv 2104.09864).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RopeConfig {
+    /// Base of the wavelengths.
+    pub theta: f64,
+    /// How longer contexts than the one trained on are reached.
+    pub scaling: RopeScaling,
+}
+
+/// How a rotary embedding is stretched.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub enum RopeScaling {
+    /// Not at all. Also `dynamic`, which changes nothing within the longest row.
+    None,
+    /// Every frequency divided by `factor`.
+    Linear {
+        /// The stretch.
+        factor: f64,
+    },
+    /// Low frequencies divided, high ones kept, a ramp between (Llama 3, arXiv 2407.21783).
+    Llama3 {
+        /// The stretch.
+        factor: f64,
+        /// Wavelengths longer than `original / low` are divided.
+        low: f64,
+        /// Wavelengths shorter than `original / high` are kept.
+        high: f64,
+        /// The context trained on.
+        original: usize,
+    },
+    /// A ramp over dimensions, and attention scaled (YaRN, arXiv 2309.00071).
+    Yarn {
+        /// The stretch.
+        factor: f64,
+        /// Rotations within the original context above which a frequency is kept.
+        beta_fast: f64,
+        /// Rotations below which it is divided.
+        beta_slow: f64,
+        /// Whether the ramp's ends are rounded to whole dimensions.
+        truncate: bool,
+        /// What cosine and sine are multiplied by.
+        attention_factor: f64,
+        /// The context trained on.
+        original: usize,
+    },
+}
+
+impl RopeConfig {
+    /// Reads `rope_parameters`, or `rope_scaling` with `rope_theta` beside it.
+    pub(crate) fn read(
+        config: &mut ConfigFile,
+        model_type: &str,
+        max_tokens: usize,
+    ) -> Result<Self, ModelError> {
+        let beside = config.optional_positive("rope_theta")?.unwrap_or(10_000.0);
+        let (new, old) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
+        // As transformers does, the old spelling goes before the new one.
+        let Some(mut rope) = old.or(new) else {
+            return Ok(Self { theta: beside, scaling: RopeScaling::None });
+        };
+        let theta = rope.optional_positive("rope_theta")?.unwrap_or(beside);
+        let scaling = RopeScaling::read(&mut rope, max_tokens)?;
+        rope.finish(model_type, &[])?;
+        Ok(Self { theta, scaling })
+    }
+
+    /// Radians per position of each pair of dimensions, `d_head / 2` of them.
+    pub(crate) fn frequencies(&self, d_head: usize) -> Vec<f32> {
+        let pairs = d_head / 2;
+        let plain = (0..pairs).map(|i| {
+            let exponent = (2 * i) as f32 / d_head as f32;
+            1.0 / (self.theta as f32).powf(exponent)
+        });
+        match self.scaling {
+            RopeScaling::None => plain.collect(),
+            RopeScaling::Linear { factor } => plain.map(|f| f / factor as f32).collect(),
+            RopeScaling::Llama3 { factor, low, high, original } => {
+                plain.map(|f| llama3(f64::from(f), factor, low, high, original as f64)).collect()
+            }
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, truncate, original, .. } => {
+                let end = |rotations: f64| {
+                    let turns = original as f64 / (rotations * 2.0 * PI);
+                    d_head as f64 * turns.ln() / (2.0 * self.theta.ln())
+                };
+                let (low, high) = (end(beta_fast), end(beta_slow));
+                let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
+                let ramp = Ramp::new(low.max(0.0), high.min((d_head - 1) as f64));
+                plain.enumerate().map(|(i, f)| ramp.mix(i, f64::from(f), factor)).collect()
+            }
+        }
+    }
+
+    /// What cosine and sine are multiplied by.
+    pub(crate) fn attention_factor(&self) -> f32 {
+        match self.scaling {
+            RopeScaling::Yarn { attention_factor, .. } => attention_factor as f32,
+            _ => 1.0,
+        }
+    }
+}
+
+impl RopeScaling {
+    fn read(rope: &mut ConfigFile, max_tokens: usize) -> Result<Self, ModelError> {
+        let spelled: Option<String> = rope.optional("rope_type", "a name")?;
+        let old: Option<String> = rope.optional("type", "a name")?;
+        let key = if spelled.is_some() { "rope_type" } else { "type" };
+        match spelled.or(old).as_deref().unwrap_or("default") {
+            "default" => Ok(Self::None),
+            "linear" => Ok(Self::Linear { factor: rope.positive("factor")? }),
+            "dynamic" => {
+                rope.positive("factor")?;
+                Ok(Self::None)
+            }
+            "llama3" => Ok(Self::Llama3 {
+                factor: rope.positive("factor")?,
+                low: rope.positive("low_freq_factor")?,
+                high: rope.positive("high_freq_factor")?,
+                original: original(rope, max_tokens)?,
+            }),
+            "yarn" => Self::read_yarn(rope, max_tokens),
+            _ => Err(rope.wrong(key, "default, linear, dynamic, llama3 or yarn")),
+        }
+    }
+
+    fn read_yarn(rope: &mut ConfigFile, max_tokens: usize) -> Result<Self, ModelError> {
+        let original = original(rope, max_tokens)?;
+        let stretch = max_tokens as f64 / original as f64;
+        let factor = rope.optional_positive("factor")?.unwrap_or(stretch);
+        let (mscale, all) = (
+            rope.optional::<f64>("mscale", "a number")?,
+            rope.optional::<f64>("mscale_all_dim", "a number")?,
+        );
+        let suggested = match (mscale.unwrap_or(0.0), all.unwrap_or(0.0)) {
+            (mscale, all) if mscale != 0.0 && all != 0.0 => {
+                yarn_mscale(factor, mscale) / yarn_mscale(factor, all)
+            }
+            _ => yarn_mscale(factor, 1.0),
+        };
+        Ok(Self::Yarn {
+            factor,
+            beta_fast: rope.optional_positive("beta_fast")?.unwrap_or(32.0),
+            beta_slow: rope.optional_positive("beta_slow")?.unwrap_or(1.0),
+            truncate: rope.flag("truncate", true)?,
+            attention_factor: rope.optional_positive("attention_factor")?.unwrap_or(suggested),
+            original,
+        })
+    }
+}
+
+fn original(rope: &mut ConfigFile, max_tokens: usize) -> Result<usize, ModelError> {
+    Ok(rope.optional_size("original_max_position_embeddings")?.unwrap_or(max_tokens))
+}
+
+fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
+}
+
+fn llama3(frequency: f64, factor: f64, low: f64, high: f64, original: f64) -> f32 {
+    let wavelength = 2.0 * PI / frequency;
+    let scaled = if wavelength > original / low {
+        frequency / factor
+    } else if wavelength < original / high {
+        frequency
+    } else {
+        let smooth = (original / wavelength - low) / (high - low);
+        (1.0 - smooth) * frequency / factor + smooth * frequency
+    };
+    scaled as f32
+}
+
+/// From 0 at `low` to 1 at `high`, over pairs of dimensions.
+struct Ramp {
+    low: f64,
+    high: f64,
+}
+
+impl Ramp {
+    fn new(low: f64, high: f64) -> Self {
+        // Equal ends would divide by zero; the reference widens them by the same amount.
+        Self { low, high: if low == high { high + 0.001 } else { high } }
+    }
+
+    /// The frequency kept before the ramp, divided after it.
+    fn mix(&self, pair: usize, frequency: f64, factor: f64) -> f32 {
+        let interpolated = ((pair as f64 - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+        (frequency / factor * interpolated + frequency * (1.0 - interpolated)) as f32
+    }
+}

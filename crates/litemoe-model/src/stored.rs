@@ -1,0 +1,158 @@
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use half::{bf16, f16};
+use litemoe_kernels::MappedFile;
+use safetensors::Dtype;
+
+use crate::ModelError;
+
+/// A number format of stored weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum StoredDtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl StoredDtype {
+    pub(crate) fn from_safetensors(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::BF16 => Some(Self::Bf16),
+            Dtype::F16 => Some(Self::F16),
+            _ => None,
+        }
+    }
+
+    /// Bytes of one value.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// The name in safetensors headers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+        }
+    }
+
+    /// Widens little-endian values.
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let halves = |widen: fn([u8; 2]) -> f32| {
+            bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)).collect()
+        };
+        match self {
+            Self::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
+            Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
+        }
+    }
+
+    /// Rounds values to nearest, ties to even, and appends them little-endian.
+    /// False when a value is not finite in this format.
+    #[must_use]
+    pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) -> bool {
+        bytes.reserve(values.len() * self.size());
+        let mut finite = true;
+        for &value in values {
+            match self {
+                Self::F32 => {
+                    finite &= value.is_finite();
+                    bytes.extend(value.to_le_bytes());
+                }
+                Self::Bf16 => {
+                    let half = bf16::from_f32(value);
+                    finite &= half.is_finite();
+                    bytes.extend(half.to_le_bytes());
+                }
+                Self::F16 => {
+                    let half = f16::from_f32(value);
+                    finite &= half.is_finite();
+                    bytes.extend(half.to_le_bytes());
+                }
+            }
+        }
+        finite
+    }
+}
+
+/// A mapped weight file.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    pub(crate) path: PathBuf,
+    pub(crate) map: MappedFile,
+}
+
+/// A tensor as it lies in a mapped file, or a run of its rows; nothing is read before it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredTensor {
+    pub(crate) file: Arc<WeightFile>,
+    pub(crate) name: Arc<str>,
+    pub(crate) dtype: StoredDtype,
+    pub(crate) shape: Vec<usize>,
+    /// Where its bytes are in the file.
+    pub(crate) range: Range<usize>,
+}
+
+impl StoredTensor {
+    /// The stored bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.file.map.as_bytes()[self.range.clone()]
+    }
+
+    /// The file it is in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The values in f32.
+    ///
+    /// # Errors
+    /// When a value is not finite.
+    pub(crate) fn values(&self) -> Result<Vec<f32>, ModelError> {
+        let values = self.dtype.decode(self.bytes());
+        // Any NaN or infinity makes the sum of `0 * x` NaN; unlike a search, it vectorises.
+        let probe: f32 =
+            values.chunks(1024).map(|run| run.iter().map(|x| x * 0.0).sum::<f32>()).sum();
+        match values.iter().position(|value| probe.is_nan() && !value.is_finite()) {
+            Some(index) => Err(ModelError::NotFinite {
+                path: self.path().to_owned(),
+                tensor: self.name.to_string(),
+                index,
+                value: values[index],
+            }),
+            None => Ok(values),
+        }
+    }
+
+    /// The values on a device.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub(crate) fn tensor<const D: usize>(&self, device: &Device) -> Result<Tensor<D>, ModelError> {
+        let data = TensorData::new(self.values()?, self.shape.clone());
+        Ok(Tensor::from_data(data, device))
+    }
+
+    /// Rows `rows` of matrix `index` of a stack of matrices `[n, rows, columns]`.
+    pub(crate) fn rows_of(&self, index: usize, rows: Range<usize>) -> Self {
+        let [_, n_rows, n_columns] = self.shape[..] else {
+            unreachable!("{} is a stack of matrices: its shape was checked", self.name)
+        };
+        let row_bytes = n_columns * self.dtype.size();
+        let first = self.range.start + (index * n_rows + rows.start) * row_bytes;
+        Self {
+            shape: vec![rows.len(), n_columns],
+            range: first..first + rows.len() * row_bytes,
+            ..self.clone()
+        }
+    }
+}
