@@ -39,9 +39,9 @@ impl Dispatch {
         Self { top_k, places: by_expert.concat(), groups }
     }
 
-    /// No place has an expert.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+    /// Places that have an expert.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.places.len()
     }
 
     /// Experts that have tokens, each with its range of the sorted places.
@@ -49,14 +49,14 @@ impl Dispatch {
         &self.groups
     }
 
-    /// The token of each sorted place.
-    pub(crate) fn tokens(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.places.iter().map(|place| place / self.top_k)
+    /// The tokens of some of the sorted places.
+    pub(crate) fn tokens_of(&self, range: &Range<usize>) -> Vec<usize> {
+        self.places[range.clone()].iter().map(|place| place / self.top_k).collect()
     }
 
-    /// [`Self::tokens`] as indices.
+    /// The token of each sorted place.
     pub(crate) fn token_indices(&self, device: &Device) -> Tensor<1, Int> {
-        indices(self.tokens(), device)
+        indices(self.places.iter().map(|place| place / self.top_k), device)
     }
 
     /// The sorted places as indices into `[tokens * top_k]`.

@@ -5,6 +5,7 @@ mod dispatch;
 mod linear;
 mod mapped;
 mod pack;
+mod primitive;
 mod silu_mul;
 mod staged;
 

@@ -51,7 +51,8 @@ fn forward_kernel(gate_up: &Tensor<f32>, output: &mut Tensor<f32>) {
     if row < output.shape(0) {
         let gate = gate_up[row * gate_up.stride(0) + column];
         let up = gate_up[row * gate_up.stride(0) + d_expert + column];
-        output[row * output.stride(0) + column] = gate * sigmoid(gate) * up;
+        let at = row * output.stride(0) + column;
+        output[at] = gate * sigmoid(gate) * up;
     }
 }
 
@@ -67,8 +68,9 @@ fn backward_kernel(gate_up: &Tensor<f32>, grad: &Tensor<f32>, output: &mut Tenso
         let grad = grad[row * grad.stride(0) + column];
         let sigmoid = sigmoid(gate);
         let d_gate = grad * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
-        output[row * output.stride(0) + column] = d_gate;
-        output[row * output.stride(0) + d_expert + column] = grad * gate * sigmoid;
+        let at = row * output.stride(0) + column;
+        output[at] = d_gate;
+        output[at + d_expert] = grad * gate * sigmoid;
     }
 }
 

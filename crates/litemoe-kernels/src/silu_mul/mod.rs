@@ -13,6 +13,9 @@ mod op;
 
 use burn::tensor::{Tensor, activation};
 
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+pub(crate) use op::{Kernels, is_fused};
+
 /// The activation of gated experts: `silu(gate) * up`, with gate and up side by side.
 ///
 /// Fused in f32 on the devices whose feature is on; plain tensor operations elsewhere.

@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Tensor};
 use burn_autodiff::Autodiff;
 use burn_autodiff::checkpoint::base::Checkpointer;
@@ -10,8 +10,10 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind, unary};
 
+use crate::primitive::{AsPrimitive, has_kernels};
+
 /// What one kind of device computes, in f32.
-pub(super) trait Kernels: Backend {
+pub(crate) trait Kernels: AsPrimitive {
     /// `[n, 2h]` → `[n, h]`
     fn forward(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -68,16 +70,8 @@ impl<B: Kernels> Backward<B, 1> for SiluMulBackward {
 }
 
 /// Whether a kernel exists for the tensor's device and dtype.
-pub(super) fn is_fused(tensor: &Tensor<2>) -> bool {
-    let has_kernels = match tensor.device().without_autodiff().as_dispatch() {
-        #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "wgpu")]
-        DispatchDevice::Cube(_) => true,
-        #[allow(unreachable_patterns)] // which devices exist depends on the build
-        _ => false,
-    };
-    has_kernels && tensor.dtype() == DType::F32
+pub(crate) fn is_fused(tensor: &Tensor<2>) -> bool {
+    has_kernels(&tensor.device()) && tensor.dtype() == DType::F32
 }
 
 pub(super) fn silu_mul(gate_up: Tensor<2>) -> Tensor<2> {

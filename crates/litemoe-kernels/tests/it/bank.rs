@@ -75,10 +75,10 @@ impl Case {
     }
 
     /// Token by token, choice by choice.
-    fn naive(&self, x: Tensor<2>, gates: Tensor<2>) -> Tensor<2> {
+    fn naive(&self, x: &Tensor<2>, gates: &Tensor<2>) -> Tensor<2> {
         let experts = self.stored();
         let rows = self.chosen.iter().enumerate().map(|(token, chosen)| {
-            let x = x.clone().slice([token..token + 1]);
+            let x = x.clone().narrow(0, token, 1);
             let zero = x.zeros_like();
             chosen.iter().enumerate().fold(zero, |sum, (choice, &expert)| {
                 let gate = gates.clone().slice([token..token + 1, choice..choice + 1]);
@@ -122,10 +122,10 @@ proptest! {
         if case.chosen.is_empty() {
             return Ok(());
         }
-        assert_close(ours, case.naive(x, gates), 1e-5);
+        assert_close(ours, case.naive(&x, &gates), 1e-5);
         let n_experts = case.experts.len();
         if case.chosen.iter().flatten().any(|&expert| expert < n_experts) {
-            let (ours, naive) = (case.gradients(Case::forward), case.gradients(Case::naive));
+            let (ours, naive) = (case.gradients(Case::forward), case.gradients(|case, x, gates| case.naive(&x, &gates)));
             for (ours, naive) in ours.into_iter().zip(naive) {
                 assert_close(ours.expect("a gradient"), naive.expect("a gradient"), 1e-5);
             }
@@ -261,4 +261,51 @@ fn experts_of_two_shapes_are_refused() {
         down: Tensor::ones([2, d_expert], &Device::flex()),
     };
     ExpertBank::new(vec![expert(3), expert(4)]);
+}
+
+/// As many tokens as wake the threads.
+fn large_case() -> Case {
+    let [tokens, d_model, d_expert, n_experts, top_k] = [300, 64, 64, 16, 2];
+    let mut state = 1u32;
+    let mut matrix = |rows, columns| {
+        let values = (0..rows * columns).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        });
+        TensorData::new(values.collect::<Vec<_>>(), [rows, columns])
+    };
+    let experts = (0..n_experts)
+        .map(|_| [matrix(d_expert, d_model), matrix(d_expert, d_model), matrix(d_model, d_expert)]);
+    let experts = experts.collect();
+    let (x, grad) = (matrix(tokens, d_model), matrix(tokens, d_model));
+    let gates = matrix(tokens, top_k);
+    let chosen =
+        (0..tokens).map(|token| vec![token * token % n_experts, token * 7 / 3 % n_experts]);
+    Case { experts, gated: true, x, chosen: chosen.collect(), gates, grad }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let case = large_case();
+    let forward = || floats(case.forward(constant(&case.x), constant(&case.gates)));
+    let gradients = || case.gradients(Case::forward).map(|gradient| floats(gradient.expect("one")));
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+    assert_eq!(forward(), one_thread.install(forward));
+    assert_eq!(gradients(), one_thread.install(gradients));
+}
+
+#[test]
+fn a_large_batch_equals_the_one_that_is_watched() {
+    let case = large_case();
+    // With a visitor, Burn differentiates the plain operations.
+    let watched = |case: &Case, x, gates| {
+        case.bank().forward(x, case.chosen(), gates, Some(&mut |_, _, _, _| ()))
+    };
+    let (x, gates) = (constant(&case.x), constant(&case.gates));
+    let output = case.forward(x.clone(), gates.clone());
+    assert_eq!(floats(output), floats(watched(&case, x, gates)));
+    let gradients = case.gradients(Case::forward).into_iter().zip(case.gradients(watched));
+    for (ours, watched) in gradients {
+        assert_close(ours.expect("a gradient"), watched.expect("a gradient"), 1e-5);
+    }
 }

@@ -107,7 +107,9 @@ fn a_file_that_fails_anywhere_leaves_the_old_one() {
     for max_bytes in 0..CONFIG.len() as u64 {
         let (scene, target) = scene();
         for old in [None, Some("old")] {
-            old.map(|old| fs::write(&target, old).expect("the old file"));
+            if let Some(old) = old {
+                fs::write(&target, old).expect("the old file");
+            }
             let error = write_file_limited(&target, max_bytes, |out| out.write_all(CONFIG))
                 .expect_err("a full disk");
             assert_eq!(error.kind(), ErrorKind::StorageFull);

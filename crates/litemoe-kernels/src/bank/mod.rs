@@ -1,7 +1,20 @@
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, activation};
+//! The experts of a layer: packed once, run sorted.
+
+mod mixture;
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+mod op;
+mod packed;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::dispatch::Dispatch;
-use crate::{pack, silu_mul};
+use crate::primitive::is_host;
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+use crate::silu_mul;
+use mixture::Mixture;
+use packed::PackedExpert;
 
 /// One expert as checkpoints store it, `[out, in]`.
 #[derive(Debug, Clone)]
@@ -23,7 +36,7 @@ pub type ExpertVisit<'a> = &'a mut dyn FnMut(usize, Vec<usize>, Tensor<1>, Tenso
 /// An expert computes `down(silu(gate(x)) * up(x))`, an ungated one `down(silu(up(x)))`.
 #[derive(Debug, Clone, Default)]
 pub struct ExpertBank {
-    experts: Vec<PackedExpert>,
+    experts: Arc<Vec<PackedExpert>>,
 }
 
 impl ExpertBank {
@@ -36,7 +49,7 @@ impl ExpertBank {
 
     /// An empty bank with room for `n_experts`.
     pub fn with_capacity(n_experts: usize) -> Self {
-        Self { experts: Vec::with_capacity(n_experts) }
+        Self { experts: Arc::new(Vec::with_capacity(n_experts)) }
     }
 
     /// Packs one more expert and frees its stored form.
@@ -48,7 +61,7 @@ impl ExpertBank {
         if let Some(first) = self.experts.first() {
             assert_eq!(first.shape(), packed.shape(), "experts of one bank have one shape");
         }
-        self.experts.push(packed);
+        Arc::make_mut(&mut self.experts).push(packed);
     }
 
     /// Experts in the bank.
@@ -84,70 +97,39 @@ impl ExpertBank {
         x: Tensor<2>,
         chosen: Tensor<2, Int>,
         gates: Tensor<2>,
-        mut visit: Option<ExpertVisit<'_>>,
+        visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
         let dispatch = Dispatch::new(chosen, self.n_experts());
-        let zeros = x.zeros_like();
-        if dispatch.is_empty() {
-            return zeros;
+        if dispatch.n_rows() == 0 {
+            return x.zeros_like();
         }
-        let device = x.device();
-        let tokens = dispatch.token_indices(&device);
-        let gates = gates.flatten::<1>(0, 1).select(0, dispatch.place_indices(&device));
-        let rows = x.select(0, tokens.clone());
-        let mut outputs = Vec::with_capacity(dispatch.groups().len());
-        for (expert, range) in dispatch.groups() {
-            let output = self.experts[*expert].forward(rows.clone().slice(range.clone()));
-            if let Some(visit) = visit.as_mut() {
-                let tokens = dispatch.tokens().skip(range.start).take(range.len()).collect();
-                visit(*expert, tokens, gates.clone().slice(range.clone()), output.clone());
-            }
-            outputs.push(output);
+        let tracked = x.device().is_autodiff() || gates.device().is_autodiff();
+        let device = x.device().without_autodiff();
+        // Burn's autodiff graph is built by one thread; Flex itself may be called from many.
+        let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
+        #[cfg(any(feature = "flex", feature = "wgpu"))]
+        if tracked && visit.is_none() && self.experts[0].gated && silu_mul::is_fused(&x) {
+            return op::mix(x, gates, mixture(is_host(&device)));
         }
-        let gated = Tensor::cat(outputs, 0) * gates.unsqueeze_dim(1);
-        zeros.select_assign(0, tokens, gated, IndexingUpdateOp::Add)
+        reference(&mixture(!tracked && is_host(&device)), x, gates, visit)
     }
 }
 
-#[derive(Debug, Clone)]
-struct PackedExpert {
-    gated: bool,
-    /// Gate and up side by side, `[d_model, 2 * d_expert]`; up alone when ungated.
-    gate_up: Tensor<2>,
-    /// `[d_expert, d_model]`
-    down: Tensor<2>,
-}
-
-impl PackedExpert {
-    fn new(StoredExpert { gate, up, down }: StoredExpert) -> Self {
-        let gated = gate.is_some();
-        let gate_up = match gate {
-            Some(gate) => Tensor::cat(vec![gate, up], 0),
-            None => up,
-        };
-        Self { gated, gate_up: pack::transposed(gate_up), down: pack::transposed(down) }
+/// The mixture from plain tensor operations, which Burn differentiates step by step.
+fn reference(
+    mixture: &Mixture,
+    x: Tensor<2>,
+    gates: Tensor<2>,
+    visit: Option<ExpertVisit<'_>>,
+) -> Tensor<2> {
+    let zeros = x.zeros_like();
+    let outputs = mixture.outputs(x);
+    let gates = mixture.gather_gates(gates);
+    if let Some(visit) = visit {
+        for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {
+            let gates = gates.clone().slice(rows.clone()).squeeze_dim(1);
+            visit(*expert, mixture.dispatch().tokens_of(rows), gates, output.clone());
+        }
     }
-
-    fn stored(&self) -> StoredExpert {
-        let d_expert = self.down.dims()[0];
-        let gate_up = self.gate_up.clone().transpose();
-        let (gate, up) = match self.gated {
-            true => {
-                let up = gate_up.clone().narrow(0, d_expert, d_expert);
-                (Some(gate_up.narrow(0, 0, d_expert)), up)
-            }
-            false => (None, gate_up),
-        };
-        StoredExpert { gate, up, down: self.down.clone().transpose() }
-    }
-
-    fn shape(&self) -> (bool, [usize; 2], [usize; 2]) {
-        (self.gated, self.gate_up.dims(), self.down.dims())
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = x.matmul(self.gate_up.clone());
-        let hidden = if self.gated { silu_mul(hidden) } else { activation::silu(hidden) };
-        hidden.matmul(self.down.clone())
-    }
+    mixture.scatter(Tensor::cat(outputs, 0) * gates, zeros)
 }

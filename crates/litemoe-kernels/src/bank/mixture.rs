@@ -1,0 +1,81 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use rayon::prelude::*;
+
+use super::packed::PackedExpert;
+use crate::dispatch::Dispatch;
+
+/// Multiplications worth waking the threads for.
+const PARALLEL_WORK: usize = 1 << 20;
+
+/// One use of a bank: its experts and the batch sorted by them.
+///
+/// "Rows" are places in sorted order: row `i` of `[n_rows, …]` is a token's choice of an expert.
+#[derive(Debug, Clone)]
+pub(super) struct Mixture {
+    experts: Arc<Vec<PackedExpert>>,
+    dispatch: Arc<Dispatch>,
+    /// The token of each row.
+    tokens: Tensor<1, Int>,
+    /// Each row's place in the flattened `[tokens, top_k]`.
+    pub(super) places: Tensor<1, Int>,
+    parallel: bool,
+}
+
+impl Mixture {
+    /// `parallel` when operations on `device` may be called from many threads at once.
+    pub(super) fn new(
+        experts: Arc<Vec<PackedExpert>>,
+        dispatch: Dispatch,
+        device: &Device,
+        parallel: bool,
+    ) -> Self {
+        let (tokens, places) = (dispatch.token_indices(device), dispatch.place_indices(device));
+        let [d_expert, d_model] = experts[0].down.dims();
+        let parallel = parallel && dispatch.n_rows() * d_expert * d_model >= PARALLEL_WORK;
+        Self { experts, dispatch: Arc::new(dispatch), tokens, places, parallel }
+    }
+
+    pub(super) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// `[tokens, width]` → `[n_rows, width]`
+    pub(super) fn gather(&self, x: Tensor<2>) -> Tensor<2> {
+        x.select(0, self.tokens.clone())
+    }
+
+    /// Adds up the rows of each token: `[n_rows, d_model]` → `[tokens, d_model]`.
+    pub(super) fn scatter(&self, rows: Tensor<2>, zeros: Tensor<2>) -> Tensor<2> {
+        zeros.select_assign(0, self.tokens.clone(), rows, IndexingUpdateOp::Add)
+    }
+
+    /// `[tokens, top_k]` → `[n_rows, 1]`
+    pub(super) fn gather_gates(&self, gates: Tensor<2>) -> Tensor<2> {
+        gates.reshape([-1, 1]).select(0, self.places.clone())
+    }
+
+    /// Calls `f` with every group of rows: its number, its expert, the rows. Results in that order.
+    pub(super) fn each<T: Send>(
+        &self,
+        f: impl Fn(usize, &PackedExpert, Range<usize>) -> T + Sync,
+    ) -> Vec<T> {
+        let groups = self.dispatch.groups();
+        let call = |(group, (expert, rows)): (usize, &(usize, Range<usize>))| {
+            f(group, &self.experts[*expert], rows.clone())
+        };
+        if self.parallel {
+            groups.par_iter().enumerate().map(call).collect()
+        } else {
+            groups.iter().enumerate().map(call).collect()
+        }
+    }
+
+    /// Every expert's outputs before the gates, in sorted order.
+    pub(super) fn outputs(&self, x: Tensor<2>) -> Vec<Tensor<2>> {
+        let rows = self.gather(x);
+        self.each(|_, expert, range| expert.forward(rows.clone().slice(range)))
+    }
+}
