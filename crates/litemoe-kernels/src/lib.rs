@@ -1,4 +1,4 @@
-//! Frozen weights, the operations Burn lacks, and the memory map.
+#![doc = include_str!("../README.md")]
 
 mod bank;
 mod dispatch;
