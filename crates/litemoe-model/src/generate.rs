@@ -37,7 +37,7 @@ pub fn generate<M: CausalLm>(
     let mut next = prompt.to_vec();
     while drawn.len() < max_new {
         let logits = model.extend(&next, &mut cache, adapters).into_data();
-        let token = sampler.next(&logits.into_vec().expect("logits are f32"));
+        let token = sampler.next(&logits.try_into_vec().expect("logits are f32"));
         if stop.eos_ids.contains(&token) {
             return (drawn, Finish::Eos);
         }

@@ -1,4 +1,4 @@
-//! Mixture-of-experts transformer families: checkpoints in and out.
+#![doc = include_str!("../README.md")]
 
 mod attention;
 mod block;
@@ -17,6 +17,7 @@ mod load;
 mod model;
 mod norm;
 mod positions;
+mod proxy;
 mod qwen3_moe;
 mod redirection;
 mod rope;
@@ -31,4 +32,5 @@ pub use config::{AttentionConfig, FeedForwardConfig, ModelConfig};
 pub use error::ModelError;
 pub use generate::{Finish, Stop, generate};
 pub use model::Model;
+pub use proxy::{MakeExperts, write_proxy};
 pub use rope::{RopeConfig, RopeScaling};
