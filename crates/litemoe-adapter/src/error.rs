@@ -21,7 +21,9 @@ pub enum AdapterError {
     Row { rows: &'static str, row: usize, problem: RowProblem },
     #[error("the loss of step {step} is {loss}; a smaller learning rate may help")]
     LossNotFinite { step: usize, loss: f64 },
-    #[error("row {row} has a loss of {nll}: the model or the adapter gives logits that are no numbers")]
+    #[error(
+        "row {row} has a loss of {nll}: the model or the adapter gives logits that are no numbers"
+    )]
     EvaluationNotFinite { row: usize, nll: f64 },
 
     #[error("{}: {source}", path.display())]
@@ -56,13 +58,17 @@ pub enum AdapterError {
 
     #[error("the adapter has an update at {site}, but the model has no linear weight there")]
     NoSuchSite { site: Site },
-    #[error("the update at {site} goes from {found:?}, but the model's weight from {expected:?} (in, out)")]
+    #[error(
+        "the update at {site} goes from {found:?}, but the model's weight from {expected:?} (in, out)"
+    )]
     SiteShape { site: Site, found: [usize; 2], expected: [usize; 2] },
     #[error("the update at {site} holds a value that is no finite number")]
     SiteNotFinite { site: Site },
     #[error("{} has version {found}, but this program reads version {}", path.display(), crate::RECORD_VERSION)]
     RecordVersion { path: PathBuf, found: u32 },
-    #[error("the adapter was made for the model {adapter} (and trained on {trained_on}), but this model is {model}")]
+    #[error(
+        "the adapter was made for the model {adapter} (and trained on {trained_on}), but this model is {model}"
+    )]
     OtherBase { adapter: Fingerprint, trained_on: Fingerprint, model: Fingerprint },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
     NoEffect { sites: usize },

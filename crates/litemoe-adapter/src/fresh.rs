@@ -98,7 +98,8 @@ pub fn fresh(
 }
 
 fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Device) -> Lora {
-    let values = uniform(&site.site, seed, site.d_in * options.rank, 1.0 / (site.d_in as f64).sqrt());
+    let values =
+        uniform(&site.site, seed, site.d_in * options.rank, 1.0 / (site.d_in as f64).sqrt());
     Lora {
         a: Tensor::from_data(TensorData::new(values, [site.d_in, options.rank]), device),
         b: Tensor::zeros([options.rank, site.d_out], device),

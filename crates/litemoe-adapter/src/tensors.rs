@@ -67,7 +67,11 @@ impl Matrices {
     }
 
     /// Takes a matrix of finite values, row by row.
-    pub(crate) fn take(&mut self, name: &str, expected: [usize; 2]) -> Result<Vec<f32>, AdapterError> {
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        expected: [usize; 2],
+    ) -> Result<Vec<f32>, AdapterError> {
         let tensor = name.to_owned();
         let Some(data) = self.tensors.remove(name) else {
             return Err(AdapterError::MissingTensor { path: self.path.clone(), tensor });

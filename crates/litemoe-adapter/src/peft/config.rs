@@ -94,7 +94,9 @@ impl LoraConfig {
         keys.refuse_unimplemented()?;
         Ok(Self {
             written: keys.written()?,
-            targets: keys.targets("target_modules")?.ok_or_else(|| keys.missing("target_modules"))?,
+            targets: keys
+                .targets("target_modules")?
+                .ok_or_else(|| keys.missing("target_modules"))?,
             excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::Ends(Vec::new())),
             rank: keys.rank("r", keys.required("r")?)?,
             alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,
@@ -172,7 +174,9 @@ impl Keys<'_> {
         let rslora = match self.json.get("use_rslora") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(rslora)) => *rslora,
-            Some(other) => return Err(self.unsupported("use_rslora", other, "must be true or false")),
+            Some(other) => {
+                return Err(self.unsupported("use_rslora", other, "must be true or false"));
+            }
         };
         let (base_model, task_type) = (text("base_model_name_or_path"), text("task_type"));
         Ok(PeftConfig { base_model, task_type, rslora })

@@ -28,5 +28,7 @@ fn tensor_names(site: &str) -> [String; 2] {
 
 /// The transpose of a matrix given row by row.
 fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
-    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
+        .collect()
 }

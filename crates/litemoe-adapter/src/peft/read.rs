@@ -60,7 +60,11 @@ fn files(dir: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
 }
 
 /// Every claimed target is a weight of the model.
-fn check_targets(path: &Path, config: &LoraConfig, sites: &[LinearSite]) -> Result<(), AdapterError> {
+fn check_targets(
+    path: &Path,
+    config: &LoraConfig,
+    sites: &[LinearSite],
+) -> Result<(), AdapterError> {
     let found = |target: &String| sites.iter().any(|site| ends_with(site.site.as_str(), target));
     let lost = match &config.targets {
         Targets::Ends(ends) => ends.iter().find(|end| !found(end)).cloned(),

@@ -113,10 +113,17 @@ fn alpha_of(lora: &Lora, rslora: bool) -> f64 {
     f64::from(lora.scale) * divisor(lora.rank(), rslora)
 }
 
-/// α as a whole number where that gives the very same scale, as PEFT declares it.
+/// α with as few decimals as give the very same scale; without any it is a whole number, as PEFT declares it.
 fn number(alpha: f64, lora: &Lora, rslora: bool) -> Value {
-    let whole = alpha.round();
-    if scale(whole, lora.rank(), rslora) == lora.scale { json!(whole as i64) } else { json!(alpha) }
+    let rounded = |decimals| {
+        let unit = 10f64.powi(decimals);
+        (alpha * unit).round() / unit
+    };
+    let same = |candidate: &f64| scale(*candidate, lora.rank(), rslora) == lora.scale;
+    match (0..12).map(rounded).find(same).unwrap_or(alpha) {
+        whole if whole.fract() == 0.0 && whole.abs() < 1e15 => json!(whole as i64),
+        other => json!(other),
+    }
 }
 
 /// The names of weights that all have an update, and the paths of the other updates.

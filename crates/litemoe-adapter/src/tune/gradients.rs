@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 
 use burn::tensor::{Gradients as Tape, Tensor, activation::log_softmax};
 use litemoe_core::{Adapters, LanguageModel, Lora, Pass, Sequence, Site, Stream};
@@ -6,11 +8,14 @@ use litemoe_core::{Adapters, LanguageModel, Lora, Pass, Sequence, Site, Stream};
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
 
-/// How a batch is cut to fit in memory. Changes nothing but rounding.
+/// How a batch is cut. Changes nothing but rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Micro {
-    /// Rows of one forward and backward pass, at least 1.
+    /// Rows in memory at once, at least 1: forward and backward run over so many, and gradients add up.
     pub rows: usize,
+    /// Threads that share those rows, at least 1, each with a forward and backward of its own. Small operations run on
+    /// one core, so two passes side by side are faster than one after the other.
+    pub threads: usize,
     /// Whether each block is computed again in the backward pass instead of keeping its activations.
     pub recompute: bool,
 }
@@ -25,12 +30,29 @@ pub struct Gradient {
 }
 
 /// A batch's loss and its gradients by every update.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Gradients {
     /// Mean −ln p over all tokens that the loss covers in the batch, in nats.
     pub loss: f64,
     /// By site. A site the model never came by has none.
     pub by_site: BTreeMap<Site, Gradient>,
+}
+
+impl Gradients {
+    fn add(&mut self, part: Self) {
+        self.loss += part.loss;
+        for (site, gradient) in part.by_site {
+            self.add_at(site, gradient);
+        }
+    }
+
+    fn add_at(&mut self, site: Site, part: Gradient) {
+        let sum = match self.by_site.remove(&site) {
+            Some(sum) => Gradient { a: sum.a + part.a, b: sum.b + part.b },
+            None => part,
+        };
+        self.by_site.insert(site, sum);
+    }
 }
 
 /// The loss of a batch of rows and its gradients by the adapters; the model's own weights get none.
@@ -39,7 +61,7 @@ pub struct Gradients {
 ///
 /// # Errors
 /// A row that the model cannot take, or no rows.
-pub fn gradients<M: LanguageModel + ?Sized>(
+pub fn gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
     rows: &[Sequence],
@@ -50,121 +72,128 @@ pub fn gradients<M: LanguageModel + ?Sized>(
 }
 
 /// As [`gradients`], for rows that were checked before.
-pub(super) fn batch_gradients<M: LanguageModel + ?Sized>(
+pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
     rows: &[&Sequence],
     micro: Micro,
 ) -> Gradients {
-    let mut sum = Sum::new(adapters, rows.iter().map(|row| row.n_completion()).sum());
-    for rows in rows.chunks(micro.rows.max(1)) {
+    let n_targets = rows.iter().map(|row| row.n_completion()).sum();
+    let part = |rows: &[&Sequence]| {
         let batch = Batch::new(rows.iter().copied());
-        match micro.recompute {
-            true => recomputed(model, &batch, &mut sum),
-            false => kept(model, &batch, &mut sum),
-        }
+        let back = Back::new(model, &batch, adapters, n_targets);
+        if micro.recompute { back.recomputed() } else { back.kept() }
+    };
+    let mut total = Gradients::default();
+    for rows in rows.chunks(micro.rows.max(1)) {
+        let parts: Vec<_> = rows.chunks(rows.len().div_ceil(micro.threads.max(1))).collect();
+        side_by_side(&parts, part).into_iter().for_each(|part| total.add(part));
     }
-    Gradients { loss: sum.loss, by_site: sum.by_site }
+    total
 }
 
-/// What the passes of a batch add up to.
-struct Sum {
-    /// The updates as leaves of every tape.
+/// Runs each part on a thread of its own, the first on this one; results in order.
+fn side_by_side<P: Copy + Send, T: Send>(parts: &[P], run: impl Fn(P) -> T + Sync) -> Vec<T> {
+    let Some((&first, others)) = parts.split_first() else { return Vec::new() };
+    thread::scope(|scope| {
+        let run = &run;
+        let spawn = |&part: &P| scope.spawn(move || run(part));
+        let others: Vec<_> = others.iter().map(spawn).collect();
+        let mut results = vec![run(first)];
+        for other in others {
+            results.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        results
+    })
+}
+
+/// The way back through a model for some rows.
+struct Back<'a, M: ?Sized> {
+    model: &'a M,
+    batch: &'a Batch,
+    /// The updates without a tape.
+    plain: &'a Adapters,
+    /// The same updates as leaves of every tape.
     leaves: Adapters,
-    /// The same updates without a tape.
-    plain: Adapters,
     /// Tokens the loss covers in the whole batch.
     n_targets: usize,
-    loss: f64,
-    by_site: BTreeMap<Site, Gradient>,
+    found: Gradients,
 }
 
-impl Sum {
-    fn new(adapters: &Adapters, n_targets: usize) -> Self {
+impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
+    fn new(model: &'a M, batch: &'a Batch, plain: &'a Adapters, n_targets: usize) -> Self {
         let track = |(site, lora): (&Site, &Lora)| {
             let (a, b) = (leaf(lora.a.clone()), leaf(lora.b.clone()));
             (site.clone(), Lora { a, b, scale: lora.scale })
         };
-        let leaves = adapters.iter().map(track).collect();
-        Self { leaves, plain: adapters.clone(), n_targets, loss: 0.0, by_site: BTreeMap::new() }
+        let leaves = plain.iter().map(track).collect();
+        Self { model, batch, plain, leaves, n_targets, found: Gradients::default() }
     }
 
-    /// Adds a part's share of the loss, and returns it for its gradients.
-    fn add_loss<M: LanguageModel + ?Sized>(
+    /// One tape for the whole pass: every block's activations are kept.
+    fn kept(mut self) -> Gradients {
+        let last = self.model.stream(&self.batch.input, &mut Pass::adapted(&self.leaves));
+        let loss = self.loss(last);
+        self.backward(&loss);
+        self.found
+    }
+
+    /// One tape per block: only the blocks' inputs are kept, and each block runs again when its turn to go back comes.
+    /// The last block needs no second run, since its turn comes at once.
+    fn recomputed(mut self) -> Gradients {
+        let mut inputs = vec![self.model.embed(&self.batch.input)];
+        for index in 1..self.model.n_blocks() {
+            let (input, mut pass) = (inputs[index - 1].clone(), Pass::adapted(self.plain));
+            inputs.push(self.model.block(index - 1, input, &mut pass));
+        }
+        let mut gradient = None;
+        while let Some(input) = inputs.pop() {
+            gradient = self.block_back(inputs.len(), input, gradient);
+        }
+        self.found
+    }
+
+    /// Goes back through block `index`, and before it from the loss through the head when there is no gradient yet. Gives
+    /// the gradient by the block's input, but for the first block, where nothing asks for it.
+    fn block_back(
         &mut self,
-        model: &M,
-        last: Stream,
-        batch: &Batch,
-    ) -> Tensor<1> {
-        let mut pass = Pass::adapted(&self.leaves);
-        let logits = model.head(last.select(&batch.positions), &mut pass);
-        let targets = batch.target_indices(&model.device());
+        index: usize,
+        input: Stream,
+        gradient: Option<Tensor<2>>,
+    ) -> Option<Tensor<2>> {
+        let hidden = if index > 0 { leaf(input.hidden.clone()) } else { input.hidden.clone() };
+        let stream = input.with_hidden(hidden.clone());
+        let output = self.model.block(index, stream, &mut Pass::adapted(&self.leaves));
+        let loss = match gradient {
+            Some(gradient) => (output.hidden * gradient).sum(),
+            None => self.loss(output),
+        };
+        hidden.grad_remove(&mut self.backward(&loss)?)
+    }
+
+    /// The rows' share of the batch's loss.
+    fn loss(&mut self, last: Stream) -> Tensor<1> {
+        let hidden = last.select(&self.batch.positions);
+        let logits = self.model.head(hidden, &mut Pass::adapted(&self.leaves));
+        let targets = self.batch.target_indices(&self.model.device());
         let nll = log_softmax(logits, 1).gather(1, targets).sum().neg();
         let loss = nll.div_scalar(self.n_targets as f64);
-        self.loss += f64::from(loss.clone().into_scalar::<f32>());
+        self.found.loss += f64::from(loss.clone().into_scalar::<f32>());
         loss
     }
 
-    /// Adds what one tape found.
-    fn add(&mut self, tape: &mut Tape) {
+    /// Unrolls a tape and adds up what it says of the updates. There is none where no update was passed.
+    fn backward(&mut self, loss: &Tensor<1>) -> Option<Tape> {
+        let mut tape = loss.is_tracked().then(|| loss.backward())?;
         for (site, leaf) in self.leaves.iter() {
-            let (Some(a), Some(b)) = (leaf.a.grad_remove(tape), leaf.b.grad_remove(tape)) else {
-                continue;
-            };
-            let sum = match self.by_site.remove(site) {
-                Some(sum) => Gradient { a: sum.a + a, b: sum.b + b },
-                None => Gradient { a, b },
-            };
-            self.by_site.insert(site.clone(), sum);
+            if let (Some(a), Some(b)) =
+                (leaf.a.grad_remove(&mut tape), leaf.b.grad_remove(&mut tape))
+            {
+                self.found.add_at(site.clone(), Gradient { a, b });
+            }
         }
+        Some(tape)
     }
-}
-
-/// One tape for the whole pass: every block's activations are kept.
-fn kept<M: LanguageModel + ?Sized>(model: &M, batch: &Batch, sum: &mut Sum) {
-    let last = model.stream(&batch.input, &mut Pass::adapted(&sum.leaves));
-    let loss = sum.add_loss(model, last, batch);
-    if loss.is_tracked() {
-        sum.add(&mut loss.backward());
-    }
-}
-
-/// One tape per block: only the blocks' inputs are kept, and each block runs again when its turn to go back comes. The
-/// last block needs no second run, since its turn comes at once.
-fn recomputed<M: LanguageModel + ?Sized>(model: &M, batch: &Batch, sum: &mut Sum) {
-    let mut inputs = vec![model.embed(&batch.input)];
-    for index in 1..model.n_blocks() {
-        let input = inputs[index - 1].clone();
-        inputs.push(model.block(index - 1, input, &mut Pass::adapted(&sum.plain)));
-    }
-    let mut gradient = None;
-    for (index, input) in inputs.into_iter().enumerate().rev() {
-        gradient = block_back(model, batch, (index, input), gradient, sum);
-    }
-}
-
-/// Goes back through one block, and from the loss through the head when there is no gradient yet; the gradient by the
-/// block's input, but for the first block, where nothing asks for it.
-fn block_back<M: LanguageModel + ?Sized>(
-    model: &M,
-    batch: &Batch,
-    (index, input): (usize, Stream),
-    gradient: Option<Tensor<2>>,
-    sum: &mut Sum,
-) -> Option<Tensor<2>> {
-    let hidden = if index > 0 { leaf(input.hidden.clone()) } else { input.hidden.clone() };
-    let stream = input.with_hidden(hidden.clone());
-    let output = model.block(index, stream, &mut Pass::adapted(&sum.leaves));
-    let loss = match gradient {
-        Some(gradient) => (output.hidden * gradient).sum(),
-        None => sum.add_loss(model, output, batch),
-    };
-    if !loss.is_tracked() {
-        return None;
-    }
-    let mut tape = loss.backward();
-    sum.add(&mut tape);
-    hidden.grad_remove(&mut tape)
 }
 
 fn leaf(tensor: Tensor<2>) -> Tensor<2> {

@@ -2,6 +2,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use super::Micro;
 use crate::AdapterError;
 
 /// How an adapter is trained.
@@ -12,9 +13,12 @@ pub struct TuneOptions {
     pub steps: usize,
     /// Rows of a step, at least 1.
     pub batch: usize,
-    /// Rows of one forward and backward pass, at least 1; their gradients are summed up to `batch` rows. Smaller needs
-    /// less memory and changes nothing but rounding.
+    /// Rows in memory at once, at least 1; gradients are summed up to `batch` rows. Smaller needs less memory and changes
+    /// nothing but rounding.
     pub micro_batch: usize,
+    /// Threads that share those rows, at least 1. A number of its own and not the machine's, since it changes rounding:
+    /// the same options give the same adapter.
+    pub threads: usize,
     /// Recompute each block in the backward pass instead of keeping its activations: less memory, one more forward pass.
     pub recompute: bool,
     /// The largest learning rate, above 0.
@@ -39,6 +43,7 @@ impl Default for TuneOptions {
             steps: 300,
             batch: 16,
             micro_batch: 16,
+            threads: 2,
             recompute: false,
             lr: 2e-3,
             warmup: 20,
@@ -63,6 +68,10 @@ impl TuneOptions {
         self.lr * (self.final_lr + (1.0 - self.final_lr) * cosine)
     }
 
+    pub(super) fn micro(&self) -> Micro {
+        Micro { rows: self.micro_batch, threads: self.threads, recompute: self.recompute }
+    }
+
     /// Whether the validation rows are looked at after a step.
     pub(super) fn validates_at(&self, step: usize) -> bool {
         step.is_multiple_of(self.validate_every) || step == self.steps
@@ -73,6 +82,7 @@ impl TuneOptions {
             ("steps", self.steps),
             ("batch", self.batch),
             ("micro_batch", self.micro_batch),
+            ("threads", self.threads),
             ("validate_every", self.validate_every),
         ];
         for (option, given) in counts {

@@ -7,7 +7,7 @@ use super::adamw::{AdamW, Moments};
 use super::gradients::batch_gradients;
 use super::order::Order;
 use super::state::{Best, RunId, TuneState};
-use super::{Gradients, Micro, TuneOptions};
+use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
 use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
 
@@ -85,7 +85,7 @@ pub struct Tuned {
 /// # Errors
 /// Options out of range, rows the model cannot take, adapters that do not fit it, a checkpoint of another run or one
 /// that cannot be read or written, and a loss that is no number.
-pub fn tune<M: LanguageModel + ?Sized>(
+pub fn tune<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     initial: &Adapters,
     data: TuneData<'_>,
@@ -105,7 +105,7 @@ pub fn tune<M: LanguageModel + ?Sized>(
     Run { model, data, options, state, order }.finish(saver.as_ref(), watcher)
 }
 
-fn check<M: LanguageModel + ?Sized>(
+fn check<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     initial: &Adapters,
     data: TuneData<'_>,
@@ -167,7 +167,7 @@ struct Run<'a, M: ?Sized> {
     order: Order,
 }
 
-impl<M: LanguageModel + ?Sized> Run<'_, M> {
+impl<M: LanguageModel + Sync + ?Sized> Run<'_, M> {
     fn finish(
         mut self,
         saver: Option<&Saver<'_>>,
@@ -187,7 +187,7 @@ impl<M: LanguageModel + ?Sized> Run<'_, M> {
         let step = self.state.step + 1;
         let rows = self.order.rows_of(step);
         let rows: Vec<&Sequence> = rows.into_iter().map(|row| &self.data.train[row]).collect();
-        let micro = Micro { rows: self.options.micro_batch, recompute: self.options.recompute };
+        let micro = self.options.micro();
         let gradients = batch_gradients(self.model, &self.state.adapters, &rows, micro);
         if !gradients.loss.is_finite() {
             return Err(AdapterError::LossNotFinite { step, loss: gradients.loss });
@@ -229,7 +229,8 @@ impl<M: LanguageModel + ?Sized> Run<'_, M> {
         };
         if self.state.best.as_ref().is_none_or(|best| best.is_beaten_by(evaluation.as_ref())) {
             let adapters = adapters.clone();
-            self.state.best = Some(Best { step: self.state.step, adapters, validation: evaluation });
+            self.state.best =
+                Some(Best { step: self.state.step, adapters, validation: evaluation });
         }
         Ok(evaluation)
     }

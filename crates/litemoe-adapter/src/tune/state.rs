@@ -76,7 +76,8 @@ impl RunId {
     /// Refuses another run's checkpoint and names the first difference.
     fn check(&self, path: &Path, other: &Self) -> Result<(), AdapterError> {
         let (run, checkpoint) = (flat(self), flat(other));
-        let Some((what, run)) = run.iter().find(|(what, value)| checkpoint.get(*what) != Some(value))
+        let Some((what, run)) =
+            run.iter().find(|(what, value)| checkpoint.get(*what) != Some(value))
         else {
             return Ok(());
         };
@@ -145,9 +146,10 @@ impl TuneState {
             "tokens": self.tokens,
             "best": best.map(|best| BestHeader { step: best.step, validation: best.validation }),
         });
-        let bytes = self.matrices().encode(KEY, header.to_string()).map_err(|source| {
-            AdapterError::Safetensors { path: path.to_owned(), source }
-        })?;
+        let bytes = self
+            .matrices()
+            .encode(KEY, header.to_string())
+            .map_err(|source| AdapterError::Safetensors { path: path.to_owned(), source })?;
         write_file(path, |file| file.write_all(&bytes)).map_err(AdapterError::io(path))
     }
 

@@ -153,9 +153,9 @@ fn change_tensor(dir: &std::path::Path, change: Change) {
             change(name, shape, data);
         }
     }
-    let views = tensors
-        .iter()
-        .map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    let views = tensors.iter().map(|(name, shape, data)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap())
+    });
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
@@ -247,7 +247,10 @@ fn rows_that_the_model_cannot_take_are_refused() {
         (row(&[1, 2], &[false, false]), RowProblem::NoCompletion),
         (row(&[], &[]), RowProblem::NoCompletion),
         (row(&[1, 2], &[true, true]), RowProblem::NoPrompt),
-        (row(&[1; 65], &[&[false][..], &[true; 64]].concat()), RowProblem::TooLong { tokens: 65, max: 64 }),
+        (
+            row(&[1; 65], &[&[false][..], &[true; 64]].concat()),
+            RowProblem::TooLong { tokens: 65, max: 64 },
+        ),
         (row(&[1, 128], &[false, true]), RowProblem::Token { token: 128, vocab: 128 }),
     ];
     for (bad, expected) in cases {

@@ -20,14 +20,15 @@ fn by_definition(model: &impl LanguageModel, row: &Sequence) -> Evaluation {
     let input = Input::decoder(vec![row.tokens.clone()]);
     let logits = floats(model.logits(&input, &mut Pass::plain()));
     let at = |token: usize| &logits[(token - 1) * model.vocab()..token * model.vocab()];
-    let covered: Vec<usize> = (1..row.tokens.len()).filter(|&token| row.completion[token]).collect();
+    let covered: Vec<usize> =
+        (1..row.tokens.len()).filter(|&token| row.completion[token]).collect();
     let nll = |&token: &usize| {
         let sum: f64 = at(token).iter().map(|&logit| f64::from(logit).exp()).sum();
         sum.ln() - f64::from(at(token)[row.tokens[token] as usize])
     };
-    let exact = covered.iter().all(|&token| {
-        Sampler::new(Sampling::default()).next(at(token)) == row.tokens[token]
-    });
+    let exact = covered
+        .iter()
+        .all(|&token| Sampler::new(Sampling::default()).next(at(token)) == row.tokens[token]);
     let nll_sum = covered.iter().map(nll).sum();
     Evaluation { nll_sum, tokens: covered.len() as u64, exact_rows: u64::from(exact), rows: 1 }
 }
@@ -78,7 +79,9 @@ fn the_guard_takes_the_lowest_loss_and_the_smaller_of_equals() {
     assert_eq!(guard.scale, SCALES[place]);
     assert_eq!(guard.evaluations[0].1, run(&model, &rows, None));
 
-    let zero = |(site, lora): (&Site, &Lora)| (site.clone(), Lora { b: lora.b.zeros_like(), ..lora.clone() });
+    let zero = |(site, lora): (&Site, &Lora)| {
+        (site.clone(), Lora { b: lora.b.zeros_like(), ..lora.clone() })
+    };
     let nothing: Adapters = harmful.iter().map(zero).collect();
     let guard = choose_scale(&model, &nothing, &rows, &[1.0, 0.5, 0.0], 64, &mut |_| ()).unwrap();
     assert_eq!(guard.scale, 0.0);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Distribution, Tensor};
 use litemoe_adapter::{LoraOptions, fresh};
 use litemoe_core::{
-    Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site, Stream,
+    Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site,
+    Stream,
 };
 use litemoe_model::{Checkpoint, Model};
 use serde::Deserialize;

@@ -25,7 +25,8 @@ fn a_fresh_adapter_is_the_identity_bit_for_bit() {
 
 #[test]
 fn values_are_the_same_on_every_platform() {
-    let adapters = adapters(&[site("x.q_proj", 4, 3)], &LoraOptions { rank: 1, ..only("q_proj") }, 7);
+    let adapters =
+        adapters(&[site("x.q_proj", 4, 3)], &LoraOptions { rank: 1, ..only("q_proj") }, 7);
     let lora = adapters.at("x.q_proj").unwrap();
     assert_eq!(floats(lora.a.clone()), GOLDEN);
     assert_eq!((lora.scale, floats(lora.b.clone())), (16.0, vec![0.0; 3]));
@@ -39,7 +40,8 @@ fn only(target: &str) -> LoraOptions {
 
 #[test]
 fn whole_components_are_matched() {
-    let sites = [site("l.0.attn.q_proj", 2, 2), site("l.0.attn.xq_proj", 2, 2), site("q_proj", 2, 2)];
+    let sites =
+        [site("l.0.attn.q_proj", 2, 2), site("l.0.attn.xq_proj", 2, 2), site("q_proj", 2, 2)];
     assert_eq!(adapters(&sites, &only("q_proj"), 0).len(), 2);
     assert_eq!(adapters(&sites, &only("attn.q_proj"), 0).len(), 1);
 }
@@ -49,7 +51,8 @@ fn an_unknown_target_is_refused_with_the_known_ones() {
     let sites = [site("l.0.q_proj", 2, 2), site("l.1.q_proj", 2, 2), site("l.1.up_proj", 2, 2)];
     let error = fresh(&sites, &only("qproj"), 0, &Device::flex()).unwrap_err();
     assert!(matches!(error, AdapterError::UnknownTarget { .. }));
-    let message = "no linear weight of the model matches the target `qproj`; known targets: q_proj, up_proj";
+    let message =
+        "no linear weight of the model matches the target `qproj`; known targets: q_proj, up_proj";
     assert_eq!(error.to_string(), message);
 }
 

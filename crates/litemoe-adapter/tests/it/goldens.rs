@@ -61,9 +61,12 @@ fn peft_gives_our_logits_of_adapters_that_we_wrote() {
 #[test]
 fn first_gradients_are_pefts() {
     let model = model();
-    let adapters = peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
+    let adapters =
+        peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
     for recompute in [false, true] {
-        let found = gradients(&model, &adapters, &rows()[..8], Micro { rows: 8, recompute }).unwrap();
+        let found =
+            gradients(&model, &adapters, &rows()[..8], Micro { rows: 8, threads: 2, recompute })
+                .unwrap();
         assert_eq!(found.by_site.len(), adapters.len());
         for (site, gradient) in found.by_site {
             for (which, ours) in [("A", gradient.a), ("B", gradient.b)] {
@@ -88,7 +91,8 @@ impl Watcher for Losses {
 #[test]
 fn twenty_steps_have_pefts_losses() {
     let model = model();
-    let adapters = peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
+    let adapters =
+        peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
     let expected: Vec<f64> =
         serde_json::from_slice(&std::fs::read(golden("losses.json")).unwrap()).unwrap();
     let options = TuneOptions {

@@ -50,7 +50,8 @@ fn an_adapter_that_moves_logits_is_mounted() {
 #[test]
 fn an_adapter_of_zeros_is_named_as_such() {
     let model = model();
-    let adapters = fresh(model.linear_sites(), &LoraOptions::default(), 0, &model.device()).unwrap();
+    let adapters =
+        fresh(model.linear_sites(), &LoraOptions::default(), 0, &model.device()).unwrap();
     assert_eq!(mount(&model, &adapters, &[5, 17]).unwrap(), Effect::Zero);
     assert_eq!(mount(&model, &random_adapters(&model, 0).scaled(0.0), &[5]).unwrap(), Effect::Zero);
 }
@@ -74,7 +75,8 @@ fn updates_that_do_not_fit_are_refused() {
     };
     let lost = spoil(&|site, lora| (Site::new(format!("x.{site}")), lora));
     assert!(matches!(lost, AdapterError::NoSuchSite { .. }), "{lost}");
-    let turned = spoil(&|site, lora| (site, Lora { a: lora.b.transpose(), b: lora.a.transpose(), ..lora }));
+    let turned =
+        spoil(&|site, lora| (site, Lora { a: lora.b.transpose(), b: lora.a.transpose(), ..lora }));
     assert!(matches!(turned, AdapterError::SiteShape { .. }), "{turned}");
     let broken = spoil(&|site, lora| (site, Lora { b: lora.b.mul_scalar(f32::NAN), ..lora }));
     assert!(matches!(broken, AdapterError::SiteNotFinite { .. }), "{broken}");

@@ -73,7 +73,8 @@ fn half_precision_is_widened_exactly() {
         rewrite(&dir, dtype);
         let read = read(&dir, model.linear_sites()).unwrap().adapters;
         for (site, lora) in read.iter() {
-            let (ours, full) = (floats(lora.a.clone()), floats(reference.at(site.as_str()).unwrap().a.clone()));
+            let (ours, full) =
+                (floats(lora.a.clone()), floats(reference.at(site.as_str()).unwrap().a.clone()));
             assert_ne!(ours, full);
             assert!(ours.iter().zip(&full).all(|(x, y)| (x - y).abs() <= y.abs() / 128.0 + 1e-6));
         }
@@ -85,7 +86,11 @@ fn rewrite(dir: &Path, dtype: safetensors::Dtype) {
     let bytes = fs::read(golden("plain").join(peft::MODEL_FILE)).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let narrow = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), burn::tensor::DType::F32);
+        let data = TensorData::from_bytes_vec(
+            view.data().to_vec(),
+            view.shape().to_vec(),
+            burn::tensor::DType::F32,
+        );
         let narrow = match dtype {
             safetensors::Dtype::BF16 => data.convert_dtype(burn::tensor::DType::BF16),
             _ => data.convert_dtype(burn::tensor::DType::F16),
@@ -103,7 +108,8 @@ fn rewrite(dir: &Path, dtype: safetensors::Dtype) {
 fn the_configuration_has_every_key_that_peft_writes_and_no_other() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let target = dir.path().join("adapter");
-    save(&target, &random_adapters(&model, 0), model.linear_sites(), &Default::default(), None).unwrap();
+    save(&target, &random_adapters(&model, 0), model.linear_sites(), &Default::default(), None)
+        .unwrap();
     let keys = |dir: &Path| -> Vec<String> {
         let config: Value =
             serde_json::from_slice(&fs::read(dir.join(peft::CONFIG_FILE)).unwrap()).unwrap();
@@ -123,7 +129,8 @@ fn the_configuration_has_every_key_that_peft_writes_and_no_other() {
 fn an_adapter_on_some_layers_names_them() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let all = random_adapters(&model, 0);
-    let some: Adapters = all.iter().take(5).map(|(site, lora)| (site.clone(), lora.clone())).collect();
+    let some: Adapters =
+        all.iter().take(5).map(|(site, lora)| (site.clone(), lora.clone())).collect();
     let target = dir.path().join("adapter");
     save(&target, &some, model.linear_sites(), &Default::default(), None).unwrap();
     assert!(same_bits(&read(&target, model.linear_sites()).unwrap().adapters, &some));
@@ -174,9 +181,11 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
     prop::collection::vec(site, 1..5).prop_flat_map(|shapes| {
         let len = shapes.iter().map(|&(d_in, d_out, rank, _)| (d_in + d_out) * rank).sum::<usize>();
         (Just(shapes), prop::collection::vec(-1e3f32..1e3, len)).prop_map(|(shapes, values)| {
-            let (mut sites, mut adapters, mut rest) = (Vec::new(), Adapters::default(), &values[..]);
+            let (mut sites, mut adapters, mut rest) =
+                (Vec::new(), Adapters::default(), &values[..]);
             for (index, (d_in, d_out, rank, scale)) in shapes.into_iter().enumerate() {
-                let site = LinearSite { site: Site::new(format!("layers.{index}.q_proj")), d_in, d_out };
+                let site =
+                    LinearSite { site: Site::new(format!("layers.{index}.q_proj")), d_in, d_out };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
                 for (site, lora) in one_site(&site, rank, scale, mine).iter() {
                     adapters.insert(site.clone(), lora.clone());

@@ -12,10 +12,21 @@ use tempfile::TempDir;
 use crate::fixture::{farthest, floats, model, random_adapters, rows, same_bits};
 
 fn short() -> TuneOptions {
-    TuneOptions { steps: 12, batch: 4, micro_batch: 4, warmup: 2, validate_every: 5, ..Default::default() }
+    TuneOptions {
+        steps: 12,
+        batch: 4,
+        micro_batch: 4,
+        warmup: 2,
+        validate_every: 5,
+        ..Default::default()
+    }
 }
 
-fn run(model: &Model, options: &TuneOptions, checkpoint: Option<&Path>) -> Result<Tuned, AdapterError> {
+fn run(
+    model: &Model,
+    options: &TuneOptions,
+    checkpoint: Option<&Path>,
+) -> Result<Tuned, AdapterError> {
     watched(model, options, checkpoint, &mut ())
 }
 
@@ -56,7 +67,8 @@ fn two_runs_are_one_run_and_the_loss_falls() {
     let one = watched(&model, &options, None, &mut log).unwrap();
     let two = run(&model, &options, None).unwrap();
     assert!(same_bits(&one.adapters, &two.adapters));
-    let mean = |part: &[StepReport]| part.iter().map(|step| step.loss).sum::<f64>() / part.len() as f64;
+    let mean =
+        |part: &[StepReport]| part.iter().map(|step| step.loss).sum::<f64>() / part.len() as f64;
     assert!(mean(&log.reports[30..]) < 0.8 * mean(&log.reports[..10]));
 }
 
@@ -201,6 +213,7 @@ proptest! {
     #[test]
     fn however_a_batch_is_cut_its_gradients_are_the_same(
         rows_at_once in 1usize..9,
+        threads in 1usize..4,
         recompute: bool,
         first in 0usize..12,
         seed in 0u64..4,
@@ -208,8 +221,8 @@ proptest! {
         let model = model();
         let adapters = random_adapters(&model, seed);
         let rows = &rows()[first..first + 8];
-        let whole = gradients(&model, &adapters, rows, Micro { rows: 8, recompute: false }).unwrap();
-        let micro = Micro { rows: rows_at_once, recompute };
+        let whole = gradients(&model, &adapters, rows, Micro { rows: 8, threads: 1, recompute: false }).unwrap();
+        let micro = Micro { rows: rows_at_once, threads, recompute };
         let cut = gradients(&model, &adapters, rows, micro).unwrap();
         prop_assert!((whole.loss - cut.loss).abs() < 1e-5);
         for (site, gradient) in whole.by_site {
