@@ -161,8 +161,9 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         input: Stream,
         gradient: Option<Tensor<2>>,
     ) -> Option<Tensor<2>> {
-        let hidden = if index > 0 { leaf(input.hidden.clone()) } else { input.hidden.clone() };
-        let stream = input.with_hidden(hidden.clone());
+        let Stream { hidden, packing } = input;
+        let hidden = if index > 0 { leaf(hidden) } else { hidden };
+        let stream = Stream { hidden: hidden.clone(), packing };
         let output = self.model.block(index, stream, &mut Pass::adapted(&self.leaves));
         let loss = match gradient {
             Some(gradient) => (output.hidden * gradient).sum(),

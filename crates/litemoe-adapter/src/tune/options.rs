@@ -86,19 +86,19 @@ impl TuneOptions {
             ("validate_every", self.validate_every),
         ];
         for (option, given) in counts {
-            require(option, given, given > 0, "at least 1")?;
+            require(option, &given, given > 0, "at least 1")?;
         }
         let finite = |value: f64| value.is_finite();
-        require("lr", self.lr, finite(self.lr) && self.lr > 0.0, "a number above 0")?;
-        require("final_lr", self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
+        require("lr", &self.lr, finite(self.lr) && self.lr > 0.0, "a number above 0")?;
+        require("final_lr", &self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
         let decay = self.weight_decay;
-        require("weight_decay", decay, finite(decay) && decay >= 0.0, "a number not below 0")
+        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0")
     }
 }
 
 fn require(
     option: &'static str,
-    given: impl ToString,
+    given: &impl ToString,
     holds: bool,
     expected: &'static str,
 ) -> Result<(), AdapterError> {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the goldens of litemoe-adapter with torch, transformers and PEFT (2.15, 5.23, 0.21).
+"""Makes the goldens of litemoe-adapter with torch, transformers and PEFT (2.15, 5.23, 0.21), and SHA256SUMS.
 
     make.py            base/, plain/, patterned/, rows.json, gradients.safetensors, losses.json, logits.safetensors
     make.py ours       logits_ours.safetensors: what PEFT says of ours/, which litemoe-adapter's test wrote
@@ -10,6 +10,7 @@ plain/      a LoRA of rank 4 that PEFT wrote, both matrices random, f32: where t
 patterned/  one with rsLoRA, rank and alpha patterns, a regular expression as target, in bf16
 """
 
+import hashlib
 import json
 import math
 import random
@@ -130,7 +131,14 @@ def make_all():
     save_file({key: logits_with(name) for key, name in names.items()}, HERE / "logits.safetensors")
 
 
+def write_sums():
+    files = sorted(path for path in HERE.rglob("*") if path.suffix in (".json", ".safetensors"))
+    sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(HERE)}\n" for path in files)
+    (HERE / "SHA256SUMS").write_text("".join(sums))
+
+
 if sys.argv[1:] == ["ours"]:
     save_file({"ours": logits_with("ours")}, HERE / "logits_ours.safetensors")
 else:
     make_all()
+write_sums()

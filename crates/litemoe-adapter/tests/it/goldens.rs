@@ -2,7 +2,7 @@ use burn::tensor::Device;
 use litemoe_adapter::{
     Micro, StepReport, TuneData, TuneOptions, Watcher, gradients, peft, save, tune,
 };
-use litemoe_core::{Input, LanguageModel, MoeModel, Pass};
+use litemoe_core::{Input, LanguageModel, MoeModel, Pass, sha256_hex};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -24,6 +24,16 @@ fn logits(adapter: Option<&str>) -> Vec<f32> {
     let read = |name| peft::read(&golden(name), model.linear_sites(), &model.device()).unwrap();
     let adapters = adapter.map(|name| read(name).adapters);
     floats(model.logits(&input, &mut Pass { observer: None, adapters: adapters.as_ref() }))
+}
+
+#[test]
+fn the_goldens_are_those_of_the_recipe() {
+    let sums = std::fs::read_to_string(golden("SHA256SUMS")).unwrap();
+    assert_eq!(sums.lines().count(), 14);
+    for line in sums.lines() {
+        let (sum, file) = line.split_once("  ").unwrap();
+        assert_eq!(sha256_hex(&std::fs::read(golden(file)).unwrap()), sum, "{file}");
+    }
 }
 
 #[test]

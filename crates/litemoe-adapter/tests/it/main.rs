@@ -1,5 +1,7 @@
 //! Tests of litemoe-adapter on a tiny qwen3_moe; the goldens' recipe is `../goldens/make.py`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod evaluating;
 mod fixture;
