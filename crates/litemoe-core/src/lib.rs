@@ -1,4 +1,5 @@
-//! What a mixture-of-experts language model can be asked, and the records that answer.
+#![doc = include_str!("../README.md")]
+//!
 //!
 //! Traits where a caller is generic ([`MoeModel`], [`LanguageModel`], [`CausalLm`], [`ExpertSource`],
 //! [`Observer`]); plain records everywhere else. No I/O and no backend: tensors live on whatever

@@ -4,9 +4,11 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 use litemoe_core::Plan;
+use litemoe_merge::merged_experts;
 use litemoe_model::write_proxy;
 use serde::Serialize;
 
+use crate::device::cpu;
 use crate::memory::{MemoryWatch, Peak};
 use crate::{artefact, model, output, progress};
 
@@ -50,9 +52,10 @@ impl ExtractArgs {
             .with_context(|| format!("{} does not fit {}", self.plan.display(), self.model.display()))?;
         artefact::create_parent(&self.out)?;
         let bar = progress::bar(plan.layers.len() as u64, "extracting");
-        write_proxy(&checkpoint, &plan, &self.out, &mut |layer| {
+        let experts = checkpoint.experts(&cpu()?);
+        write_proxy(&checkpoint, &plan, &self.out, &mut |layer, plan| {
             bar.inc(1);
-            litemoe_merge::merged_experts(layer, &plan.layers[&layer], &checkpoint)
+            Ok(merged_experts(layer, plan, &experts)?)
         })?;
         bar.finish_and_clear();
         let proxy = model::open(&self.out)?;

@@ -7,6 +7,7 @@ use litemoe_merge::{MergeError, PlanReport, make_plan};
 use serde::Serialize;
 
 use crate::customize::options::PlanArgs;
+use crate::device::cpu;
 use crate::{artefact, model, output, progress};
 
 /// Decide from scores which experts a proxy keeps, merges and drops
@@ -46,9 +47,10 @@ impl PlanCommand {
         let scores: ExpertScores = artefact::read(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
         let similarity = self.similarity()?;
+        let experts = checkpoint.experts(&cpu()?);
         let bar = progress::bar(scores.layers.len() as u64, "planning");
         let (plan, report) =
-            make_plan(&scores, similarity.as_ref(), &checkpoint, &self.options.options(), &mut |_| bar.inc(1))?;
+            make_plan(&scores, similarity.as_ref(), &experts, &self.options.options(), &mut |_| bar.inc(1))?;
         bar.finish_and_clear();
         artefact::write(&self.out, &plan)?;
         let seconds = start.elapsed().as_secs_f64();

@@ -1,8 +1,13 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
+use litemoe_server::{Server, ServerOptions};
+use tokio::net::TcpListener;
 
 use crate::device::DeviceArgs;
+use crate::model::Loaded;
+use crate::output;
 
 /// Serve the foundation and its adapters over HTTP, as OpenAI's interface
 #[derive(Debug, Args)]
@@ -28,7 +33,33 @@ pub(crate) struct ServeArgs {
 
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let _ = (self.model, self.adapters, self.name, self.host, self.port, self.device);
-        anyhow::bail!("not yet")
+        let loaded = Loaded::open(&self.model, self.device)?;
+        let mut adapters = Vec::new();
+        for text in &self.adapters {
+            let (name, dir) = text
+                .split_once('=')
+                .with_context(|| format!("--adapter {text}: give it a name, NAME=DIR"))?;
+            adapters.push((name.to_owned(), loaded.adapter(Path::new(dir))?));
+        }
+        let name = self.name.clone().unwrap_or_else(|| loaded.checkpoint.name());
+        let Loaded { model, tokenizer, .. } = loaded;
+        let mut server = Server::new(name, model, tokenizer, ServerOptions::default())?;
+        for (name, adapter) in adapters {
+            server = server.with_adapter(name, adapter)?;
+        }
+        let runtime = tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+        runtime.block_on(self.listen(server))
+    }
+
+    async fn listen(&self, server: Server) -> anyhow::Result<()> {
+        let address = (self.host.as_str(), self.port);
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
+        output::line(&format!("listening on http://{}", listener.local_addr()?));
+        let interrupted = async {
+            let _ = tokio::signal::ctrl_c().await;
+        };
+        Ok(server.serve(listener, interrupted).await?)
     }
 }
