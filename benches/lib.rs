@@ -1,1 +1,25 @@
-//! Criterion benchmarks live beside this file, one a file.
+//! What the benchmarks beside this file share. One file a benchmark; each prints seconds and throughput.
+
+use burn::tensor::Device;
+use litemoe_core::Sequence;
+use litemoe_fixtures::foundation_dir;
+use litemoe_model::{Checkpoint, Model};
+
+/// The embedded foundation on the CPU.
+///
+/// # Panics
+/// When it does not load.
+pub fn foundation() -> Model {
+    let checkpoint = Checkpoint::open(foundation_dir()).expect("the embedded foundation");
+    Model::load(&checkpoint, &Device::flex()).expect("the embedded foundation")
+}
+
+/// A row of `n` token ids, spread over the foundation's vocabulary.
+pub fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|at| 5 + at * at * 7919 % 4091).collect()
+}
+
+/// A row of training data whose last quarter is the completion.
+pub fn sequence(n: usize) -> Sequence {
+    Sequence { tokens: tokens(n), completion: (0..n).map(|at| at >= n - n / 4).collect() }
+}

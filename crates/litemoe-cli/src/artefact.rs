@@ -1,7 +1,6 @@
 //! The small JSON files that pass between commands.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;

@@ -62,8 +62,10 @@ pub enum ModelError {
     MergedShape { expert: ExpertId, found: Vec<usize>, expected: Vec<usize> },
     #[error("{expert}, merged, holds a value that is not finite in {dtype}")]
     MergedNotFinite { expert: ExpertId, dtype: &'static str },
-    #[error("{expert} could not be merged: {source}")]
-    Merge { expert: ExpertId, source: Box<dyn Error + Send + Sync> },
+    #[error("{found} experts were made for layer {layer}, but the plan keeps {expected}")]
+    MergedCount { layer: LayerId, found: usize, expected: usize },
+    #[error("the experts of layer {layer} could not be merged: {source}")]
+    Merge { layer: LayerId, source: Box<dyn Error + Send + Sync> },
 }
 
 impl ModelError {

@@ -1,23 +1,17 @@
-//! Proxies out: a smaller model directory, written tensor by tensor.
-
-use std::collections::{BTreeMap, HashMap};
-use std::error::Error;
 use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
-use std::sync::Arc;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
-use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
-use litemoe_kernels::StagedDir;
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use litemoe_core::{Plan, RouterRule};
+use litemoe_kernels::{StagedDir, StagedFile};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::checkpoint::PLAN_FILE;
+use crate::config_file::ConfigFile;
 use crate::family::PROXY_PREFIX;
-use crate::stored::{StoredDtype, StoredTensor};
-use crate::{Checkpoint, ModelError, tensors};
+use crate::proxy_weights::{MakeExperts, ProxyWeights};
+use crate::{Checkpoint, ModelError};
 
 /// What a proxy takes over unchanged, where the foundation has it.
 const SIDE_FILES: [&str; 9] = [
@@ -32,21 +26,18 @@ const SIDE_FILES: [&str; 9] = [
     "vocab.json",
 ];
 
-/// Makes a layer's kept experts in the proxy's order; `None` for one that nothing is merged into, whose bytes are copied.
-pub type MakeExperts<'a> = &'a mut dyn FnMut(
-    LayerId,
-    &LayerPlan,
-) -> Result<Vec<Option<ExpertWeights>>, Box<dyn Error + Send + Sync>>;
-
-/// Writes the proxy that a plan makes of a foundation: every tensor but the experts and, under
-/// [`RouterRule::DropRows`], the router byte for byte, in the foundation's dtypes; experts each by its own name, as
-/// released checkpoints have them. `experts` is asked once a layer, and one layer's merged experts are in memory at once.
+/// Writes the proxy that a plan makes of a foundation.
 ///
-/// With `drop_rows` the directory is a plain model of the family. With another rule it keeps the router's rows, holds
-/// the plan, and its `model_type` begins with `litemoe_`, so that other runtimes refuse it.
+/// Every tensor but the experts and, under [`RouterRule::DropRows`], the router is copied byte for byte, and so is
+/// every expert that `experts` does not make anew; all keep the foundation's dtypes. Experts are stored each by its
+/// own name, as released checkpoints have them. One layer's merged experts are in memory at a time.
+///
+/// With `drop_rows` the directory is a plain model of the family. With another rule it keeps the router's rows and
+/// holds the plan, and its `model_type` begins with `litemoe_`, so that other runtimes refuse it.
 ///
 /// # Errors
-/// A plan that does not fit, experts of the wrong shape or not finite, and those of the disk; `target` is then as it was.
+/// A plan that does not fit, experts of the wrong shape or not finite, and those of the disk; `target` is then as it
+/// was.
 pub fn write_proxy(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -54,245 +45,170 @@ pub fn write_proxy(
     experts: MakeExperts<'_>,
 ) -> Result<(), ModelError> {
     check(checkpoint, plan)?;
-    let mut dir = StagedDir::new(target).map_err(ModelError::io(target))?;
-    let config = config(checkpoint, plan)?;
-    file(&mut dir, target, "config.json", |out| write_json(out, &config))?;
+    let dir = StagedDir::new(target).map_err(ModelError::io(target))?;
+    write_into(dir, target, checkpoint, plan, experts)
+}
+
+fn check(checkpoint: &Checkpoint, plan: &Plan) -> Result<(), ModelError> {
+    let dir = checkpoint.dir().to_owned();
+    if checkpoint.plan().is_some() {
+        return Err(ModelError::IsProxy { dir });
+    }
+    plan.check(checkpoint.fingerprint(), checkpoint.moe_layers())
+        .map_err(|source| ModelError::Plan { path: dir, source })?;
+    let mut layers = plan.layers.iter().map(|(&layer, plan)| (layer, plan.groups.len()));
+    let Some((first, expected)) = layers.next() else { return Ok(()) };
+    match layers.find(|&(_, kept)| kept != expected) {
+        Some((layer, kept)) if plan.options.router == RouterRule::DropRows => {
+            Err(ModelError::UnevenLayers { layer, kept, first, expected })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_into(
+    dir: StagedDir,
+    target: &Path,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    experts: MakeExperts<'_>,
+) -> Result<(), ModelError> {
+    let mut proxy = ProxyDir { dir, target };
+    proxy.file("config.json", |out| out.json(&config(checkpoint, plan)?))?;
     if plan.options.router != RouterRule::DropRows {
-        file(&mut dir, target, PLAN_FILE, |out| write_json(out, plan))?;
+        proxy.file(PLAN_FILE, |out| out.json(plan))?;
     }
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);
         if from.exists() {
             let bytes = fs::read(&from).map_err(ModelError::io(&from))?;
-            file(&mut dir, target, name, |out| Ok(out.write_all(&bytes)?))?;
+            proxy.file(name, |out| out.bytes(&bytes))?;
         }
     }
-    let mut weights = Weights::new(checkpoint, plan, experts);
-    file(&mut dir, target, "model.safetensors", |out| weights.write(out))?;
-    dir.commit().map_err(ModelError::io(target))
-}
-
-fn check(checkpoint: &Checkpoint, plan: &Plan) -> Result<(), ModelError> {
-    if checkpoint.plan().is_some() {
-        return Err(ModelError::IsProxy { dir: checkpoint.dir().to_owned() });
-    }
-    plan.check(checkpoint.fingerprint(), checkpoint.moe_layers())
-        .map_err(|source| ModelError::Plan { path: checkpoint.dir().to_owned(), source })?;
-    let mut layers = plan.layers.iter().map(|(&layer, plan)| (layer, plan.groups.len()));
-    let Some((first, expected)) = layers.next() else { return Ok(()) };
-    let uneven = layers.find(|&(_, kept)| kept != expected);
-    match uneven.filter(|_| plan.options.router == RouterRule::DropRows) {
-        Some((layer, kept)) => Err(ModelError::UnevenLayers { layer, kept, first, expected }),
-        None => Ok(()),
-    }
+    let mut weights = ProxyWeights::new(checkpoint, plan, experts);
+    proxy.file("model.safetensors", |out| weights.write(out))?;
+    proxy.dir.commit().map_err(ModelError::io(target))
 }
 
 /// The foundation's configuration with the proxy's expert count, or with a model type of our own.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
-    let path = checkpoint.dir().join("config.json");
-    let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
-    let mut config: Value =
-        serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path, source })?;
-    if plan.options.router != RouterRule::DropRows {
-        config["model_type"] = format!("{PROXY_PREFIX}{}", checkpoint.family()).into();
-        return Ok(config);
-    }
-    if let Some(kept) = plan.layers.values().next().map(|layer| layer.groups.len()) {
-        for key in checkpoint.family.expert_counts {
-            if config.get(key).is_some_and(|count| !count.is_null()) {
-                config[*key] = kept.into();
+    let mut config = ConfigFile::open(&checkpoint.dir().join("config.json"))?.fields;
+    if plan.options.router == RouterRule::DropRows {
+        let kept = plan.layers.values().next().map(|layer| layer.groups.len());
+        for (key, count) in &mut config {
+            if checkpoint.family.expert_counts.contains(&key.as_str()) && !count.is_null() {
+                *count = kept.map_or_else(|| count.take(), Value::from);
             }
         }
+        return Ok(config.into());
     }
-    Ok(config)
+    config.insert("model_type".into(), format!("{PROXY_PREFIX}{}", checkpoint.family()).into());
+    // Some runtimes choose the code by class name: leave them nothing to choose.
+    config.remove("architectures");
+    Ok(config.into())
 }
 
-/// Writes one file of the proxy; an error of the disk names the file in the target.
-fn file(
-    dir: &mut StagedDir,
-    target: &Path,
-    name: &str,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), WriteError>,
-) -> Result<(), ModelError> {
-    let io = |error| ModelError::io(&target.join(name))(error);
-    let mut out = dir.file(name).map_err(io)?;
-    write(&mut out).and_then(|()| Ok(out.flush()?)).map_err(|error| match error {
-        WriteError::Io(error) => io(error),
-        WriteError::Model(error) => *error,
-    })
+/// The directory that is being written, and the one it will be.
+struct ProxyDir<'a> {
+    dir: StagedDir,
+    target: &'a Path,
 }
 
-/// A disk that fails, or weights that are not what they should be.
-enum WriteError {
-    Io(io::Error),
-    Model(Box<ModelError>),
-}
-
-impl From<io::Error> for WriteError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<ModelError> for WriteError {
-    fn from(error: ModelError) -> Self {
-        Self::Model(Box::new(error))
-    }
-}
-
-fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), WriteError> {
-    serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
-    Ok(out.write_all(b"\n")?)
-}
-
-/// What stands behind a name of the proxy.
-enum Source {
-    /// The foundation's bytes.
-    Copy(StoredTensor),
-    /// These rows of the foundation's router.
-    Rows(StoredTensor, Vec<usize>),
-    /// A matrix of a kept expert: gate, up or down. The tensor is the host's own.
-    Expert { layer: LayerId, group: usize, part: usize, host: StoredTensor },
-}
-
-impl Source {
-    fn stored(&self) -> &StoredTensor {
-        match self {
-            Self::Copy(tensor) | Self::Rows(tensor, _) | Self::Expert { host: tensor, .. } => tensor,
-        }
-    }
-
-    fn shape(&self) -> Vec<usize> {
-        match self {
-            Self::Rows(tensor, rows) => vec![rows.len(), tensor.shape[1]],
-            other => other.stored().shape.clone(),
-        }
-    }
-}
-
-/// The proxy's tensors, by name; a layer's experts lie side by side in that order.
-struct Weights<'a> {
-    plan: &'a Plan,
-    sources: BTreeMap<Arc<str>, Source>,
-    make: MakeExperts<'a>,
-    /// The merged experts of the layer that is being written.
-    merged: Option<(LayerId, Vec<Option<ExpertWeights>>)>,
-}
-
-impl<'a> Weights<'a> {
-    fn new(checkpoint: &Checkpoint, plan: &'a Plan, make: MakeExperts<'a>) -> Self {
-        let names = &checkpoint.family.names;
-        let mut sources: BTreeMap<Arc<str>, Source> = checkpoint
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), Source::Copy(tensor.clone())))
-            .collect();
-        for (&layer, layer_plan) in &plan.layers {
-            let block = tensors::block(layer.block);
-            let experts = format!("{block}.{}", names.experts);
-            sources.retain(|name, _| !name.starts_with(&format!("{experts}.")));
-            for (group, host) in layer_plan.hosts().into_iter().enumerate() {
-                let stored = checkpoint.expert_tensors(layer.block, host);
-                let parts = [stored.gate, stored.up, stored.down];
-                for (part, (leaf, host)) in names.parts.iter().zip(parts).enumerate() {
-                    let name = format!("{experts}.{group}.{leaf}.weight");
-                    sources.insert(name.into(), Source::Expert { layer, group, part, host });
-                }
-            }
-            if plan.options.router == RouterRule::DropRows {
-                let router: Arc<str> = format!("{block}.{}.weight", names.router).into();
-                let rows = Source::Rows(checkpoint.tensor(&router).clone(), layer_plan.hosts());
-                sources.insert(router, rows);
-            }
-        }
-        Self { plan, sources, make, merged: None }
-    }
-
-    fn write(&mut self, out: &mut dyn Write) -> Result<(), WriteError> {
-        let header = self.header()?;
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(&header)?;
-        for (_, source) in std::mem::take(&mut self.sources) {
-            match source {
-                Source::Copy(tensor) => out.write_all(tensor.bytes())?,
-                Source::Rows(tensor, rows) => {
-                    let width = tensor.shape[1] * tensor.dtype.size();
-                    for row in rows {
-                        out.write_all(&tensor.bytes()[row * width..][..width])?;
-                    }
-                }
-                Source::Expert { layer, group, part, host } => {
-                    out.write_all(&self.expert(layer, group, part, &host)?)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The safetensors header, padded so that the tensors are aligned.
-    fn header(&self) -> Result<Vec<u8>, WriteError> {
-        let mut end = 0;
-        let infos = self.sources.iter().map(|(name, source)| {
-            let (shape, dtype) = (source.shape(), source.stored().dtype);
-            let start = end;
-            end += shape.iter().product::<usize>() * dtype.size();
-            let dtype = safetensors_dtype(dtype);
-            (name.to_string(), TensorInfo { dtype, shape, data_offsets: (start, end) })
-        });
-        let infos = infos.collect();
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let metadata = Metadata::new(Some(metadata), infos).map_err(io::Error::other)?;
-        let mut header = serde_json::to_vec(&metadata).map_err(io::Error::from)?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        Ok(header)
-    }
-
-    fn expert(
+impl ProxyDir<'_> {
+    fn file(
         &mut self,
-        layer: LayerId,
-        group: usize,
-        part: usize,
-        host: &StoredTensor,
-    ) -> Result<Vec<u8>, ModelError> {
-        if self.merged.as_ref().is_none_or(|(made, _)| *made != layer) {
-            self.merged = None; // freed before the next layer's are made
-            self.merged = Some((layer, self.make_layer(layer)?));
-        }
-        let expert = layer.expert(self.plan.layers[&layer].groups[group].host);
-        let merged = self.merged.as_ref().and_then(|(_, experts)| experts[group].as_ref());
-        let Some(weights) = merged else { return Ok(host.bytes().to_vec()) };
-        let matrices: [Option<&Tensor<2>>; 3] =
-            [weights.gate.as_ref(), Some(&weights.up), Some(&weights.down)];
-        let found = matrices[part].map_or(vec![], |matrix| matrix.dims().to_vec());
-        let Some(matrix) = matrices[part].filter(|_| found == host.shape) else {
-            return Err(ModelError::MergedShape { expert, found, expected: host.shape.clone() });
-        };
-        let values = matrix.to_data().try_into_vec::<f32>();
-        let values = values.expect("expert weights are in f32");
-        let mut bytes = Vec::new();
-        if host.dtype.encode(&values, &mut bytes) {
-            return Ok(bytes);
-        }
-        Err(ModelError::MergedNotFinite { expert, dtype: host.dtype.name() })
-    }
-
-    fn make_layer(&mut self, layer: LayerId) -> Result<Vec<Option<ExpertWeights>>, ModelError> {
-        let plan = &self.plan.layers[&layer];
-        let expert = layer.expert(plan.groups[0].host);
-        let failed = |source| ModelError::Merge { expert, source };
-        let made = (self.make)(layer, plan).map_err(failed)?;
-        if made.len() == plan.groups.len() {
-            return Ok(made);
-        }
-        let (found, expected) = (vec![made.len()], vec![plan.groups.len()]);
-        Err(ModelError::MergedShape { expert, found, expected })
+        name: &str,
+        write: impl FnOnce(&mut ProxyFile<'_>) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let path = self.target.join(name);
+        let file = self.dir.file(name).map_err(ModelError::io(&path))?;
+        write(&mut ProxyFile { path, file })
     }
 }
 
-fn safetensors_dtype(dtype: StoredDtype) -> Dtype {
-    match dtype {
-        StoredDtype::F32 => Dtype::F32,
-        StoredDtype::Bf16 => Dtype::BF16,
-        StoredDtype::F16 => Dtype::F16,
+/// A file of the proxy; an error of the disk names it by its path in the target.
+pub(crate) struct ProxyFile<'a> {
+    path: PathBuf,
+    file: StagedFile<'a>,
+}
+
+impl ProxyFile<'_> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
+        self.file.write_all(bytes).map_err(ModelError::io(&self.path))
+    }
+
+    fn json(&mut self, value: &impl Serialize) -> Result<(), ModelError> {
+        let path = self.path.clone();
+        let mut json =
+            serde_json::to_vec_pretty(value).map_err(|source| ModelError::Json { path, source })?;
+        json.push(b'\n');
+        self.bytes(&json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use litemoe_core::{
+        Alignment, Budget, Criterion, Group, LayerPlan, MergeMethod, PLAN_VERSION, PlanOptions,
+        SimilarityKind,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_after_any_number_of_bytes_leaves_the_target_as_it_was() {
+        let checkpoint = Checkpoint::open(litemoe_fixtures::tiny_dir()).unwrap();
+        let plan = first_two(&checkpoint);
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("proxy");
+        let write = |max_bytes| {
+            let dir = StagedDir::limited(&target, max_bytes).unwrap();
+            write_into(dir, &target, &checkpoint, &plan, &mut |_, plan| {
+                Ok(plan.groups.iter().map(|_| None).collect())
+            })
+        };
+        // Every border between files and within the header lies in the first bytes; then strides.
+        for max_bytes in (0..2_000).step_by(53).chain((2_000..500_000).step_by(31_000)) {
+            if write(max_bytes).is_ok() {
+                assert!(max_bytes > 100_000);
+                break;
+            }
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "after {max_bytes} bytes");
+        }
+        assert!(write(u64::MAX).is_ok());
+        let whole = fs::read(target.join("model.safetensors")).unwrap();
+        assert!(write(100_000).is_err());
+        assert_eq!(fs::read(target.join("model.safetensors")).unwrap(), whole);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    fn first_two(checkpoint: &Checkpoint) -> Plan {
+        let layers: BTreeMap<_, _> = checkpoint
+            .moe_layers()
+            .iter()
+            .map(|layer| {
+                let groups = vec![Group::single(0), Group::single(1)];
+                let removed = (2..layer.n_experts).collect();
+                (layer.id, LayerPlan { n_experts: layer.n_experts, groups, removed })
+            })
+            .collect();
+        Plan {
+            version: PLAN_VERSION,
+            fingerprint: checkpoint.fingerprint().clone(),
+            input_sha256: String::new(),
+            options: PlanOptions {
+                budget: Budget::Share(0.25),
+                score: Criterion::Task,
+                merge: MergeMethod::None,
+                similarity: SimilarityKind::Affinity,
+                alpha: 0.6,
+                max_merged: 3,
+                alignment: Alignment::None,
+                router: RouterRule::DropRows,
+            },
+            layers,
+        }
     }
 }

@@ -84,6 +84,16 @@ impl StoredDtype {
     }
 }
 
+impl From<StoredDtype> for Dtype {
+    fn from(dtype: StoredDtype) -> Self {
+        match dtype {
+            StoredDtype::F32 => Self::F32,
+            StoredDtype::Bf16 => Self::BF16,
+            StoredDtype::F16 => Self::F16,
+        }
+    }
+}
+
 /// A mapped weight file.
 #[derive(Debug)]
 pub(crate) struct WeightFile {

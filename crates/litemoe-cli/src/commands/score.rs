@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use clap::Args;
 use litemoe_core::SimilarityKind;
-use litemoe_score::{About, ScoreOptions, score};
+use litemoe_score::{ScoreOptions, score};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;

@@ -15,7 +15,6 @@ use clap::Args;
 use self::app::App;
 use self::looped::Loop;
 use self::options::{PlanArgs, TuneArgs};
-pub(crate) use self::report::Quality;
 use self::report::Report;
 use crate::device::DeviceArgs;
 use crate::{artefact, output};

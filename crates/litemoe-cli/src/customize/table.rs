@@ -30,7 +30,7 @@ fn describe(app: &AppReport) -> String {
 
 fn rows(app: &AppReport) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(["model", "accuracy", "perplexity", "tuning memory", "tuning time"]);
     let tuned = |stage: &str, bytes: u64| {
         let seconds = app.seconds.get(stage).copied().unwrap_or(0.0);
