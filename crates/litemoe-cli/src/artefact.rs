@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 
 /// Reads a JSON artefact; the error names the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not what it should be", path.display()))
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
 /// Writes a JSON artefact whole or not at all.

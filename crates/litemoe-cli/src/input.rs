@@ -40,7 +40,9 @@ impl Rows {
         let skipped = encoded.skipped_too_long;
         if skipped > 0 {
             let file = file.display();
-            crate::output::note(&format!("{file}: {skipped} rows longer than {max_tokens} tokens are skipped"));
+            crate::output::note(&format!(
+                "{file}: {skipped} rows longer than {max_tokens} tokens are skipped"
+            ));
         }
         Ok(Self { sequences: encoded.sequences, skipped })
     }

@@ -43,7 +43,10 @@ impl MemoryWatch {
     /// The peak so far.
     pub(crate) fn peak(&self) -> Peak {
         let now = self.peak.fetch_max(status_bytes("RssAnon:"), Ordering::Relaxed);
-        Peak { anonymous: now.max(self.peak.load(Ordering::Relaxed)), resident: status_bytes("VmHWM:") }
+        Peak {
+            anonymous: now.max(self.peak.load(Ordering::Relaxed)),
+            resident: status_bytes("VmHWM:"),
+        }
     }
 }
 
@@ -60,7 +63,8 @@ impl Drop for MemoryWatch {
 fn status_bytes(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    let kilobytes =
+        line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
 

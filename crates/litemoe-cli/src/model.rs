@@ -21,7 +21,11 @@ pub(crate) fn open(dir: &Path) -> anyhow::Result<Checkpoint> {
 }
 
 /// Refuses a record that was made for another model.
-pub(crate) fn expect_fingerprint(checkpoint: &Checkpoint, of: &Fingerprint, file: &Path) -> anyhow::Result<()> {
+pub(crate) fn expect_fingerprint(
+    checkpoint: &Checkpoint,
+    of: &Fingerprint,
+    file: &Path,
+) -> anyhow::Result<()> {
     if checkpoint.fingerprint() == of {
         return Ok(());
     }
@@ -49,7 +53,10 @@ impl Loaded {
         let model = Model::load(&checkpoint, &device)?;
         if tokenizer.vocab() > model.vocab() {
             let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
-            bail!("{}: the tokenizer has {tokens} tokens, but the model only {vocab}", dir.display());
+            bail!(
+                "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
+                dir.display()
+            );
         }
         Ok(Self { checkpoint, model, tokenizer })
     }
@@ -71,13 +78,22 @@ impl Loaded {
 
     /// The same with all that its directory says.
     pub(crate) fn mounted(&self, dir: &Path) -> anyhow::Result<LoadedAdapter> {
-        let cannot = || format!("the adapter {} cannot be mounted on {}", dir.display(), self.checkpoint.dir().display());
+        let cannot = || {
+            format!(
+                "the adapter {} cannot be mounted on {}",
+                dir.display(),
+                self.checkpoint.dir().display()
+            )
+        };
         let fingerprint = self.checkpoint.fingerprint();
         let loaded = litemoe_adapter::load(dir, &self.model, fingerprint).with_context(cannot)?;
-        let probe: Vec<u32> = (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
+        let probe: Vec<u32> =
+            (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
         match litemoe_adapter::mount(&self.model, &loaded.adapters, &probe).with_context(cannot)? {
             Effect::Moves(_) => Ok(loaded),
-            Effect::Zero => bail!("the adapter {} is all zero: it would change nothing", dir.display()),
+            Effect::Zero => {
+                bail!("the adapter {} is all zero: it would change nothing", dir.display())
+            }
         }
     }
 

@@ -27,7 +27,9 @@ impl Budget {
 
 /// A budget that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("budget `{given}` is neither a share above 0 and at most 1 (such as 0.33) nor bytes above 0 (such as 4MiB)")]
+#[error(
+    "budget `{given}` is neither a share above 0 and at most 1 (such as 0.33) nor bytes above 0 (such as 4MiB)"
+)]
 pub struct BudgetError {
     given: String,
 }
@@ -103,7 +105,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "0", "-0.1", "1.01", "NaN", "inf", "0MiB", "-4MiB", "4 XiB", "infGB", "0.5B"] {
+        for text in
+            ["", "0", "-0.1", "1.01", "NaN", "inf", "0MiB", "-4MiB", "4 XiB", "infGB", "0.5B"]
+        {
             assert!(text.parse::<Budget>().is_err(), "{text} was read");
         }
     }

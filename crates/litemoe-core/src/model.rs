@@ -84,5 +84,10 @@ pub trait CausalLm: LanguageModel {
 
     /// Appends `tokens` to what the cache holds and returns the logits after the last of them, `[vocab]`. The cache and
     /// `tokens` together must stay within [`max_tokens`](LanguageModel::max_tokens).
-    fn extend(&self, tokens: &[u32], cache: &mut Self::Cache, adapters: Option<&Adapters>) -> Tensor<1>;
+    fn extend(
+        &self,
+        tokens: &[u32],
+        cache: &mut Self::Cache,
+        adapters: Option<&Adapters>,
+    ) -> Tensor<1>;
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Budget, Criterion, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind, name::named_enum,
-    sha256_hex,
+    Budget, Criterion, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind,
+    name::named_enum, sha256_hex,
 };
 
 /// Version of the shape of `plan.json`.
@@ -117,10 +117,18 @@ impl LayerPlan {
     fn check(&self, id: LayerId, layer: &MoeLayer) -> Result<(), PlanError> {
         let n_experts = layer.n_experts;
         if self.n_experts != n_experts {
-            return Err(PlanError::ExpertCount { layer: id, plan: self.n_experts, model: n_experts });
+            return Err(PlanError::ExpertCount {
+                layer: id,
+                plan: self.n_experts,
+                model: n_experts,
+            });
         }
         if self.groups.len() < layer.top_k {
-            return Err(PlanError::TooFew { layer: id, kept: self.groups.len(), top_k: layer.top_k });
+            return Err(PlanError::TooFew {
+                layer: id,
+                kept: self.groups.len(),
+                top_k: layer.top_k,
+            });
         }
         if !self.groups.is_sorted_by(|x, y| x.host < y.host) {
             return Err(PlanError::Order { layer: id });
@@ -166,7 +174,11 @@ impl Group {
                 let neurons: BTreeSet<u32> = order.iter().copied().collect();
                 let whole = order.len() == d_expert && neurons.len() == d_expert;
                 if !whole || neurons.last().is_some_and(|&last| last as usize >= d_expert) {
-                    return Err(PlanError::NotAPermutation { layer, expert: member.expert, d_expert });
+                    return Err(PlanError::NotAPermutation {
+                        layer,
+                        expert: member.expert,
+                        d_expert,
+                    });
                 }
             }
         }
@@ -211,7 +223,10 @@ impl Plan {
             return Err(PlanError::Version { found: self.version });
         }
         if self.fingerprint != *fingerprint {
-            return Err(PlanError::OtherModel { plan: self.fingerprint.clone(), model: fingerprint.clone() });
+            return Err(PlanError::OtherModel {
+                plan: self.fingerprint.clone(),
+                model: fingerprint.clone(),
+            });
         }
         self.check_layers(layers)
     }
@@ -226,7 +241,8 @@ impl Plan {
             return Err(PlanError::NoSuchLayer { layer });
         }
         for layer in layers {
-            let plan = self.layers.get(&layer.id).ok_or(PlanError::MissingLayer { layer: layer.id })?;
+            let plan =
+                self.layers.get(&layer.id).ok_or(PlanError::MissingLayer { layer: layer.id })?;
             plan.check(layer.id, layer)?;
         }
         Ok(())
@@ -258,8 +274,12 @@ pub enum PlanError {
     Order { layer: LayerId },
     #[error("layer {layer} keeps {kept} experts, but every token needs {top_k}")]
     TooFew { layer: LayerId, kept: usize, top_k: usize },
-    #[error("layer {layer}: the shares of expert {host} and what is merged into it sum to {sum}, not 1")]
+    #[error(
+        "layer {layer}: the shares of expert {host} and what is merged into it sum to {sum}, not 1"
+    )]
     Shares { layer: LayerId, host: usize, sum: f64 },
-    #[error("layer {layer}: the alignment of expert {expert} is not a permutation of {d_expert} neurons")]
+    #[error(
+        "layer {layer}: the alignment of expert {expert} is not a permutation of {d_expert} neurons"
+    )]
     NotAPermutation { layer: LayerId, expert: usize, d_expert: usize },
 }

@@ -54,7 +54,8 @@ impl Sampler {
     /// The tokens still in play, most probable first, with unnormalised probabilities.
     fn kept(&self, logits: &[f32]) -> Vec<(u32, f64)> {
         let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let weight = |logit: f32| ((f64::from(logit) - max) / f64::from(self.rule.temperature)).exp();
+        let weight =
+            |logit: f32| ((f64::from(logit) - max) / f64::from(self.rule.temperature)).exp();
         let mut kept: Vec<(u32, f64)> = (0u32..).zip(logits.iter().map(|&l| weight(l))).collect();
         kept.sort_by(|x, y| y.1.total_cmp(&x.1).then(x.0.cmp(&y.0)));
         if self.rule.top_k > 0 {
@@ -111,7 +112,8 @@ mod tests {
             Sampling { temperature: 1.0, top_p: 0.9, ..Default::default() },
         ] {
             let mut sampler = Sampler::new(rule);
-            let drawn: std::collections::BTreeSet<_> = (0..200).map(|_| sampler.next(&logits)).collect();
+            let drawn: std::collections::BTreeSet<_> =
+                (0..200).map(|_| sampler.next(&logits)).collect();
             assert_eq!(drawn, [1, 2].into());
         }
     }

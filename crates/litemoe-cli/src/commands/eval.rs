@@ -60,9 +60,15 @@ impl EvalArgs {
         let rows = Rows::read_first(&self.data, &loaded, self.max_tokens, self.limit)?;
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let bar = progress::bar(rows.sequences.len() as u64, "evaluating");
-        let found = evaluate(&loaded.model, &rows.sequences, adapters.as_ref(), self.batch_tokens, &mut |done| {
-            bar.set_position(done as u64);
-        })?;
+        let found = evaluate(
+            &loaded.model,
+            &rows.sequences,
+            adapters.as_ref(),
+            self.batch_tokens,
+            &mut |done| {
+                bar.set_position(done as u64);
+            },
+        )?;
         bar.finish_and_clear();
         let evaluated = Evaluated {
             accuracy: found.accuracy(),

@@ -48,8 +48,9 @@ impl ExtractArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let checkpoint = model::open(&self.model)?;
         let plan: Plan = artefact::read(&self.plan)?;
-        plan.check(checkpoint.fingerprint(), checkpoint.moe_layers())
-            .with_context(|| format!("{} does not fit {}", self.plan.display(), self.model.display()))?;
+        plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {
+            format!("{} does not fit {}", self.plan.display(), self.model.display())
+        })?;
         artefact::create_parent(&self.out)?;
         let bar = progress::bar(plan.layers.len() as u64, "extracting");
         let experts = checkpoint.experts(&cpu()?);

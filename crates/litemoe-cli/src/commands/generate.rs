@@ -58,19 +58,21 @@ impl GenerateArgs {
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let prompt = loaded.tokenizer.encode_prompt(&[Message::user(self.prompt.as_str())])?;
         loaded.expect_ids(&prompt)?;
-        let eos: Vec<u32> = loaded.tokenizer.end_ids().iter().chain(loaded.model.eos_ids()).copied().collect();
+        let eos: Vec<u32> =
+            loaded.tokenizer.end_ids().iter().chain(loaded.model.eos_ids()).copied().collect();
         let mut detokenizer = loaded.tokenizer.detokenizer();
         let mut failed = None;
         let mut sampler = Sampler::new(self.sampling());
         let stop = Stop { max_new: self.max_tokens, eos_ids: &eos };
-        let (ids, finish) = generate(&loaded.model, adapters.as_ref(), &prompt, &mut sampler, stop, |id| {
-            match detokenizer.push(id) {
-                Ok(text) if !self.json => output::piece(&text),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            }
-            failed.is_none()
-        });
+        let (ids, finish) =
+            generate(&loaded.model, adapters.as_ref(), &prompt, &mut sampler, stop, |id| {
+                match detokenizer.push(id) {
+                    Ok(text) if !self.json => output::piece(&text),
+                    Ok(_) => {}
+                    Err(error) => failed = Some(error),
+                }
+                failed.is_none()
+            });
         if let Some(error) = failed {
             return Err(error.into());
         }

@@ -52,7 +52,17 @@ impl InspectArgs {
             expert_bytes: checkpoint.expert_bytes(),
             layers: layers
                 .iter()
-                .map(|l| (l.id, Layer { n_experts: l.n_experts, top_k: l.top_k, d_model: l.d_model, d_expert: l.d_expert }))
+                .map(|l| {
+                    (
+                        l.id,
+                        Layer {
+                            n_experts: l.n_experts,
+                            top_k: l.top_k,
+                            d_model: l.d_model,
+                            d_expert: l.d_expert,
+                        },
+                    )
+                })
                 .collect(),
             budget: self.budget.to_string(),
             kept_per_layer: kept_per_layer(self.budget, layers)?,
@@ -73,9 +83,14 @@ impl Inspected {
         ));
         for (id, layer) in &self.layers {
             let Layer { n_experts, top_k, d_model, d_expert } = layer;
-            output::line(&format!("layer {id:<6} {n_experts} experts, {top_k} a token, {d_expert} × {d_model}"));
+            output::line(&format!(
+                "layer {id:<6} {n_experts} experts, {top_k} a token, {d_expert} × {d_model}"
+            ));
         }
-        output::line(&format!("budget {} leaves {} experts a layer", self.budget, self.kept_per_layer));
+        output::line(&format!(
+            "budget {} leaves {} experts a layer",
+            self.budget, self.kept_per_layer
+        ));
         Ok(())
     }
 }

@@ -40,7 +40,10 @@ impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let loaded = Loaded::open(&self.model, self.device)?;
         if self.decoder_ids.is_some() {
-            bail!("--decoder-ids is for encoder–decoder models, and {} is none", self.model.display());
+            bail!(
+                "--decoder-ids is for encoder–decoder models, and {} is none",
+                self.model.display()
+            );
         }
         loaded.expect_ids(&self.ids)?;
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;

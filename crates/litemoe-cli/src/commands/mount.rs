@@ -103,8 +103,15 @@ impl MountArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let loaded = Loaded::open(&self.foundation, self.device)?;
         let adapter = loaded.mounted(&self.adapter)?;
-        if adapter.record.as_ref().is_some_and(|record| record.foundation != *loaded.checkpoint.fingerprint()) {
-            bail!("the adapter {} is to be mounted on its foundation, not on a proxy", self.adapter.display());
+        if adapter
+            .record
+            .as_ref()
+            .is_some_and(|record| record.foundation != *loaded.checkpoint.fingerprint())
+        {
+            bail!(
+                "the adapter {} is to be mounted on its foundation, not on a proxy",
+                self.adapter.display()
+            );
         }
         let (scale, tried) = self.choose(&loaded, &adapter.adapters)?;
         if scale > 0.0 {
@@ -127,11 +134,13 @@ impl MountArgs {
             let Scale::Fixed(scale) = self.scale else { bail!("--scale auto needs --validation") };
             return Ok((scale, Vec::new()));
         };
-        let rows = Rows::read_first(validation, loaded, self.max_tokens, Some(self.rows))?.sequences;
+        let rows =
+            Rows::read_first(validation, loaded, self.max_tokens, Some(self.rows))?.sequences;
         let bar = progress::bar((rows.len() * SCALES.len()) as u64, "guarding");
-        let guard = choose_scale(&loaded.model, adapters, &rows, &SCALES, BATCH_TOKENS, &mut |done| {
-            bar.set_position(done as u64);
-        })?;
+        let guard =
+            choose_scale(&loaded.model, adapters, &rows, &SCALES, BATCH_TOKENS, &mut |done| {
+                bar.set_position(done as u64);
+            })?;
         bar.finish_and_clear();
         let tried = |&(scale, found): &(f32, litemoe_adapter::Evaluation)| Tried {
             scale,
@@ -143,7 +152,10 @@ impl MountArgs {
 
     fn write(&self, loaded: &Loaded, adapter: &LoadedAdapter, scale: f32) -> anyhow::Result<()> {
         artefact::create_parent(&self.out)?;
-        let record = adapter.record.clone().map(|record| AdapterRecord { scale: record.scale * scale, ..record });
+        let record = adapter
+            .record
+            .clone()
+            .map(|record| AdapterRecord { scale: record.scale * scale, ..record });
         let base_model = Some(model::base_path(&self.foundation));
         let config = PeftConfig { base_model, ..adapter.config.clone() };
         let sites = loaded.model.linear_sites();
@@ -154,7 +166,10 @@ impl MountArgs {
 impl Mounted {
     fn print(&self) -> anyhow::Result<()> {
         for Tried { scale, loss, accuracy } in &self.tried {
-            output::line(&format!("scale {scale:<4} validation loss {loss:.4}, accuracy {:.1} %", 100.0 * accuracy));
+            output::line(&format!(
+                "scale {scale:<4} validation loss {loss:.4}, accuracy {:.1} %",
+                100.0 * accuracy
+            ));
         }
         output::line(&match &self.adapter {
             Some(path) => format!("mounted at scale {}: {}", self.scale, path.display()),

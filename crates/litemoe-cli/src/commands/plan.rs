@@ -49,8 +49,13 @@ impl PlanCommand {
         let similarity = self.similarity()?;
         let experts = checkpoint.experts(&cpu()?);
         let bar = progress::bar(scores.layers.len() as u64, "planning");
-        let (plan, report) =
-            make_plan(&scores, similarity.as_ref(), &experts, &self.options.options(), &mut |_| bar.inc(1))?;
+        let (plan, report) = make_plan(
+            &scores,
+            similarity.as_ref(),
+            &experts,
+            &self.options.options(),
+            &mut |_| bar.inc(1),
+        )?;
         bar.finish_and_clear();
         artefact::write(&self.out, &plan)?;
         let seconds = start.elapsed().as_secs_f64();

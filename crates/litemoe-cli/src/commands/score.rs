@@ -81,10 +81,13 @@ impl ScoreArgs {
             kappa: self.kappa,
             similarities: self.similarity.into_iter().collect(),
         };
-        let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| bar.set_position(done as u64))?;
+        let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| {
+            bar.set_position(done as u64)
+        })?;
         bar.finish_and_clear();
         scored.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
-        if let (Some(path), Some(similarity)) = (&self.similarity_out, scored.similarities.first()) {
+        if let (Some(path), Some(similarity)) = (&self.similarity_out, scored.similarities.first())
+        {
             artefact::write(path, similarity)?;
         }
         artefact::write(&self.out, &scored.scores)?;
@@ -112,7 +115,10 @@ impl ScoreArgs {
             return output::json(&scored);
         }
         let Scored { sequences, tokens, .. } = scored;
-        output::line(&format!("{} scores written: {sequences} rows, {tokens} tokens", self.out.display()));
+        output::line(&format!(
+            "{} scores written: {sequences} rows, {tokens} tokens",
+            self.out.display()
+        ));
         Ok(())
     }
 }

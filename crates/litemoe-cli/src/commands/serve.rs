@@ -47,7 +47,8 @@ impl ServeArgs {
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
         }
-        let runtime = tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+        let runtime =
+            tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
         runtime.block_on(self.listen(server))
     }
 

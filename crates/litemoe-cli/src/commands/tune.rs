@@ -6,8 +6,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
-    AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData, TuneMetrics, TuneOptions,
-    Tuned, Watcher, fresh, save, tune,
+    AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
+    TuneMetrics, TuneOptions, Tuned, Watcher, fresh, save, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, MoeModel, Plan};
 use serde::Serialize;
@@ -89,7 +89,8 @@ impl TuneCommand {
         let state = self.checkpoint_file();
         artefact::create_parent(&state)?;
         if !self.resume && state.exists() {
-            std::fs::remove_file(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+            std::fs::remove_file(&state)
+                .with_context(|| format!("cannot remove {}", state.display()))?;
         }
         let checkpoint = Checkpoint {
             path: &state,
@@ -98,10 +99,12 @@ impl TuneCommand {
         };
         let data = TuneData { train: &train.sequences, validation: &validation.sequences };
         let mut bar = Bar::new(self.options.steps);
-        let tuned = tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
+        let tuned =
+            tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
         let losses = bar.finish();
         self.save(&loaded, plan.as_ref(), &tuned)?;
-        std::fs::remove_file(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+        std::fs::remove_file(&state)
+            .with_context(|| format!("cannot remove {}", state.display()))?;
         self.report(&tuned, losses, train.skipped + validation.skipped, start, &memory)
     }
 
@@ -112,7 +115,9 @@ impl TuneCommand {
         };
         let adapter = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
         let (rank, scale) = (self.options.rank, self.lora_options().scale());
-        if let Some((site, _)) = adapter.adapters.iter().find(|(_, l)| l.rank() != rank || l.scale != scale) {
+        if let Some((site, _)) =
+            adapter.adapters.iter().find(|(_, l)| l.rank() != rank || l.scale != scale)
+        {
             bail!("--init {}: {site} is not of rank {rank} and scale {scale}", dir.display());
         }
         Ok(adapter.adapters)
@@ -221,7 +226,10 @@ fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
         if kept != Some(layer.n_experts) {
             let (id, has) = (layer.id, layer.n_experts);
             let keeps = kept.map_or("nothing".to_owned(), |kept| format!("{kept} experts"));
-            bail!("{} is not the plan of this proxy: it keeps {keeps} in layer {id}, which has {has}", path.display());
+            bail!(
+                "{} is not the plan of this proxy: it keeps {keeps} in layer {id}, which has {has}",
+                path.display()
+            );
         }
     }
     Ok(plan)
@@ -239,7 +247,13 @@ struct Bar {
 impl Bar {
     fn new(steps: usize) -> Self {
         let bar = progress::bar(steps as u64, "tuning");
-        Self { bar, start: Instant::now(), tokens: 0, losses: Vec::new(), validation: String::new() }
+        Self {
+            bar,
+            start: Instant::now(),
+            tokens: 0,
+            losses: Vec::new(),
+            validation: String::new(),
+        }
     }
 
     fn finish(self) -> Vec<f64> {
@@ -262,6 +276,9 @@ impl Watcher for Bar {
         }
         let speed = self.tokens as f64 / self.start.elapsed().as_secs_f64();
         self.bar.set_position(report.step as u64);
-        self.bar.set_message(format!("loss {:.3}{}, {speed:.0} tokens/s", report.loss, self.validation));
+        self.bar.set_message(format!(
+            "loss {:.3}{}, {speed:.0} tokens/s",
+            report.loss, self.validation
+        ));
     }
 }

@@ -33,7 +33,11 @@ struct Branch {
 }
 
 impl<'a> Loop<'a> {
-    pub(super) fn new(options: &'a CustomizeArgs, foundation: &'a Path, app: &'a App) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        options: &'a CustomizeArgs,
+        foundation: &'a Path,
+        app: &'a App,
+    ) -> anyhow::Result<Self> {
         let dir = options.out.join(&app.name);
         let runner = Runner::new(dir.join("stages"), options.force)?;
         Ok(Self { options, foundation, app, dir, runner, seconds: Default::default() })
@@ -67,14 +71,25 @@ impl<'a> Loop<'a> {
             random_scale: random.scale,
             recovery: recovery(foundation, branch.mounted, full),
             recovery_perplexity: recovery_perplexity(foundation, branch.mounted, full),
-            expert_bytes: ExpertBytes { foundation: self.foundation_bytes()?, proxy: branch.proxy_bytes },
-            peak_bytes: PeakBytes { tune_proxy: branch.tune_peak, tune_full: field(&tune_full, "/peak_bytes/anonymous")? },
+            expert_bytes: ExpertBytes {
+                foundation: self.foundation_bytes()?,
+                proxy: branch.proxy_bytes,
+            },
+            peak_bytes: PeakBytes {
+                tune_proxy: branch.tune_peak,
+                tune_full: field(&tune_full, "/peak_bytes/anonymous")?,
+            },
             seconds: self.seconds.borrow().clone(),
         })
     }
 
     /// From a score to a mounted adapter; `prefix` names the stages.
-    fn branch(&self, prefix: &str, score: Criterion, foundation: Quality) -> anyhow::Result<Branch> {
+    fn branch(
+        &self,
+        prefix: &str,
+        score: Criterion,
+        foundation: Quality,
+    ) -> anyhow::Result<Branch> {
         let dir = if prefix.is_empty() { self.dir.clone() } else { self.dir.join("random") };
         let name = |stage: &str| format!("{prefix}{stage}");
         let (plan, proxy) = (dir.join("plan.json"), dir.join("proxy"));
@@ -104,7 +119,12 @@ impl<'a> Loop<'a> {
         })
     }
 
-    fn eval(&self, name: &str, model: &Path, adapter: Option<&Path>) -> anyhow::Result<(Quality, u64)> {
+    fn eval(
+        &self,
+        name: &str,
+        model: &Path,
+        adapter: Option<&Path>,
+    ) -> anyhow::Result<(Quality, u64)> {
         let mut args = words(["eval", &text(model), &text(&self.app.test)]);
         args.extend(words(["--limit", &self.options.limit.to_string()]));
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
@@ -115,15 +135,23 @@ impl<'a> Loop<'a> {
         }
         let about = format!("evaluating on the test rows{}", with(adapter));
         let result = self.stage(Stage { name, about: &about, args, inputs, outputs: vec![] })?;
-        let quality =
-            Quality { accuracy: field(&result, "/accuracy")?, perplexity: field(&result, "/perplexity")? };
+        let quality = Quality {
+            accuracy: field(&result, "/accuracy")?,
+            perplexity: field(&result, "/perplexity")?,
+        };
         Ok((quality, field(&result, "/rows")?))
     }
 
     fn score(&self) -> anyhow::Result<String> {
         let scores = self.dir.join("scores.json");
         let similarity = self.dir.join("similarity.json");
-        let mut args = words(["score", &text(self.foundation), &text(&self.app.train), "--out", &text(&scores)]);
+        let mut args = words([
+            "score",
+            &text(self.foundation),
+            &text(&self.app.train),
+            "--out",
+            &text(&scores),
+        ]);
         args.extend(words(["--rows", &self.options.calibration_rows.to_string()]));
         args.extend(words(["--seed", &self.options.seed.to_string()]));
         let mut outputs = vec![scores.as_path()];
@@ -141,7 +169,8 @@ impl<'a> Loop<'a> {
     fn plan(&self, name: &str, score: Criterion, plan: &Path) -> anyhow::Result<Value> {
         let scores = self.dir.join("scores.json");
         let similarity = self.dir.join("similarity.json");
-        let mut args = words(["plan", &text(self.foundation), &text(&scores), "--out", &text(plan)]);
+        let mut args =
+            words(["plan", &text(self.foundation), &text(&scores), "--out", &text(plan)]);
         args.extend(self.options.plan.to_args(score));
         let mut inputs = vec![self.foundation, scores.as_path()];
         if self.merges() {
@@ -155,10 +184,22 @@ impl<'a> Loop<'a> {
     fn extract(&self, name: &str, plan: &Path, proxy: &Path) -> anyhow::Result<Value> {
         let args = words(["extract", &text(self.foundation), &text(plan), "--out", &text(proxy)]);
         let about = "writing the proxy";
-        self.stage(Stage { name, about, args, inputs: vec![self.foundation, plan], outputs: vec![proxy] })
+        self.stage(Stage {
+            name,
+            about,
+            args,
+            inputs: vec![self.foundation, plan],
+            outputs: vec![proxy],
+        })
     }
 
-    fn tune(&self, name: &str, model: &Path, adapter: &Path, plan: Option<&Path>) -> anyhow::Result<Value> {
+    fn tune(
+        &self,
+        name: &str,
+        model: &Path,
+        adapter: &Path,
+        plan: Option<&Path>,
+    ) -> anyhow::Result<Value> {
         let mut args = words(["tune", &text(model), &text(&self.app.train)]);
         args.extend(words(["--validation", &text(&self.app.validation), "--out", &text(adapter)]));
         args.extend(words(["--seed", &self.options.seed.to_string()]));
@@ -168,12 +209,17 @@ impl<'a> Loop<'a> {
             args.extend(words(["--plan", &text(plan)]));
             inputs.push(plan);
         }
-        let about = if plan.is_some() { "tuning an adapter on the proxy" } else { "tuning on the whole foundation" };
+        let about = if plan.is_some() {
+            "tuning an adapter on the proxy"
+        } else {
+            "tuning on the whole foundation"
+        };
         self.stage(Stage { name, about, args, inputs, outputs: vec![adapter] })
     }
 
     fn mount(&self, name: &str, adapter: &Path, mounted: &Path) -> anyhow::Result<f64> {
-        let mut args = words(["mount", &text(self.foundation), &text(adapter), "--out", &text(mounted)]);
+        let mut args =
+            words(["mount", &text(self.foundation), &text(adapter), "--out", &text(mounted)]);
         args.extend(words(["--validation", &text(&self.app.validation)]));
         args.extend(words(["--scale", &self.options.scale.to_string()]));
         args.extend(words(["--rows", &self.options.guard_rows.to_string()]));
@@ -229,5 +275,6 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
 /// A field of a stage's result by JSON pointer.
 fn field<T: DeserializeOwned>(result: &Value, pointer: &str) -> anyhow::Result<T> {
     let value = result.pointer(pointer).with_context(|| format!("a stage printed no {pointer}"))?;
-    serde_json::from_value(value.clone()).with_context(|| format!("a stage printed an odd {pointer}"))
+    serde_json::from_value(value.clone())
+        .with_context(|| format!("a stage printed an odd {pointer}"))
 }

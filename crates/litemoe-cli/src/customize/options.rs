@@ -1,5 +1,7 @@
 use clap::Args;
-use litemoe_core::{Alignment, Budget, Criterion, MergeMethod, PlanOptions, RouterRule, SimilarityKind};
+use litemoe_core::{
+    Alignment, Budget, Criterion, MergeMethod, PlanOptions, RouterRule, SimilarityKind,
+};
 use serde::{Deserialize, Serialize};
 
 /// How a plan is made; the same on `plan` and `customize`.

@@ -70,7 +70,11 @@ pub(crate) fn recovery(foundation: Quality, mounted: Quality, full: Quality) -> 
 }
 
 /// The same in log-perplexity; `None` when full tuning gains less than .05 nat.
-pub(crate) fn recovery_perplexity(foundation: Quality, mounted: Quality, full: Quality) -> Option<f64> {
+pub(crate) fn recovery_perplexity(
+    foundation: Quality,
+    mounted: Quality,
+    full: Quality,
+) -> Option<f64> {
     let gain = foundation.perplexity.ln() - full.perplexity.ln();
     (gain >= 0.05).then(|| (foundation.perplexity.ln() - mounted.perplexity.ln()) / gain)
 }
@@ -87,7 +91,9 @@ mod tests {
     fn recovery_is_a_share_of_the_full_gain() {
         let (foundation, mounted, full) = (quality(0.1, 4.0), quality(0.4, 2.0), quality(0.5, 1.5));
         assert!((recovery(foundation, mounted, full).expect("a gain") - 0.75).abs() < 1e-9);
-        assert!((recovery_perplexity(foundation, mounted, full).expect("a gain") - 0.8).abs() < 1e-9);
+        assert!(
+            (recovery_perplexity(foundation, mounted, full).expect("a gain") - 0.8).abs() < 1e-9
+        );
     }
 
     #[test]

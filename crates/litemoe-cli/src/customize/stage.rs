@@ -85,15 +85,18 @@ impl Runner {
             return None;
         }
         let record: Record = artefact::read(path).ok()?;
-        let whole = record.outputs.iter().all(|(path, then)| digest(path).is_ok_and(|now| now == *then));
-        let all = stage.outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
+        let whole =
+            record.outputs.iter().all(|(path, then)| digest(path).is_ok_and(|now| now == *then));
+        let all =
+            stage.outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
         (record.key == key && whole && all).then_some(record)
     }
 
     fn spawn(&self, stage: &Stage<'_>) -> anyhow::Result<Value> {
         let mut command = Command::new(&self.program);
         command.args(&stage.args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
+        let child =
+            command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
         let done = child.wait_with_output()?;
         if !done.status.success() {
             bail!("the stage {} failed ({})", stage.name, done.status);
@@ -108,7 +111,8 @@ pub(crate) fn digest(path: &Path) -> anyhow::Result<String> {
     let context = || format!("cannot read {}", path.display());
     if path.is_dir() {
         let entries = fs::read_dir(path).with_context(context)?;
-        let mut names = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        let mut names =
+            entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         names.sort();
         let lines = names.iter().map(|name| Ok(format!("{} {}\n", digest(name)?, name.display())));
         return Ok(sha256_hex(lines.collect::<anyhow::Result<String>>()?.as_bytes()));

@@ -47,7 +47,13 @@ fn rows(app: &AppReport) -> Table {
         ("control: random, mounted", app.random_mounted, none()),
     ];
     for (name, Quality { accuracy, perplexity }, [memory, time]) in lines {
-        table.add_row([name.to_owned(), format!("{:.1} %", 100.0 * accuracy), format!("{perplexity:.3}"), memory, time]);
+        table.add_row([
+            name.to_owned(),
+            format!("{:.1} %", 100.0 * accuracy),
+            format!("{perplexity:.3}"),
+            memory,
+            time,
+        ]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -40,9 +40,9 @@ fn rewrite_file(path: &Path, change: impl Fn(&str, &mut Vec<usize>, &mut Vec<u8>
             (name.to_owned(), view.dtype(), shape, data)
         })
         .collect();
-    let views = owned
-        .iter()
-        .map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).expect("a view")));
+    let views = owned.iter().map(|(name, dtype, shape, data)| {
+        (name, TensorView::new(*dtype, shape.clone(), data).expect("a view"))
+    });
     let out = safetensors::serialize(views, None).expect("serialised");
     fs::write(path, out).expect("written");
 }
@@ -63,13 +63,18 @@ fn a_missing_shard() {
     let bench = Bench::new();
     let path = bench.path("model/model.safetensors");
     let bytes = fs::read(&path).expect("the checkpoint is there");
-    let names: Vec<String> =
-        SafeTensors::deserialize(&bytes).expect("safetensors").names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = SafeTensors::deserialize(&bytes)
+        .expect("safetensors")
+        .names()
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     fs::remove_file(&path).expect("removed");
     let map: serde_json::Map<_, _> =
         names.into_iter().map(|name| (name, json!("model-00001-of-00001.safetensors"))).collect();
     let index = json!({"metadata": {"total_size": bytes.len()}, "weight_map": map});
-    fs::write(bench.path("model/model.safetensors.index.json"), index.to_string()).expect("written");
+    fs::write(bench.path("model/model.safetensors.index.json"), index.to_string())
+        .expect("written");
     refused(&bench, &SCORE, 1, &["model-00001-of-00001.safetensors"]);
 }
 
@@ -114,7 +119,9 @@ fn an_unknown_model_type() {
 #[test]
 fn an_unknown_configuration_key_that_may_change_the_maths() {
     let bench = Bench::new();
-    edit_json(&bench.path("model/config.json"), |config| config["final_logit_softcapping"] = json!(30.0));
+    edit_json(&bench.path("model/config.json"), |config| {
+        config["final_logit_softcapping"] = json!(30.0)
+    });
     refused(&bench, &SCORE, 1, &["final_logit_softcapping"]);
 }
 

@@ -35,9 +35,14 @@ impl Bench {
     /// Rows that a random model can be tuned on.
     pub(crate) fn write_rows(&self, name: &str, count: usize) {
         let row = |i: usize| {
-            format!("{{\"prompt\": \"add {i} and {}\", \"completion\": \"return {}\"}}\n", i + 1, i % 7)
+            format!(
+                "{{\"prompt\": \"add {i} and {}\", \"completion\": \"return {}\"}}\n",
+                i + 1,
+                i % 7
+            )
         };
-        fs::write(self.path(name), (0..count).map(row).collect::<String>()).expect("rows are written");
+        fs::write(self.path(name), (0..count).map(row).collect::<String>())
+            .expect("rows are written");
     }
 
     /// Runs the binary in the folder.
@@ -60,24 +65,52 @@ impl Bench {
 
     /// Scores, plans and extracts `proxy/` with the given plan options.
     pub(crate) fn extract(&self, plan_options: &[&str]) {
-        self.json(&["score", "model", "rows.jsonl", "--similarity", "affinity", "--similarity-out", "similarity.json"]);
-        let plan = ["plan", "model", "scores.json", "--similarity-file", "similarity.json", "--budget", "0.5"];
+        self.json(&[
+            "score",
+            "model",
+            "rows.jsonl",
+            "--similarity",
+            "affinity",
+            "--similarity-out",
+            "similarity.json",
+        ]);
+        let plan = [
+            "plan",
+            "model",
+            "scores.json",
+            "--similarity-file",
+            "similarity.json",
+            "--budget",
+            "0.5",
+        ];
         self.json(&[&plan, plan_options].concat());
         self.json(&["extract", "model", "plan.json"]);
     }
 
     /// Tunes `adapter/` on `model` for a few steps.
     pub(crate) fn tune(&self, model: &str, out: &str, options: &[&str]) -> Value {
-        let tune = ["tune", model, "rows.jsonl", "--validation", "rows.jsonl", "--out", out, "--steps", "6"];
-        let quick = ["--batch", "4", "--validate-every", "3", "--validation-rows", "8", "--warmup", "2"];
+        let tune = [
+            "tune",
+            model,
+            "rows.jsonl",
+            "--validation",
+            "rows.jsonl",
+            "--out",
+            out,
+            "--steps",
+            "6",
+        ];
+        let quick =
+            ["--batch", "4", "--validate-every", "3", "--validation-rows", "8", "--warmup", "2"];
         self.json(&[&tune, &quick[..], options].concat())
     }
 
     /// What is in the folder, names sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).expect("the folder is there");
-        let mut names: Vec<String> =
-            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -103,14 +136,16 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("the folder is there") {
         let path = entry.expect("an entry").path();
         if path.is_file() {
-            fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("the file is copied");
+            fs::copy(&path, to.join(path.file_name().expect("a name")))
+                .expect("the file is copied");
         }
     }
 }
 
 /// Changes a JSON file in place.
 pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
-    let mut value = serde_json::from_slice(&fs::read(path).expect("the file is there")).expect("JSON");
+    let mut value =
+        serde_json::from_slice(&fs::read(path).expect("the file is there")).expect("JSON");
     edit(&mut value);
     fs::write(path, value.to_string()).expect("the file is written");
 }

@@ -32,12 +32,14 @@ fn a_killed_tune_resumes_to_the_same_adapter() {
     let bench = Bench::new();
     let options = ["--steps", "60", "--validate-every", "7"];
     bench.tune("model", "whole", &options);
-    let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--out", "parts", "--resume"];
+    let tune =
+        ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--out", "parts", "--resume"];
     let quick = ["--batch", "4", "--validation-rows", "8", "--warmup", "2", "--json"];
     let mut kills = 0;
     for milliseconds in [400, 700, 1100, 300, 900] {
         let args = [&tune[..], &quick[..], &options[..]].concat();
-        let mut child = bench.command(&args).stdout(std::process::Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            bench.command(&args).stdout(std::process::Stdio::null()).spawn().expect("it starts");
         thread::sleep(Duration::from_millis(milliseconds)); // a random moment is the point of this test
         if child.try_wait().expect("asked").is_none() {
             child.kill().expect("killed");
@@ -48,6 +50,9 @@ fn a_killed_tune_resumes_to_the_same_adapter() {
     assert!(kills > 0, "every run ended before it was killed");
     bench.tune("model", "parts", &[&options[..], &["--resume"]].concat());
     for name in ADAPTER {
-        assert!(bench.read(&format!("whole/{name}")) == bench.read(&format!("parts/{name}")), "{name} differs");
+        assert!(
+            bench.read(&format!("whole/{name}")) == bench.read(&format!("parts/{name}")),
+            "{name} differs"
+        );
     }
 }

@@ -10,7 +10,8 @@ use crate::bench::Bench;
 fn the_server_answers_for_the_foundation_and_for_an_adapter() {
     let bench = Bench::new();
     bench.tune("model", "adapter", &[]);
-    let mut command = bench.command(&["serve", "model", "--adapter", "tuned=adapter", "--port", "0"]);
+    let mut command =
+        bench.command(&["serve", "model", "--adapter", "tuned=adapter", "--port", "0"]);
     let mut server = command.stdout(Stdio::piped()).spawn().expect("the server starts");
     let mut lines = BufReader::new(server.stdout.take().expect("piped")).lines();
     let line = lines.next().expect("a line").expect("text");
@@ -22,7 +23,8 @@ fn the_server_answers_for_the_foundation_and_for_an_adapter() {
         stream.read_to_string(&mut answer).expect("an answer");
         answer
     };
-    let get = |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+    let get =
+        |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
     assert!(get("/health").starts_with("HTTP/1.1 200"), "{}", get("/health"));
     let models = get("/v1/models");
     assert!(models.contains("\"tuned\"") && models.contains("\"parent\""), "{models}");

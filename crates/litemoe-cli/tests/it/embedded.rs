@@ -5,7 +5,18 @@ use std::fs;
 use crate::bench::{Bench, edit_json};
 
 const QUICK: [&str; 12] = [
-    "customize", "--steps", "4", "--batch", "4", "--validate-every", "2", "--validation-rows", "8", "--calibration-rows", "32", "--limit=12",
+    "customize",
+    "--steps",
+    "4",
+    "--batch",
+    "4",
+    "--validate-every",
+    "2",
+    "--validation-rows",
+    "8",
+    "--calibration-rows",
+    "32",
+    "--limit=12",
 ];
 
 #[cfg(feature = "embedded")]
@@ -16,22 +27,39 @@ fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
     let report = bench.json(&quick);
     let app = &report["apps"][0];
     assert_eq!(app["app"], "home");
-    for model in ["foundation", "proxy", "tuned_proxy", "mounted", "full", "random_proxy", "random_mounted"] {
+    for model in
+        ["foundation", "proxy", "tuned_proxy", "mounted", "full", "random_proxy", "random_mounted"]
+    {
         assert!(app[model]["perplexity"].as_f64().expect("a number") > 1.0, "{model}");
-        assert!((0.0..=1.0).contains(&app[model]["accuracy"].as_f64().expect("a number")), "{model}");
+        assert!(
+            (0.0..=1.0).contains(&app[model]["accuracy"].as_f64().expect("a number")),
+            "{model}"
+        );
     }
     let (all, kept) = (&app["expert_bytes"]["foundation"], &app["expert_bytes"]["proxy"]);
     assert!(kept.as_f64().expect("bytes") <= 0.33 * all.as_f64().expect("bytes"));
     assert!(app["peak_bytes"]["tune_full"].as_u64() > app["peak_bytes"]["tune_proxy"].as_u64());
 
     let again = bench.run(&quick);
-    assert!(again.stderr.lines().filter(|line| line.contains("skipped")).count() >= 15, "{}", again.stderr);
+    assert!(
+        again.stderr.lines().filter(|line| line.contains("skipped")).count() >= 15,
+        "{}",
+        again.stderr
+    );
     assert!(!again.stderr.contains("tuning"), "{}", again.stderr);
-    assert!(again.stdout.contains("mounted on the foundation") || again.stdout.contains("guard"), "{}", again.stdout);
+    assert!(
+        again.stdout.contains("mounted on the foundation") || again.stdout.contains("guard"),
+        "{}",
+        again.stdout
+    );
 
     fs::write(bench.path("litemoe-out/home/proxy/config.json"), "{}").expect("written");
     let mended = bench.run(&quick);
-    assert!(mended.stderr.contains("writing the proxy"), "a damaged output is made again: {}", mended.stderr);
+    assert!(
+        mended.stderr.contains("writing the proxy"),
+        "a damaged output is made again: {}",
+        mended.stderr
+    );
 }
 
 #[cfg(feature = "embedded")]
@@ -44,5 +72,9 @@ fn a_changed_record_is_not_trusted() {
     edit_json(&record, |record| record["key"] = "0".into());
     let again = bench.run(&quick);
     assert_eq!(again.code, 0);
-    assert!(again.stderr.lines().any(|l| l.starts_with("full ") && !l.contains("skipped")), "{}", again.stderr);
+    assert!(
+        again.stderr.lines().any(|l| l.starts_with("full ") && !l.contains("skipped")),
+        "{}",
+        again.stderr
+    );
 }

@@ -8,7 +8,10 @@ use crate::bench::{Bench, Run};
 /// Runs the binary with files limited to `bytes`, by util-linux's `prlimit`.
 fn run_limited(bench: &Bench, bytes: usize, args: &[&str]) -> Run {
     let mut command = Command::new("sh");
-    command.arg("-c").arg("trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\" \"$@\"").arg("sh");
+    command
+        .arg("-c")
+        .arg("trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\" \"$@\"")
+        .arg("sh");
     command.arg(bytes.to_string()).arg(env!("CARGO_BIN_EXE_litemoe")).args(args);
     Run::of(command.current_dir(bench.path("")).output().expect("sh runs"))
 }
@@ -23,9 +26,20 @@ fn an_artefact_is_whole_or_as_before() {
         ("scores.json", &["score", "model", "rows.jsonl"]),
         ("plan.json", &["plan", "model", "scores.json", "--budget", "0.5"]),
         ("proxy/model.safetensors", &["extract", "model", "plan.json"]),
-        ("mounted/adapter_model.safetensors", &[
-            "mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "mounted", "--scale", "1",
-        ]),
+        (
+            "mounted/adapter_model.safetensors",
+            &[
+                "mount",
+                "model",
+                "adapter",
+                "--validation",
+                "rows.jsonl",
+                "--out",
+                "mounted",
+                "--scale",
+                "1",
+            ],
+        ),
     ];
     let before = bench.names();
     for (target, args) in commands {
@@ -35,7 +49,11 @@ fn an_artefact_is_whole_or_as_before() {
             let run = run_limited(&bench, bytes, args);
             assert_eq!(run.code, 1, "{target} limited to {bytes} bytes: {}", run.stderr);
             assert_eq!(fs::read(&path).ok(), old, "{target} changed");
-            assert_eq!(bench.names(), before, "{target} limited to {bytes} bytes left something behind");
+            assert_eq!(
+                bench.names(),
+                before,
+                "{target} limited to {bytes} bytes left something behind"
+            );
         }
     }
 }

@@ -10,12 +10,25 @@ fn the_loop_by_hand() {
     bench.extract(&[]);
     let proxy = bench.json(&["inspect", "proxy"]);
     let foundation = bench.json(&["inspect", "model"]);
-    assert_eq!(2 * proxy["expert_bytes"].as_u64().expect("bytes"), foundation["expert_bytes"].as_u64().expect("bytes"));
+    assert_eq!(
+        2 * proxy["expert_bytes"].as_u64().expect("bytes"),
+        foundation["expert_bytes"].as_u64().expect("bytes")
+    );
     let tuned = bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
     assert!(tuned["validation_loss"].as_f64().expect("a loss") > 0.0);
     assert!(tuned["peak_bytes"]["anonymous"].as_u64().expect("bytes") > 0);
     let on_proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "adapter"]);
-    let mount = ["mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "mounted", "--scale", "0.5"];
+    let mount = [
+        "mount",
+        "model",
+        "adapter",
+        "--validation",
+        "rows.jsonl",
+        "--out",
+        "mounted",
+        "--scale",
+        "0.5",
+    ];
     assert_eq!(bench.json(&mount)["scale"], 0.5);
     let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "mounted"]);
     let alone = bench.json(&["eval", "model", "rows.jsonl"]);
@@ -36,9 +49,29 @@ fn an_adapter_moves_the_logits_and_the_mounted_one_by_its_scale() {
     };
     let (plain, adapted) = (logits(&[]), logits(&["--adapter", "adapter"]));
     assert_ne!(plain, adapted);
-    bench.json(&["mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "one", "--scale", "1"]);
+    bench.json(&[
+        "mount",
+        "model",
+        "adapter",
+        "--validation",
+        "rows.jsonl",
+        "--out",
+        "one",
+        "--scale",
+        "1",
+    ]);
     assert_eq!(logits(&["--adapter", "one"]), adapted);
-    let zero = bench.json(&["mount", "model", "adapter", "--validation", "rows.jsonl", "--out", "none", "--scale", "0"]);
+    let zero = bench.json(&[
+        "mount",
+        "model",
+        "adapter",
+        "--validation",
+        "rows.jsonl",
+        "--out",
+        "none",
+        "--scale",
+        "0",
+    ]);
     assert_eq!((&zero["scale"], &zero["mounted"]), (&0.0.into(), &false.into()));
     assert!(!bench.path("none").exists());
 }
@@ -62,7 +95,8 @@ fn the_identity_plan_keeps_the_logits_bit_for_bit() {
     for router in ["drop_rows", "redirect", "redirect_selected"] {
         bench.json(&["plan", "model", "scores.json", "--budget", "1", "--router", router]);
         bench.json(&["extract", "model", "plan.json"]);
-        let logits = |model: &str| bench.json(&["logits", model, "--ids", "5,17,300,44"])["logits"].clone();
+        let logits =
+            |model: &str| bench.json(&["logits", model, "--ids", "5,17,300,44"])["logits"].clone();
         assert_eq!(logits("model"), logits("proxy"), "{router}");
     }
 }
@@ -71,7 +105,18 @@ fn the_identity_plan_keeps_the_logits_bit_for_bit() {
 fn generation_is_seeded() {
     let bench = Bench::new();
     let say = |seed: &str| {
-        let args = ["generate", "model", "--prompt", "def f", "--max-tokens", "8", "--temperature", "1", "--seed", seed];
+        let args = [
+            "generate",
+            "model",
+            "--prompt",
+            "def f",
+            "--max-tokens",
+            "8",
+            "--temperature",
+            "1",
+            "--seed",
+            seed,
+        ];
         bench.json(&args)["text"].as_str().expect("text").to_owned()
     };
     assert_eq!(say("1"), say("1"));
@@ -83,9 +128,19 @@ fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
     let bench = Bench::new();
     let help = bench.run(&["--help"]);
     assert_eq!(help.code, 0);
-    for verb in
-        ["customize", "score", "plan", "extract", "tune", "mount", "eval", "generate", "serve", "inspect", "logits"]
-    {
+    for verb in [
+        "customize",
+        "score",
+        "plan",
+        "extract",
+        "tune",
+        "mount",
+        "eval",
+        "generate",
+        "serve",
+        "inspect",
+        "logits",
+    ] {
         assert!(help.stdout.contains(verb), "{verb}");
         assert_eq!(bench.run(&[verb, "--help"]).code, 0);
         assert_eq!(bench.run(&[verb, "--no-such-flag"]).code, 2);

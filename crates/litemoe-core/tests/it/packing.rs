@@ -28,7 +28,8 @@ fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
     let a = random([4, 2], &tracked).require_grad();
     let b = random([2, 3], &tracked).require_grad();
     let site = Site::new("w");
-    let adapters: Adapters = [(site.clone(), Lora { a: a.clone(), b: b.clone(), scale: 0.5 })].into_iter().collect();
+    let adapters: Adapters =
+        [(site.clone(), Lora { a: a.clone(), b: b.clone(), scale: 0.5 })].into_iter().collect();
     let (x, w) = (random([5, 4], &plain), random([4, 3], &plain));
     let y = adapters.apply(&site, x.clone(), x.matmul(w.clone()));
     // a second frozen weight after it, so that the gradient passes through

@@ -1,0 +1,69 @@
+//! One layer of the foundation's size: 32 experts, top-2, width 192, 96 neurons each.
+
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use litemoe_kernels::{ExpertBank, LinearWeight, StoredExpert, silu_mul};
+
+const D_MODEL: usize = 192;
+const D_EXPERT: usize = 96;
+const N_EXPERTS: usize = 32;
+const TOP_K: usize = 2;
+
+fn random(rows: usize, columns: usize) -> Tensor<2> {
+    Tensor::random([rows, columns], Distribution::Normal(0., 0.1), &Device::flex())
+}
+
+fn tracked(tensor: Tensor<2>) -> Tensor<2> {
+    Tensor::from_data(tensor.into_data(), &Device::flex().autodiff()).require_grad()
+}
+
+fn bank() -> ExpertBank {
+    let expert = |_| StoredExpert {
+        gate: Some(random(D_EXPERT, D_MODEL)),
+        up: random(D_EXPERT, D_MODEL),
+        down: random(D_MODEL, D_EXPERT),
+    };
+    ExpertBank::new((0..N_EXPERTS).map(expert).collect())
+}
+
+/// Choices spread unevenly over the experts, two different ones a token.
+fn chosen(tokens: usize) -> Tensor<2, Int> {
+    let experts = (0..tokens).flat_map(|token| {
+        let first = token * token % N_EXPERTS;
+        [first as i64, ((first + 1 + token % (N_EXPERTS - 1)) % N_EXPERTS) as i64]
+    });
+    let experts = TensorData::new(experts.collect::<Vec<_>>(), [tokens, TOP_K]);
+    Tensor::from_data(experts, &Device::flex())
+}
+
+fn moe_layer(criterion: &mut Criterion) {
+    let bank = bank();
+    let mut group = criterion.benchmark_group("moe_layer");
+    for tokens in [1, 16, 600] {
+        let (x, gates, chosen) = (random(tokens, D_MODEL), random(tokens, TOP_K), chosen(tokens));
+        group.throughput(Throughput::Elements(tokens as u64));
+        group.bench_function(BenchmarkId::new("forward", tokens), |bencher| {
+            bencher.iter(|| bank.forward(x.clone(), chosen.clone(), gates.clone(), None));
+        });
+        let (x, gates) = (tracked(x), tracked(gates));
+        group.bench_function(BenchmarkId::new("forward_backward", tokens), |bencher| {
+            bencher.iter(|| {
+                bank.forward(x.clone(), chosen.clone(), gates.clone(), None).sum().backward()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn parts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("moe_layer/parts");
+    let gate_up = random(600 * TOP_K, 2 * D_EXPERT);
+    group.bench_function("silu_mul", |bencher| bencher.iter(|| silu_mul(gate_up.clone())));
+    let linear = LinearWeight::from_stored(random(D_MODEL, D_MODEL));
+    let x = random(600, D_MODEL);
+    group.bench_function("linear", |bencher| bencher.iter(|| linear.forward(x.clone())));
+    group.finish();
+}
+
+criterion_group!(benches, moe_layer, parts);
+criterion_main!(benches);
