@@ -94,10 +94,10 @@ fn write_into(
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
     let mut config = ConfigFile::open(&checkpoint.dir().join("config.json"))?.fields;
     if plan.options.router == RouterRule::DropRows {
-        let kept = plan.layers.values().next().map(|layer| layer.groups.len());
+        let Some(layer) = plan.layers.values().next() else { return Ok(config.into()) };
         for (key, count) in &mut config {
             if checkpoint.family.expert_counts.contains(&key.as_str()) && !count.is_null() {
-                *count = kept.map_or_else(|| count.take(), Value::from);
+                *count = layer.groups.len().into();
             }
         }
         return Ok(config.into());

@@ -15,8 +15,8 @@ pub(crate) struct InspectArgs {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// A budget to try: a share of the expert bytes, or an amount such as 4MiB.
-    #[arg(long, default_value_t = Budget::Share(0.33))]
-    budget: Budget,
+    #[arg(long)]
+    budget: Option<Budget>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -29,8 +29,8 @@ struct Inspected {
     bytes: u64,
     expert_bytes: u64,
     layers: BTreeMap<LayerId, Layer>,
-    budget: String,
-    kept_per_layer: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_per_layer: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -64,8 +64,7 @@ impl InspectArgs {
                     )
                 })
                 .collect(),
-            budget: self.budget.to_string(),
-            kept_per_layer: kept_per_layer(self.budget, layers)?,
+            kept_per_layer: self.budget.map(|budget| kept_per_layer(budget, layers)).transpose()?,
         };
         if self.json { output::json(&inspected) } else { inspected.print() }
     }
@@ -87,10 +86,9 @@ impl Inspected {
                 "layer {id:<6} {n_experts} experts, {top_k} a token, {d_expert} × {d_model}"
             ));
         }
-        output::line(&format!(
-            "budget {} leaves {} experts a layer",
-            self.budget, self.kept_per_layer
-        ));
+        if let Some(kept) = self.kept_per_layer {
+            output::line(&format!("the budget leaves {kept} experts a layer"));
+        }
         Ok(())
     }
 }

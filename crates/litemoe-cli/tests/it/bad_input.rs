@@ -191,7 +191,7 @@ fn rows_that_cannot_be_read() {
         ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n", "2"),
         ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"comp", "2"),
         ("{\"prompt\": 3, \"completion\": \"b\"}\n", "1"),
-        ("", "empty"),
+        ("", "no rows"),
     ] {
         let bench = Bench::new();
         fs::write(bench.path("rows.jsonl"), rows).expect("written");

@@ -89,20 +89,20 @@ impl Bench {
 
     /// Tunes `adapter/` on `model` for a few steps.
     pub(crate) fn tune(&self, model: &str, out: &str, options: &[&str]) -> Value {
-        let tune = [
-            "tune",
-            model,
-            "rows.jsonl",
-            "--validation",
-            "rows.jsonl",
-            "--out",
-            out,
-            "--steps",
-            "6",
+        let mut args =
+            vec!["tune", model, "rows.jsonl", "--validation", "rows.jsonl", "--out", out];
+        let quick = [
+            ("--steps", "6"),
+            ("--batch", "4"),
+            ("--validate-every", "3"),
+            ("--validation-rows", "8"),
+            ("--warmup", "2"),
         ];
-        let quick =
-            ["--batch", "4", "--validate-every", "3", "--validation-rows", "8", "--warmup", "2"];
-        self.json(&[&tune, &quick[..], options].concat())
+        for (flag, value) in quick.into_iter().filter(|(flag, _)| !options.contains(flag)) {
+            args.extend([flag, value]);
+        }
+        args.extend(options);
+        self.json(&args)
     }
 
     /// What is in the folder, names sorted.

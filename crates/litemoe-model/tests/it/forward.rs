@@ -1,0 +1,85 @@
+//! How rows reach the model does not matter.
+
+use std::sync::LazyLock;
+
+use litemoe_core::{CausalLm, Input, LanguageModel, Pass};
+use litemoe_model::Model;
+use proptest::prelude::*;
+
+use crate::setup::{TINY, error, load, logits, row, tiny, values};
+
+static MODELS: LazyLock<[Model; 3]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
+
+fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    prop::collection::vec(prop::collection::vec(0u32..256, 1..24), 1..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_padded_batch_is_one_row_at_a_time(rows in rows(), model in 0usize..3) {
+        let model = &MODELS[model];
+        let alone = rows.iter().flat_map(|row| logits(model, std::slice::from_ref(row)));
+        let alone: Vec<f32> = alone.collect();
+        prop_assert!(error(&logits(model, &rows), &alone) < 2e-5);
+    }
+
+    #[test]
+    fn cached_decoding_is_one_pass(
+        chunks in prop::collection::vec(prop::collection::vec(0u32..256, 1..9), 1..9),
+        model in 0usize..3,
+    ) {
+        let model = &MODELS[model];
+        let whole = logits(model, &[chunks.concat()]);
+        let mut cache = model.new_cache();
+        for chunk in &chunks {
+            let last = values(&model.extend(chunk, &mut cache, None));
+            let expected = &whole[(cache.len() - 1) * model.vocab()..][..model.vocab()];
+            prop_assert!(error(&last, expected) < 2e-5);
+        }
+    }
+}
+
+#[test]
+fn a_cache_grows_past_its_first_room_and_forgets() {
+    let model = &MODELS[0];
+    let tokens = row(200);
+    let whole = logits(model, std::slice::from_ref(&tokens));
+    let mut cache = model.new_cache();
+    model.extend(&tokens[..150], &mut cache, None);
+    // Another continuation, then the first one again from the same place.
+    let mut other = cache.clone();
+    model.extend(&[1, 2, 3], &mut other, None);
+    other.truncate(150);
+    for cache in [&mut cache, &mut other] {
+        let last = values(&model.extend(&tokens[150..], cache, None));
+        assert!(error(&last, &whole[199 * model.vocab()..]) < 2e-5);
+        assert_eq!(cache.len(), 200);
+    }
+}
+
+#[test]
+fn driving_the_blocks_by_hand_is_a_pass() {
+    for model in &*MODELS {
+        let input = Input::decoder(vec![row(9), row(4)]);
+        let mut pass = Pass::plain();
+        let mut stream = model.embed(&input);
+        for index in 0..model.n_blocks() {
+            stream = model.block(index, stream, &mut pass);
+        }
+        let last = model.head(stream.select(&[8, 12]), &mut pass);
+        let all = logits(model, &input.rows);
+        let vocab = model.vocab();
+        let expected = [&all[8 * vocab..9 * vocab], &all[12 * vocab..]].concat();
+        assert!(error(&values(&last), &expected) < 2e-5);
+    }
+}
+
+#[test]
+fn two_passes_are_equal_bit_for_bit() {
+    for model in &*MODELS {
+        let rows = [row(20), row(7)];
+        assert_eq!(logits(model, &rows), logits(model, &rows));
+    }
+}

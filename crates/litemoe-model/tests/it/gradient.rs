@@ -1,0 +1,78 @@
+//! Gradients reach an adapter at every site.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use litemoe_core::{Adapters, Input, LanguageModel, Lora, MoeModel, Pass};
+use litemoe_model::Model;
+
+use crate::setup::{TINY, load, row, tiny};
+
+fn adapters(model: &Model, device: &Device) -> Adapters {
+    device.seed(5);
+    let random = |shape: [usize; 2]| {
+        Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.2), device).require_grad()
+    };
+    let sites = model.linear_sites().iter().map(|linear| {
+        let lora = Lora { a: random([linear.d_in, 3]), b: random([3, linear.d_out]), scale: 0.5 };
+        (linear.site.clone(), lora)
+    });
+    sites.collect()
+}
+
+/// Some number that every logit of some rows has a part in.
+fn loss(model: &Model, adapters: &Adapters) -> Tensor<1> {
+    let input = Input::decoder(vec![row(12), row(5)]);
+    let logits = model.logits(&input, &mut Pass::adapted(adapters));
+    logits.square().mean()
+}
+
+#[test]
+fn every_site_is_in_the_sum_and_has_a_gradient() {
+    let device = Device::flex().autodiff();
+    for name in TINY {
+        let model = load(tiny(name));
+        let adapters = adapters(&model, &device);
+        let gradients = loss(&model, &adapters).backward();
+        for (site, lora) in adapters.iter() {
+            for matrix in [&lora.a, &lora.b] {
+                let gradient = matrix.grad(&gradients).expect(site.as_str());
+                let largest: f32 = gradient.max_abs().into_scalar();
+                assert!(largest > 1e-7 && largest.is_finite(), "{name}: {site}: {largest}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_slopes() {
+    let device = Device::flex().autodiff();
+    for name in TINY {
+        let model = load(tiny(name));
+        let adapters = adapters(&model, &device);
+        let gradients = loss(&model, &adapters).backward();
+        // The first block's queries act through everything that follows.
+        let site = &model.linear_sites()[0].site;
+        let lora = adapters.at(site.as_str()).unwrap();
+        let slope: f32 = lora.b.grad(&gradients).unwrap().slice([0..1, 0..1]).into_scalar();
+        let moved = |by: f32| -> f64 {
+            let step = Tensor::<2>::zeros(lora.b.dims(), &Device::flex());
+            let step = step.slice_fill([0..1, 0..1], by);
+            let b = lora.b.clone().detach() + step;
+            let mut moved = adapters.clone();
+            moved.insert(site.clone(), Lora { b, ..lora.clone() });
+            f64::from(loss(&model, &moved).into_scalar::<f32>())
+        };
+        let measured = (moved(0.02) - moved(-0.02)) / 0.04;
+        let slope = f64::from(slope);
+        assert!((slope - measured).abs() < 0.02 * slope.abs() + 2e-5, "{name}: {slope} {measured}");
+    }
+}
+
+#[test]
+fn an_adapter_of_zeros_changes_nothing_and_another_does() {
+    let device = Device::flex();
+    let model = load(tiny("windowed"));
+    let adapters = adapters(&model, &device);
+    let plain: f32 = loss(&model, &Adapters::default()).into_scalar();
+    assert_eq!(plain, loss(&model, &adapters.scaled(0.0)).into_scalar::<f32>());
+    assert!((plain - loss(&model, &adapters).into_scalar::<f32>()).abs() > 1e-3);
+}

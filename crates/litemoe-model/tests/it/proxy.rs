@@ -1,0 +1,278 @@
+//! Proxies: what a plan keeps computes what it did.
+
+use std::fs;
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor};
+use litemoe_core::{
+    ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId, LayerPlan, Member, MoeModel,
+    Observer, Pass, Plan, RouterRule, Routing,
+};
+use litemoe_model::{Checkpoint, write_proxy};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::edit::{self, Copy};
+use crate::setup::{TINY, copies, error, keep, load, logits, plan, row, tiny, values};
+
+/// A proxy that goes away with the test.
+struct Proxy {
+    _folder: TempDir,
+    dir: PathBuf,
+}
+
+fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("proxy");
+    write_proxy(checkpoint, plan, &dir, &mut copies).unwrap();
+    Proxy { _folder: folder, dir }
+}
+
+/// Pairs of experts: each even one takes its successor in.
+fn pairs(n_experts: usize) -> LayerPlan {
+    let pair = |host| Group {
+        host,
+        share: 0.5,
+        members: vec![Member { expert: host + 1, share: 0.5, alignment: None }],
+    };
+    let groups = (0..n_experts).step_by(2).map(pair).collect();
+    LayerPlan { n_experts, groups, removed: Vec::new() }
+}
+
+fn config(dir: &std::path::Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_identity_plan_changes_nothing_bit_for_bit() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        let expected = logits(&load(tiny(name)), &[row(17), row(3)]);
+        for &rule in RouterRule::ALL {
+            let identity = plan(&checkpoint, rule, |layer| {
+                keep(layer.n_experts, &(0..layer.n_experts).collect::<Vec<_>>())
+            });
+            let proxy = write(&checkpoint, &identity);
+            assert_eq!(logits(&load(&proxy.dir), &[row(17), row(3)]), expected, "{name} {rule}");
+            let same =
+                Checkpoint::open(&proxy.dir).unwrap().fingerprint() == checkpoint.fingerprint();
+            // The fused layout is written out by name; the other rules add a plan.
+            assert_eq!(same, rule == RouterRule::DropRows && name != "fused");
+        }
+    }
+}
+
+#[test]
+fn expert_bytes_are_the_kept_share_and_nothing_else_changes() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        for &rule in RouterRule::ALL {
+            let kept = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &[0, 2, 4]));
+            let proxy = write(&checkpoint, &kept);
+            let found = Checkpoint::open(&proxy.dir).unwrap();
+            let n_experts = checkpoint.moe_layers()[0].n_experts as u64;
+            assert_eq!(found.expert_bytes() * n_experts, checkpoint.expert_bytes() * 3);
+            assert_eq!(found.eos_ids(), checkpoint.eos_ids());
+            assert!(found.moe_layers().iter().all(|layer| layer.n_experts == 3));
+            assert_eq!(load(&proxy.dir).moe_layers(), found.moe_layers());
+            let weights = edit::read(&proxy.dir.join("model.safetensors"));
+            let experts = found.experts(&Device::flex());
+            let old = checkpoint.experts(&Device::flex());
+            let layer = found.moe_layers()[0].id;
+            let (new, old) = (experts.expert(layer.expert(1)), old.expert(layer.expert(2)));
+            assert_eq!(values(&new.unwrap().down), values(&old.unwrap().down));
+            assert!(weights.contains_key(&format!(
+                "model.layers.{}.mlp.experts.2.up_proj.weight",
+                layer.block
+            )));
+        }
+    }
+}
+
+#[test]
+fn a_drop_rows_proxy_is_a_plain_directory_and_another_is_marked() {
+    let checkpoint = Checkpoint::open(tiny("qwen3_moe")).unwrap();
+    let of = |rule| write(&checkpoint, &plan(&checkpoint, rule, |_| keep(8, &[1, 3, 6])));
+    let dropped = of(RouterRule::DropRows);
+    let found = config(&dropped.dir);
+    assert_eq!(
+        (&found["num_local_experts"], &found["model_type"]),
+        (&3.into(), &"qwen3_moe".into())
+    );
+    assert!(!dropped.dir.join("plan.json").exists());
+    for name in
+        ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"]
+    {
+        let copied = fs::read(dropped.dir.join(name)).unwrap();
+        assert_eq!(copied, fs::read(tiny("qwen3_moe").join(name)).unwrap());
+    }
+    let marked = of(RouterRule::Redirect);
+    let found = config(&marked.dir);
+    assert_eq!(found["model_type"], "litemoe_qwen3_moe");
+    assert!(found.get("architectures").is_none());
+    assert!(marked.dir.join("plan.json").exists());
+}
+
+#[test]
+fn every_spelling_of_the_expert_count_is_lowered() {
+    let copy = Copy::of("qwen3_moe").config(|config| {
+        config.insert("num_experts".into(), 8.into());
+    });
+    let checkpoint = Checkpoint::open(copy.path()).unwrap();
+    let proxy = write(&checkpoint, &plan(&checkpoint, RouterRule::DropRows, |_| keep(8, &[0, 7])));
+    let found = config(&proxy.dir);
+    assert_eq!((&found["num_experts"], &found["num_local_experts"]), (&2.into(), &2.into()));
+}
+
+#[test]
+fn without_merges_redirect_selected_is_drop_rows() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        let of = |rule| {
+            let kept = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &[0, 1, 4]));
+            logits(&load(&write(&checkpoint, &kept).dir), &[row(21)])
+        };
+        let (selected, dropped) = (of(RouterRule::RedirectSelected), of(RouterRule::DropRows));
+        assert!(error(&selected, &dropped) < 1e-5, "{name}");
+        assert!(error(&dropped, &logits(&load(tiny(name)), &[row(21)])) > 1e-2, "{name}");
+    }
+}
+
+/// The checkpoint with every odd expert a copy of the one before it; the router's rows stay different.
+fn doubled(top_k: usize) -> Copy {
+    let copy = Copy::of("qwen3_moe").config(|config| {
+        config.insert("num_experts_per_tok".into(), top_k.into());
+    });
+    copy.tensors(|tensors| {
+        let old = tensors.clone();
+        for (name, raw) in tensors {
+            let Some((path, rest)) = name.split_once("experts.") else { continue };
+            let (expert, part) = rest.split_once('.').unwrap();
+            let host = expert.parse::<usize>().unwrap() / 2 * 2;
+            *raw = old[&format!("{path}experts.{host}.{part}")].clone();
+        }
+    })
+}
+
+#[test]
+fn redirect_selected_is_exact_for_duplicated_experts() {
+    for top_k in 1..=4 {
+        let copy = doubled(top_k);
+        let checkpoint = Checkpoint::open(copy.path()).unwrap();
+        let merged = plan(&checkpoint, RouterRule::RedirectSelected, |_| pairs(8));
+        let proxy = write(&checkpoint, &merged);
+        let rows = [row(23), row(5)];
+        let found = logits(&load(&proxy.dir), &rows);
+        let error = error(&found, &logits(&load(copy.path()), &rows));
+        assert!(error < 1e-5, "top {top_k}: {error}");
+    }
+}
+
+#[test]
+fn redirect_is_exact_for_duplicated_experts_when_all_are_chosen() {
+    let copy = doubled(8);
+    let checkpoint = Checkpoint::open(copy.path()).unwrap();
+    // All eight choices of the foundation are the proxy's four.
+    let proxy_copy = doubled(4);
+    let proxied = Checkpoint::open(proxy_copy.path()).unwrap();
+    let proxy = write(&proxied, &plan(&proxied, RouterRule::Redirect, |_| pairs(8)));
+    let expected = logits(&load(copy.path()), &[row(23)]);
+    assert!(error(&logits(&load(&proxy.dir), &[row(23)]), &expected) < 1e-5);
+    assert_eq!(checkpoint.moe_layers()[0].top_k, 8);
+}
+
+/// The first layer's routing.
+#[derive(Default)]
+struct First {
+    probs: Vec<f32>,
+    gates: Vec<f32>,
+}
+
+impl Observer for First {
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
+        if layer.block == 0 {
+            self.probs = values(&routing.probs);
+            self.gates = values(&routing.gates);
+        }
+    }
+}
+
+fn first_routing(dir: &std::path::Path) -> First {
+    let mut first = First::default();
+    let input = Input::decoder(vec![row(11)]);
+    load(dir).logits(&input, &mut Pass::observed(&mut first));
+    first
+}
+
+#[test]
+fn redirected_probability_is_the_foundations_summed_per_host() {
+    let checkpoint = Checkpoint::open(tiny("qwen3_moe")).unwrap();
+    let layer = LayerPlan { removed: vec![6, 7], groups: pairs(6).groups, n_experts: 8 };
+    let of =
+        |rule| first_routing(&write(&checkpoint, &plan(&checkpoint, rule, |_| layer.clone())).dir);
+    let (plain, redirected) = (first_routing(&tiny("qwen3_moe")), of(RouterRule::Redirect));
+    let selected = of(RouterRule::RedirectSelected);
+    for token in 0..11 {
+        let p = &plain.probs[token * 8..][..8];
+        let hosts = [p[0] + p[1], p[2] + p[3], p[4] + p[5]];
+        assert!(error(&redirected.probs[token * 3..][..3], &hosts) < 1e-6);
+        // Masked rows leave the others' odds as they were.
+        let left: f32 = hosts.iter().sum();
+        let shares = hosts.map(|p| p / left);
+        assert!(error(&selected.probs[token * 3..][..3], &shares) < 1e-5);
+        for gates in [&redirected.gates, &selected.gates] {
+            assert!((gates[token * 2] + gates[token * 2 + 1] - 1.0).abs() < 1e-5);
+        }
+    }
+    // Two choices with one host leave a place empty.
+    assert!(selected.gates.contains(&0.0));
+}
+
+#[test]
+fn merged_experts_are_written_in_the_stored_dtype() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        let merged = plan(&checkpoint, RouterRule::DropRows, |layer| LayerPlan {
+            removed: (6..layer.n_experts).collect(),
+            groups: if layer.n_experts > 5 { pairs(6).groups } else { pairs(4).groups },
+            n_experts: layer.n_experts,
+        });
+        let merged = match name {
+            "windowed" => plan(&checkpoint, RouterRule::DropRows, |_| keep(5, &[0, 2, 4])),
+            _ => merged,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("proxy");
+        let device = Device::flex();
+        let mut asked = Vec::new();
+        write_proxy(&checkpoint, &merged, &dir, &mut |layer, plan: &LayerPlan| {
+            asked.push(layer);
+            let expert = |group: usize| -> Option<ExpertWeights> {
+                let moe = checkpoint.moe_layers().iter().find(|moe| moe.id == layer).unwrap();
+                // The first is copied, the others are made of one number each.
+                (group > 0).then(|| {
+                    let full = |shape: [usize; 2]| Tensor::full(shape, group as f32 / 3.0, &device);
+                    let up = full([moe.d_expert, moe.d_model]);
+                    ExpertWeights {
+                        gate: Some(up.clone()),
+                        up,
+                        down: full([moe.d_model, moe.d_expert]),
+                    }
+                })
+            };
+            Ok((0..plan.groups.len()).map(expert).collect())
+        })
+        .unwrap();
+        let layers: Vec<LayerId> = checkpoint.moe_layers().iter().map(|layer| layer.id).collect();
+        assert_eq!(asked, layers, "each layer is asked for once, in order");
+        let proxy = Checkpoint::open(&dir).unwrap();
+        let (new, old) = (proxy.experts(&device), checkpoint.experts(&device));
+        for id in layers {
+            let (copy, host) =
+                (new.expert(id.expert(0)).unwrap(), old.expert(id.expert(0)).unwrap());
+            assert_eq!(values(&copy.up), values(&host.up));
+            let made = values(&new.expert(id.expert(2)).unwrap().down);
+            assert!(made.iter().all(|&value| (value - 2.0 / 3.0).abs() < 2e-3 && value == made[0]));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the tests share: fixtures by name, loaded models, plans.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use litemoe_core::{
+    Alignment, Budget, Criterion, Group, Input, LanguageModel, LayerPlan, MergeMethod, MoeLayer,
+    PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule, SimilarityKind,
+};
+use litemoe_model::{Checkpoint, Model};
+
+/// The tiny checkpoints; between them every part of the family.
+pub(crate) const TINY: [&str; 3] = ["qwen3_moe", "windowed", "fused"];
+
+pub(crate) fn tiny(name: &str) -> PathBuf {
+    litemoe_fixtures::tiny_dir().with_file_name(name)
+}
+
+pub(crate) fn load(dir: impl AsRef<Path>) -> Model {
+    Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap()
+}
+
+pub(crate) fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    tensor.to_data().try_into_vec().unwrap()
+}
+
+/// Logits of every token of every row, packed.
+pub(crate) fn logits(model: &Model, rows: &[Vec<u32>]) -> Vec<f32> {
+    values(&model.logits(&Input::decoder(rows.to_vec()), &mut Pass::plain()))
+}
+
+/// A row of ids that any fixture knows.
+pub(crate) fn row(len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| (7 + 31 * i) % 250).collect()
+}
+
+/// The largest difference, in units of `max(1, largest expected)`.
+pub(crate) fn error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let unit = expected.iter().fold(1.0f32, |unit, value| unit.max(value.abs()));
+    let difference = |(x, y): (&f32, &f32)| (x - y).abs();
+    let largest = found.iter().zip(expected).map(difference).fold(0.0f32, f32::max);
+    assert!(found.iter().all(|value| value.is_finite()));
+    largest / unit
+}
+
+/// A plan that treats every layer alike.
+pub(crate) fn plan(
+    checkpoint: &Checkpoint,
+    router: RouterRule,
+    of: impl Fn(&MoeLayer) -> LayerPlan,
+) -> Plan {
+    let layers: BTreeMap<_, _> =
+        checkpoint.moe_layers().iter().map(|layer| (layer.id, of(layer))).collect();
+    Plan {
+        version: PLAN_VERSION,
+        fingerprint: checkpoint.fingerprint().clone(),
+        input_sha256: String::new(),
+        options: PlanOptions {
+            budget: Budget::Share(0.5),
+            score: Criterion::Task,
+            merge: MergeMethod::Litemoe,
+            similarity: SimilarityKind::Affinity,
+            alpha: 0.6,
+            max_merged: 3,
+            alignment: Alignment::None,
+            router,
+        },
+        layers,
+    }
+}
+
+/// Keeps these experts and removes the others.
+pub(crate) fn keep(n_experts: usize, kept: &[usize]) -> LayerPlan {
+    LayerPlan {
+        n_experts,
+        groups: kept.iter().map(|&host| Group::single(host)).collect(),
+        removed: (0..n_experts).filter(|expert| !kept.contains(expert)).collect(),
+    }
+}
+
+/// Copies every kept expert's bytes.
+pub(crate) fn copies(
+    _: litemoe_core::LayerId,
+    plan: &LayerPlan,
+) -> Result<Vec<Option<litemoe_core::ExpertWeights>>, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(plan.groups.iter().map(|_| None).collect())
+}
