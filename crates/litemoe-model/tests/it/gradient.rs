@@ -69,7 +69,7 @@ fn gradients_are_slopes() {
 
 #[test]
 fn an_adapter_of_zeros_changes_nothing_and_another_does() {
-    let device = Device::flex();
+    let device = Device::flex().autodiff();
     let model = load(tiny("windowed"));
     let adapters = adapters(&model, &device);
     let plain: f32 = loss(&model, &Adapters::default()).into_scalar();
