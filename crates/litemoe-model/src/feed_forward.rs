@@ -8,8 +8,8 @@ use crate::router::Router;
 /// What follows the attention in a block.
 #[derive(Debug)]
 pub(crate) enum FeedForward {
-    Dense(Dense),
-    Moe(Moe),
+    Dense(Box<Dense>),
+    Moe(Box<Moe>),
 }
 
 impl FeedForward {

@@ -75,7 +75,7 @@ impl Loader<'_> {
             FeedForwardConfig::Dense { .. } => {
                 let linear = |part| self.linear(format!("{path}.{}.{part}", names.dense), false);
                 let [gate, up, down] = names.parts.map(linear);
-                Ok(FeedForward::Dense(Dense { gate: gate?, up: up?, down: down? }))
+                Ok(FeedForward::Dense(Box::new(Dense { gate: gate?, up: up?, down: down? })))
             }
             FeedForwardConfig::Moe { top_k, renormalise, .. } => {
                 let weight = self.weight(&format!("{path}.{}", names.router))?;
@@ -83,7 +83,7 @@ impl Loader<'_> {
                 let redirection = self.redirection(index);
                 let router = Router { weight, top_k, renormalise, redirection };
                 let experts = self.experts(index)?;
-                Ok(FeedForward::Moe(Moe { id: LayerId::decoder(index), router, experts }))
+                Ok(FeedForward::Moe(Box::new(Moe { id: LayerId::decoder(index), router, experts })))
             }
         }
     }

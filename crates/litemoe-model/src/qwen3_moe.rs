@@ -76,7 +76,9 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
 fn refuse_unless_neutral(config: &mut ConfigFile) -> Result<(), ModelError> {
     for &(key, neutral) in NEUTRAL {
         let value: Option<serde_json::Value> = config.optional(key, neutral)?;
-        if value.is_some_and(|value| value.to_string() != neutral) {
+        let differs =
+            |value| serde_json::from_str::<serde_json::Value>(neutral).ok() != Some(value);
+        if value.is_some_and(differs) {
             return Err(config.wrong(key, neutral));
         }
     }

@@ -82,7 +82,7 @@ impl ScoreArgs {
             similarities: self.similarity.into_iter().collect(),
         };
         let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| {
-            bar.set_position(done as u64)
+            bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
         scored.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));

@@ -120,7 +120,7 @@ fn an_unknown_model_type() {
 fn an_unknown_configuration_key_that_may_change_the_maths() {
     let bench = Bench::new();
     edit_json(&bench.path("model/config.json"), |config| {
-        config["final_logit_softcapping"] = json!(30.0)
+        config["final_logit_softcapping"] = json!(30.0);
     });
     refused(&bench, &SCORE, 1, &["final_logit_softcapping"]);
 }

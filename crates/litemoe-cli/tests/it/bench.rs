@@ -47,7 +47,7 @@ impl Bench {
 
     /// Runs the binary in the folder.
     pub(crate) fn run(&self, args: &[&str]) -> Run {
-        Run::of(self.command(args).output().expect("the binary runs"))
+        Run::of(&self.command(args).output().expect("the binary runs"))
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
@@ -121,7 +121,7 @@ impl Bench {
 }
 
 impl Run {
-    pub(crate) fn of(output: Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

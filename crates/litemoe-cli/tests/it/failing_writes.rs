@@ -13,7 +13,7 @@ fn run_limited(bench: &Bench, bytes: usize, args: &[&str]) -> Run {
         .arg("trap '' XFSZ; limit=$1; shift; exec prlimit --fsize=\"$limit\" \"$@\"")
         .arg("sh");
     command.arg(bytes.to_string()).arg(env!("CARGO_BIN_EXE_litemoe")).args(args);
-    Run::of(command.current_dir(bench.path("")).output().expect("sh runs"))
+    Run::of(&command.current_dir(bench.path("")).output().expect("sh runs"))
 }
 
 #[cfg(target_os = "linux")]

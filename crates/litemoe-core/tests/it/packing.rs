@@ -31,7 +31,7 @@ fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
     let adapters: Adapters =
         [(site.clone(), Lora { a: a.clone(), b: b.clone(), scale: 0.5 })].into_iter().collect();
     let (x, w) = (random([5, 4], &plain), random([4, 3], &plain));
-    let y = adapters.apply(&site, x.clone(), x.matmul(w.clone()));
+    let y = adapters.apply(&site, x.clone(), x.matmul(w));
     // a second frozen weight after it, so that the gradient passes through
     let grads = y.matmul(random([3, 3], &plain)).square().sum().backward();
     for gradient in [a.grad(&grads), b.grad(&grads)] {

@@ -15,7 +15,7 @@ use crate::setup::{copies, keep, plan, tiny};
 fn refused(copy: &Copy, named: &[&str]) -> ModelError {
     let loaded = Checkpoint::open(copy.path())
         .and_then(|checkpoint| Model::load(&checkpoint, &Device::flex()));
-    let error = loaded.err().expect("a bad checkpoint was loaded");
+    let error = loaded.expect_err("a bad checkpoint was loaded");
     for part in named {
         assert!(error.to_string().contains(part), "`{part}` is not in: {error}");
     }

@@ -17,7 +17,7 @@ struct Reference {
     greedy_margin: f32,
 }
 
-fn reference(dir: &PathBuf) -> (Reference, Vec<f32>) {
+fn reference(dir: &std::path::Path) -> (Reference, Vec<f32>) {
     let logits = edit::read(&dir.join("reference.safetensors"))["logits"].clone();
     let logits = logits.bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     let json = fs::read(dir.join("reference.json")).unwrap();
