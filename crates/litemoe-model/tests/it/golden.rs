@@ -1,7 +1,6 @@
 //! What transformers computes; recipe and hashes are in `fixtures/tiny/README.md`.
 
 use std::fs;
-use std::path::PathBuf;
 
 use litemoe_core::{LanguageModel, Sampler, Sampling};
 use litemoe_model::{Finish, Stop, generate};
