@@ -1,7 +1,9 @@
 //! One seed gives one result, interrupted or not.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use crate::bench::Bench;
 
@@ -28,32 +30,41 @@ fn two_runs_write_the_same_bytes() {
     }
 }
 
+/// Waits until a run has written a checkpoint other than `old`; false when the run ended first.
+fn checkpointed(child: &mut Child, file: &Path, old: Option<&[u8]>) -> bool {
+    while child.try_wait().expect("asked").is_none() {
+        if fs::read(file).is_ok_and(|now| Some(now.as_slice()) != old) {
+            return true;
+        }
+        thread::yield_now();
+    }
+    false
+}
+
 #[test]
 fn a_killed_tune_resumes_to_the_same_adapter() {
     let bench = Bench::new();
-    let options = ["--steps", "60", "--validate-every", "7"];
+    let options = ["--steps", "300", "--validate-every", "7"];
     bench.tune("model", "whole", &options);
     let tune =
         ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--out", "parts", "--resume"];
     let quick = ["--batch", "4", "--validation-rows", "8", "--warmup", "2", "--json"];
-    let mut kills = 0;
-    for milliseconds in [400, 700, 1100, 300, 900] {
+    let file = bench.path("parts.checkpoint");
+    for _ in 0..4 {
+        let old = fs::read(&file).ok();
         let args = [&tune[..], &quick[..], &options[..]].concat();
-        let mut child =
-            bench.command(&args).stdout(std::process::Stdio::null()).spawn().expect("it starts");
-        thread::sleep(Duration::from_millis(milliseconds)); // a random moment is the point of this test
-        if child.try_wait().expect("asked").is_none() {
-            child.kill().expect("killed");
-            kills += 1;
-        }
+        let mut child = bench.command(&args).stdout(Stdio::null()).spawn().expect("it starts");
+        assert!(
+            checkpointed(&mut child, &file, old.as_deref()),
+            "the run ended before it was killed"
+        );
+        child.kill().expect("killed"); // SIGKILL, wherever the run is by now
         child.wait().expect("ended");
     }
-    assert!(kills > 0, "every run ended before it was killed");
+    assert!(!bench.path("parts").exists(), "a killed run left an adapter");
     bench.tune("model", "parts", &[&options[..], &["--resume"]].concat());
     for name in ADAPTER {
-        assert!(
-            bench.read(&format!("whole/{name}")) == bench.read(&format!("parts/{name}")),
-            "{name} differs"
-        );
+        let same = bench.read(&format!("whole/{name}")) == bench.read(&format!("parts/{name}"));
+        assert!(same, "{name} differs");
     }
 }
