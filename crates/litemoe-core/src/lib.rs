@@ -1,10 +1,5 @@
 #![doc = include_str!("../README.md")]
 //!
-//!
-//! Traits where a caller is generic ([`MoeModel`], [`LanguageModel`], [`CausalLm`], [`ExpertSource`],
-//! [`Observer`]); plain records everywhere else. No I/O and no backend: tensors live on whatever
-//! [`Device`](burn::tensor::Device) the model chose.
-//!
 //! # Dimension names
 //! `batch` rows in a batch · `seq` longest row · `tokens` real tokens of all rows, packed, no padding ·
 //! `vocab` · `d_model` width of the residual stream · `d_expert` neurons of one expert · `n_experts`

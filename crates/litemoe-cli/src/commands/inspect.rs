@@ -83,7 +83,7 @@ impl Inspected {
         for (id, layer) in &self.layers {
             let Layer { n_experts, top_k, d_model, d_expert } = layer;
             output::line(&format!(
-                "layer {id:<6} {n_experts} experts, {top_k} a token, {d_expert} × {d_model}"
+                "layer {id}: {n_experts} experts, {top_k} a token, {d_expert} × {d_model}"
             ));
         }
         if let Some(kept) = self.kept_per_layer {

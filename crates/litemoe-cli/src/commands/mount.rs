@@ -172,7 +172,7 @@ impl Mounted {
             ));
         }
         output::line(&match &self.adapter {
-            Some(path) => format!("mounted at scale {}: {}", self.scale, path.display()),
+            Some(path) => format!("{} written: mounted at scale {}", path.display(), self.scale),
             None => "not mounted: the foundation alone is best".to_owned(),
         });
         Ok(())

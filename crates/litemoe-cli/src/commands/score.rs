@@ -115,10 +115,7 @@ impl ScoreArgs {
             return output::json(&scored);
         }
         let Scored { sequences, tokens, .. } = scored;
-        output::line(&format!(
-            "{} scores written: {sequences} rows, {tokens} tokens",
-            self.out.display()
-        ));
+        output::line(&format!("{} written: {sequences} rows, {tokens} tokens", self.out.display()));
         Ok(())
     }
 }

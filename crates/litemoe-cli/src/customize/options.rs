@@ -2,34 +2,35 @@ use clap::Args;
 use litemoe_core::{
     Alignment, Budget, Criterion, MergeMethod, PlanOptions, RouterRule, SimilarityKind,
 };
+use litemoe_merge::default_options;
 use serde::{Deserialize, Serialize};
 
 /// How a plan is made; the same on `plan` and `customize`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PlanArgs {
     /// Expert bytes the proxy may keep: a share of the foundation's, or an amount such as 4MiB.
-    #[arg(long, default_value_t = Budget::Share(0.33))]
+    #[arg(long, default_value_t = default_options().budget)]
     pub(crate) budget: Budget,
     /// The score that ranks the experts.
-    #[arg(long, default_value_t = Criterion::Task)]
+    #[arg(long, default_value_t = default_options().score)]
     pub(crate) score: Criterion,
     /// What becomes of experts that matter somewhat: none (they are removed) or litemoe (they are merged).
-    #[arg(long, default_value_t = MergeMethod::None)]
+    #[arg(long, default_value_t = default_options().merge)]
     pub(crate) merge: MergeMethod,
     /// What makes two experts alike, when merging: affinity or expert_output_gated.
-    #[arg(long, default_value_t = SimilarityKind::Affinity)]
+    #[arg(long, default_value_t = default_options().similarity)]
     pub(crate) similarity: SimilarityKind,
     /// Experts below this share of the uniform score are removed, not merged.
-    #[arg(long, default_value_t = 0.6)]
+    #[arg(long, default_value_t = default_options().alpha)]
     pub(crate) cold: f64,
     /// At most this many experts are merged into one.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = default_options().max_merged)]
     pub(crate) max_merged: usize,
     /// How a merged expert's neurons are matched to its host's: hungarian or none.
-    #[arg(long, default_value_t = Alignment::Hungarian)]
+    #[arg(long, default_value_t = default_options().alignment)]
     pub(crate) alignment: Alignment,
     /// What the proxy's router does with the experts taken out: redirect, redirect_selected or drop_rows.
-    #[arg(long, default_value_t = RouterRule::DropRows)]
+    #[arg(long, default_value_t = default_options().router)]
     pub(crate) router: RouterRule,
 }
 
