@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,6 +31,29 @@ impl MappedFile {
     /// The file's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Lets the pages that hold these bytes leave memory; reading them again brings them back from the file.
+    ///
+    /// Advice to the operating system: without effect where it has no such call.
+    ///
+    /// # Panics
+    /// When the range reaches past the file's end.
+    pub fn release(&self, range: Range<usize>) {
+        assert!(range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
+        #[cfg(unix)]
+        if !range.is_empty() {
+            // SAFETY: the map is of a file and never written to, so a page that comes back holds the
+            // bytes it held before, and slices of it stay true.
+            let advised = unsafe {
+                self.map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+            drop(advised); // advice not taken costs memory, nothing else
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+use std::convert::Infallible;
+
 use litemoe_core::Fingerprint;
 use sha2::{Digest, Sha256};
 
@@ -16,7 +18,11 @@ pub(crate) fn of(checkpoint: &Checkpoint) -> Fingerprint {
         part(&mut hash, name.as_bytes());
         part(&mut hash, tensor.dtype.name().as_bytes());
         part(&mut hash, format!("{:?}", tensor.shape).as_bytes());
-        part(&mut hash, tensor.bytes());
+        hash.update((tensor.range.len() as u64).to_le_bytes());
+        let Ok(()) = tensor.read(|bytes| {
+            hash.update(bytes);
+            Ok::<_, Infallible>(())
+        });
     }
     let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Fingerprint::new(hex)

@@ -78,16 +78,16 @@ impl<'a> ProxyWeights<'a> {
         out.bytes(&header)?;
         for (_, source) in std::mem::take(&mut self.sources) {
             match source {
-                Source::Copy(tensor) => out.bytes(tensor.bytes())?,
+                Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
                 Source::Rows(tensor, rows) => {
-                    let width = tensor.shape[1] * tensor.dtype.size();
-                    rows.iter()
-                        .try_for_each(|row| out.bytes(&tensor.bytes()[row * width..][..width]))?;
+                    for row in rows {
+                        tensor.rows(row..row + 1).read(|bytes| out.bytes(bytes))?;
+                    }
                 }
                 Source::Expert { layer, group, part, host } => {
                     match self.merged(layer, group, part, &host)? {
                         Some(bytes) => out.bytes(&bytes)?,
-                        None => out.bytes(host.bytes())?,
+                        None => host.read(|bytes| out.bytes(bytes))?,
                     }
                 }
             }

@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,9 @@ use litemoe_kernels::MappedFile;
 use safetensors::Dtype;
 
 use crate::ModelError;
+
+/// Bytes of a file that are looked at together, a whole number of values of every format.
+const WINDOW: usize = 4 << 20;
 
 /// A number format of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,13 +48,15 @@ impl StoredDtype {
         }
     }
 
-    /// Widens little-endian values.
-    fn decode(self, bytes: &[u8]) -> Vec<f32> {
-        let halves = |widen: fn([u8; 2]) -> f32| {
-            bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)).collect()
+    /// Widens little-endian values and appends them.
+    fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
+        let mut halves = |widen: fn([u8; 2]) -> f32| {
+            values.extend(bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)));
         };
         match self {
-            Self::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::F32 => {
+                values.extend(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)));
+            }
             Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
             Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
         }
@@ -113,9 +119,16 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// The stored bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.file.map.as_bytes()[self.range.clone()]
+    /// Passes the stored bytes on, a window after the other, each a whole number of values. A window leaves memory
+    /// before the next is read, so that a file larger than memory can be gone through.
+    pub(crate) fn read<E>(&self, mut window: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let map = &self.file.map;
+        for start in self.range.clone().step_by(WINDOW) {
+            let range = start..self.range.end.min(start + WINDOW);
+            window(&map.as_bytes()[range.clone()])?;
+            map.release(range);
+        }
+        Ok(())
     }
 
     /// The file it is in.
@@ -128,7 +141,11 @@ impl StoredTensor {
     /// # Errors
     /// When a value is not finite.
     pub(crate) fn values(&self) -> Result<Vec<f32>, ModelError> {
-        let values = self.dtype.decode(self.bytes());
+        let mut values = Vec::with_capacity(self.range.len() / self.dtype.size());
+        let Ok(()) = self.read(|bytes| {
+            self.dtype.decode(bytes, &mut values);
+            Ok::<_, Infallible>(())
+        });
         // Any NaN or infinity makes the sum of `0 * x` NaN; unlike a search, it vectorises.
         let probe: f32 =
             values.chunks(1024).map(|run| run.iter().map(|x| x * 0.0).sum::<f32>()).sum();
@@ -152,16 +169,30 @@ impl StoredTensor {
         Ok(Tensor::from_data(data, device))
     }
 
+    /// Rows of a matrix `[rows, columns]`.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        let [_, n_columns] = self.shape[..] else {
+            unreachable!("{} is a matrix: its shape was checked", self.name)
+        };
+        self.run_of_rows(rows, n_columns)
+    }
+
     /// Rows `rows` of matrix `index` of a stack of matrices `[n, rows, columns]`.
     pub(crate) fn rows_of(&self, index: usize, rows: Range<usize>) -> Self {
         let [_, n_rows, n_columns] = self.shape[..] else {
             unreachable!("{} is a stack of matrices: its shape was checked", self.name)
         };
+        let first = index * n_rows;
+        self.run_of_rows(first + rows.start..first + rows.end, n_columns)
+    }
+
+    /// Rows of `n_columns` values, counted over all matrices.
+    fn run_of_rows(&self, rows: Range<usize>, n_columns: usize) -> Self {
         let row_bytes = n_columns * self.dtype.size();
-        let first = self.range.start + (index * n_rows + rows.start) * row_bytes;
+        let at = |row| self.range.start + row * row_bytes;
         Self {
             shape: vec![rows.len(), n_columns],
-            range: first..first + rows.len() * row_bytes,
+            range: at(rows.start)..at(rows.end),
             ..self.clone()
         }
     }
