@@ -114,7 +114,7 @@ fn score_batch<M: LanguageModel + ?Sized>(
     batch: &Batch,
     adapters: Option<&Adapters>,
 ) -> Vec<RowScore> {
-    let mut pass = Pass { observer: None, adapters };
+    let mut pass = Pass::plain().with_adapters(adapters);
     let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
     let logits = floats(model.head(hidden, &mut pass));
     let mut places = logits.chunks_exact(model.vocab()).zip(&batch.targets);

@@ -12,6 +12,7 @@ mod fingerprint;
 mod input;
 mod model;
 mod name;
+mod noise;
 mod observer;
 mod plan;
 mod routing;
@@ -27,6 +28,7 @@ pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream};
 pub use model::{CausalLm, ExpertSource, LanguageModel, LinearSite, MoeModel};
 pub use name::UnknownName;
+pub use noise::RouterNoise;
 pub use observer::{Activation, Observer, Pass};
 pub use plan::{
     Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{Adapters, ExpertId, LayerId, Routing};
+use crate::{Adapters, ExpertId, LayerId, RouterNoise, Routing};
 
 /// What one expert did for the tokens routed to it.
 #[derive(Debug, Clone)]
@@ -86,6 +86,8 @@ pub struct Pass<'a> {
     pub observer: Option<&'a mut dyn Observer>,
     /// The adapters beside the frozen weights.
     pub adapters: Option<&'a Adapters>,
+    /// Noise on the router logits; only while tuning.
+    pub router_noise: Option<&'a RouterNoise>,
 }
 
 impl<'a> Pass<'a> {
@@ -96,11 +98,16 @@ impl<'a> Pass<'a> {
 
     /// A pass through adapters.
     pub fn adapted(adapters: &'a Adapters) -> Self {
-        Self { observer: None, adapters: Some(adapters) }
+        Self::default().with_adapters(Some(adapters))
     }
 
     /// A pass that is watched.
     pub fn observed(observer: &'a mut dyn Observer) -> Self {
-        Self { observer: Some(observer), adapters: None }
+        Self { observer: Some(observer), ..Self::default() }
+    }
+
+    /// The same pass through these adapters, or through none.
+    pub fn with_adapters(self, adapters: Option<&'a Adapters>) -> Self {
+        Self { adapters, ..self }
     }
 }

@@ -29,7 +29,7 @@ impl Block {
         let attended = self.attention.forward(x, &packing, positions, pass.adapters, cache);
         let middle = before.clone() + attended;
         let x = self.post_attention_norm.forward(middle.clone());
-        let after = middle + self.feed_forward.forward(x, pass);
+        let after = middle + self.feed_forward.forward(x, &packing, pass);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.block_output(self.id, &before, &after);
         }

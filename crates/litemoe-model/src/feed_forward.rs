@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Activation, Adapters, LayerId, Pass};
+use litemoe_core::{Activation, Adapters, LayerId, Packing, Pass, RouterNoise};
 use litemoe_kernels::{ExpertBank, silu_mul};
 
 use crate::linear::Linear;
@@ -15,10 +15,15 @@ pub(crate) enum FeedForward {
 impl FeedForward {
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
-    pub(crate) fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        packing: &Packing,
+        pass: &mut Pass<'_>,
+    ) -> Tensor<2> {
         match self {
             Self::Dense(dense) => dense.forward(x, pass.adapters),
-            Self::Moe(moe) => moe.forward(x, pass),
+            Self::Moe(moe) => moe.forward(x, packing, pass),
         }
     }
 
@@ -56,8 +61,11 @@ pub(crate) struct Moe {
 }
 
 impl Moe {
-    fn forward(&self, x: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routing = self.router.route(x.clone());
+    fn forward(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
+        let n_rows = self.router.weight.d_out();
+        let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
+        let noise = pass.router_noise.map(noise);
+        let routing = self.router.route(x.clone(), noise);
         let Some(observer) = pass.observer.as_deref_mut() else {
             return self.experts.forward(x, routing.experts, routing.gates, None);
         };

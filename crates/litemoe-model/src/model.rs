@@ -163,7 +163,7 @@ impl CausalLm for Model {
         cache: &mut KvCache,
         adapters: Option<&Adapters>,
     ) -> Tensor<1> {
-        let mut pass = Pass { observer: None, adapters };
+        let mut pass = Pass::plain().with_adapters(adapters);
         let mut stream = self.embed_from(&[tokens.to_vec()], cache.len());
         for index in 0..self.blocks.len() {
             stream = self.run_block(index, stream, &mut pass, Some(&mut cache.blocks[index]));

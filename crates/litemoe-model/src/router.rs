@@ -18,13 +18,18 @@ pub(crate) struct Router {
 impl Router {
     /// Routes each token to its `top_k` most probable experts.
     ///
-    /// In a proxy, `probs` is the probability that reaches each of its own experts.
+    /// Noise, when given, comes on top of the logits. In a proxy, `probs` is the probability that reaches each of its own experts.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_model]`
+    /// - `noise`: what [`RouterNoise::sample`](litemoe_core::RouterNoise::sample) draws for the router's rows, `[tokens, n_rows]`
     /// - output: see [`Routing`]
-    pub(crate) fn route(&self, x: Tensor<2>) -> Routing {
+    pub(crate) fn route(&self, x: Tensor<2>, noise: Option<Tensor<2>>) -> Routing {
         let logits = self.weight.forward(x);
+        let logits = match noise {
+            Some(noise) => logits + noise,
+            None => logits,
+        };
         match &self.redirection {
             Some(redirection) => redirection.route(logits, |probs| self.choose(probs)),
             None => self.choose(activation::softmax(logits, 1)),

@@ -3,7 +3,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use burn::tensor::{Gradients as Tape, Tensor, activation::log_softmax};
-use litemoe_core::{Adapters, LanguageModel, Lora, Pass, Sequence, Site, Stream};
+use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, Site, Stream};
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
@@ -68,20 +68,29 @@ pub fn gradients<M: LanguageModel + Sync + ?Sized>(
     micro: Micro,
 ) -> Result<Gradients, AdapterError> {
     check_rows(model, "training", rows)?;
-    Ok(batch_gradients(model, adapters, &rows.iter().collect::<Vec<_>>(), micro))
+    let rows: Vec<_> = rows.iter().map(|row| Row { row, noise: None }).collect();
+    Ok(batch_gradients(model, adapters, &rows, micro))
+}
+
+/// A row of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) row: &'a Sequence,
+    /// Deviation and seed of its router noise.
+    pub(super) noise: Option<(f32, u64)>,
 }
 
 /// As [`gradients`], for rows that were checked before.
 pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
-    rows: &[&Sequence],
+    rows: &[Row<'_>],
     micro: Micro,
 ) -> Gradients {
-    let n_targets = rows.iter().map(|row| row.n_completion()).sum();
-    let part = |rows: &[&Sequence]| {
-        let batch = Batch::new(rows.iter().copied());
-        let back = Back::new(model, &batch, adapters, n_targets);
+    let n_targets = rows.iter().map(|row| row.row.n_completion()).sum();
+    let part = |rows: &[Row<'_>]| {
+        let batch = Batch::new(rows.iter().map(|row| row.row));
+        let back = Back { noise: noise(rows), ..Back::new(model, &batch, adapters, n_targets) };
         if micro.recompute { back.recomputed() } else { back.kept() }
     };
     let mut total = Gradients::default();
@@ -90,6 +99,12 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
         side_by_side(&parts, part).into_iter().for_each(|part| total.add(part));
     }
     total
+}
+
+fn noise(rows: &[Row<'_>]) -> Option<RouterNoise> {
+    let (std, _) = rows.first()?.noise?;
+    let seeds = rows.iter().filter_map(|row| row.noise).map(|(_, seed)| seed).collect();
+    Some(RouterNoise { std, seeds })
 }
 
 /// Runs each part on a thread of its own, the first on this one; results in order.
@@ -117,6 +132,8 @@ struct Back<'a, M: ?Sized> {
     leaves: Adapters,
     /// Tokens the loss covers in the whole batch.
     n_targets: usize,
+    /// The same whenever a block runs.
+    noise: Option<RouterNoise>,
     found: Gradients,
 }
 
@@ -127,12 +144,17 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
             (site.clone(), Lora { a, b, scale: lora.scale })
         };
         let leaves = plain.iter().map(track).collect();
-        Self { model, batch, plain, leaves, n_targets, found: Gradients::default() }
+        let found = Gradients::default();
+        Self { model, batch, plain, leaves, n_targets, noise: None, found }
+    }
+
+    fn pass<'p>(&'p self, adapters: &'p Adapters) -> Pass<'p> {
+        Pass { router_noise: self.noise.as_ref(), ..Pass::adapted(adapters) }
     }
 
     /// One tape for the whole pass: every block's activations are kept.
     fn kept(mut self) -> Gradients {
-        let last = self.model.stream(&self.batch.input, &mut Pass::adapted(&self.leaves));
+        let last = self.model.stream(&self.batch.input, &mut self.pass(&self.leaves));
         let loss = self.loss(last);
         self.backward(&loss);
         self.found
@@ -143,7 +165,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
     fn recomputed(mut self) -> Gradients {
         let mut inputs = vec![self.model.embed(&self.batch.input)];
         for index in 1..self.model.n_blocks() {
-            let (input, mut pass) = (inputs[index - 1].clone(), Pass::adapted(self.plain));
+            let (input, mut pass) = (inputs[index - 1].clone(), self.pass(self.plain));
             inputs.push(self.model.block(index - 1, input, &mut pass));
         }
         let mut gradient = None;
@@ -164,7 +186,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         let Stream { hidden, packing } = input;
         let hidden = if index > 0 { leaf(hidden) } else { hidden };
         let stream = Stream { hidden: hidden.clone(), packing };
-        let output = self.model.block(index, stream, &mut Pass::adapted(&self.leaves));
+        let output = self.model.block(index, stream, &mut self.pass(&self.leaves));
         let loss = match gradient {
             Some(gradient) => (output.hidden * gradient).sum(),
             None => self.loss(output),

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Micro;
 use crate::AdapterError;
 
+/// More makes every choice of experts a draw.
+const MAX_NOISE: f64 = 100.0;
+
 /// How an adapter is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,11 +32,14 @@ pub struct TuneOptions {
     pub final_lr: f64,
     /// Decoupled weight decay, at least 0.
     pub weight_decay: f64,
+    /// Standard deviation of the noise on router logits while training, in logits; 0 for none. See
+    /// [`RouterNoise`](litemoe_core::RouterNoise).
+    pub router_noise: f64,
     /// Steps between looks at the validation rows, at least 1; the last step is always looked at.
     pub validate_every: usize,
     /// Shuffle the rows anew in every epoch, or keep their order.
     pub shuffle: bool,
-    /// Seed of the shuffling.
+    /// Seed of the shuffling and of the noise.
     pub seed: u64,
 }
 
@@ -49,6 +55,7 @@ impl Default for TuneOptions {
             warmup: 20,
             final_lr: 0.05,
             weight_decay: 0.0,
+            router_noise: 0.5,
             validate_every: 50,
             shuffle: true,
             seed: 0,
@@ -92,7 +99,9 @@ impl TuneOptions {
         require("lr", &self.lr, finite(self.lr) && self.lr > 0.0, "a number above 0")?;
         require("final_lr", &self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
         let decay = self.weight_decay;
-        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0")
+        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0")?;
+        let noise = self.router_noise;
+        require("router_noise", &noise, (0.0..=MAX_NOISE).contains(&noise), "in [0, 100]")
     }
 }
 

@@ -2,9 +2,11 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, Sequence, Site};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::adamw::{AdamW, Moments};
-use super::gradients::batch_gradients;
+use super::gradients::{Row, batch_gradients};
 use super::order::Order;
 use super::state::{Best, RunId, TuneState};
 use super::{Gradients, TuneOptions};
@@ -167,7 +169,7 @@ struct Run<'a, M: ?Sized> {
     order: Order,
 }
 
-impl<M: LanguageModel + Sync + ?Sized> Run<'_, M> {
+impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
     fn finish(
         mut self,
         saver: Option<&Saver<'_>>,
@@ -185,8 +187,7 @@ impl<M: LanguageModel + Sync + ?Sized> Run<'_, M> {
 
     fn step(&mut self) -> Result<StepReport, AdapterError> {
         let step = self.state.step + 1;
-        let rows = self.order.rows_of(step);
-        let rows: Vec<&Sequence> = rows.into_iter().map(|row| &self.data.train[row]).collect();
+        let rows = self.rows_of(step);
         let micro = self.options.micro();
         let gradients = batch_gradients(self.model, &self.state.adapters, &rows, micro);
         if !gradients.loss.is_finite() {
@@ -194,11 +195,23 @@ impl<M: LanguageModel + Sync + ?Sized> Run<'_, M> {
         }
         let (loss, lr) = (gradients.loss, self.options.lr_at(step));
         self.update(AdamW { lr, weight_decay: self.options.weight_decay, step }, gradients);
-        let tokens = rows.iter().map(|row| row.tokens.len() as u64).sum();
+        let tokens = rows.iter().map(|row| row.row.tokens.len() as u64).sum();
         self.state.step = step;
         self.state.tokens += tokens;
         let validation = self.validate()?;
         Ok(StepReport { step, steps: self.options.steps, loss, tokens, lr, validation })
+    }
+
+    /// The rows of a step, each with its noise: both follow from the step alone.
+    fn rows_of(&mut self, step: usize) -> Vec<Row<'a>> {
+        let std = self.options.router_noise as f32;
+        let mut seeds = ChaCha8Rng::seed_from_u64(self.options.seed);
+        seeds.set_stream(u64::MAX - step as u64); // far from the epochs' streams
+        let row = |row| {
+            let noise = (std > 0.0).then(|| (std, seeds.next_u64()));
+            Row { row: &self.data.train[row], noise }
+        };
+        self.order.rows_of(step).into_iter().map(row).collect()
     }
 
     fn update(&mut self, rule: AdamW, mut gradients: Gradients) {

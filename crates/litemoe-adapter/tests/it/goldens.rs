@@ -23,7 +23,7 @@ fn logits(adapter: Option<&str>) -> Vec<f32> {
     let input = Input::decoder(vec![IDS.to_vec()]);
     let read = |name| peft::read(&golden(name), model.linear_sites(), &model.device()).unwrap();
     let adapters = adapter.map(|name| read(name).adapters);
-    floats(model.logits(&input, &mut Pass { observer: None, adapters: adapters.as_ref() }))
+    floats(model.logits(&input, &mut Pass::plain().with_adapters(adapters.as_ref())))
 }
 
 #[test]
@@ -111,6 +111,7 @@ fn twenty_steps_have_pefts_losses() {
         micro_batch: 3,
         warmup: 4,
         shuffle: false,
+        router_noise: 0.0,
         ..TuneOptions::default()
     };
     let mut losses = Losses(Vec::new());

@@ -47,7 +47,7 @@ impl LogitsArgs {
         }
         loaded.expect_ids(&self.ids)?;
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let mut pass = Pass { observer: None, adapters: adapters.as_ref() };
+        let mut pass = Pass::plain().with_adapters(adapters.as_ref());
         let logits = loaded.model.logits(&Input::decoder(vec![self.ids.clone()]), &mut pass);
         let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let rows = flat.chunks(loaded.model.vocab()).map(<[f32]>::to_vec);

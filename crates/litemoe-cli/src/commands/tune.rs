@@ -203,6 +203,7 @@ impl TuneCommand {
             lr: options.learning_rate,
             warmup: options.warmup,
             weight_decay: options.weight_decay,
+            router_noise: options.router_noise,
             validate_every: options.validate_every,
             shuffle: !self.in_order,
             seed: self.seed,

@@ -94,6 +94,10 @@ pub(crate) struct TuneArgs {
     /// Decoupled weight decay.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) weight_decay: f64,
+    /// Standard deviation of the noise on router logits while tuning, 0 for none: an adapter that does not lean on which
+    /// experts a token meets survives being mounted where there are more of them.
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) router_noise: f64,
     /// Steps between two validations and checkpoints; the best validated adapter is kept.
     #[arg(long, default_value_t = 50)]
     pub(crate) validate_every: usize,
@@ -121,6 +125,7 @@ impl TuneArgs {
             ("--learning-rate", self.learning_rate.to_string()),
             ("--warmup", self.warmup.to_string()),
             ("--weight-decay", self.weight_decay.to_string()),
+            ("--router-noise", self.router_noise.to_string()),
             ("--validate-every", self.validate_every.to_string()),
             ("--validation-rows", self.validation_rows.to_string()),
             ("--max-tokens", self.max_tokens.to_string()),

@@ -1,3 +1,4 @@
 //! Properties of the records.
 
+mod noise;
 mod packing;
