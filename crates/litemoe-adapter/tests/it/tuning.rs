@@ -207,6 +207,38 @@ fn a_loss_that_is_no_number_stops_the_run() {
     assert!(matches!(error, AdapterError::LossNotFinite { step: 1, .. }), "{error}");
 }
 
+#[test]
+fn however_a_batch_is_cut_its_noise_is_the_same() {
+    let losses = |options: &TuneOptions| {
+        let mut log = Log::default();
+        watched(&model(), options, None, &mut log).unwrap();
+        log.reports.iter().map(|step| step.loss).collect::<Vec<_>>()
+    };
+    let farthest =
+        |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0_f64, f64::max);
+    let noisy = TuneOptions { steps: 3, router_noise: 1.0, threads: 1, ..short() };
+    let whole = losses(&noisy);
+    for (micro_batch, threads, recompute) in [(4, 1, true), (1, 1, false), (3, 2, false)] {
+        let cut = losses(&TuneOptions { micro_batch, threads, recompute, ..noisy.clone() });
+        assert!(farthest(&whole, &cut) < 1e-4, "{whole:?} {cut:?}");
+    }
+    for other in
+        [TuneOptions { router_noise: 0.0, ..noisy.clone() }, TuneOptions { seed: 1, ..noisy }]
+    {
+        let other = losses(&TuneOptions { shuffle: false, ..other });
+        assert!(farthest(&whole, &other) > 1e-3, "{whole:?} {other:?}");
+    }
+}
+
+#[test]
+fn noise_must_be_a_deviation() {
+    for router_noise in [-0.5, f64::NAN, f64::INFINITY] {
+        let error = run(&model(), &TuneOptions { router_noise, ..short() }, None).unwrap_err();
+        let option = matches!(error, AdapterError::Option { option: "router_noise", .. });
+        assert!(option, "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

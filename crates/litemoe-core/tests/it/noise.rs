@@ -1,5 +1,6 @@
 use burn::tensor::Device;
 use litemoe_core::{LayerId, Packing, RouterNoise};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 fn draw(seeds: &[u64], lens: &[usize], layer: LayerId) -> Vec<f32> {
@@ -13,7 +14,8 @@ fn draw(seeds: &[u64], lens: &[usize], layer: LayerId) -> Vec<f32> {
 
 proptest! {
     #[test]
-    fn a_rows_noise_is_its_own(seeds in [any::<u64>(), any(), any()], lens in [1..9usize, 1..9, 1..9]) {
+    fn a_rows_noise_is_its_own(rows in vec((any::<u64>(), 1..9usize), 1..5)) {
+        let (seeds, lens): (Vec<u64>, Vec<usize>) = rows.into_iter().unzip();
         let layer = LayerId::decoder(2);
         let together = draw(&seeds, &lens, layer);
         let alone: Vec<f32> = seeds

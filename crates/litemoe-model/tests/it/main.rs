@@ -10,5 +10,6 @@ mod forward;
 mod golden;
 mod gradient;
 mod mixture;
+mod noise;
 mod proxy;
 mod setup;
