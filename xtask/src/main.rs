@@ -42,6 +42,8 @@ enum Chore {
 enum Eval {
     /// Run the loop on the embedded app and on others, record it in results/loop.json, write the README's table.
     Loop(eval::LoopArgs),
+    /// Run the loop with one choice changed at a time, record it in results/choices.json, write the README's table.
+    Choices(eval::ChoicesArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
 fn run(chore: Chore, root: &Path) -> Result<()> {
     match chore {
         Chore::Eval { eval: Eval::Loop(args) } => eval::run(&args, root),
+        Chore::Eval { eval: Eval::Choices(args) } => eval::run_choices(&args, root),
         Chore::Fixtures { check: false } => fixtures::write(root),
         Chore::Fixtures { check: true } => fixtures::check(root)?.into_result(),
         Chore::Tidy => tidy::check(root)?.into_result(),

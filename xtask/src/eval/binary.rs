@@ -26,12 +26,18 @@ impl Binary {
         Ok(Self { path, foundation: root.join("fixtures/foundation") })
     }
 
-    /// What `litemoe customize --json` prints for an app and its folder, or for what is embedded.
-    pub(super) fn customize(&self, out: &Path, app: Option<(&str, &Path)>) -> Result<Value> {
+    /// What `litemoe customize --json` with more arguments prints for an app and its folder, or for what is embedded.
+    pub(super) fn customize(
+        &self,
+        out: &Path,
+        app: Option<(&str, &Path)>,
+        more: &[&str],
+    ) -> Result<Value> {
         let mut command = Command::new(&self.path);
         command
             .args(["customize", "--json", "--budget", "0.33", "--limit", "300", "--out"])
-            .arg(out);
+            .arg(out)
+            .args(more);
         if let Some((name, folder)) = app {
             command.arg("--foundation").arg(&self.foundation);
             command.arg("--app").arg(format!("{name}={}", folder.display()));

@@ -1,6 +1,8 @@
-//! `cargo xtask eval loop`: runs the binary on each app, records what it printed, writes the README's table from that.
+//! `cargo xtask eval`: runs the binary on apps, records what it printed, writes the README's tables from that. This file is
+//! `eval loop`.
 
 mod binary;
+mod choices;
 mod marked;
 mod record;
 mod table;
@@ -12,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use binary::Binary;
+pub(crate) use choices::{ChoicesArgs, run as run_choices};
 use record::{Record, Source};
 
 const RECORD: &str = "results/loop.json";
@@ -45,10 +48,7 @@ pub(crate) struct LoopArgs {
 pub(crate) fn run(args: &LoopArgs, root: &Path) -> Result<()> {
     if !args.table_only {
         let record = measure(args, root)?;
-        let text = serde_json::to_string_pretty(&record)? + "\n";
-        let path = root.join(RECORD);
-        fs::create_dir_all(root.join("results"))?;
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        write_record(root, RECORD, &record)?;
     }
     write_table(root)
 }
@@ -56,11 +56,11 @@ pub(crate) fn run(args: &LoopArgs, root: &Path) -> Result<()> {
 fn measure(args: &LoopArgs, root: &Path) -> Result<Record> {
     let binary = Binary::build(root)?;
     let mut record = Record::new(root)?;
-    record.add(binary.customize(&args.out, None)?, None)?;
+    record.add(binary.customize(&args.out, None, &[])?, None)?;
     for app in apps(args)? {
         let folder = args.data.as_deref().unwrap_or(Path::new("")).join(&app);
         let source = Source::read(&folder)?;
-        record.add(binary.customize(&args.out, Some((&app, &folder)))?, Some(&source))?;
+        record.add(binary.customize(&args.out, Some((&app, &folder)), &[])?, Some(&source))?;
     }
     Ok(record)
 }
@@ -80,11 +80,23 @@ fn apps(args: &LoopArgs) -> Result<Vec<String>> {
 }
 
 fn write_table(root: &Path) -> Result<()> {
-    let readme = root.join(README);
-    let text = fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
-    let table = recorded_table(root)?;
-    fs::write(&readme, marked::replace(&text, MARK, &table)?)?;
+    write_readme(root, MARK, &recorded_table(root)?)
+}
+
+/// Puts a text between two marks of the README.
+fn write_readme(root: &Path, mark: &str, text: &str) -> Result<()> {
+    let path = root.join(README);
+    let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    fs::write(&path, marked::replace(&readme, mark, text)?)?;
     Ok(())
+}
+
+/// Writes a record below `results`.
+fn write_record(root: &Path, name: &str, record: &impl serde::Serialize) -> Result<()> {
+    let path = root.join(name);
+    fs::create_dir_all(root.join("results"))?;
+    let text = serde_json::to_string_pretty(record)? + "\n";
+    fs::write(&path, text).with_context(|| path.display().to_string())
 }
 
 fn recorded_table(root: &Path) -> Result<String> {

@@ -126,7 +126,8 @@ impl App {
     }
 }
 
-fn commit(root: &Path) -> Result<String> {
+/// The commit checked out at `root`; with a `+` when there are changes.
+pub(super) fn commit(root: &Path) -> Result<String> {
     let git = |args: &[&str]| -> Result<String> {
         let output = Command::new("git").args(args).current_dir(root).output()?;
         if !output.status.success() {

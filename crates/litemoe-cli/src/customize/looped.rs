@@ -22,6 +22,13 @@ pub(super) struct Loop<'a> {
     seconds: std::cell::RefCell<BTreeMap<String, f64>>,
 }
 
+/// What the loop is judged by.
+struct Controls {
+    full: Quality,
+    full_peak: u64,
+    random: Branch,
+}
+
 /// What one proxy came to.
 struct Branch {
     proxy: Quality,
@@ -49,10 +56,12 @@ impl<'a> Loop<'a> {
         let (foundation, rows) = self.eval("foundation", self.foundation, None)?;
         let fingerprint = self.score()?;
         let branch = self.branch("", self.options.plan.score, foundation)?;
-        let full_adapter = self.dir.join("full-adapter");
-        let tune_full = self.tune("tune_full", self.foundation, &full_adapter, None)?;
-        let (full, _) = self.eval("full", self.foundation, Some(&full_adapter))?;
-        let random = self.branch("random_", Criterion::Random, foundation)?;
+        let controls = match self.options.no_controls {
+            true => None,
+            false => Some(self.controls(foundation)?),
+        };
+        let controls = controls.as_ref();
+        let (full, random) = (controls.map(|it| it.full), controls.map(|it| &it.random));
         Ok(AppReport {
             app: self.app.name.clone(),
             budget: self.options.plan.budget.to_string(),
@@ -62,25 +71,34 @@ impl<'a> Loop<'a> {
             fingerprint,
             foundation,
             proxy: branch.proxy,
-            random_proxy: random.proxy,
-            random_mounted: random.mounted,
+            random_proxy: random.map(|random| random.proxy),
+            random_mounted: random.map(|random| random.mounted),
             tuned_proxy: branch.tuned_proxy.context("the tuned proxy was not evaluated")?,
             mounted: branch.mounted,
             full,
             scale: branch.scale,
-            random_scale: random.scale,
-            recovery: recovery(foundation, branch.mounted, full),
-            recovery_perplexity: recovery_perplexity(foundation, branch.mounted, full),
+            random_scale: random.map(|random| random.scale),
+            recovery: full.and_then(|full| recovery(foundation, branch.mounted, full)),
+            recovery_perplexity: full
+                .and_then(|full| recovery_perplexity(foundation, branch.mounted, full)),
             expert_bytes: ExpertBytes {
                 foundation: self.foundation_bytes()?,
                 proxy: branch.proxy_bytes,
             },
             peak_bytes: PeakBytes {
                 tune_proxy: branch.tune_peak,
-                tune_full: field(&tune_full, "/peak_bytes/anonymous")?,
+                tune_full: controls.map(|controls| controls.full_peak),
             },
             seconds: self.seconds.borrow().clone(),
         })
+    }
+
+    fn controls(&self, foundation: Quality) -> anyhow::Result<Controls> {
+        let adapter = self.dir.join("full-adapter");
+        let tuned = self.tune("tune_full", self.foundation, &adapter, None)?;
+        let (full, _) = self.eval("full", self.foundation, Some(&adapter))?;
+        let random = self.branch("random_", Criterion::Random, foundation)?;
+        Ok(Controls { full, full_peak: field(&tuned, "/peak_bytes/anonymous")?, random })
     }
 
     /// From a score to a mounted adapter; `prefix` names the stages.

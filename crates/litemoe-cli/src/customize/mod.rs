@@ -51,6 +51,10 @@ pub(crate) struct CustomizeArgs {
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Leave out what only judges the loop: the random control, and tuning on the whole foundation, which needs memory
+    /// for all of it.
+    #[arg(long)]
+    no_controls: bool,
     /// Redo every stage, even if nothing has changed.
     #[arg(long)]
     force: bool,

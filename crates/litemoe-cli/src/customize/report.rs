@@ -26,15 +26,16 @@ pub(crate) struct AppReport {
     pub(crate) fingerprint: String,
     pub(crate) foundation: Quality,
     pub(crate) proxy: Quality,
-    pub(crate) random_proxy: Quality,
-    pub(crate) random_mounted: Quality,
+    /// `None`, like every control, when the controls were left out.
+    pub(crate) random_proxy: Option<Quality>,
+    pub(crate) random_mounted: Option<Quality>,
     pub(crate) tuned_proxy: Quality,
     pub(crate) mounted: Quality,
-    pub(crate) full: Quality,
+    pub(crate) full: Option<Quality>,
     /// The scale at which the guard mounted the adapter, in [0, 1]; 0 is not mounted.
     pub(crate) scale: f64,
     /// The same for the adapter tuned under random scores.
-    pub(crate) random_scale: f64,
+    pub(crate) random_scale: Option<f64>,
     pub(crate) recovery: Option<f64>,
     pub(crate) recovery_perplexity: Option<f64>,
     pub(crate) expert_bytes: ExpertBytes,
@@ -53,7 +54,7 @@ pub(crate) struct ExpertBytes {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PeakBytes {
     pub(crate) tune_proxy: u64,
-    pub(crate) tune_full: u64,
+    pub(crate) tune_full: Option<u64>,
 }
 
 /// Everything `customize --json` prints.

@@ -37,16 +37,19 @@ fn rows(app: &AppReport) -> Table {
         [output::bytes(bytes), format!("{seconds:.0} s")]
     };
     let none = || [String::new(), String::new()];
+    let tuned_proxy = tuned("tune", app.peak_bytes.tune_proxy);
+    let tuned_full = app.peak_bytes.tune_full.map_or_else(none, |bytes| tuned("tune_full", bytes));
     let lines = [
-        ("foundation", app.foundation, none()),
-        ("proxy", app.proxy, none()),
-        ("proxy, tuned", app.tuned_proxy, tuned("tune", app.peak_bytes.tune_proxy)),
-        ("mounted on the foundation", app.mounted, none()),
-        ("tuned on the foundation", app.full, tuned("tune_full", app.peak_bytes.tune_full)),
+        ("foundation", Some(app.foundation), none()),
+        ("proxy", Some(app.proxy), none()),
+        ("proxy, tuned", Some(app.tuned_proxy), tuned_proxy),
+        ("mounted on the foundation", Some(app.mounted), none()),
+        ("tuned on the foundation", app.full, tuned_full),
         ("control: random proxy", app.random_proxy, none()),
         ("control: random, mounted", app.random_mounted, none()),
     ];
-    for (name, Quality { accuracy, perplexity }, [memory, time]) in lines {
+    for (name, quality, [memory, time]) in lines {
+        let Some(Quality { accuracy, perplexity }) = quality else { continue };
         table.add_row([
             name.to_owned(),
             format!("{:.1} %", 100.0 * accuracy),
@@ -64,6 +67,9 @@ fn rows(app: &AppReport) -> Table {
 fn verdict(app: &AppReport) -> String {
     if app.scale == 0.0 {
         return "the guard did not mount the adapter: on validation rows the foundation alone is best".to_owned();
+    }
+    if app.full.is_none() {
+        return format!("mounted at scale {}; the controls were left out", app.scale);
     }
     let share = |recovery: Option<f64>, why: &str| match recovery {
         Some(share) => format!("{:.0} %", 100.0 * share),

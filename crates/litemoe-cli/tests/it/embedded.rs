@@ -60,6 +60,14 @@ fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
         "a damaged output is made again: {}",
         mended.stderr
     );
+
+    let alone = bench.json(&[&quick[..], &["--no-controls", "--out", "alone"]].concat());
+    let alone = &alone["apps"][0];
+    assert_eq!(alone["mounted"], app["mounted"]);
+    for control in ["full", "random_proxy", "random_mounted", "recovery_perplexity"] {
+        assert!(alone[control].is_null(), "{control}");
+    }
+    assert!(!bench.path("alone/home/full-adapter").exists());
 }
 
 #[cfg(feature = "embedded")]
