@@ -72,6 +72,8 @@ pub enum AdapterError {
     OtherBase { adapter: Fingerprint, trained_on: Fingerprint, model: Fingerprint },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
     NoEffect { sites: usize },
+    #[error("under the adapter a logit is {logit}: its updates are too large")]
+    LogitsNotFinite { logit: f32 },
 
     #[error("{}: the checkpoint is of another run: {what} is {checkpoint} there and {run} here", path.display())]
     OtherRun { path: PathBuf, what: String, checkpoint: String, run: String },

@@ -35,7 +35,11 @@ impl LoraOptions {
         scale(self.alpha, self.rank, self.rslora)
     }
 
-    fn check(&self) -> Result<(), AdapterError> {
+    /// Refuses an option out of range.
+    ///
+    /// # Errors
+    /// [`AdapterError::Option`]
+    pub fn check(&self) -> Result<(), AdapterError> {
         if self.rank == 0 {
             return Err(AdapterError::Option {
                 option: "rank",

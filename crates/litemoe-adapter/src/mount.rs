@@ -2,7 +2,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use litemoe_core::{Adapters, Fingerprint, Input, LanguageModel, LinearSite, Lora, Pass, Site};
-use litemoe_kernels::StagedDir;
+use litemoe_kernels::{StagedDir, check_target, holds_only};
 
 use crate::evaluate::floats;
 use crate::peft::{self, PeftConfig};
@@ -31,7 +31,7 @@ pub enum Effect {
 /// Writes an adapter's directory: PEFT's two files, and `litemoe.json` where there is a record. All or nothing.
 ///
 /// # Errors
-/// Those of the disk; the target is then as it was.
+/// Those of the disk, and a target that may not be replaced, see [`check_save`]; the target is then as it was.
 pub fn save(
     target: &Path,
     adapters: &Adapters,
@@ -40,7 +40,7 @@ pub fn save(
     record: Option<&AdapterRecord>,
 ) -> Result<(), AdapterError> {
     let write = || {
-        let mut dir = StagedDir::new(target)?;
+        let mut dir = StagedDir::new(target, is_own)?;
         peft::write(&mut dir, adapters, sites, config)?;
         if let Some(record) = record {
             record.write(dir.file(RECORD_FILE)?)?;
@@ -48,6 +48,20 @@ pub fn save(
         dir.commit()
     };
     write().map_err(AdapterError::io(target))
+}
+
+/// Whether an adapter may be saved as `target`: nothing is there, or an empty directory, or one that [`save`] wrote.
+///
+/// # Errors
+/// [`AdapterError::Io`]
+pub fn check_save(target: &Path) -> Result<(), AdapterError> {
+    check_target(target, is_own).map_err(AdapterError::io(target))
+}
+
+/// Whether a directory is an adapter with a record, and nothing else.
+pub fn is_own(dir: &Path) -> bool {
+    dir.join(RECORD_FILE).exists()
+        && holds_only(dir, &[peft::CONFIG_FILE, peft::MODEL_FILE, RECORD_FILE])
 }
 
 /// Reads an adapter's directory for a model and checks that it was made for it.
@@ -111,7 +125,7 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
 /// silently does nothing.
 ///
 /// # Errors
-/// [`AdapterError::NoEffect`] when some update is not zero and yet no logit moves.
+/// [`AdapterError::NoEffect`] when some update is not zero and yet no logit moves; [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
     adapters: &Adapters,
@@ -123,6 +137,9 @@ pub fn probe<M: LanguageModel + ?Sized>(
     let input = Input::decoder(vec![ids.to_vec()]);
     let plain = floats(model.logits(&input, &mut Pass::plain()));
     let adapted = floats(model.logits(&input, &mut Pass::adapted(adapters)));
+    if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {
+        return Err(AdapterError::LogitsNotFinite { logit: *logit });
+    }
     let moved = plain.iter().zip(&adapted).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     if moved == 0.0 {
         return Err(AdapterError::NoEffect { sites: adapters.len() });

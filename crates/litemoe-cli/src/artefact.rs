@@ -1,7 +1,7 @@
 //! The small JSON files that pass between commands.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use litemoe_kernels::write_file;
@@ -23,6 +23,18 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> 
     create_parent(path)?;
     write_file(path, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Where `tune` keeps its checkpoint: beside the adapter's folder, so that an interrupted run leaves no half adapter.
+pub(crate) fn checkpoint_of(adapter: &Path) -> PathBuf {
+    let mut name = adapter.file_name().unwrap_or_default().to_owned();
+    name.push(".checkpoint");
+    adapter.with_file_name(name)
+}
+
+/// Whether two paths lead to the same file or folder.
+pub(crate) fn same(x: &Path, y: &Path) -> bool {
+    matches!((fs::canonicalize(x), fs::canonicalize(y)), (Ok(x), Ok(y)) if x == y)
 }
 
 /// Makes the folder that `path` is to stand in.

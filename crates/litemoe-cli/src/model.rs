@@ -87,13 +87,17 @@ impl Loaded {
         };
         let fingerprint = self.checkpoint.fingerprint();
         let loaded = litemoe_adapter::load(dir, &self.model, fingerprint).with_context(cannot)?;
+        self.expect_effect(&loaded.adapters).with_context(cannot)?;
+        Ok(loaded)
+    }
+
+    /// Refuses updates that do not fit, or that change nothing.
+    pub(crate) fn expect_effect(&self, adapters: &Adapters) -> anyhow::Result<()> {
         let probe: Vec<u32> =
             (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
-        match litemoe_adapter::mount(&self.model, &loaded.adapters, &probe).with_context(cannot)? {
-            Effect::Moves(_) => Ok(loaded),
-            Effect::Zero => {
-                bail!("the adapter {} is all zero: it would change nothing", dir.display())
-            }
+        match litemoe_adapter::mount(&self.model, adapters, &probe)? {
+            Effect::Moves(_) => Ok(()),
+            Effect::Zero => bail!("it is all zero: it would change nothing"),
         }
     }
 

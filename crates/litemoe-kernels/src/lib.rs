@@ -13,4 +13,4 @@ pub use bank::{ExpertBank, ExpertVisit, StoredExpert};
 pub use linear::LinearWeight;
 pub use mapped::MappedFile;
 pub use silu_mul::silu_mul;
-pub use staged::{StagedDir, StagedFile, write_file, write_file_limited};
+pub use staged::{StagedDir, StagedFile, check_target, holds_only, write_file, write_file_limited};

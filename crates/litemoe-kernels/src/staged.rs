@@ -18,13 +18,19 @@ pub struct StagedDir {
 }
 
 impl StagedDir {
-    /// Opens a temporary directory in the target's parent, which is created if need be.
-    pub fn new(target: &Path) -> io::Result<Self> {
+    /// Opens a temporary directory in the target's parent, which is created if need be. A directory that is there is
+    /// replaced if it is empty, or if `is_own` says that it is an earlier artefact of the same kind and nothing else.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when it is neither,
+    /// [`NotADirectory`](io::ErrorKind::NotADirectory) when something else stands there, and those of the disk.
+    pub fn new(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Result<Self> {
+        check_target(target, is_own)?;
         Self::with_room(target, Room::unlimited())
     }
 
-    /// As [`new`](Self::new), but writing more than `max_bytes` over all files fails with
-    /// [`StorageFull`](io::ErrorKind::StorageFull), as on a full disk.
+    /// Replaces whatever directory is there, and writing more than `max_bytes` over all files fails with
+    /// [`StorageFull`](io::ErrorKind::StorageFull), as on a full disk: for tests.
     pub fn limited(target: &Path, max_bytes: u64) -> io::Result<Self> {
         Self::with_room(target, Room::of(max_bytes))
     }
@@ -220,6 +226,32 @@ fn parent_of(target: &Path) -> io::Result<PathBuf> {
     };
     fs::create_dir_all(parent)?;
     Ok(parent.to_owned())
+}
+
+/// Whether an artefact may become `target`, before any work is done for it: as [`StagedDir::new`].
+pub fn check_target(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Result<()> {
+    let mut entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if entries.next().is_none() || is_own(target) {
+        return Ok(());
+    }
+    let message =
+        "it is there and holds what this program did not write: remove it, or name another folder";
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
+}
+
+/// Whether every entry of a directory is a file of one of these names.
+pub fn holds_only(dir: &Path, names: &[&str]) -> bool {
+    let known = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            entry.file_type().is_ok_and(|kind| kind.is_file())
+                && names.iter().any(|name| entry.file_name() == *name)
+        })
+    };
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.all(known))
 }
 
 /// Moves a directory that is in the way; whether there was one.

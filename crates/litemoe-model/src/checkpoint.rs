@@ -13,7 +13,7 @@ use crate::config_file::ConfigFile;
 use crate::family::Family;
 use crate::stored::StoredTensor;
 use crate::weight_files::StoredTensors;
-use crate::{ModelError, eos, fingerprint, tensors, weight_files};
+use crate::{ModelError, Origin, eos, fingerprint, tensors, weight_files};
 
 /// File beside a proxy's `config.json` that says what its router does.
 pub(crate) const PLAN_FILE: &str = "plan.json";
@@ -91,6 +91,11 @@ impl Checkpoint {
     /// The plan that a proxy with a router rule of its own was made by.
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
+    }
+
+    /// What a proxy was made from; `None` of any other model.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.tensors.values().find_map(|tensor| tensor.file.origin.as_ref())
     }
 
     /// The mixture-of-experts layers, in the order they run.

@@ -62,6 +62,12 @@ impl ConfigFile {
         }
     }
 
+    /// A number of parts, each with tensors of its own, above 0 and at most `max`.
+    pub(crate) fn count(&mut self, key: &str, max: usize) -> Result<usize, ModelError> {
+        let count = self.size(key)?;
+        if count > max { Err(self.wrong(key, &format!("at most {max}"))) } else { Ok(count) }
+    }
+
     /// As [`Self::size`]; `None` when the key is absent or null.
     pub(crate) fn optional_size(&mut self, key: &str) -> Result<Option<usize>, ModelError> {
         let size = self.optional(key, "a whole number above 0")?;

@@ -3,7 +3,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{Plan, RouterRule};
-use litemoe_kernels::{StagedDir, StagedFile};
+use litemoe_kernels::{StagedDir, StagedFile, holds_only};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +11,10 @@ use crate::checkpoint::PLAN_FILE;
 use crate::config_file::ConfigFile;
 use crate::family::PROXY_PREFIX;
 use crate::proxy_weights::{MakeExperts, ProxyWeights};
-use crate::{Checkpoint, ModelError};
+use crate::weight_files::StoredTensors;
+use crate::{Checkpoint, ModelError, weight_files};
+
+const WEIGHT_FILE: &str = "model.safetensors";
 
 /// What a proxy takes over unchanged, where the foundation has it.
 const SIDE_FILES: [&str; 9] = [
@@ -36,8 +39,8 @@ const SIDE_FILES: [&str; 9] = [
 /// holds the plan, and its `model_type` begins with `litemoe_`, so that other runtimes refuse it.
 ///
 /// # Errors
-/// A plan that does not fit, experts of the wrong shape or not finite, and those of the disk; `target` is then as it
-/// was.
+/// A plan that does not fit, experts of the wrong shape or not finite, a `target` that is there and is no proxy of an
+/// earlier call, and those of the disk; `target` is then as it was.
 pub fn write_proxy(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -45,8 +48,17 @@ pub fn write_proxy(
     experts: MakeExperts<'_>,
 ) -> Result<(), ModelError> {
     check(checkpoint, plan)?;
-    let dir = StagedDir::new(target).map_err(ModelError::io(target))?;
+    let dir = StagedDir::new(target, is_own).map_err(ModelError::io(target))?;
     write_into(dir, target, checkpoint, plan, experts)
+}
+
+/// Whether a directory is a proxy that [`write_proxy`] wrote, and nothing else.
+fn is_own(dir: &Path) -> bool {
+    let names = [&["config.json", PLAN_FILE, WEIGHT_FILE], &SIDE_FILES[..]].concat();
+    let has_origin = |tensors: StoredTensors| {
+        tensors.values().next().is_some_and(|tensor| tensor.file.origin.is_some())
+    };
+    holds_only(dir, &names) && weight_files::open(dir).is_ok_and(has_origin)
 }
 
 fn check(checkpoint: &Checkpoint, plan: &Plan) -> Result<(), ModelError> {
@@ -86,7 +98,7 @@ fn write_into(
         }
     }
     let mut weights = ProxyWeights::new(checkpoint, plan, experts);
-    proxy.file("model.safetensors", |out| weights.write(out))?;
+    proxy.file(WEIGHT_FILE, |out| weights.write(out))?;
     proxy.dir.commit().map_err(ModelError::io(target))
 }
 
@@ -169,8 +181,8 @@ mod tests {
                 Ok(plan.groups.iter().map(|_| None).collect())
             })
         };
-        // Every border between files and within the header lies in the first bytes; then strides.
-        for max_bytes in (0..2_000).step_by(53).chain((2_000..500_000).step_by(31_000)) {
+        // Every number within the small files and the header, then strides over the tensors.
+        for max_bytes in (0..4_000).chain((4_000..500_000).step_by(31_000)) {
             if write(max_bytes).is_ok() {
                 assert!(max_bytes > 100_000);
                 break;

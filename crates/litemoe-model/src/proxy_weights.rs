@@ -1,11 +1,13 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::error::Error;
 
 use burn::tensor::Tensor;
 use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::json;
 
+use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN};
 use crate::proxy::ProxyFile;
 use crate::stored::StoredTensor;
 use crate::{Checkpoint, ModelError, tensors};
@@ -105,11 +107,16 @@ impl<'a> ProxyWeights<'a> {
             let info = TensorInfo { dtype: dtype.into(), shape, data_offsets: (start, end) };
             (name.clone(), info)
         });
-        // Loaders of the transformers family refuse a file without it.
-        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let metadata = Metadata::new(Some(format), infos.collect());
-        let metadata = metadata.expect("offsets are contiguous and follow from the shapes");
-        let mut header = serde_json::to_vec(&metadata).expect("a header is names and numbers");
+        let tensors = Metadata::new(None, infos.collect());
+        let tensors = tensors.expect("offsets are contiguous and follow from the shapes");
+        let mut header = serde_json::to_value(&tensors).expect("a header is names and numbers");
+        header["__metadata__"] = json!({
+            // Loaders of the transformers family refuse a file without it.
+            "format": "pt",
+            ORIGIN_FOUNDATION: self.plan.fingerprint,
+            ORIGIN_PLAN: self.plan.hash(),
+        });
+        let mut header = header.to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
         header
     }

@@ -22,6 +22,10 @@ pub(crate) const FAMILY: Family = Family {
 const MODEL_TYPE: &str = "qwen3_moe";
 const EXPERT_COUNTS: &[&str] = &["num_experts", "num_local_experts"];
 
+/// Far above any model: a number beyond is a broken file, and asking for so many tensors would exhaust memory.
+const MAX_BLOCKS: usize = 2_000;
+const MAX_EXPERTS: usize = 10_000;
+
 /// Bookkeeping, training only, or ignored by the reference implementation of this family.
 const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
@@ -118,7 +122,7 @@ fn read_attention(
 }
 
 fn read_feed_forward(config: &mut ConfigFile) -> Result<Vec<FeedForwardConfig>, ModelError> {
-    let n_blocks = config.size("num_hidden_layers")?;
+    let n_blocks = config.count("num_hidden_layers", MAX_BLOCKS)?;
     let step = config.optional_size("decoder_sparse_step")?.unwrap_or(1);
     let listed: Vec<usize> =
         config.optional("mlp_only_layers", "a list of blocks")?.unwrap_or_default();
@@ -126,6 +130,9 @@ fn read_feed_forward(config: &mut ConfigFile) -> Result<Vec<FeedForwardConfig>, 
         path: config.path.clone(),
         key: EXPERT_COUNTS.join("` or `"),
     })?;
+    if n_experts > MAX_EXPERTS {
+        return Err(config.wrong(EXPERT_COUNTS[0], &format!("at most {MAX_EXPERTS}")));
+    }
     let top_k = config.size("num_experts_per_tok")?;
     let d_expert = config.size("moe_intermediate_size")?;
     let d_hidden = config.size("intermediate_size")?;

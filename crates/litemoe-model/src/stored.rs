@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use litemoe_kernels::MappedFile;
 use safetensors::Dtype;
 
-use crate::ModelError;
+use crate::{ModelError, Origin};
 
 /// Bytes of a file that are looked at together, a whole number of values of every format.
 const WINDOW: usize = 4 << 20;
@@ -105,6 +105,7 @@ impl From<StoredDtype> for Dtype {
 pub(crate) struct WeightFile {
     pub(crate) path: PathBuf,
     pub(crate) map: MappedFile,
+    pub(crate) origin: Option<Origin>,
 }
 
 /// A tensor as it lies in a mapped file, or a run of its rows; nothing is read before it is asked for.

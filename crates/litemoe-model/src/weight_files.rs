@@ -7,8 +7,8 @@ use litemoe_kernels::MappedFile;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-use crate::ModelError;
 use crate::stored::{StoredDtype, StoredTensor, WeightFile};
+use crate::{ModelError, Origin};
 
 /// The tensors of a checkpoint by name.
 pub(crate) type StoredTensors = BTreeMap<Arc<str>, StoredTensor>;
@@ -66,7 +66,8 @@ fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
     let (header, metadata) = SafeTensors::read_metadata(map.as_bytes()).map_err(|error| {
         ModelError::Safetensors { path: path.to_owned(), reason: error.to_string() }
     })?;
-    let file = Arc::new(WeightFile { path: path.to_owned(), map });
+    let origin = metadata.metadata().as_ref().and_then(Origin::of);
+    let file = Arc::new(WeightFile { path: path.to_owned(), map, origin });
     let data = header + size_of::<u64>();
     let stored = metadata.tensors().into_iter().map(|(name, info)| {
         let dtype = StoredDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {

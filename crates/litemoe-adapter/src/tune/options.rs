@@ -33,7 +33,8 @@ pub struct TuneOptions {
     /// Decoupled weight decay, at least 0.
     pub weight_decay: f64,
     /// Standard deviation of the noise on router logits while training, in logits; 0 for none. See
-    /// [`RouterNoise`](litemoe_core::RouterNoise).
+    /// [`RouterNoise`](litemoe_core::RouterNoise). Records from before it was there mean 0.
+    #[serde(default)]
     pub router_noise: f64,
     /// Steps between looks at the validation rows, at least 1; the last step is always looked at.
     pub validate_every: usize,
@@ -84,7 +85,11 @@ impl TuneOptions {
         step.is_multiple_of(self.validate_every) || step == self.steps
     }
 
-    pub(super) fn check(&self) -> Result<(), AdapterError> {
+    /// Refuses an option out of range.
+    ///
+    /// # Errors
+    /// [`AdapterError::Option`]
+    pub fn check(&self) -> Result<(), AdapterError> {
         let counts = [
             ("steps", self.steps),
             ("batch", self.batch),

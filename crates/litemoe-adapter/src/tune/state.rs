@@ -17,6 +17,11 @@ use crate::{AdapterError, Evaluation};
 /// The key of a checkpoint's metadata, all of it one JSON value.
 const KEY: &str = "litemoe_tune";
 
+/// Whether a file is a checkpoint of a tuning run, of whichever.
+pub fn is_checkpoint(path: &Path) -> bool {
+    Matrices::read(path).is_ok_and(|file| file.metadata(KEY).is_some())
+}
+
 /// Everything a run is between two steps; what follows depends on nothing else that changes.
 pub(super) struct TuneState {
     /// Steps made.

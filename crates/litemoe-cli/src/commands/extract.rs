@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_core::Plan;
 use litemoe_merge::merged_experts;
@@ -46,6 +46,9 @@ struct ExpertBytes {
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        if artefact::same(&self.out, &self.model) {
+            bail!("--out {} is the model itself", self.out.display());
+        }
         let checkpoint = model::open(&self.model)?;
         let plan: Plan = artefact::read(&self.plan)?;
         plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {

@@ -26,10 +26,10 @@ pub(crate) struct GenerateArgs {
     #[arg(long, default_value_t = 128)]
     max_tokens: usize,
     /// Divides the logits before sampling; 0 always takes the most probable token.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     temperature: f32,
     /// Keep the tokens whose probabilities first reach this sum.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = top_p)]
     top_p: f32,
     /// Keep this many most probable tokens; 0 keeps all.
     #[arg(long, default_value_t = 0)]
@@ -42,6 +42,16 @@ pub(crate) struct GenerateArgs {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let value = text.parse().ok().filter(|value: &f32| value.is_finite() && *value >= 0.0);
+    value.ok_or_else(|| "a temperature is a number not below 0".to_owned())
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    let value = text.parse().ok().filter(|value| *value > 0.0 && *value <= 1.0);
+    value.ok_or_else(|| "top-p is a number above 0 and at most 1".to_owned())
 }
 
 #[derive(Serialize)]

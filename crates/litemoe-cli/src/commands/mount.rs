@@ -1,12 +1,14 @@
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
+use std::{fmt, fs};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_adapter::peft::PeftConfig;
-use litemoe_adapter::{AdapterRecord, BATCH_TOKENS, LoadedAdapter, SCALES, choose_scale, save};
+use litemoe_adapter::{
+    AdapterRecord, BATCH_TOKENS, LoadedAdapter, SCALES, check_save, choose_scale, is_own, save,
+};
 use litemoe_core::{Adapters, MoeModel};
 use serde::Serialize;
 
@@ -83,6 +85,7 @@ pub(crate) struct MountArgs {
 #[derive(Serialize)]
 struct Mounted {
     mounted: bool,
+    /// Where it was written.
     adapter: Option<PathBuf>,
     scale: f32,
     /// What the guard measured.
@@ -101,6 +104,10 @@ struct Tried {
 impl MountArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        if artefact::same(&self.out, &self.adapter) {
+            bail!("--out {} is the adapter itself", self.out.display());
+        }
+        check_save(&self.out)?;
         let loaded = Loaded::open(&self.foundation, self.device)?;
         let adapter = loaded.mounted(&self.adapter)?;
         if adapter
@@ -116,6 +123,10 @@ impl MountArgs {
         let (scale, tried) = self.choose(&loaded, &adapter.adapters)?;
         if scale > 0.0 {
             self.write(&loaded, &adapter, scale)?;
+        } else if is_own(&self.out) {
+            // Whoever serves this folder must not go on serving what was refused now.
+            fs::remove_dir_all(&self.out)
+                .with_context(|| format!("cannot remove {}", self.out.display()))?;
         }
         let mounted = scale > 0.0;
         let report = Mounted {
@@ -159,7 +170,9 @@ impl MountArgs {
         let base_model = Some(model::base_path(&self.foundation));
         let config = PeftConfig { base_model, ..adapter.config.clone() };
         let sites = loaded.model.linear_sites();
-        Ok(save(&self.out, &adapter.adapters.scaled(scale), sites, &config, record.as_ref())?)
+        let scaled = adapter.adapters.scaled(scale);
+        loaded.expect_effect(&scaled)?;
+        Ok(save(&self.out, &scaled, sites, &config, record.as_ref())?)
     }
 }
 
@@ -173,6 +186,7 @@ impl Mounted {
         }
         output::line(&match &self.adapter {
             Some(path) => format!("{} written: mounted at scale {}", path.display(), self.scale),
+            None if self.tried.is_empty() => "not mounted, as asked".to_owned(),
             None => "not mounted: the foundation alone is best".to_owned(),
         });
         Ok(())

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::Args;
 use litemoe_core::SimilarityKind;
 use litemoe_score::{ScoreOptions, score};
@@ -67,6 +68,9 @@ struct Scored {
 impl ScoreArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        if self.similarity_out.as_ref() == Some(&self.out) {
+            bail!("--out and --similarity-out are both {}", self.out.display());
+        }
         let loaded = Loaded::open(&self.model, self.device)?;
         let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
         let rows = match self.rows {

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
-    TuneMetrics, TuneOptions, Tuned, Watcher, fresh, save, tune,
+    TuneMetrics, TuneOptions, Tuned, Watcher, check_save, fresh, is_checkpoint, save, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, MoeModel, Plan};
 use serde::Serialize;
@@ -65,8 +65,12 @@ struct TunedReport {
     best_step: usize,
     validation_loss: f64,
     validation_accuracy: f64,
+    /// The last step of an earlier process, 0 when there was none.
+    resumed_after: usize,
+    /// Of the steps since then.
     losses: Vec<f64>,
     tokens: u64,
+    /// Of the steps since then.
     tokens_per_second: f64,
     skipped: usize,
     seconds: f64,
@@ -76,6 +80,7 @@ struct TunedReport {
 impl TuneCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
         let train = Rows::read(&self.train, &loaded, self.options.max_tokens)?;
@@ -86,9 +91,12 @@ impl TuneCommand {
             Some(self.options.validation_rows),
         )?;
         let initial = self.initial(&loaded)?;
-        let state = self.checkpoint_file();
+        let state = artefact::checkpoint_of(&self.out);
         artefact::create_parent(&state)?;
         if !self.resume && state.exists() {
+            if !is_checkpoint(&state) {
+                bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
+            }
             std::fs::remove_file(&state)
                 .with_context(|| format!("cannot remove {}", state.display()))?;
         }
@@ -101,11 +109,21 @@ impl TuneCommand {
         let mut bar = Bar::new(self.options.steps);
         let tuned =
             tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
-        let losses = bar.finish();
+        let log = bar.finish();
         self.save(&loaded, plan.as_ref(), &tuned)?;
         std::fs::remove_file(&state)
             .with_context(|| format!("cannot remove {}", state.display()))?;
-        self.report(&tuned, losses, train.skipped + validation.skipped, start, &memory)
+        self.report(&tuned, log, train.skipped + validation.skipped, start, &memory)
+    }
+
+    /// Refuses what can be refused before anything is read.
+    fn check(&self) -> anyhow::Result<()> {
+        self.options.check()?;
+        artefact::create_parent(&self.out)?;
+        if self.out.file_name().is_none() {
+            bail!("--out {} does not name a folder", self.out.display());
+        }
+        Ok(check_save(&self.out)?)
     }
 
     fn initial(&self, loaded: &Loaded) -> anyhow::Result<Adapters> {
@@ -154,7 +172,7 @@ impl TuneCommand {
     fn report(
         &self,
         tuned: &Tuned,
-        losses: Vec<f64>,
+        log: Log,
         skipped: usize,
         start: Instant,
         memory: &MemoryWatch,
@@ -167,9 +185,10 @@ impl TuneCommand {
             best_step: tuned.best_step,
             validation_loss: validation.loss(),
             validation_accuracy: validation.accuracy(),
-            losses,
+            resumed_after: log.resumed_after,
+            losses: log.losses,
             tokens: tuned.tokens,
-            tokens_per_second: tuned.tokens as f64 / seconds,
+            tokens_per_second: log.tokens_per_second,
             skipped,
             seconds,
             peak_bytes: memory.peak(),
@@ -189,49 +208,29 @@ impl TuneCommand {
     }
 
     fn lora_options(&self) -> LoraOptions {
-        let TuneArgs { rank, alpha, targets, .. } = &self.options;
-        LoraOptions { rank: *rank, alpha: *alpha, targets: targets.clone(), rslora: false }
+        self.options.lora()
     }
 
     fn tune_options(&self) -> TuneOptions {
-        let options = &self.options;
-        TuneOptions {
-            steps: options.steps,
-            batch: options.batch,
-            micro_batch: options.batch.div_ceil(options.accumulate.max(1)),
-            recompute: options.recompute,
-            lr: options.learning_rate,
-            warmup: options.warmup,
-            weight_decay: options.weight_decay,
-            router_noise: options.router_noise,
-            validate_every: options.validate_every,
-            shuffle: !self.in_order,
-            seed: self.seed,
-            ..TuneOptions::default()
-        }
-    }
-
-    /// Beside the adapter's folder, so that an interrupted run leaves no half adapter.
-    fn checkpoint_file(&self) -> PathBuf {
-        let mut name = self.out.file_name().unwrap_or_default().to_owned();
-        name.push(".checkpoint");
-        self.out.with_file_name(name)
+        TuneOptions { shuffle: !self.in_order, seed: self.seed, ..self.options.tune() }
     }
 }
 
-/// Reads the plan of a proxy and checks that the proxy has what the plan keeps.
+/// Reads the plan of a proxy and checks that it is the one that made it.
 fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
     let plan: Plan = artefact::read(path)?;
-    for layer in loaded.checkpoint.moe_layers() {
-        let kept = plan.layers.get(&layer.id).map(|plan| plan.groups.len());
-        if kept != Some(layer.n_experts) {
-            let (id, has) = (layer.id, layer.n_experts);
-            let keeps = kept.map_or("nothing".to_owned(), |kept| format!("{kept} experts"));
-            bail!(
-                "{} is not the plan of this proxy: it keeps {keeps} in layer {id}, which has {has}",
-                path.display()
-            );
-        }
+    let dir = loaded.checkpoint.dir().display();
+    let Some(origin) = loaded.checkpoint.origin() else {
+        bail!(
+            "{dir} is no proxy that `litemoe extract` wrote, so it has no plan: leave out --plan"
+        );
+    };
+    if origin.plan != plan.hash() {
+        let (path, hash) = (path.display(), plan.hash());
+        bail!(
+            "{path} is not the plan of {dir}: it is {hash}, but the proxy was made by {}",
+            origin.plan
+        );
     }
     Ok(plan)
 }
@@ -240,6 +239,7 @@ fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
 struct Bar {
     bar: ProgressBar,
     start: Instant,
+    resumed_after: usize,
     tokens: u64,
     losses: Vec<f64>,
     validation: String,
@@ -251,20 +251,34 @@ impl Bar {
         Self {
             bar,
             start: Instant::now(),
+            resumed_after: 0,
             tokens: 0,
             losses: Vec::new(),
             validation: String::new(),
         }
     }
 
-    fn finish(self) -> Vec<f64> {
+    fn finish(self) -> Log {
         self.bar.finish_and_clear();
-        self.losses
+        let tokens_per_second = self.speed();
+        Log { resumed_after: self.resumed_after, losses: self.losses, tokens_per_second }
     }
+
+    fn speed(&self) -> f64 {
+        self.tokens as f64 / self.start.elapsed().as_secs_f64()
+    }
+}
+
+/// What a run said of its steps.
+struct Log {
+    resumed_after: usize,
+    losses: Vec<f64>,
+    tokens_per_second: f64,
 }
 
 impl Watcher for Bar {
     fn resumed(&mut self, step: usize) {
+        self.resumed_after = step;
         self.bar.set_position(step as u64);
         output::note(&format!("resumed after step {step}"));
     }
@@ -275,7 +289,7 @@ impl Watcher for Bar {
         if let Some(validation) = report.validation {
             self.validation = format!(", validation {:.3}", validation.loss());
         }
-        let speed = self.tokens as f64 / self.start.elapsed().as_secs_f64();
+        let speed = self.speed();
         self.bar.set_position(report.step as u64);
         self.bar.set_message(format!(
             "loss {:.3}{}, {speed:.0} tokens/s",

@@ -3,6 +3,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+/// What `customize` writes beside the apps' folders.
+const RESERVED: [&str; 3] = ["apps", "foundation", "report.json"];
+
 /// An app's data: three JSONL splits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
@@ -26,6 +29,11 @@ impl App {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             bail!("an app's name is made of letters, digits, `-`, `_` and `.`: `{name}` is not");
+        }
+        if RESERVED.contains(&name.as_str()) {
+            bail!(
+                "an app cannot be named `{name}`: the output folder has that name for something else"
+            );
         }
         Self::in_dir(name, dir)
     }
@@ -66,8 +74,10 @@ fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Resul
         return Ok(dir.to_owned());
     }
     crate::artefact::create_parent(dir)?;
+    let names: Vec<&str> = files.iter().map(|file| file.name).collect();
     let write = || -> std::io::Result<()> {
-        let mut staged = litemoe_kernels::StagedDir::new(dir)?;
+        let mut staged =
+            litemoe_kernels::StagedDir::new(dir, |dir| litemoe_kernels::holds_only(dir, &names))?;
         for file in files {
             std::io::Write::write_all(&mut staged.file(file.name)?, file.bytes)?;
         }

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use litemoe_core::{Criterion, MergeMethod};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,6 +12,7 @@ use super::app::App;
 use super::options::RecordedOptions;
 use super::report::{AppReport, ExpertBytes, PeakBytes, Quality, recovery, recovery_perplexity};
 use super::stage::{Runner, Stage};
+use crate::artefact;
 
 /// The loop for one app.
 pub(super) struct Loop<'a> {
@@ -19,7 +21,23 @@ pub(super) struct Loop<'a> {
     app: &'a App,
     dir: PathBuf,
     runner: Runner,
+    /// Held as long as this is.
+    _lock: File,
     seconds: std::cell::RefCell<BTreeMap<String, f64>>,
+}
+
+/// Keeps other processes out of an app's folder.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("stages").join("lock");
+    let cannot = || format!("cannot lock {}", path.display());
+    let file = File::create(&path).with_context(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another `litemoe customize` is at work in {}", dir.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
+    }
 }
 
 /// What the loop is judged by.
@@ -47,7 +65,8 @@ impl<'a> Loop<'a> {
     ) -> anyhow::Result<Self> {
         let dir = options.out.join(&app.name);
         let runner = Runner::new(dir.join("stages"), options.force)?;
-        Ok(Self { options, foundation, app, dir, runner, seconds: Default::default() })
+        let lock = lock(&dir)?;
+        Ok(Self { _lock: lock, options, foundation, app, dir, runner, seconds: Default::default() })
     }
 
     /// Runs every stage and sums up.
@@ -116,9 +135,9 @@ impl<'a> Loop<'a> {
         let (proxy_quality, _) = self.eval(&name("proxy"), &proxy, None)?;
         let adapter = dir.join("adapter");
         let tuned = self.tune(&name("tune"), &proxy, &adapter, Some(&plan))?;
-        let tuned_proxy = match score {
-            Criterion::Random => None,
-            _ => Some(self.eval(&name("tuned_proxy"), &proxy, Some(&adapter))?.0),
+        let tuned_proxy = match prefix {
+            "" => Some(self.eval("tuned_proxy", &proxy, Some(&adapter))?.0),
+            _ => None,
         };
         let mounted_dir = dir.join("mounted");
         let scale = self.mount(&name("mount"), &adapter, &mounted_dir)?;
@@ -152,7 +171,14 @@ impl<'a> Loop<'a> {
             inputs.push(adapter);
         }
         let about = format!("evaluating on the test rows{}", with(adapter));
-        let result = self.stage(Stage { name, about: &about, args, inputs, outputs: vec![] })?;
+        let result = self.stage(Stage {
+            name,
+            about: &about,
+            args,
+            inputs,
+            outputs: vec![],
+            resumes: None,
+        })?;
         let quality = Quality {
             accuracy: field(&result, "/accuracy")?,
             perplexity: field(&result, "/perplexity")?,
@@ -180,7 +206,8 @@ impl<'a> Loop<'a> {
         }
         let inputs = vec![self.foundation, self.app.train.as_path()];
         let about = "scoring the foundation's experts on training rows";
-        let result = self.stage(Stage { name: "score", about, args, inputs, outputs })?;
+        let result =
+            self.stage(Stage { name: "score", about, args, inputs, outputs, resumes: None })?;
         field(&result, "/fingerprint")
     }
 
@@ -196,7 +223,7 @@ impl<'a> Loop<'a> {
             inputs.push(&similarity);
         }
         let about = "choosing the experts to keep, merge and drop";
-        self.stage(Stage { name, about, args, inputs, outputs: vec![plan] })
+        self.stage(Stage { name, about, args, inputs, outputs: vec![plan], resumes: None })
     }
 
     fn extract(&self, name: &str, plan: &Path, proxy: &Path) -> anyhow::Result<Value> {
@@ -208,6 +235,7 @@ impl<'a> Loop<'a> {
             args,
             inputs: vec![self.foundation, plan],
             outputs: vec![proxy],
+            resumes: None,
         })
     }
 
@@ -232,7 +260,9 @@ impl<'a> Loop<'a> {
         } else {
             "tuning on the whole foundation"
         };
-        self.stage(Stage { name, about, args, inputs, outputs: vec![adapter] })
+        let checkpoint = artefact::checkpoint_of(adapter);
+        let resumes = Some(checkpoint.as_path());
+        self.stage(Stage { name, about, args, inputs, outputs: vec![adapter], resumes })
     }
 
     fn mount(&self, name: &str, adapter: &Path, mounted: &Path) -> anyhow::Result<f64> {
@@ -244,7 +274,8 @@ impl<'a> Loop<'a> {
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
         let inputs = vec![self.foundation, adapter, self.app.validation.as_path()];
         let about = "mounting the adapter on the foundation";
-        let result = self.stage(Stage { name, about, args, inputs, outputs: vec![mounted] })?;
+        let result =
+            self.stage(Stage { name, about, args, inputs, outputs: vec![mounted], resumes: None })?;
         field(&result, "/scale")
     }
 
@@ -273,7 +304,7 @@ impl<'a> Loop<'a> {
             guard_rows: self.options.guard_rows,
             scale: self.options.scale.to_string(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: self.options.tune.tune().threads,
         }
     }
 }

@@ -68,6 +68,7 @@ pub(crate) struct CustomizeArgs {
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.device.open()?;
+        self.tune.check()?;
         let foundation = match &self.foundation {
             Some(dir) => dir.clone(),
             None => app::embedded_foundation(&self.out)?,

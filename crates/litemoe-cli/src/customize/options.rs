@@ -1,4 +1,6 @@
+use anyhow::bail;
 use clap::Args;
+use litemoe_adapter::{LoraOptions, TuneOptions};
 use litemoe_core::{
     Alignment, Budget, Criterion, MergeMethod, PlanOptions, RouterRule, SimilarityKind,
 };
@@ -68,38 +70,38 @@ impl PlanArgs {
 #[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct TuneArgs {
     /// Rank of the LoRA update.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = LoraOptions::default().rank)]
     pub(crate) rank: usize,
     /// α: the update is scaled by α/rank.
-    #[arg(long, default_value_t = 16.0)]
+    #[arg(long, default_value_t = LoraOptions::default().alpha)]
     pub(crate) alpha: f64,
     /// The linear layers to adapt, by the last part of their names.
-    #[arg(long, value_delimiter = ',', default_value = "q_proj,k_proj,v_proj,o_proj")]
+    #[arg(long, value_delimiter = ',', default_values_t = LoraOptions::default().targets)]
     pub(crate) targets: Vec<String>,
     /// Optimiser steps.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = TuneOptions::default().steps)]
     pub(crate) steps: usize,
     /// Rows per step.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = TuneOptions::default().batch)]
     pub(crate) batch: usize,
     /// Parts a step's rows are run in, one after another; more parts need less memory.
     #[arg(long, default_value_t = 1)]
     pub(crate) accumulate: usize,
     /// Peak learning rate of AdamW.
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = TuneOptions::default().lr)]
     pub(crate) learning_rate: f64,
     /// Steps over which the learning rate rises to its peak; it then falls along a cosine to 5 % of it.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = TuneOptions::default().warmup)]
     pub(crate) warmup: usize,
     /// Decoupled weight decay.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = TuneOptions::default().weight_decay)]
     pub(crate) weight_decay: f64,
     /// Standard deviation of the noise on router logits while tuning, 0 for none: an adapter that does not lean on which
     /// experts a token meets survives being mounted where there are more of them.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = TuneOptions::default().router_noise)]
     pub(crate) router_noise: f64,
     /// Steps between two validations and checkpoints; the best validated adapter is kept.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = TuneOptions::default().validate_every)]
     pub(crate) validate_every: usize,
     /// Validation rows used while tuning.
     #[arg(long, default_value_t = 100)]
@@ -113,6 +115,45 @@ pub(crate) struct TuneArgs {
 }
 
 impl TuneArgs {
+    pub(crate) fn lora(&self) -> LoraOptions {
+        let Self { rank, alpha, targets, .. } = self;
+        LoraOptions { rank: *rank, alpha: *alpha, targets: targets.clone(), rslora: false }
+    }
+
+    /// But for order and seed.
+    pub(crate) fn tune(&self) -> TuneOptions {
+        TuneOptions {
+            steps: self.steps,
+            batch: self.batch,
+            micro_batch: self.batch.div_ceil(self.accumulate.max(1)),
+            recompute: self.recompute,
+            lr: self.learning_rate,
+            warmup: self.warmup,
+            weight_decay: self.weight_decay,
+            router_noise: self.router_noise,
+            validate_every: self.validate_every,
+            ..TuneOptions::default()
+        }
+    }
+
+    /// Refuses what no model and no rows could make right.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.lora().check()?;
+        self.tune().check()?;
+        if !(1..=self.batch).contains(&self.accumulate) {
+            let (parts, rows) = (self.accumulate, self.batch);
+            bail!("--accumulate is {parts}: a step's {rows} rows make 1 to {rows} parts");
+        }
+        for (option, value) in
+            [("--validation-rows", self.validation_rows), ("--max-tokens", self.max_tokens)]
+        {
+            if value == 0 {
+                bail!("{option} is 0, but at least 1 is needed");
+            }
+        }
+        Ok(())
+    }
+
     /// The same choices as command-line arguments.
     pub(crate) fn to_args(&self) -> Vec<String> {
         let mut args = flags([
@@ -153,5 +194,6 @@ pub(crate) struct RecordedOptions {
 }
 
 fn flags<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
-    pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    // In one word, since a value may begin with a dash.
+    pairs.map(|(flag, value)| format!("{flag}={value}")).into()
 }

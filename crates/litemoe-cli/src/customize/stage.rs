@@ -1,6 +1,7 @@
 //! A stage of the loop: one command in a process of its own, so that its peak memory is its own, and skipped
 //! when nothing it depends on has changed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -33,6 +34,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) args: Vec<String>,
     pub(crate) inputs: Vec<&'a Path>,
     pub(crate) outputs: Vec<&'a Path>,
+    /// What an interrupted run leaves for `--resume`.
+    pub(crate) resumes: Option<&'a Path>,
 }
 
 /// Runs stages and remembers them in a folder.
@@ -41,6 +44,8 @@ pub(crate) struct Runner {
     program_digest: String,
     records: PathBuf,
     force: bool,
+    /// Digests of what no stage has written since they were taken.
+    digests: RefCell<BTreeMap<PathBuf, String>>,
 }
 
 impl Runner {
@@ -50,7 +55,7 @@ impl Runner {
         let program_digest = digest(&program)?;
         fs::create_dir_all(&records)
             .with_context(|| format!("cannot create the folder {}", records.display()))?;
-        Ok(Self { program, program_digest, records, force })
+        Ok(Self { program, program_digest, records, force, digests: RefCell::default() })
     }
 
     /// Runs a stage, or takes what it printed last time; says which.
@@ -63,7 +68,10 @@ impl Runner {
         }
         let _ = fs::remove_file(&path);
         output::note(&format!("{:<13} {}", stage.name, stage.about));
-        let result = self.spawn(stage)?;
+        let result = self.spawn(stage, &key)?;
+        for path in &stage.outputs {
+            self.digests.borrow_mut().remove(*path);
+        }
         let outputs = stage.outputs.iter().filter(|path| path.exists());
         let outputs = outputs.map(|path| Ok((path.to_path_buf(), digest(path)?)));
         let outputs = outputs.collect::<anyhow::Result<_>>()?;
@@ -75,9 +83,18 @@ impl Runner {
         let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), self.program_digest);
         text += &stage.args.join("\n");
         for input in &stage.inputs {
-            text += &format!("\n{} {}", input.display(), digest(input)?);
+            text += &format!("\n{} {}", input.display(), self.digest(input)?);
         }
         Ok(sha256_hex(text.as_bytes()))
+    }
+
+    fn digest(&self, path: &Path) -> anyhow::Result<String> {
+        if let Some(known) = self.digests.borrow().get(path) {
+            return Ok(known.clone());
+        }
+        let found = digest(path)?;
+        self.digests.borrow_mut().insert(path.to_owned(), found.clone());
+        Ok(found)
     }
 
     fn valid_record(&self, path: &Path, key: &str, stage: &Stage<'_>) -> Option<Record> {
@@ -92,15 +109,26 @@ impl Runner {
         (record.key == key && whole && all).then_some(record)
     }
 
-    fn spawn(&self, stage: &Stage<'_>) -> anyhow::Result<Value> {
+    fn spawn(&self, stage: &Stage<'_>, key: &str) -> anyhow::Result<Value> {
         let mut command = Command::new(&self.program);
-        command.args(&stage.args).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        let begun = self.records.join(format!("{}.begun", stage.name));
+        let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
+        if interrupted && !self.force && stage.resumes.is_some_and(Path::exists) {
+            command.arg(&stage.args[0]).arg("--resume").args(&stage.args[1..]);
+        } else {
+            command.args(&stage.args);
+        }
+        if stage.resumes.is_some() {
+            fs::write(&begun, key).with_context(|| format!("cannot write {}", begun.display()))?;
+        }
+        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
         let child =
             command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
         let done = child.wait_with_output()?;
         if !done.status.success() {
             bail!("the stage {} failed ({})", stage.name, done.status);
         }
+        let _ = fs::remove_file(&begun); // where there is one
         serde_json::from_slice(&done.stdout)
             .with_context(|| format!("the stage {} did not print JSON", stage.name))
     }

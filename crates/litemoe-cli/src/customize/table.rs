@@ -66,7 +66,11 @@ fn rows(app: &AppReport) -> Table {
 
 fn verdict(app: &AppReport) -> String {
     if app.scale == 0.0 {
-        return "the guard did not mount the adapter: on validation rows the foundation alone is best".to_owned();
+        return match app.options.scale.as_str() {
+            "auto" => "the guard did not mount the adapter: on validation rows the foundation alone is best",
+            _ => "not mounted, as asked",
+        }
+        .to_owned();
     }
     if app.full.is_none() {
         return format!("mounted at scale {}; the controls were left out", app.scale);

@@ -146,6 +146,128 @@ fn a_plan_for_another_model() {
     refused(&bench, &["plan", "model", "scores.json", "--out", "other.json"], 1, &["scores.json"]);
 }
 
+const TUNE: [&str; 5] = ["tune", "proxy", "rows.jsonl", "--validation", "rows.jsonl"];
+
+#[test]
+fn a_plan_of_another_proxy() {
+    let bench = Bench::new();
+    bench.extract(&[]);
+    bench.json(&[
+        "plan",
+        "model",
+        "scores.json",
+        "--budget",
+        "0.5",
+        "--score",
+        "random",
+        "--out",
+        "other.json",
+    ]);
+    let tune = [&TUNE[..], &["--plan", "other.json"]].concat();
+    refused(&bench, &tune, 1, &["other.json", "proxy"]);
+    let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--plan", "plan.json"];
+    refused(&bench, &tune, 1, &["model", "no proxy"]);
+}
+
+#[test]
+fn a_folder_of_somebody_elses() {
+    let bench = Bench::new();
+    bench.extract(&[]);
+    fs::create_dir(bench.path("docs")).expect("made");
+    fs::write(bench.path("docs/thesis.txt"), "precious").expect("written");
+    let files = || (bench.read("docs/thesis.txt"), bench.read("model/model.safetensors"));
+    let before = files();
+    let extract = ["extract", "model", "plan.json", "--out"];
+    let tune = [&TUNE[..], &["--plan", "plan.json", "--out"]].concat();
+    for (command, out) in
+        [(&extract[..], "docs"), (&extract, "model"), (&tune, "docs"), (&tune, "rows.jsonl")]
+    {
+        refused(&bench, &[command, &[out]].concat(), 1, &[out]);
+    }
+    fs::write(bench.path("notes.checkpoint"), "mine").expect("written");
+    refused(&bench, &[&tune[..], &["notes"]].concat(), 1, &["notes.checkpoint"]);
+    assert_eq!(bench.read("notes.checkpoint"), b"mine");
+    assert!(files() == before);
+
+    bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
+    let mount = ["mount", "model", "adapter", "--scale", "1", "--out"];
+    for out in ["docs", "adapter"] {
+        refused(&bench, &[&mount[..], &[out]].concat(), 1, &[out]);
+    }
+    // What the same commands wrote before is replaced.
+    bench.json(&["extract", "model", "plan.json"]);
+    bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
+}
+
+#[test]
+fn what_is_no_longer_mounted_is_not_left_there() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &[]);
+    let mount = ["mount", "model", "adapter", "--out", "mounted", "--scale"];
+    bench.json(&[&mount[..], &["1"]].concat());
+    assert!(bench.path("mounted/litemoe.json").exists());
+    let run = bench.run(&[&mount[..], &["0"]].concat());
+    assert!(run.stdout.contains("not mounted, as asked"), "{}{}", run.stdout, run.stderr);
+    assert!(!bench.path("mounted").exists());
+}
+
+#[test]
+fn an_adapter_that_overflows() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &[]);
+    fs::remove_file(bench.path("adapter/litemoe.json")).expect("removed");
+    edit_json(&bench.path("adapter/adapter_config.json"), |config| {
+        config["lora_alpha"] = json!(1e38)
+    });
+    refused(
+        &bench,
+        &["mount", "model", "adapter", "--scale", "1", "--out", "m"],
+        1,
+        &["too large"],
+    );
+}
+
+#[test]
+fn a_config_of_more_parts_than_there_can_be() {
+    for keys in [&["num_hidden_layers"][..], &["num_experts", "num_local_experts"]] {
+        let bench = Bench::new();
+        edit_json(&bench.path("model/config.json"), |config| {
+            for &key in keys {
+                config[key] = json!(1_000_000_000_000_u64);
+            }
+        });
+        refused(&bench, &["inspect", "model"], 1, &["config.json", keys[0], "at most"]);
+    }
+}
+
+#[test]
+fn options_that_make_no_sense() {
+    let bench = Bench::new();
+    for option in ["--temperature=nan", "--temperature=-1", "--top-p=nan", "--top-p=0"] {
+        refused(&bench, &["generate", "model", "--prompt", "hi", option], 2, &["a "]);
+    }
+    let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl"];
+    for (option, name) in [
+        ("--accumulate=0", "--accumulate"),
+        ("--accumulate=17", "--accumulate"),
+        ("--rank=0", "rank"),
+        ("--alpha=-1", "alpha"),
+        ("--router-noise=-1", "router_noise"),
+        ("--validation-rows=0", "--validation-rows"),
+    ] {
+        refused(&bench, &[&tune[..], &[option]].concat(), 1, &[name]);
+    }
+    let score = [
+        &SCORE[..],
+        &["--similarity", "affinity", "--similarity-out", "same.json", "--out", "same.json"],
+    ]
+    .concat();
+    refused(&bench, &score, 1, &["same.json"]);
+    for (option, name) in [("--alpha=-1", "alpha"), ("--app=report.json=.", "report.json")] {
+        refused(&bench, &["customize", "--foundation", "model", option], 1, &[name]);
+    }
+}
+
 #[test]
 fn a_plan_that_does_not_fit() {
     let bench = Bench::new();

@@ -68,6 +68,10 @@ fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
         assert!(alone[control].is_null(), "{control}");
     }
     assert!(!bench.path("alone/home/full-adapter").exists());
+
+    let random = ["--no-controls", "--out", "alone", "--score", "random"];
+    let random = bench.json(&[&quick[..], &random].concat());
+    assert!(random["apps"][0]["tuned_proxy"]["perplexity"].is_f64());
 }
 
 #[cfg(feature = "embedded")]
@@ -85,4 +89,56 @@ fn a_changed_record_is_not_trusted() {
         "{}",
         again.stderr
     );
+}
+
+#[cfg(all(feature = "embedded", unix))]
+#[test]
+fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    let bench = Bench::new();
+    let long = ["--steps", "4000", "--validate-every", "1", "--no-controls"];
+    let args = [
+        &[
+            "customize",
+            "--batch",
+            "2",
+            "--validation-rows",
+            "2",
+            "--calibration-rows",
+            "32",
+            "--limit=12",
+            "--guard-rows",
+            "8",
+        ][..],
+        &long,
+    ]
+    .concat();
+    let mut command = bench.command(&args);
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    let checkpoint = bench.path("litemoe-out/home/adapter.checkpoint");
+    while !checkpoint.exists() {
+        assert!(child.try_wait().expect("asked").is_none(), "it ended before it was killed");
+        std::thread::yield_now();
+    }
+    let other = bench.run(&args);
+    assert_eq!(other.code, 1);
+    assert!(other.stderr.contains("another `litemoe customize`"), "{}", other.stderr);
+
+    let group = format!("-{}", child.id());
+    let killed = Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs");
+    assert!(killed.success());
+    child.wait().expect("ended");
+    let mut command = bench.command(&args);
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut again = command.spawn().expect("it starts");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
+        again.stderr.take().expect("its messages"),
+    ));
+    assert!(lines.any(|line| line.expect("a line").contains("resumed after")), "it began anew");
+    let group = format!("-{}", again.id());
+    Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs");
+    again.wait().expect("ended");
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use litemoe_kernels::{StagedDir, write_file, write_file_limited};
+use litemoe_kernels::{StagedDir, holds_only, write_file, write_file_limited};
 use tempfile::{TempDir, tempdir};
 
 const CONFIG: &[u8] = b"{\"top_k\": 2}";
@@ -46,9 +46,29 @@ fn a_directory_that_was_there_is_replaced() {
     let (scene, target) = scene();
     fs::create_dir(&target).expect("the old directory");
     fs::write(target.join("old"), "old").expect("the old file");
-    write_artefact(StagedDir::new(&target).expect("staging")).expect("a commit");
+    write_artefact(StagedDir::new(&target, |_| true).expect("staging")).expect("a commit");
     assert_eq!(entries(scene.path()), ["proxy"]);
     assert!(!target.join("old").exists() && target.join("config.json").exists());
+}
+
+#[test]
+fn a_directory_of_somebody_elses_is_left_alone() {
+    let (scene, target) = scene();
+    fs::create_dir(&target).expect("the old directory");
+    write_artefact(StagedDir::new(&target, |_| false).expect("an empty one")).expect("a commit");
+    let error = StagedDir::new(&target, |_| false).expect_err("a refusal");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(entries(scene.path()), ["proxy"]);
+
+    let known = ["config.json", "weights-0"];
+    assert!(!holds_only(&target, &known), "weights-1 is there");
+    for entry in entries(&target).iter().filter(|name| !known.contains(&name.as_str())) {
+        fs::remove_file(target.join(entry)).expect("removed");
+    }
+    assert!(holds_only(&target, &known));
+    fs::remove_file(target.join("weights-0")).expect("removed");
+    fs::create_dir(target.join("weights-0")).expect("a folder of that name");
+    assert!(!holds_only(&target, &known) && !holds_only(&target.join("missing"), &known));
 }
 
 #[test]
@@ -88,7 +108,8 @@ fn a_failure_that_the_writer_ignores_stops_the_commit() {
 fn a_file_in_the_way_is_left_alone() {
     let (scene, target) = scene();
     fs::write(&target, "mine").expect("a file in the way");
-    let error = write_artefact(StagedDir::new(&target).expect("staging")).expect_err("a refusal");
+    let error =
+        write_artefact(StagedDir::new(&target, |_| true).expect("staging")).expect_err("a refusal");
     assert_eq!(error.kind(), ErrorKind::NotADirectory);
     assert_eq!(entries(scene.path()), ["proxy"]);
     assert_eq!(fs::read(&target).expect("the file"), b"mine");
@@ -97,7 +118,7 @@ fn a_file_in_the_way_is_left_alone() {
 #[test]
 fn a_target_without_a_name_is_refused() {
     for target in ["/", "..", ""] {
-        let error = StagedDir::new(Path::new(target)).expect_err("a refusal");
+        let error = StagedDir::new(Path::new(target), |_| true).expect_err("a refusal");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }
@@ -146,7 +167,7 @@ fn output_is_as_readable_as_any_other() {
     let (scene, target) = scene();
     let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode();
     fs::create_dir(scene.path().join("plain")).expect("a directory");
-    write_artefact(StagedDir::new(&target).expect("staging")).expect("a commit");
+    write_artefact(StagedDir::new(&target, |_| true).expect("staging")).expect("a commit");
     assert_eq!(mode(&target), mode(&scene.path().join("plain")));
     let (ours, plain) = (scene.path().join("ours.json"), scene.path().join("plain.json"));
     fs::write(&plain, CONFIG).expect("a file");
