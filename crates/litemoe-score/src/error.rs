@@ -1,4 +1,4 @@
-use litemoe_core::{ExpertId, LayerId};
+use litemoe_core::{Criterion, ExpertId, LayerId};
 use thiserror::Error;
 
 /// Why experts could not be scored. Rows count from 0.
@@ -24,6 +24,8 @@ pub enum ScoreError {
     NotFinite { expert: ExpertId, what: &'static str },
     #[error("the model's blocks told the observer nothing of the experts of layer {layer}")]
     Unreported { layer: LayerId },
+    #[error("the {criterion} scores of layer {layer} are not what the sums beside them make")]
+    Contradiction { layer: LayerId, criterion: Criterion },
     #[error("measurements of different models, or of different similarities, do not add up")]
     OtherMeasurement,
 }

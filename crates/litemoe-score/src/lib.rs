@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod affinity;
+mod agreement;
 mod criteria;
 mod error;
 mod measurement;
@@ -8,6 +9,7 @@ mod outputs;
 mod score;
 mod sums;
 
+pub use agreement::check;
 pub use error::{ScoreError, Warning};
 pub use measurement::Measurement;
 pub use score::{About, ScoreOptions, Scored, score};

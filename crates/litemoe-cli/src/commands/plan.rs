@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Args;
 use litemoe_core::{ExpertScores, MergeMethod, Similarity};
 use litemoe_merge::{MergeError, PlanReport, make_plan};
@@ -46,6 +47,7 @@ impl PlanCommand {
         let checkpoint = model::open(&self.model)?;
         let scores: ExpertScores = artefact::read(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
+        litemoe_score::check(&scores).with_context(|| self.scores.display().to_string())?;
         let similarity = self.similarity()?;
         let experts = checkpoint.experts(&cpu()?);
         let bar = progress::bar(scores.layers.len() as u64, "planning");

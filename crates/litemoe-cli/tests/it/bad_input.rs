@@ -146,6 +146,17 @@ fn a_plan_for_another_model() {
     refused(&bench, &["plan", "model", "scores.json", "--out", "other.json"], 1, &["scores.json"]);
 }
 
+#[test]
+fn scores_that_contradict_their_sums() {
+    let bench = Bench::new();
+    bench.json(&SCORE);
+    edit_json(&bench.path("scores.json"), |scores| {
+        scores["layers"]["1"]["scores"]["task"].as_array_mut().expect("a list").reverse();
+    });
+    let plan = ["plan", "model", "scores.json", "--budget", "0.5"];
+    refused(&bench, &plan, 1, &["scores.json", "task", "layer 1"]);
+}
+
 const TUNE: [&str; 5] = ["tune", "proxy", "rows.jsonl", "--validation", "rows.jsonl"];
 
 #[test]
@@ -217,7 +228,7 @@ fn an_adapter_that_overflows() {
     bench.tune("model", "adapter", &[]);
     fs::remove_file(bench.path("adapter/litemoe.json")).expect("removed");
     edit_json(&bench.path("adapter/adapter_config.json"), |config| {
-        config["lora_alpha"] = json!(1e38)
+        config["lora_alpha"] = json!(1e38);
     });
     refused(
         &bench,

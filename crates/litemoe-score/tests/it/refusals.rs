@@ -1,8 +1,9 @@
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Input, LanguageModel, LayerId, LinearSite, MoeLayer, MoeModel, Pass, SimilarityKind, Stream,
+    Criterion, Input, LanguageModel, LayerId, LinearSite, MoeLayer, MoeModel, Pass, SimilarityKind,
+    Stream,
 };
-use litemoe_score::{Measurement, ScoreError, ScoreOptions, score};
+use litemoe_score::{Measurement, ScoreError, ScoreOptions, check, score};
 
 use crate::properties::about;
 use crate::toy::{MAX_TOKENS, Shape, Toy, VOCAB};
@@ -115,4 +116,20 @@ fn a_layer_that_the_model_does_not_report_is_refused() {
     let options = ScoreOptions::default();
     let error = score(&Silent(toy()), &[[1u32, 2]], &options, &about(), drop).unwrap_err();
     assert_eq!(error, ScoreError::Unreported { layer: LayerId::decoder(1) });
+}
+
+#[test]
+fn scores_that_their_sums_contradict_are_refused() {
+    let options = ScoreOptions::default();
+    let scores = score(&toy(), &[vec![1, 2, 3]], &options, &about(), |_| ()).unwrap().scores;
+    assert_eq!(check(&scores), Ok(()));
+    let layer = LayerId::decoder(1);
+    for criterion in [Criterion::Task, Criterion::Litemoe, Criterion::Random] {
+        let mut edited = scores.clone();
+        edited.layers.get_mut(&layer).unwrap().scores.get_mut(&criterion).unwrap()[0] += 1e-3;
+        assert_eq!(check(&edited), Err(ScoreError::Contradiction { layer, criterion }));
+    }
+    let mut edited = scores;
+    edited.layers.get_mut(&layer).unwrap().sums.count.pop();
+    assert!(check(&edited).is_err());
 }
