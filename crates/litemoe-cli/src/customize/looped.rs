@@ -1,8 +1,7 @@
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use litemoe_core::{Criterion, MergeMethod};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,23 +20,7 @@ pub(super) struct Loop<'a> {
     app: &'a App,
     dir: PathBuf,
     runner: Runner,
-    /// Held as long as this is.
-    _lock: File,
     seconds: std::cell::RefCell<BTreeMap<String, f64>>,
-}
-
-/// Keeps other processes out of an app's folder.
-fn lock(dir: &Path) -> anyhow::Result<File> {
-    let path = dir.join("stages").join("lock");
-    let cannot = || format!("cannot lock {}", path.display());
-    let file = File::create(&path).with_context(cannot)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another `litemoe customize` is at work in {}", dir.display())
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
-    }
 }
 
 /// What the loop is judged by.
@@ -65,8 +48,7 @@ impl<'a> Loop<'a> {
     ) -> anyhow::Result<Self> {
         let dir = options.out.join(&app.name);
         let runner = Runner::new(dir.join("stages"), options.force)?;
-        let lock = lock(&dir)?;
-        Ok(Self { _lock: lock, options, foundation, app, dir, runner, seconds: Default::default() })
+        Ok(Self { options, foundation, app, dir, runner, seconds: Default::default() })
     }
 
     /// Runs every stage and sums up.

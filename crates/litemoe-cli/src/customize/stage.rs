@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,6 +44,9 @@ pub(crate) struct Runner {
     program_digest: String,
     records: PathBuf,
     force: bool,
+    /// Keeps other processes out of the folder. Every stage is given it too, so that one that outlives this process keeps them
+    /// out until it ends.
+    lock: File,
     /// Digests of what no stage has written since they were taken.
     digests: RefCell<BTreeMap<PathBuf, String>>,
 }
@@ -55,7 +58,8 @@ impl Runner {
         let program_digest = digest(&program)?;
         fs::create_dir_all(&records)
             .with_context(|| format!("cannot create the folder {}", records.display()))?;
-        Ok(Self { program, program_digest, records, force, digests: RefCell::default() })
+        let lock = lock(&records)?;
+        Ok(Self { program, program_digest, records, force, lock, digests: RefCell::default() })
     }
 
     /// Runs a stage, or takes what it printed last time; says which.
@@ -121,7 +125,7 @@ impl Runner {
         if stage.resumes.is_some() {
             fs::write(&begun, key).with_context(|| format!("cannot write {}", begun.display()))?;
         }
-        command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("--json").stdin(self.lock.try_clone()?).stdout(Stdio::piped());
         let child =
             command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
         let done = child.wait_with_output()?;
@@ -131,6 +135,20 @@ impl Runner {
         let _ = fs::remove_file(&begun); // where there is one
         serde_json::from_slice(&done.stdout)
             .with_context(|| format!("the stage {} did not print JSON", stage.name))
+    }
+}
+
+fn lock(records: &Path) -> anyhow::Result<File> {
+    let path = records.join("lock");
+    let cannot = || format!("cannot lock {}", path.display());
+    let file = File::create(&path).with_context(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let dir = records.parent().unwrap_or(records);
+            bail!("another `litemoe customize` is at work in {}", dir.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
     }
 }
 

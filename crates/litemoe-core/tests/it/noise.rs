@@ -9,7 +9,7 @@ fn draw(seeds: &[u64], lens: &[usize], layer: LayerId) -> Vec<f32> {
     let noise = RouterNoise { std, seeds: seeds.to_vec() };
     let noise = noise.sample(layer, &packing, 4, &device);
     assert_eq!(noise.dims(), [lens.iter().sum(), 4]);
-    noise.into_data().try_into_vec().unwrap()
+    noise.into_data().try_into_vec().expect("f32 values")
 }
 
 proptest! {
