@@ -6,18 +6,32 @@ use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::positions::Positions;
 
-/// Grouped-query attention (arXiv 2305.13245) with normalised heads and rotary positions.
+/// Grouped-query attention (arXiv 2305.13245) with rotary positions.
 #[derive(Debug)]
 pub(crate) struct Attention {
     pub(crate) q_proj: Linear,
     pub(crate) k_proj: Linear,
     pub(crate) v_proj: Linear,
     pub(crate) o_proj: Linear,
-    /// Its weight includes the scores' factor `1/√d_head`: rotation keeps it, and a pass over the scores is saved.
-    pub(crate) q_norm: RmsNorm,
-    pub(crate) k_norm: RmsNorm,
+    /// Of queries and of keys, before they are rotated.
+    pub(crate) norms: Option<QkNorms>,
+    /// What queries, keys and values are clamped to, either side of zero.
+    pub(crate) clip: Option<f64>,
+    /// What queries are multiplied by; `None` where the query's norm does it.
+    pub(crate) scale: Option<f64>,
+    /// Whether tokens look no further back than the model's window.
+    pub(crate) windowed: bool,
     pub(crate) n_kv_heads: usize,
     pub(crate) d_head: usize,
+}
+
+/// The normalisation of queries and keys.
+#[derive(Debug)]
+pub(crate) struct QkNorms {
+    pub(crate) q: RmsNorm,
+    pub(crate) k: RmsNorm,
+    /// The values that are normalised together: a head's, or a whole projection's.
+    pub(crate) per_head: bool,
 }
 
 impl Attention {
@@ -40,20 +54,39 @@ impl Attention {
     ) -> Tensor<2> {
         let q = self.q_proj.forward(x.clone(), adapters);
         let k = self.k_proj.forward(x.clone(), adapters);
-        let v = self.v_proj.forward(x, adapters);
-        let q = positions.rotate(self.heads(self.normalised(&self.q_norm, q), packing));
-        let k = positions.rotate(self.heads(self.normalised(&self.k_norm, k), packing));
+        let v = self.clipped(self.v_proj.forward(x, adapters));
+        let (q, k) = match &self.norms {
+            Some(norms) => (self.normalised(&norms.q, q), self.normalised(&norms.k, k)),
+            None => (q, k),
+        };
+        let (q, k) = (self.clipped(q), self.clipped(k));
+        let q = match self.scale {
+            Some(scale) => q.mul_scalar(scale),
+            None => q,
+        };
+        let q = positions.rotate(self.heads(q, packing));
+        let k = positions.rotate(self.heads(k, packing));
         let v = self.heads(v, packing);
         let (k, v) = match cache {
             Some(cache) => cache.extend(packing.start(), k, v),
             None => (k, v),
         };
-        let mixed = self.mix(q, k, v, positions.mask.as_ref());
+        let mixed = self.mix(q, k, v, positions.mask(self.windowed));
         self.o_proj.forward(packing.unpad(mixed), adapters)
     }
 
-    /// Normalises each head of packed tokens, `[tokens, heads * d_head]`.
+    fn clipped(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.clip {
+            Some(clip) => x.clamp(-clip, clip),
+            None => x,
+        }
+    }
+
+    /// Normalises packed tokens, `[tokens, heads * d_head]`.
     fn normalised(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+        if self.norms.as_ref().is_some_and(|norms| !norms.per_head) {
+            return norm.forward(x);
+        }
         let [tokens, width] = x.dims();
         norm.forward(x.reshape([tokens * width / self.d_head, self.d_head]))
             .reshape([tokens, width])

@@ -10,7 +10,8 @@ use litemoe_core::{
 
 use crate::config::{FeedForwardConfig, ModelConfig};
 use crate::config_file::ConfigFile;
-use crate::family::Family;
+use crate::decoder_config::HARMLESS;
+use crate::family::{Family, Names};
 use crate::stored::StoredTensor;
 use crate::weight_files::StoredTensors;
 use crate::{ModelError, Origin, eos, fingerprint, tensors, weight_files};
@@ -24,6 +25,8 @@ pub struct Checkpoint {
     pub(crate) dir: PathBuf,
     pub(crate) family: &'static Family,
     pub(crate) config: ModelConfig,
+    /// How its tensors are named.
+    pub(crate) names: &'static Names,
     /// What a proxy with a router rule of its own was made by.
     pub(crate) plan: Option<Plan>,
     pub(crate) tensors: StoredTensors,
@@ -54,8 +57,9 @@ impl Checkpoint {
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
         let tensors = weight_files::open(&dir)?;
         let fingerprint = OnceLock::new();
+        let names = names(family, &tensors);
         let mut checkpoint =
-            Self { dir, family, config, plan, tensors, layers: Vec::new(), fingerprint };
+            Self { dir, family, config, names, plan, tensors, layers: Vec::new(), fingerprint };
         checkpoint.check_plan()?;
         checkpoint.check_tensors()?;
         checkpoint.layers = checkpoint.read_layers()?;
@@ -135,7 +139,7 @@ impl Checkpoint {
 
     /// Where the experts of a block lie.
     pub(crate) fn expert_tensors(&self, block: usize, expert: usize) -> ExpertTensors {
-        let names = &self.family.names;
+        let names = self.names;
         let experts = format!("{}.{}", tensors::block(block), names.experts);
         if tensors::is_fused(&self.tensors, &experts) {
             let gate_up = self.tensor(&format!("{experts}.gate_up_proj"));
@@ -184,7 +188,7 @@ impl Checkpoint {
     }
 
     fn check_tensors(&self) -> Result<(), ModelError> {
-        let names = &self.family.names;
+        let names = self.names;
         let expected =
             tensors::expected(&self.config, names, |block| self.n_experts(block), &self.tensors);
         let mut unused: BTreeSet<&str> = self.tensors.keys().map(|name| &**name).collect();
@@ -234,11 +238,20 @@ impl Checkpoint {
     }
 }
 
+/// How a checkpoint of a family names its tensors: as the first router that is there is called.
+fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
+    let used = |names: &&Names| {
+        let end = format!(".{}.weight", names.router);
+        tensors.keys().any(|name| name.ends_with(&end))
+    };
+    family.names.iter().find(used).unwrap_or(family.released_names())
+}
+
 fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), ModelError> {
     let mut file = ConfigFile::open(&dir.join("config.json"))?;
     let (family, is_proxy) = Family::of(&mut file)?;
     let config = (family.read)(&mut file)?;
-    file.finish(family.model_type, family.harmless)?;
+    file.finish(family.model_type, &[HARMLESS, family.harmless].concat())?;
     Ok((family, config, is_proxy))
 }
 

@@ -31,6 +31,8 @@ pub struct ModelConfig {
 }
 
 /// Grouped-query attention with rotary positions.
+///
+/// Fields that came later are left out of the serialised form where they say what was so before, so that fingerprints last.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AttentionConfig {
@@ -40,12 +42,43 @@ pub struct AttentionConfig {
     pub n_kv_heads: usize,
     /// Width of a head.
     pub d_head: usize,
-    /// Whether the four projections have a bias.
+    /// Whether the projections have a bias.
     pub bias: bool,
+    /// Whether the output projection has none all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bare_output: bool,
+    /// How queries and keys are normalised.
+    #[serde(skip_serializing_if = "QkNorm::is_per_head")]
+    pub qk_norm: QkNorm,
+    /// What queries, keys and values are clamped to, either side of zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
     /// How many tokens back a token sees, itself included; `None` is all.
     pub window: Option<usize>,
+    /// The blocks whose tokens see everything all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unwindowed: Vec<usize>,
     /// The rotary embedding.
     pub rope: RopeConfig,
+}
+
+/// What root-mean-square normalisation of queries and keys, before rotation, runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum QkNorm {
+    /// There is none.
+    None,
+    /// Each head.
+    PerHead,
+    /// The whole projection.
+    Projection,
+}
+
+impl QkNorm {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's calling convention
+    fn is_per_head(&self) -> bool {
+        *self == Self::PerHead
+    }
 }
 
 /// A block's feed-forward part.
@@ -67,5 +100,8 @@ pub enum FeedForwardConfig {
         d_expert: usize,
         /// Whether the chosen probabilities are divided by their sum.
         renormalise: bool,
+        /// Neurons of the shared expert, a network that every token goes through, weighted by a sigmoid gate of its own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shared: Option<usize>,
     },
 }

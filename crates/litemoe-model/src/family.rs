@@ -1,5 +1,5 @@
 use crate::config_file::ConfigFile;
-use crate::{ModelConfig, ModelError, qwen3_moe};
+use crate::{ModelConfig, ModelError, mixtral, olmoe, qwen2_moe, qwen3_moe};
 
 /// What a model type needs beyond its sizes: how its configuration is read and its tensors are named.
 #[derive(Debug)]
@@ -8,12 +8,12 @@ pub(crate) struct Family {
     pub(crate) model_type: &'static str,
     /// Reads the keys that matter.
     pub(crate) read: fn(&mut ConfigFile) -> Result<ModelConfig, ModelError>,
-    /// Keys that change nothing a forward pass computes.
+    /// Keys beside [`HARMLESS`](crate::decoder_config::HARMLESS) that change nothing a forward pass computes.
     pub(crate) harmless: &'static [&'static str],
     /// Spellings of the expert count.
     pub(crate) expert_counts: &'static [&'static str],
-    /// Paths inside a block.
-    pub(crate) names: Names,
+    /// Paths inside a block, the first as released checkpoints have them.
+    pub(crate) names: &'static [Names],
 }
 
 /// Paths of the feed-forward part inside a block.
@@ -25,16 +25,38 @@ pub(crate) struct Names {
     pub(crate) router: &'static str,
     /// The experts.
     pub(crate) experts: &'static str,
-    /// Gate, up and down in a dense network and in an expert.
+    /// Gate, up and down in an expert.
     pub(crate) parts: [&'static str; 3],
+    /// The shared expert; its gate's path ends in `_gate`.
+    pub(crate) shared: &'static str,
+    /// Gate, up and down in a dense network and in the shared expert.
+    pub(crate) dense_parts: [&'static str; 3],
+}
+
+impl Names {
+    /// What qwen's, OLMo's and DeepSeek's models are like, and every family as transformers 5 holds it in memory.
+    pub(crate) const MLP: Self = Self {
+        dense: "mlp",
+        router: "mlp.gate",
+        experts: "mlp.experts",
+        parts: ["gate_proj", "up_proj", "down_proj"],
+        shared: "mlp.shared_expert",
+        dense_parts: ["gate_proj", "up_proj", "down_proj"],
+    };
 }
 
 /// What stands before the `model_type` of a proxy that only this program computes rightly.
 pub(crate) const PROXY_PREFIX: &str = "litemoe_";
 
-const FAMILIES: &[&Family] = &[&qwen3_moe::FAMILY];
+const FAMILIES: &[&Family] =
+    &[&mixtral::FAMILY, &olmoe::FAMILY, &qwen2_moe::FAMILY, &qwen3_moe::FAMILY];
 
 impl Family {
+    /// How released checkpoints name their tensors, and proxies.
+    pub(crate) fn released_names(&self) -> &'static Names {
+        &self.names[0]
+    }
+
     /// The family of a configuration, and whether it is a proxy's.
     pub(crate) fn of(config: &mut ConfigFile) -> Result<(&'static Self, bool), ModelError> {
         let found: String = config.required("model_type", "a name")?;

@@ -1,6 +1,6 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 use litemoe_core::{Activation, Adapters, LayerId, Packing, Pass, RouterNoise};
-use litemoe_kernels::{ExpertBank, silu_mul};
+use litemoe_kernels::{ExpertBank, LinearWeight, silu_mul};
 
 use crate::linear::Linear;
 use crate::router::Router;
@@ -30,8 +30,10 @@ impl FeedForward {
     /// The linear layers an adapter can stand beside.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
-            Self::Dense(dense) => vec![&dense.gate, &dense.up, &dense.down],
-            Self::Moe(_) => Vec::new(),
+            Self::Dense(dense) => dense.linears().into(),
+            Self::Moe(moe) => {
+                moe.shared.iter().flat_map(|shared| shared.network.linears()).collect()
+            }
         }
     }
 }
@@ -45,6 +47,10 @@ pub(crate) struct Dense {
 }
 
 impl Dense {
+    fn linears(&self) -> [&Linear; 3] {
+        [&self.gate, &self.up, &self.down]
+    }
+
     fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
         let gate = self.gate.forward(x.clone(), adapters);
         let up = self.up.forward(x, adapters);
@@ -58,10 +64,34 @@ pub(crate) struct Moe {
     pub(crate) id: LayerId,
     pub(crate) router: Router,
     pub(crate) experts: ExpertBank,
+    pub(crate) shared: Option<Shared>,
+}
+
+/// An expert that every token goes through, weighted by a gate of its own.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) network: Dense,
+    /// To one value, whose sigmoid is the gate.
+    pub(crate) gate: LinearWeight,
+}
+
+impl Shared {
+    fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+        let gate = activation::sigmoid(self.gate.forward(x.clone()));
+        self.network.forward(x, adapters) * gate
+    }
 }
 
 impl Moe {
     fn forward(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routed = self.routed(x.clone(), packing, pass);
+        match &self.shared {
+            Some(shared) => routed + shared.forward(x, pass.adapters),
+            None => routed,
+        }
+    }
+
+    fn routed(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
         let n_rows = self.router.weight.d_out();
         let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
         let noise = pass.router_noise.map(noise);

@@ -11,8 +11,10 @@ pub(crate) struct Positions {
     cos: Tensor<4>,
     /// Negative in the first half: the sign of the rotation. `[1, seq, 1, d_head]`
     sin: Tensor<4>,
-    /// Added to the scores, `[1, 1, seq, start + seq]`; `None` where every token sees everything.
-    pub(crate) mask: Option<Tensor<4>>,
+    /// Hides what comes later. `[1, 1, seq, start + seq]`; `None` where every token sees everything.
+    full: Option<Tensor<4>>,
+    /// Hides what is beyond the window too.
+    windowed: Option<Tensor<4>>,
 }
 
 impl Positions {
@@ -33,8 +35,14 @@ impl Positions {
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
-            mask: mask(attention.window, span, device),
+            full: mask(None, span, device),
+            windowed: attention.window.and_then(|window| mask(Some(window), span, device)),
         }
+    }
+
+    /// What is added to the scores.
+    pub(crate) fn mask(&self, windowed: bool) -> Option<&Tensor<4>> {
+        if windowed { self.windowed.as_ref() } else { self.full.as_ref() }
     }
 
     /// Rotates each pair of dimensions `(i, i + d_head / 2)` by its position's angle.

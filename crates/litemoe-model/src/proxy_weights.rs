@@ -7,6 +7,7 @@ use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
 
+use crate::family::Names;
 use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN};
 use crate::proxy::ProxyFile;
 use crate::stored::StoredTensor;
@@ -64,9 +65,7 @@ impl<'a> ProxyWeights<'a> {
             .collect();
         for (&layer, layer_plan) in &plan.layers {
             replace_experts(&mut sources, checkpoint, layer, layer_plan);
-            if plan.options.router == RouterRule::DropRows {
-                drop_rows(&mut sources, checkpoint, layer, layer_plan);
-            }
+            replace_router(&mut sources, checkpoint, layer, layer_plan, plan.options.router);
         }
         let mut sources: Vec<_> = sources.into_iter().collect();
         // Wide values first, as the format's own writer does: every tensor is then aligned.
@@ -169,9 +168,11 @@ fn replace_experts(
     layer: LayerId,
     plan: &LayerPlan,
 ) {
-    let names = &checkpoint.family.names;
-    let experts = format!("{}.{}", tensors::block(layer.block), names.experts);
-    sources.retain(|name, _| !name.starts_with(&format!("{experts}.")));
+    let block = tensors::block(layer.block);
+    let old = format!("{block}.{}.", checkpoint.names.experts);
+    sources.retain(|name, _| !name.starts_with(&old));
+    let names = checkpoint.family.released_names();
+    let experts = format!("{block}.{}", names.experts);
     for (group, host) in plan.hosts().into_iter().enumerate() {
         let stored = checkpoint.expert_tensors(layer.block, host);
         let parts = names.parts.iter().zip([stored.gate, stored.up, stored.down]);
@@ -182,15 +183,21 @@ fn replace_experts(
     }
 }
 
-/// Keeps only the hosts' rows of a layer's router.
-fn drop_rows(
+/// Puts a layer's router, of which a rule may keep the hosts' rows alone, in the place that released checkpoints have it.
+fn replace_router(
     sources: &mut BTreeMap<String, Source>,
     checkpoint: &Checkpoint,
     layer: LayerId,
     plan: &LayerPlan,
+    rule: RouterRule,
 ) {
-    let router = checkpoint.family.names.router;
-    let name = format!("{}.{router}.weight", tensors::block(layer.block));
-    let rows = Source::Rows(checkpoint.tensor(&name).clone(), plan.hosts());
-    sources.insert(name, rows);
+    let name = |names: &Names| format!("{}.{}.weight", tensors::block(layer.block), names.router);
+    let old = name(checkpoint.names);
+    sources.remove(&old);
+    let router = checkpoint.tensor(&old).clone();
+    let source = match rule {
+        RouterRule::DropRows => Source::Rows(router, plan.hosts()),
+        RouterRule::Redirect | RouterRule::RedirectSelected => Source::Copy(router),
+    };
+    sources.insert(name(checkpoint.family.released_names()), source);
 }

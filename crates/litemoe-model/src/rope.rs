@@ -5,6 +5,9 @@ use serde::Serialize;
 use crate::ModelError;
 use crate::config_file::ConfigFile;
 
+/// Base of the wavelengths of most families where their configuration names none.
+pub(crate) const THETA: f64 = 1e4;
+
 /// A rotary position embedding (RoFormer, arXiv 2104.09864).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -55,13 +58,14 @@ pub enum RopeScaling {
 }
 
 impl RopeConfig {
-    /// Reads `rope_parameters`, or `rope_scaling` with `rope_theta` beside it.
+    /// Reads `rope_parameters`, or `rope_scaling` with `rope_theta` beside it; `theta` is the family's own.
     pub(crate) fn read(
         config: &mut ConfigFile,
         model_type: &str,
+        theta: f64,
         max_tokens: usize,
     ) -> Result<Self, ModelError> {
-        let beside = config.optional_positive("rope_theta")?.unwrap_or(10_000.0);
+        let beside = config.optional_positive("rope_theta")?.unwrap_or(theta);
         let (new, old) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
         // As transformers does, the old spelling goes before the new one.
         let Some(mut rope) = old.or(new) else {

@@ -1,4 +1,4 @@
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig};
+use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, QkNorm};
 use crate::family::Names;
 use crate::weight_files::StoredTensors;
 
@@ -48,18 +48,25 @@ pub(crate) fn expected(
         attention(&config.attention, &format!("{block}.self_attn"), d_model, &mut all);
         match *feed_forward {
             FeedForwardConfig::Dense { d_hidden } => {
-                network(&format!("{block}.{}", names.dense), names, [d_model, d_hidden], &mut all);
+                let path = format!("{block}.{}", names.dense);
+                network(&path, names.dense_parts, [d_model, d_hidden], &mut all);
             }
-            FeedForwardConfig::Moe { n_experts: rows, d_expert, .. } => {
+            FeedForwardConfig::Moe { n_experts: rows, d_expert, shared, .. } => {
                 all.push(expect(format!("{block}.{}", names.router), &[rows, d_model]));
+                if let Some(d_hidden) = shared {
+                    let path = format!("{block}.{}", names.shared);
+                    network(&path, names.dense_parts, [d_model, d_hidden], &mut all);
+                    all.push(expect(format!("{path}_gate"), &[1, d_model]));
+                }
                 let experts = format!("{block}.{}", names.experts);
                 let sizes = [n_experts(index), d_model, d_expert];
                 if is_fused(stored, &experts) {
                     stacks(&experts, sizes, &mut all);
                 } else {
                     let [n_experts, widths @ ..] = sizes;
-                    (0..n_experts)
-                        .for_each(|e| network(&format!("{experts}.{e}"), names, widths, &mut all));
+                    (0..n_experts).for_each(|e| {
+                        network(&format!("{experts}.{e}"), names.parts, widths, &mut all)
+                    });
                 }
             }
         }
@@ -73,19 +80,23 @@ fn attention(config: &AttentionConfig, path: &str, d_model: usize, all: &mut Vec
         [("q_proj", queries, d_model), ("k_proj", keys, d_model), ("v_proj", keys, d_model)];
     for (leaf, d_out, d_in) in projections.into_iter().chain([("o_proj", d_model, queries)]) {
         all.push(expect(format!("{path}.{leaf}"), &[d_out, d_in]));
-        if config.bias {
+        if config.bias && !(leaf == "o_proj" && config.bare_output) {
             all.push(Expected { name: format!("{path}.{leaf}.bias"), shape: vec![d_out] });
         }
     }
-    for leaf in ["q_norm", "k_norm"] {
-        all.push(expect(format!("{path}.{leaf}"), &[config.d_head]));
-    }
+    let [q_width, k_width] = match config.qk_norm {
+        QkNorm::None => return,
+        QkNorm::PerHead => [config.d_head; 2],
+        QkNorm::Projection => [queries, keys],
+    };
+    all.push(expect(format!("{path}.q_norm"), &[q_width]));
+    all.push(expect(format!("{path}.k_norm"), &[k_width]));
 }
 
 /// Gate, up and down of a dense network or of one expert.
-fn network(path: &str, names: &Names, widths: [usize; 2], all: &mut Vec<Expected>) {
+fn network(path: &str, parts: [&str; 3], widths: [usize; 2], all: &mut Vec<Expected>) {
     let [d_model, d_hidden] = widths;
-    let [gate, up, down] = names.parts;
+    let [gate, up, down] = parts;
     all.push(expect(format!("{path}.{gate}"), &[d_hidden, d_model]));
     all.push(expect(format!("{path}.{up}"), &[d_hidden, d_model]));
     all.push(expect(format!("{path}.{down}"), &[d_model, d_hidden]));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::setup::{TINY, error, load, logits, row, tiny, values};
 
-static MODELS: LazyLock<[Model; 3]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
+static MODELS: LazyLock<[Model; TINY.len()]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
 
 fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0u32..256, 1..24), 1..5)

@@ -1,0 +1,123 @@
+//! What the decoder families' configurations have in common.
+
+use serde_json::Value;
+
+use crate::ModelError;
+use crate::config::FeedForwardConfig;
+use crate::config_file::ConfigFile;
+
+/// Far above any model: a number beyond is a broken file, and asking for so many tensors would exhaust memory.
+const MAX_BLOCKS: usize = 2_000;
+const MAX_EXPERTS: usize = 10_000;
+
+/// Bookkeeping, training only, or ignored by the reference implementation of every family here.
+pub(crate) const HARMLESS: &[&str] = &[
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "bos_token_id",
+    "dtype",
+    "initializer_range",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "pad_token_id",
+    "return_dict",
+    "router_aux_loss_coef",
+    "tokenizer_class",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+];
+
+/// Spellings of the expert count, the family's own first.
+pub(crate) const NUM_EXPERTS: &[&str] = &["num_experts", "num_local_experts"];
+pub(crate) const NUM_LOCAL_EXPERTS: &[&str] = &["num_local_experts", "num_experts"];
+
+/// Refuses keys that some exporters write unless they have the one value that leaves the maths as it is.
+pub(crate) fn neutral(config: &mut ConfigFile, keys: &[(&str, &str)]) -> Result<(), ModelError> {
+    for &(key, neutral) in keys.iter().chain(&[("is_encoder_decoder", "false")]) {
+        let value: Option<Value> = config.optional(key, neutral)?;
+        let differs = |value| serde_json::from_str::<Value>(neutral).ok() != Some(value);
+        if value.is_some_and(differs) {
+            return Err(config.wrong(key, neutral));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an activation other than SiLU.
+pub(crate) fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
+    let act: Option<String> = config.optional("hidden_act", "a name")?;
+    if act.is_some_and(|act| act != "silu") {
+        Err(config.wrong("hidden_act", "silu"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Attention heads.
+pub(crate) struct Heads {
+    pub(crate) n_heads: usize,
+    pub(crate) n_kv_heads: usize,
+    pub(crate) d_head: usize,
+}
+
+/// Reads the heads; `null` key and value heads are as many as the query heads, and where `head_dim` is absent, all heads together are as wide as the residual stream.
+pub(crate) fn heads(config: &mut ConfigFile, d_model: usize) -> Result<Heads, ModelError> {
+    let n_heads = config.size("num_attention_heads")?;
+    let n_kv_heads = match config.fields.get("num_key_value_heads") {
+        Some(Value::Null) => config.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
+        _ => config.size("num_key_value_heads")?,
+    };
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        return Err(config.wrong("num_key_value_heads", &format!("a divisor of {n_heads} heads")));
+    }
+    let d_head = match config.optional_size("head_dim")? {
+        Some(d_head) => d_head,
+        None if d_model.is_multiple_of(n_heads) => d_model / n_heads,
+        None => return Err(config.wrong("hidden_size", &format!("a multiple of {n_heads} heads"))),
+    };
+    if !d_head.is_multiple_of(2) {
+        return Err(config.wrong("head_dim", "even, for rotary positions"));
+    }
+    Ok(Heads { n_heads, n_kv_heads, d_head })
+}
+
+/// Reads the number of blocks.
+pub(crate) fn n_blocks(config: &mut ConfigFile) -> Result<usize, ModelError> {
+    config.count("num_hidden_layers", MAX_BLOCKS)
+}
+
+/// Reads how many experts a layer has and how many of them a token is sent to. No experts at all leaves the second alone.
+pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2], ModelError> {
+    let n_experts = config.spelled(keys)?.ok_or_else(|| ModelError::MissingKey {
+        path: config.path.clone(),
+        key: keys.join("` or `"),
+    })?;
+    if n_experts > MAX_EXPERTS {
+        return Err(config.wrong(keys[0], &format!("at most {MAX_EXPERTS}")));
+    }
+    let top_k = config.size("num_experts_per_tok")?;
+    if n_experts > 0 && top_k > n_experts {
+        let expected = format!("at most the {n_experts} experts of a layer");
+        return Err(config.wrong("num_experts_per_tok", &expected));
+    }
+    Ok([n_experts, top_k])
+}
+
+/// Every block with these experts, but for those that qwen's configurations make dense.
+pub(crate) fn sparse_blocks(
+    config: &mut ConfigFile,
+    moe: FeedForwardConfig,
+) -> Result<Vec<FeedForwardConfig>, ModelError> {
+    let n_blocks = n_blocks(config)?;
+    let step = config.optional_size("decoder_sparse_step")?.unwrap_or(1);
+    let listed: Vec<usize> =
+        config.optional("mlp_only_layers", "a list of blocks")?.unwrap_or_default();
+    let dense = FeedForwardConfig::Dense { d_hidden: config.size("intermediate_size")? };
+    let has_experts = !matches!(moe, FeedForwardConfig::Moe { n_experts: 0, .. });
+    let is_moe = |block| has_experts && !listed.contains(&block) && (block + 1) % step == 0;
+    Ok((0..n_blocks).map(|block| if is_moe(block) { moe } else { dense }).collect())
+}
