@@ -28,6 +28,13 @@ impl Bench {
         bench
     }
 
+    /// The same with another tiny checkpoint, and the tokenizer of the first.
+    pub(crate) fn of(name: &str) -> Self {
+        let bench = Self::new();
+        copy_dir(&litemoe_fixtures::tiny_dir().with_file_name(name), &bench.path("model"));
+        bench
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -5,8 +5,15 @@ use std::fs;
 use crate::bench::Bench;
 
 #[test]
-fn the_loop_by_hand() {
-    let bench = Bench::new();
+fn the_loop_by_hand_in_every_family() {
+    for name in ["qwen3_moe", "mixtral", "mixtral_fused", "olmoe", "qwen2_moe"] {
+        the_loop_by_hand(&Bench::of(name));
+    }
+}
+
+fn the_loop_by_hand(bench: &Bench) {
+    bench.extract(&["--merge", "litemoe", "--router", "redirect", "--cold", "0.1"]);
+    assert_eq!(bench.json(&["eval", "proxy", "rows.jsonl"])["rows"], 40);
     bench.extract(&[]);
     let proxy = bench.json(&["inspect", "proxy"]);
     let foundation = bench.json(&["inspect", "model"]);
