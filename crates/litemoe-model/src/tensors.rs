@@ -65,7 +65,7 @@ pub(crate) fn expected(
                 } else {
                     let [n_experts, widths @ ..] = sizes;
                     (0..n_experts).for_each(|e| {
-                        network(&format!("{experts}.{e}"), names.parts, widths, &mut all)
+                        network(&format!("{experts}.{e}"), names.parts, widths, &mut all);
                     });
                 }
             }
