@@ -1,3 +1,4 @@
+use burn::tensor::Tensor;
 use litemoe_core::{LayerId, Pass, Stream};
 
 use crate::attention::Attention;
@@ -5,6 +6,11 @@ use crate::cache::BlockCache;
 use crate::feed_forward::FeedForward;
 use crate::norm::RmsNorm;
 use crate::positions::Positions;
+
+/// A product, where it changes anything.
+pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
+    if factor == 1.0 { x } else { x.mul_scalar(factor) }
+}
 
 /// A decoder block: attention, then the feed-forward part, each on a normalised input and added back.
 #[derive(Debug)]
@@ -14,6 +20,8 @@ pub(crate) struct Block {
     pub(crate) attention: Attention,
     pub(crate) post_attention_norm: RmsNorm,
     pub(crate) feed_forward: FeedForward,
+    /// Of what attention and feed-forward part add.
+    pub(crate) multiplier: f64,
 }
 
 impl Block {
@@ -27,9 +35,9 @@ impl Block {
         let (before, packing) = (stream.hidden, stream.packing);
         let x = self.input_norm.forward(before.clone());
         let attended = self.attention.forward(x, &packing, positions, pass.adapters, cache);
-        let middle = before.clone() + attended;
+        let middle = before.clone() + scaled(attended, self.multiplier);
         let x = self.post_attention_norm.forward(middle.clone());
-        let after = middle + self.feed_forward.forward(x, &packing, pass);
+        let after = middle + scaled(self.feed_forward.forward(x, &packing, pass), self.multiplier);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.block_output(self.id, &before, &after);
         }

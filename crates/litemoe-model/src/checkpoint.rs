@@ -140,10 +140,10 @@ impl Checkpoint {
     /// Where the experts of a block lie.
     pub(crate) fn expert_tensors(&self, block: usize, expert: usize) -> ExpertTensors {
         let names = self.names;
-        let experts = format!("{}.{}", tensors::block(block), names.experts);
-        if tensors::is_fused(&self.tensors, &experts) {
-            let gate_up = self.tensor(&format!("{experts}.gate_up_proj"));
-            let down = self.tensor(&format!("{experts}.down_proj"));
+        let block = tensors::block(block);
+        if tensors::is_fused(&self.tensors, &block, names) {
+            let [gate_up, down] =
+                names.stacks.map(|stack| self.tensor(&format!("{block}.{stack}")));
             let (d_expert, d_model) = (gate_up.shape[1] / 2, down.shape[1]);
             return ExpertTensors {
                 gate: gate_up.rows_of(expert, 0..d_expert),
@@ -151,6 +151,7 @@ impl Checkpoint {
                 down: down.rows_of(expert, 0..d_model),
             };
         }
+        let experts = format!("{block}.{}", names.experts);
         let [gate, up, down] = names
             .parts
             .map(|part| self.tensor(&format!("{experts}.{expert}.{part}.weight")).clone());

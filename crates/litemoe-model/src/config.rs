@@ -18,6 +18,9 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     /// Whether the head is the embedding's transpose where the checkpoint has no head of its own.
     pub tied: bool,
+    /// Factors that most families do not have.
+    #[serde(skip_serializing_if = "Multipliers::are_one")]
+    pub multipliers: Multipliers,
     /// The attention of every block.
     pub attention: AttentionConfig,
     /// What follows the attention in each block.
@@ -28,6 +31,26 @@ pub struct ModelConfig {
     /// The ids that end a text.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
+}
+
+/// Constant factors along the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Multipliers {
+    /// Of what the embedding puts in.
+    pub embedding: f64,
+    /// Of what attention and feed-forward parts add.
+    pub residual: f64,
+    /// Of the logits.
+    pub logits: f64,
+}
+
+impl Multipliers {
+    pub(crate) const ONE: Self = Self { embedding: 1.0, residual: 1.0, logits: 1.0 };
+
+    fn are_one(&self) -> bool {
+        *self == Self::ONE
+    }
 }
 
 /// Grouped-query attention with rotary positions.
@@ -53,6 +76,9 @@ pub struct AttentionConfig {
     /// What queries, keys and values are clamped to, either side of zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// What scores are multiplied by; `None` is `1/√d_head`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
     /// How many tokens back a token sees, itself included; `None` is all.
     pub window: Option<usize>,
     /// The blocks whose tokens see everything all the same.

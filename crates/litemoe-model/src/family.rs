@@ -1,5 +1,5 @@
 use crate::config_file::ConfigFile;
-use crate::{ModelConfig, ModelError, mixtral, olmoe, qwen2_moe, qwen3_moe};
+use crate::{ModelConfig, ModelError, granitemoe, mixtral, olmoe, qwen2_moe, qwen3_moe};
 
 /// What a model type needs beyond its sizes: how its configuration is read and its tensors are named.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ pub(crate) struct Names {
     pub(crate) experts: &'static str,
     /// Gate, up and down in an expert.
     pub(crate) parts: [&'static str; 3],
+    /// Gate and up in one stack of matrices, and down in another: how transformers 5 holds experts in memory, and some
+    /// families' released checkpoints too.
+    pub(crate) stacks: [&'static str; 2],
+    /// Whether a proxy's experts are written so.
+    pub(crate) stacked: bool,
     /// The shared expert; its gate's path ends in `_gate`.
     pub(crate) shared: &'static str,
     /// Gate, up and down in a dense network and in the shared expert.
@@ -40,6 +45,8 @@ impl Names {
         router: "mlp.gate",
         experts: "mlp.experts",
         parts: ["gate_proj", "up_proj", "down_proj"],
+        stacks: ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        stacked: false,
         shared: "mlp.shared_expert",
         dense_parts: ["gate_proj", "up_proj", "down_proj"],
     };
@@ -48,8 +55,13 @@ impl Names {
 /// What stands before the `model_type` of a proxy that only this program computes rightly.
 pub(crate) const PROXY_PREFIX: &str = "litemoe_";
 
-const FAMILIES: &[&Family] =
-    &[&mixtral::FAMILY, &olmoe::FAMILY, &qwen2_moe::FAMILY, &qwen3_moe::FAMILY];
+const FAMILIES: &[&Family] = &[
+    &granitemoe::FAMILY,
+    &mixtral::FAMILY,
+    &olmoe::FAMILY,
+    &qwen2_moe::FAMILY,
+    &qwen3_moe::FAMILY,
+];
 
 impl Family {
     /// How released checkpoints name their tensors, and proxies.

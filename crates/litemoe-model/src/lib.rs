@@ -13,6 +13,7 @@ mod family;
 mod feed_forward;
 mod fingerprint;
 mod generate;
+mod granitemoe;
 mod linear;
 mod load;
 mod mixtral;
@@ -34,7 +35,7 @@ mod weight_files;
 
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, CheckpointExperts};
-pub use config::{AttentionConfig, FeedForwardConfig, ModelConfig, QkNorm};
+pub use config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
 pub use error::ModelError;
 pub use generate::{Finish, Stop, generate};
 pub use model::Model;

@@ -49,13 +49,14 @@ impl Loader<'_> {
             attention: self.attention(index, &format!("{path}.self_attn"))?,
             post_attention_norm: self.norm(&format!("{path}.post_attention_layernorm"))?,
             feed_forward: self.feed_forward(index, &path)?,
+            multiplier: self.checkpoint.config.multipliers.residual,
         })
     }
 
     fn attention(&self, index: usize, path: &str) -> Result<Attention, ModelError> {
         let config = &self.checkpoint.config.attention;
         let linear = |leaf: &str, bias| self.linear(format!("{path}.{leaf}"), bias);
-        let scale = (config.d_head as f64).powf(-0.5);
+        let scale = config.scale.unwrap_or_else(|| (config.d_head as f64).powf(-0.5));
         // Rotation keeps a factor of the query's norm, and a pass over the scores is saved; clamping does not.
         let folded = config.qk_norm != QkNorm::None && config.clip.is_none();
         let norms = match config.qk_norm {

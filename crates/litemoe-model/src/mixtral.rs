@@ -1,6 +1,6 @@
 //! Mixtral (arXiv 2401.04088): grouped-query attention, softmax → top-k experts whose gates sum to 1.
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, QkNorm};
+use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Heads, NUM_LOCAL_EXPERTS};
 use crate::family::{Family, Names};
@@ -43,6 +43,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         d_model,
         norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-5),
         tied: config.flag("tie_word_embeddings", false)?,
+        multipliers: Multipliers::ONE,
         attention: AttentionConfig {
             n_heads,
             n_kv_heads,
@@ -50,6 +51,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
             bias: false,
             bare_output: false,
             qk_norm: QkNorm::None,
+            scale: None,
             clip: None,
             window: config.optional_size("sliding_window")?,
             unwindowed: Vec::new(),

@@ -6,7 +6,7 @@ use litemoe_core::{
 };
 use litemoe_kernels::LinearWeight;
 
-use crate::block::Block;
+use crate::block::{Block, scaled};
 use crate::cache::{BlockCache, KvCache};
 use crate::load::Loader;
 use crate::norm::RmsNorm;
@@ -93,7 +93,8 @@ impl Model {
         let packing = Arc::new(Packing::new(lens, start, &self.device));
         let ids: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
         let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &self.device);
-        Stream { hidden: self.embedding.clone().select(0, ids), packing }
+        let hidden = self.embedding.clone().select(0, ids);
+        Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
     }
 
     fn run_block(
@@ -146,7 +147,8 @@ impl LanguageModel for Model {
     }
 
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
-        self.head.forward(self.norm.forward(hidden))
+        let logits = self.head.forward(self.norm.forward(hidden));
+        scaled(logits, self.config.multipliers.logits)
     }
 }
 

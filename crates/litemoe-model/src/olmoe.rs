@@ -1,6 +1,6 @@
 //! OLMoE (arXiv 2409.02060): attention with queries and keys normalised over all heads, softmax → top-k experts.
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, QkNorm};
+use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Heads, NUM_EXPERTS};
 use crate::family::{Family, Names};
@@ -41,6 +41,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         d_model,
         norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-5),
         tied: config.flag("tie_word_embeddings", false)?,
+        multipliers: Multipliers::ONE,
         attention: AttentionConfig {
             n_heads,
             n_kv_heads,
@@ -48,6 +49,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
             bias: config.flag("attention_bias", false)?,
             bare_output: false,
             qk_norm: QkNorm::Projection,
+            scale: None,
             clip: config.optional_positive("clip_qkv")?,
             window: None,
             unwindowed: Vec::new(),

@@ -28,6 +28,8 @@ enum Source {
     Rows(StoredTensor, Vec<usize>),
     /// A matrix of a kept expert: gate, up or down. The tensor is the host's own.
     Expert { layer: LayerId, group: usize, part: usize, host: StoredTensor },
+    /// Such matrices one after the other, as a stack of this shape.
+    Stack(Vec<Source>, [usize; 3]),
 }
 
 impl Source {
@@ -36,12 +38,14 @@ impl Source {
             Self::Copy(tensor) | Self::Rows(tensor, _) | Self::Expert { host: tensor, .. } => {
                 tensor
             }
+            Self::Stack(parts, _) => parts[0].stored(),
         }
     }
 
     fn shape(&self) -> Vec<usize> {
         match self {
             Self::Rows(tensor, rows) => vec![rows.len(), tensor.shape[1]],
+            Self::Stack(_, shape) => shape.to_vec(),
             other => other.stored().shape.clone(),
         }
     }
@@ -77,19 +81,25 @@ impl<'a> ProxyWeights<'a> {
         let header = self.header();
         out.bytes(&(header.len() as u64).to_le_bytes())?;
         out.bytes(&header)?;
-        for (_, source) in std::mem::take(&mut self.sources) {
-            match source {
-                Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
-                Source::Rows(tensor, rows) => {
-                    for row in rows {
-                        tensor.rows(row..row + 1).read(|bytes| out.bytes(bytes))?;
-                    }
+        let sources = std::mem::take(&mut self.sources);
+        sources.into_iter().try_for_each(|(_, source)| self.write_source(source, out))
+    }
+
+    fn write_source(&mut self, source: Source, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
+        match source {
+            Source::Stack(parts, _) => {
+                parts.into_iter().try_for_each(|part| self.write_source(part, out))?;
+            }
+            Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
+            Source::Rows(tensor, rows) => {
+                for row in rows {
+                    tensor.rows(row..row + 1).read(|bytes| out.bytes(bytes))?;
                 }
-                Source::Expert { layer, group, part, host } => {
-                    match self.merged(layer, group, part, &host)? {
-                        Some(bytes) => out.bytes(&bytes)?,
-                        None => host.read(|bytes| out.bytes(bytes))?,
-                    }
+            }
+            Source::Expert { layer, group, part, host } => {
+                match self.merged(layer, group, part, &host)? {
+                    Some(bytes) => out.bytes(&bytes)?,
+                    None => host.read(|bytes| out.bytes(bytes))?,
                 }
             }
         }
@@ -169,16 +179,37 @@ fn replace_experts(
     plan: &LayerPlan,
 ) {
     let block = tensors::block(layer.block);
-    let old = format!("{block}.{}.", checkpoint.names.experts);
+    let path = |leaf: &str| format!("{block}.{leaf}");
+    for stack in checkpoint.names.stacks {
+        sources.remove(&path(stack));
+    }
+    let old = path(checkpoint.names.experts) + ".";
     sources.retain(|name, _| !name.starts_with(&old));
     let names = checkpoint.family.released_names();
-    let experts = format!("{block}.{}", names.experts);
+    let experts = path(names.experts);
+    let (mut gate_up, mut down) = (Vec::new(), Vec::new());
     for (group, host) in plan.hosts().into_iter().enumerate() {
         let stored = checkpoint.expert_tensors(layer.block, host);
         let parts = names.parts.iter().zip([stored.gate, stored.up, stored.down]);
         for (part, (leaf, host)) in parts.enumerate() {
-            let name = format!("{experts}.{group}.{leaf}.weight");
-            sources.insert(name, Source::Expert { layer, group, part, host });
+            let source = Source::Expert { layer, group, part, host };
+            match (names.stacked, part) {
+                (false, _) => {
+                    drop(sources.insert(format!("{experts}.{group}.{leaf}.weight"), source))
+                }
+                (true, 2) => down.push(source),
+                (true, _) => gate_up.push(source),
+            }
+        }
+    }
+    if names.stacked {
+        let n_experts = plan.groups.len();
+        for (name, parts) in names.stacks.into_iter().zip([gate_up, down]) {
+            let [rows, columns] = parts[0].shape()[..] else {
+                unreachable!("experts are matrices")
+            };
+            let shape = [n_experts, parts.len() / n_experts * rows, columns];
+            sources.insert(path(name), Source::Stack(parts, shape));
         }
     }
 }

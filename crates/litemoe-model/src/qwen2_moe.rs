@@ -1,7 +1,7 @@
 //! Qwen2-MoE, of which Qwen1.5-MoE is one (arXiv 2407.10671): biased queries, keys and values, softmax → top-k experts, and a
 //! shared expert behind a sigmoid.
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, QkNorm};
+use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Heads, NUM_EXPERTS};
 use crate::family::{Family, Names};
@@ -40,6 +40,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         d_model,
         norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-6),
         tied: config.flag("tie_word_embeddings", false)?,
+        multipliers: Multipliers::ONE,
         attention: AttentionConfig {
             n_heads,
             n_kv_heads,
@@ -47,6 +48,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
             bias: config.flag("qkv_bias", true)?,
             bare_output: true,
             qk_norm: QkNorm::None,
+            scale: None,
             clip: None,
             window,
             unwindowed,

@@ -24,8 +24,8 @@ pub(crate) fn block(index: usize) -> String {
 
 /// Whether a block's experts are stored as two stacks, as transformers 5 holds them in memory.
 /// The names decide: shapes are ambiguous when `d_model = 2 * d_expert`.
-pub(crate) fn is_fused(tensors: &StoredTensors, experts: &str) -> bool {
-    tensors.contains_key(&*format!("{experts}.gate_up_proj"))
+pub(crate) fn is_fused(tensors: &StoredTensors, block: &str, names: &Names) -> bool {
+    tensors.contains_key(&*format!("{block}.{}", names.stacks[0]))
 }
 
 /// Every tensor that a model of this configuration has. `n_experts` are the experts really stored in a block.
@@ -60,8 +60,8 @@ pub(crate) fn expected(
                 }
                 let experts = format!("{block}.{}", names.experts);
                 let sizes = [n_experts(index), d_model, d_expert];
-                if is_fused(stored, &experts) {
-                    stacks(&experts, sizes, &mut all);
+                if is_fused(stored, &block, names) {
+                    stacks(&block, names, sizes, &mut all);
                 } else {
                     let [n_experts, widths @ ..] = sizes;
                     (0..n_experts).for_each(|e| {
@@ -102,10 +102,12 @@ fn network(path: &str, parts: [&str; 3], widths: [usize; 2], all: &mut Vec<Expec
     all.push(expect(format!("{path}.{down}"), &[d_model, d_hidden]));
 }
 
-fn stacks(path: &str, [n_experts, d_model, d_expert]: [usize; 3], all: &mut Vec<Expected>) {
-    let mut stack = |leaf: &str, shape: [usize; 3]| {
-        all.push(Expected { name: format!("{path}.{leaf}"), shape: shape.to_vec() });
+fn stacks(block: &str, names: &Names, sizes: [usize; 3], all: &mut Vec<Expected>) {
+    let [n_experts, d_model, d_expert] = sizes;
+    let shapes = [[n_experts, 2 * d_expert, d_model], [n_experts, d_model, d_expert]];
+    let stack = |(leaf, shape): (&str, [usize; 3])| Expected {
+        name: format!("{block}.{leaf}"),
+        shape: shape.to_vec(),
     };
-    stack("gate_up_proj", [n_experts, 2 * d_expert, d_model]);
-    stack("down_proj", [n_experts, d_model, d_expert]);
+    all.extend(names.stacks.into_iter().zip(shapes).map(stack));
 }

@@ -6,7 +6,7 @@ use crate::bench::Bench;
 
 #[test]
 fn the_loop_by_hand_in_every_family() {
-    for name in ["qwen3_moe", "mixtral", "mixtral_fused", "olmoe", "qwen2_moe"] {
+    for name in ["qwen3_moe", "granitemoe", "mixtral", "mixtral_fused", "olmoe", "qwen2_moe"] {
         the_loop_by_hand(&Bench::of(name));
     }
 }

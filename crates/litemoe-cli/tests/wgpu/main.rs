@@ -14,8 +14,16 @@ use litemoe_score::{About, ScoreOptions, score};
 
 const TOLERANCE: f64 = 1e-4;
 /// The checkpoints of the fixtures; between them every part of the family.
-const TINY: [&str; 7] =
-    ["qwen3_moe", "windowed", "fused", "mixtral", "mixtral_fused", "olmoe", "qwen2_moe"];
+const TINY: [&str; 8] = [
+    "qwen3_moe",
+    "windowed",
+    "fused",
+    "granitemoe",
+    "mixtral",
+    "mixtral_fused",
+    "olmoe",
+    "qwen2_moe",
+];
 const CHECKED: [Criterion; 4] =
     [Criterion::Litemoe, Criterion::Frequency, Criterion::Task, Criterion::Reap];
 

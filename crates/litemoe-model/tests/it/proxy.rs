@@ -83,6 +83,7 @@ fn expert_bytes_are_the_kept_share_and_nothing_else_changes() {
             assert_eq!(values(&new.unwrap().down), values(&old.unwrap().down));
             let released = match checkpoint.family() {
                 "mixtral" => "block_sparse_moe.experts.2.w3.weight",
+                "granitemoe" => "block_sparse_moe.input_linear.weight",
                 _ => "mlp.experts.2.up_proj.weight",
             };
             assert!(weights.contains_key(&format!("model.layers.{}.{released}", layer.block)));

@@ -11,8 +11,16 @@ use litemoe_core::{
 use litemoe_model::{Checkpoint, Model};
 
 /// The tiny checkpoints; between them every part of the family.
-pub(crate) const TINY: [&str; 7] =
-    ["qwen3_moe", "windowed", "fused", "mixtral", "mixtral_fused", "olmoe", "qwen2_moe"];
+pub(crate) const TINY: [&str; 8] = [
+    "qwen3_moe",
+    "windowed",
+    "fused",
+    "granitemoe",
+    "mixtral",
+    "mixtral_fused",
+    "olmoe",
+    "qwen2_moe",
+];
 
 pub(crate) fn tiny(name: &str) -> PathBuf {
     litemoe_fixtures::tiny_dir().with_file_name(name)
