@@ -194,11 +194,11 @@ fn replace_experts(
         for (part, (leaf, host)) in parts.enumerate() {
             let source = Source::Expert { layer, group, part, host };
             match (names.stacked, part) {
-                (false, _) => {
-                    drop(sources.insert(format!("{experts}.{group}.{leaf}.weight"), source))
-                }
                 (true, 2) => down.push(source),
                 (true, _) => gate_up.push(source),
+                (false, _) => {
+                    sources.insert(format!("{experts}.{group}.{leaf}.weight"), source);
+                }
             }
         }
     }
