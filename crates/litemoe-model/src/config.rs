@@ -88,6 +88,13 @@ pub struct AttentionConfig {
     pub rope: RopeConfig,
 }
 
+impl AttentionConfig {
+    /// Whether the tokens of some block see everything.
+    pub(crate) fn some_see_all(&self) -> bool {
+        self.window.is_none() || !self.unwindowed.is_empty()
+    }
+}
+
 /// What root-mean-square normalisation of queries and keys, before rotation, runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::ModelError;
-use crate::config::FeedForwardConfig;
+use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
 use crate::config_file::ConfigFile;
+use crate::rope::RopeConfig;
+use crate::{ModelError, eos};
 
 /// Far above any model: a number beyond is a broken file, and asking for so many tensors would exhaust memory.
 const MAX_BLOCKS: usize = 2_000;
@@ -35,9 +36,56 @@ pub(crate) const HARMLESS: &[&str] = &[
 pub(crate) const NUM_EXPERTS: &[&str] = &["num_experts", "num_local_experts"];
 pub(crate) const NUM_LOCAL_EXPERTS: &[&str] = &["num_local_experts", "num_experts"];
 
+/// What a family means where its configuration is silent.
+pub(crate) struct Defaults {
+    pub(crate) max_tokens: usize,
+    pub(crate) norm_eps: f64,
+    /// Base of the rotary wavelengths.
+    pub(crate) theta: f64,
+}
+
+/// Reads what the families say alike. The attention is plain and there are no feed-forward parts yet: what is a family's own,
+/// its `read` fills in.
+pub(crate) fn read(
+    config: &mut ConfigFile,
+    family: &'static str,
+    defaults: &Defaults,
+) -> Result<ModelConfig, ModelError> {
+    neutral(config, &[("is_encoder_decoder", "false")])?;
+    silu(config)?;
+    let max_tokens =
+        config.optional_size("max_position_embeddings")?.unwrap_or(defaults.max_tokens);
+    let d_model = config.size("hidden_size")?;
+    let [n_heads, n_kv_heads, d_head] = heads(config, d_model)?;
+    Ok(ModelConfig {
+        family,
+        vocab: config.size("vocab_size")?,
+        d_model,
+        norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
+        tied: config.flag("tie_word_embeddings", false)?,
+        multipliers: Multipliers::ONE,
+        attention: AttentionConfig {
+            n_heads,
+            n_kv_heads,
+            d_head,
+            bias: false,
+            bare_output: false,
+            qk_norm: QkNorm::None,
+            scale: None,
+            clip: None,
+            window: None,
+            unwindowed: Vec::new(),
+            rope: RopeConfig::read(config, family, defaults.theta, max_tokens)?,
+        },
+        feed_forward: Vec::new(),
+        max_tokens,
+        eos_ids: eos::read(config)?.unwrap_or_default(),
+    })
+}
+
 /// Refuses keys that some exporters write unless they have the one value that leaves the maths as it is.
 pub(crate) fn neutral(config: &mut ConfigFile, keys: &[(&str, &str)]) -> Result<(), ModelError> {
-    for &(key, neutral) in keys.iter().chain(&[("is_encoder_decoder", "false")]) {
+    for &(key, neutral) in keys {
         let value: Option<Value> = config.optional(key, neutral)?;
         let differs = |value| serde_json::from_str::<Value>(neutral).ok() != Some(value);
         if value.is_some_and(differs) {
@@ -48,7 +96,7 @@ pub(crate) fn neutral(config: &mut ConfigFile, keys: &[(&str, &str)]) -> Result<
 }
 
 /// Refuses an activation other than SiLU.
-pub(crate) fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
+fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
     let act: Option<String> = config.optional("hidden_act", "a name")?;
     if act.is_some_and(|act| act != "silu") {
         Err(config.wrong("hidden_act", "silu"))
@@ -57,15 +105,9 @@ pub(crate) fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
     }
 }
 
-/// Attention heads.
-pub(crate) struct Heads {
-    pub(crate) n_heads: usize,
-    pub(crate) n_kv_heads: usize,
-    pub(crate) d_head: usize,
-}
-
-/// Reads the heads; `null` key and value heads are as many as the query heads, and where `head_dim` is absent, all heads together are as wide as the residual stream.
-pub(crate) fn heads(config: &mut ConfigFile, d_model: usize) -> Result<Heads, ModelError> {
+/// Reads query heads, key and value heads, and their width. `null` key and value heads are as many as the query heads; where
+/// `head_dim` is absent, all query heads together are as wide as the residual stream.
+fn heads(config: &mut ConfigFile, d_model: usize) -> Result<[usize; 3], ModelError> {
     let n_heads = config.size("num_attention_heads")?;
     let n_kv_heads = match config.fields.get("num_key_value_heads") {
         Some(Value::Null) => config.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
@@ -82,7 +124,7 @@ pub(crate) fn heads(config: &mut ConfigFile, d_model: usize) -> Result<Heads, Mo
     if !d_head.is_multiple_of(2) {
         return Err(config.wrong("head_dim", "even, for rotary positions"));
     }
-    Ok(Heads { n_heads, n_kv_heads, d_head })
+    Ok([n_heads, n_kv_heads, d_head])
 }
 
 /// Reads the number of blocks.
@@ -107,17 +149,24 @@ pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 
     Ok([n_experts, top_k])
 }
 
-/// Every block with these experts, but for those that qwen's configurations make dense.
-pub(crate) fn sparse_blocks(
+/// Reads the feed-forward parts of qwen's models: some blocks are dense.
+pub(crate) fn qwen_blocks(
     config: &mut ConfigFile,
-    moe: FeedForwardConfig,
+    shared: Option<usize>,
 ) -> Result<Vec<FeedForwardConfig>, ModelError> {
+    let [n_experts, top_k] = experts(config, NUM_EXPERTS)?;
+    let moe = FeedForwardConfig::Moe {
+        n_experts,
+        top_k,
+        d_expert: config.size("moe_intermediate_size")?,
+        renormalise: config.flag("norm_topk_prob", false)?,
+        shared,
+    };
     let n_blocks = n_blocks(config)?;
     let step = config.optional_size("decoder_sparse_step")?.unwrap_or(1);
     let listed: Vec<usize> =
         config.optional("mlp_only_layers", "a list of blocks")?.unwrap_or_default();
     let dense = FeedForwardConfig::Dense { d_hidden: config.size("intermediate_size")? };
-    let has_experts = !matches!(moe, FeedForwardConfig::Moe { n_experts: 0, .. });
-    let is_moe = |block| has_experts && !listed.contains(&block) && (block + 1) % step == 0;
+    let is_moe = |block| n_experts > 0 && !listed.contains(&block) && (block + 1) % step == 0;
     Ok((0..n_blocks).map(|block| if is_moe(block) { moe } else { dense }).collect())
 }

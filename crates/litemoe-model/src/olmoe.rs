@@ -1,11 +1,11 @@
 //! OLMoE (arXiv 2409.02060): attention with queries and keys normalised over all heads, softmax → top-k experts.
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
+use crate::ModelError;
+use crate::config::{FeedForwardConfig, ModelConfig, QkNorm};
 use crate::config_file::ConfigFile;
-use crate::decoder_config::{self, Heads, NUM_EXPERTS};
+use crate::decoder_config::{self, Defaults, NUM_EXPERTS};
 use crate::family::{Family, Names};
-use crate::rope::{RopeConfig, THETA};
-use crate::{ModelError, eos};
+use crate::rope::THETA;
 
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
@@ -16,17 +16,19 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 const MODEL_TYPE: &str = "olmoe";
+const DEFAULTS: Defaults = Defaults { max_tokens: 4096, norm_eps: 1e-5, theta: THETA };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
-    decoder_config::neutral(config, &[])?;
-    decoder_config::silu(config)?;
-    let max_tokens = config.optional_size("max_position_embeddings")?.unwrap_or(4096);
-    let d_model = config.size("hidden_size")?;
-    let Heads { n_heads, n_kv_heads, d_head } = decoder_config::heads(config, d_model)?;
-    if n_heads * d_head != d_model {
+    let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
+    let attention = &mut model.attention;
+    if attention.n_heads * attention.d_head != model.d_model {
         // The reference's norm is as wide as the residual stream.
-        return Err(config.wrong("head_dim", &format!("{} / {n_heads}", d_model)));
+        let expected = format!("{} / {}", model.d_model, attention.n_heads);
+        return Err(config.wrong("head_dim", &expected));
     }
+    attention.bias = config.flag("attention_bias", false)?;
+    attention.qk_norm = QkNorm::Projection;
+    attention.clip = config.optional_positive("clip_qkv")?;
     let [n_experts, top_k] = decoder_config::experts(config, NUM_EXPERTS)?;
     let moe = FeedForwardConfig::Moe {
         n_experts,
@@ -35,28 +37,6 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         renormalise: config.flag("norm_topk_prob", false)?,
         shared: None,
     };
-    Ok(ModelConfig {
-        family: MODEL_TYPE,
-        vocab: config.size("vocab_size")?,
-        d_model,
-        norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-5),
-        tied: config.flag("tie_word_embeddings", false)?,
-        multipliers: Multipliers::ONE,
-        attention: AttentionConfig {
-            n_heads,
-            n_kv_heads,
-            d_head,
-            bias: config.flag("attention_bias", false)?,
-            bare_output: false,
-            qk_norm: QkNorm::Projection,
-            scale: None,
-            clip: config.optional_positive("clip_qkv")?,
-            window: None,
-            unwindowed: Vec::new(),
-            rope: RopeConfig::read(config, MODEL_TYPE, THETA, max_tokens)?,
-        },
-        feed_forward: vec![moe; decoder_config::n_blocks(config)?],
-        max_tokens,
-        eos_ids: eos::read(config)?.unwrap_or_default(),
-    })
+    model.feed_forward = vec![moe; decoder_config::n_blocks(config)?];
+    Ok(model)
 }

@@ -35,7 +35,7 @@ impl Positions {
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
-            full: mask(None, span, device),
+            full: attention.some_see_all().then(|| mask(None, span, device)).flatten(),
             windowed: attention.window.and_then(|window| mask(Some(window), span, device)),
         }
     }

@@ -1,12 +1,12 @@
 //! Qwen2-MoE, of which Qwen1.5-MoE is one (arXiv 2407.10671): biased queries, keys and values, softmax → top-k experts, and a
 //! shared expert behind a sigmoid.
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
+use crate::ModelError;
+use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
-use crate::decoder_config::{self, Heads, NUM_EXPERTS};
+use crate::decoder_config::{self, Defaults, NUM_EXPERTS};
 use crate::family::{Family, Names};
-use crate::rope::{RopeConfig, THETA};
-use crate::{ModelError, eos};
+use crate::rope::THETA;
 
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
@@ -17,47 +17,17 @@ pub(crate) const FAMILY: Family = Family {
 };
 
 const MODEL_TYPE: &str = "qwen2_moe";
+const DEFAULTS: Defaults = Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
-    decoder_config::neutral(config, &[])?;
-    decoder_config::silu(config)?;
-    let max_tokens = config.optional_size("max_position_embeddings")?.unwrap_or(32_768);
-    let d_model = config.size("hidden_size")?;
-    let Heads { n_heads, n_kv_heads, d_head } = decoder_config::heads(config, d_model)?;
-    let [n_experts, top_k] = decoder_config::experts(config, NUM_EXPERTS)?;
-    let moe = FeedForwardConfig::Moe {
-        n_experts,
-        top_k,
-        d_expert: config.size("moe_intermediate_size")?,
-        renormalise: config.flag("norm_topk_prob", false)?,
-        shared: Some(config.size("shared_expert_intermediate_size")?),
-    };
-    let feed_forward = decoder_config::sparse_blocks(config, moe)?;
-    let (window, unwindowed) = read_window(config, feed_forward.len())?;
-    Ok(ModelConfig {
-        family: MODEL_TYPE,
-        vocab: config.size("vocab_size")?,
-        d_model,
-        norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(1e-6),
-        tied: config.flag("tie_word_embeddings", false)?,
-        multipliers: Multipliers::ONE,
-        attention: AttentionConfig {
-            n_heads,
-            n_kv_heads,
-            d_head,
-            bias: config.flag("qkv_bias", true)?,
-            bare_output: true,
-            qk_norm: QkNorm::None,
-            scale: None,
-            clip: None,
-            window,
-            unwindowed,
-            rope: RopeConfig::read(config, MODEL_TYPE, THETA, max_tokens)?,
-        },
-        feed_forward,
-        max_tokens,
-        eos_ids: eos::read(config)?.unwrap_or_default(),
-    })
+    let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
+    let shared = Some(config.size("shared_expert_intermediate_size")?);
+    model.feed_forward = decoder_config::qwen_blocks(config, shared)?;
+    let attention = &mut model.attention;
+    attention.bias = config.flag("qkv_bias", true)?;
+    attention.bare_output = true;
+    (attention.window, attention.unwindowed) = read_window(config, model.feed_forward.len())?;
+    Ok(model)
 }
 
 /// The window, and the blocks that see past it: as listed, else, as the reference has it, all but the even ones of the first
