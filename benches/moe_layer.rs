@@ -22,6 +22,7 @@ fn bank() -> ExpertBank {
         gate: Some(random(D_EXPERT, D_MODEL)),
         up: random(D_EXPERT, D_MODEL),
         down: random(D_MODEL, D_EXPERT),
+        biases: None,
     };
     ExpertBank::new((0..N_EXPERTS).map(expert).collect())
 }

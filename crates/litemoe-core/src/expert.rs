@@ -104,12 +104,31 @@ pub struct MoeLayer {
     pub n_experts: usize,
     /// Experts a token is sent to.
     pub top_k: usize,
+    /// Where the router chooses among groups of experts first.
+    pub groups: Option<ExpertGroups>,
     /// Width of the residual stream.
     pub d_model: usize,
     /// Neurons of one expert.
     pub d_expert: usize,
     /// Bytes one routed expert takes in the checkpoint's stored dtype.
     pub expert_bytes: u64,
+}
+
+/// Equal runs of a layer's experts, of which the router chooses some before it chooses experts (DeepSeek-V2,
+/// arXiv 2405.04434). A proxy keeps as many experts of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpertGroups {
+    /// How many there are, a divisor of the experts.
+    pub n_groups: usize,
+    /// The fewest experts of a group that leave the router enough to choose from.
+    pub min_kept: usize,
+}
+
+impl MoeLayer {
+    /// The fewest experts that a proxy may keep.
+    pub fn min_kept(&self) -> usize {
+        self.groups.map_or(self.top_k, |groups| groups.n_groups * groups.min_kept)
+    }
 }
 
 /// The weights of one expert as checkpoints store them, `[out, in]`, in f32.
@@ -123,4 +142,17 @@ pub struct ExpertWeights {
     pub up: Tensor<2>,
     /// `[d_model, d_expert]`
     pub down: Tensor<2>,
+    /// What is added to the three products; few families have it.
+    pub biases: Option<ExpertBiases>,
+}
+
+/// What an expert adds to its matrices' products, in f32.
+#[derive(Debug, Clone)]
+pub struct ExpertBiases {
+    /// `[d_expert]`; absent in ungated experts.
+    pub gate: Option<Tensor<1>>,
+    /// `[d_expert]`
+    pub up: Tensor<1>,
+    /// `[d_model]`
+    pub down: Tensor<1>,
 }

@@ -23,7 +23,7 @@ mod site;
 
 pub use adapters::{Adapters, Lora};
 pub use budget::Budget;
-pub use expert::{ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
+pub use expert::{ExpertBiases, ExpertGroups, ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream};
 pub use model::{CausalLm, ExpertSource, LanguageModel, LinearSite, MoeModel};

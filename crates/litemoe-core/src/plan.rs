@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    Budget, Criterion, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind,
+    Budget, Criterion, ExpertGroups, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind,
     name::named_enum, sha256_hex,
 };
 
@@ -123,12 +123,9 @@ impl LayerPlan {
                 model: n_experts,
             });
         }
-        if self.groups.len() < layer.top_k {
-            return Err(PlanError::TooFew {
-                layer: id,
-                kept: self.groups.len(),
-                top_k: layer.top_k,
-            });
+        let (kept, needed) = (self.groups.len(), layer.min_kept());
+        if kept < needed {
+            return Err(PlanError::TooFew { layer: id, kept, needed });
         }
         if !self.groups.is_sorted_by(|x, y| x.host < y.host) {
             return Err(PlanError::Order { layer: id });
@@ -145,7 +142,24 @@ impl LayerPlan {
         if let Some(expert) = (0..n_experts).find(|expert| !seen.contains(expert)) {
             return Err(PlanError::Unmentioned { layer: id, expert });
         }
-        self.groups.iter().try_for_each(|group| group.check(id, layer.d_expert))
+        self.groups.iter().try_for_each(|group| group.check(id, layer.d_expert))?;
+        self.check_evenness(id, layer)
+    }
+
+    /// Checks that every group of experts that the router chooses among keeps as many.
+    fn check_evenness(&self, id: LayerId, layer: &MoeLayer) -> Result<(), PlanError> {
+        let Some(ExpertGroups { n_groups, .. }) = layer.groups else { return Ok(()) };
+        let mut kept = vec![0; n_groups];
+        for group in &self.groups {
+            kept[group.host * n_groups / layer.n_experts] += 1;
+        }
+        match kept.iter().position(|&count| count != kept[0]) {
+            Some(group) => {
+                let (kept, first) = (kept[group], kept[0]);
+                Err(PlanError::UnevenGroups { layer: id, group, kept, first })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every expert the plan speaks of.
@@ -272,8 +286,12 @@ pub enum PlanError {
     Unmentioned { layer: LayerId, expert: usize },
     #[error("layer {layer}: the kept experts are not in ascending order")]
     Order { layer: LayerId },
-    #[error("layer {layer} keeps {kept} experts, but every token needs {top_k}")]
-    TooFew { layer: LayerId, kept: usize, top_k: usize },
+    #[error("layer {layer} keeps {kept} experts, but its router needs {needed}")]
+    TooFew { layer: LayerId, kept: usize, needed: usize },
+    #[error(
+        "layer {layer} keeps {kept} experts of group {group} and {first} of group 0: its router needs as many of each"
+    )]
+    UnevenGroups { layer: LayerId, group: usize, kept: usize, first: usize },
     #[error(
         "layer {layer}: the shares of expert {host} and what is merged into it sum to {sum}, not 1"
     )]

@@ -2,6 +2,7 @@
 
 mod bank;
 mod dispatch;
+mod hidden_act;
 mod linear;
 mod mapped;
 mod pack;
@@ -9,7 +10,8 @@ mod primitive;
 mod silu_mul;
 mod staged;
 
-pub use bank::{ExpertBank, ExpertVisit, StoredExpert};
+pub use bank::{ExpertBank, ExpertBiases, ExpertVisit, StoredExpert};
+pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 pub use mapped::MappedFile;
 pub use silu_mul::silu_mul;

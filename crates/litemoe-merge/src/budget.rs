@@ -3,16 +3,21 @@ use litemoe_core::{Budget, MoeLayer};
 use crate::MergeError;
 
 /// How many experts every layer keeps under a uniform budget: the largest count whose expert bytes meet it, so that
-/// one more per layer would exceed it. A layer with fewer experts keeps them all.
+/// one more per layer would exceed it, or one more per group of experts where routers choose among groups. A layer with
+/// fewer experts keeps them all.
 ///
 /// # Errors
-/// [`MergeError::BudgetTooSmall`] when that is below a layer's `top_k`.
+/// [`MergeError::BudgetTooSmall`] when that is below what a layer's router needs.
 pub fn kept_per_layer(budget: Budget, layers: &[MoeLayer]) -> Result<usize, MergeError> {
     let most = layers.iter().map(|layer| layer.n_experts).max().ok_or(MergeError::NoExperts)?;
     let allowed = budget.bytes_of(expert_bytes(layers, most));
-    let fits = |&kept: &usize| expert_bytes(layers, kept) <= allowed;
+    let is_even = |kept: usize| {
+        let groups = layers.iter().filter_map(|layer| layer.groups);
+        groups.into_iter().all(|groups| kept.is_multiple_of(groups.n_groups))
+    };
+    let fits = |&kept: &usize| is_even(kept) && expert_bytes(layers, kept) <= allowed;
     let kept = (0..=most).rev().find(fits).unwrap_or(0);
-    match layers.iter().find(|layer| kept < layer.top_k) {
+    match layers.iter().find(|layer| kept < layer.min_kept()) {
         Some(layer) => Err(too_small(budget, kept, layer, layers)),
         None => Ok(kept),
     }
@@ -24,13 +29,13 @@ pub(crate) fn expert_bytes(layers: &[MoeLayer], kept: usize) -> u64 {
 }
 
 fn too_small(budget: Budget, kept: usize, layer: &MoeLayer, layers: &[MoeLayer]) -> MergeError {
-    let least = layers.iter().map(|layer| layer.top_k).max().unwrap_or(0);
+    let least = layers.iter().map(MoeLayer::min_kept).max().unwrap_or(0);
     let most = layers.iter().map(|layer| layer.n_experts).max().unwrap_or(0);
     MergeError::BudgetTooSmall {
         budget,
         kept,
         layer: layer.id,
-        top_k: layer.top_k,
+        least: layer.min_kept(),
         needed: expert_bytes(layers, least),
         total: expert_bytes(layers, most),
     }

@@ -11,14 +11,14 @@ pub enum MergeError {
     #[error("the model has no mixture-of-experts layers")]
     NoExperts,
     #[error(
-        "budget {budget} leaves {kept} experts a layer, but every token of layer {layer} needs {top_k}; the least \
+        "budget {budget} leaves {kept} experts a layer, but the router of layer {layer} needs {least}; the least \
          budget is {needed} bytes of {total}"
     )]
     BudgetTooSmall {
         budget: Budget,
         kept: usize,
         layer: LayerId,
-        top_k: usize,
+        least: usize,
         needed: u64,
         total: u64,
     },
@@ -68,6 +68,8 @@ pub enum MergeError {
     Shape { expert: ExpertId, tensor: &'static str, expected: [usize; 2], found: [usize; 2] },
     #[error("{expert} and its host must both have a gate, or neither")]
     Gate { expert: ExpertId },
+    #[error("{expert} and its host must both have biases of one shape, or neither")]
+    Bias { expert: ExpertId },
     #[error("{expert}: its weights, or its host's, are not all finite numbers")]
     NotFinite { expert: ExpertId },
     #[error("the plan merges {expert} with an alignment that is not a permutation of its neurons")]

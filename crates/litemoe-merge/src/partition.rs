@@ -11,13 +11,23 @@ pub struct Partition {
 
 /// Parts a layer's experts by their scores: the `kept` highest are hot (ties go to the lower index), the others are
 /// cold below `alpha` times the uniform share of the layer's score mass, and moderate from there on.
-pub fn partition(scores: &[f64], kept: usize, alpha: f64) -> Partition {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]).then(i.cmp(&j)));
-    let mut hot: Vec<usize> = order.drain(..kept.min(order.len())).collect();
-    hot.sort_unstable();
-    order.sort_unstable();
+///
+/// Of `n_groups` equal runs of experts, each keeps as many: `kept / n_groups`.
+///
+/// # Panics
+/// When there are no groups.
+pub fn partition(scores: &[f64], kept: usize, n_groups: usize, alpha: f64) -> Partition {
+    let mut hot = Vec::new();
+    let size = scores.len().div_ceil(n_groups).max(1);
+    for (group, scores) in scores.chunks(size).enumerate() {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]).then(i.cmp(&j)));
+        order.truncate(kept / n_groups);
+        order.sort_unstable();
+        hot.extend(order.into_iter().map(|expert| group * size + expert));
+    }
     let threshold = alpha * scores.iter().sum::<f64>() / scores.len() as f64;
-    let (cold, moderate) = order.into_iter().partition(|&expert| scores[expert] < threshold);
+    let others = (0..scores.len()).filter(|expert| hot.binary_search(expert).is_err());
+    let (cold, moderate) = others.partition(|&expert| scores[expert] < threshold);
     Partition { hot, moderate, cold }
 }

@@ -18,7 +18,7 @@ use crate::{MergeError, Partition, align, kept_per_layer, match_to_hosts, partit
 /// is the source's.
 ///
 /// # Errors
-/// A budget below `top_k` in some layer; scores or similarity that are incomplete, not finite, or of another model or
+/// A budget below what the router of some layer needs; scores or similarity that are incomplete, not finite, or of another model or
 /// other data; an expert that cannot be read.
 pub fn make_plan(
     scores: &ExpertScores,
@@ -83,7 +83,8 @@ impl Planner<'_> {
         source: &(impl ExpertSource + ?Sized),
     ) -> Result<(LayerPlan, LayerReport), MergeError> {
         let values = values(self.scores, self.options.score, layer)?;
-        let parts = partition(values, self.kept, self.options.alpha);
+        let n_groups = layer.groups.map_or(1, |groups| groups.n_groups);
+        let parts = partition(values, self.kept, n_groups, self.options.alpha);
         let hosts = self.hosts(layer, &parts)?;
         let mut groups: Vec<Group> = parts.hot.iter().map(|&host| group(host, &hosts)).collect();
         for group in &mut groups {

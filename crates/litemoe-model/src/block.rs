@@ -1,10 +1,10 @@
 use burn::tensor::Tensor;
 use litemoe_core::{LayerId, Pass, Stream};
 
-use crate::attention::Attention;
+use crate::attention::{Attention, Place};
 use crate::cache::BlockCache;
 use crate::feed_forward::FeedForward;
-use crate::norm::RmsNorm;
+use crate::norm::Norm;
 use crate::positions::Positions;
 
 /// A product, where it changes anything.
@@ -16,9 +16,9 @@ pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) id: LayerId,
-    pub(crate) input_norm: RmsNorm,
+    pub(crate) input_norm: Norm,
     pub(crate) attention: Attention,
-    pub(crate) post_attention_norm: RmsNorm,
+    pub(crate) post_attention_norm: Norm,
     pub(crate) feed_forward: FeedForward,
     /// Of what attention and feed-forward part add.
     pub(crate) multiplier: f64,
@@ -34,7 +34,8 @@ impl Block {
     ) -> Stream {
         let (before, packing) = (stream.hidden, stream.packing);
         let x = self.input_norm.forward(before.clone());
-        let attended = self.attention.forward(x, &packing, positions, pass.adapters, cache);
+        let place = Place { packing: &packing, positions, adapters: pass.adapters };
+        let attended = self.attention.forward(x, place, cache);
         let middle = before.clone() + scaled(attended, self.multiplier);
         let x = self.post_attention_norm.forward(middle.clone());
         let after = middle + scaled(self.feed_forward.forward(x, &packing, pass), self.multiplier);

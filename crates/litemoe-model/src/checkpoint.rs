@@ -8,11 +8,13 @@ use litemoe_core::{
     ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack,
 };
 
-use crate::config::{FeedForwardConfig, ModelConfig};
+use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::HARMLESS;
+use crate::expert_tensors::ExpertTensors;
 use crate::family::{Family, Names};
-use crate::stored::StoredTensor;
+use crate::feed_forward_config::FeedForwardConfig;
+use crate::stored::{StoredDtype, StoredTensor};
 use crate::weight_files::StoredTensors;
 use crate::{ModelError, Origin, eos, fingerprint, tensors, weight_files};
 
@@ -34,14 +36,6 @@ pub struct Checkpoint {
     fingerprint: OnceLock<Fingerprint>,
 }
 
-/// One expert as it lies in the files: gate, up and down, each `[out, in]`.
-#[derive(Debug)]
-pub(crate) struct ExpertTensors {
-    pub(crate) gate: StoredTensor,
-    pub(crate) up: StoredTensor,
-    pub(crate) down: StoredTensor,
-}
-
 impl Checkpoint {
     /// Opens a directory: reads its configuration and the headers of its weight files, and checks that every
     /// tensor of the model is there in its shape, and nothing else.
@@ -55,7 +49,10 @@ impl Checkpoint {
             config.eos_ids = ids;
         }
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
-        let tensors = weight_files::open(&dir)?;
+        let mut tensors = weight_files::open(&dir)?;
+        if family.extra_blocks {
+            tensors.retain(|name, _| !is_extra(name, config.feed_forward.len()));
+        }
         let fingerprint = OnceLock::new();
         let names = names(family, &tensors);
         let mut checkpoint =
@@ -139,31 +136,15 @@ impl Checkpoint {
 
     /// Where the experts of a block lie.
     pub(crate) fn expert_tensors(&self, block: usize, expert: usize) -> ExpertTensors {
-        let names = self.names;
-        let block = tensors::block(block);
-        if tensors::is_fused(&self.tensors, &block, names) {
-            let [gate_up, down] =
-                names.stacks.map(|stack| self.tensor(&format!("{block}.{stack}")));
-            let (d_expert, d_model) = (gate_up.shape[1] / 2, down.shape[1]);
-            return ExpertTensors {
-                gate: gate_up.rows_of(expert, 0..d_expert),
-                up: gate_up.rows_of(expert, d_expert..2 * d_expert),
-                down: down.rows_of(expert, 0..d_model),
-            };
-        }
-        let experts = format!("{block}.{}", names.experts);
-        let [gate, up, down] = names
-            .parts
-            .map(|part| self.tensor(&format!("{experts}.{expert}.{part}.weight")).clone());
-        ExpertTensors { gate, up, down }
+        ExpertTensors::find(&self.tensors, self.names, &tensors::block(block), expert)
     }
 
     /// Experts really stored in a block.
     pub(crate) fn n_experts(&self, block: usize) -> usize {
         match (self.layer_plan(block), self.config.feed_forward[block]) {
             (Some(plan), _) => plan.groups.len(),
-            (None, FeedForwardConfig::Moe { n_experts, .. }) => n_experts,
-            (None, FeedForwardConfig::Dense { .. }) => 0,
+            (None, FeedForwardConfig::Moe(moe)) => moe.n_experts,
+            (None, FeedForwardConfig::Dense(_)) => 0,
         }
     }
 
@@ -172,11 +153,16 @@ impl Checkpoint {
         let d_model = self.config.d_model;
         self.config.feed_forward.iter().enumerate().filter_map(move |(block, config)| match *config
         {
-            FeedForwardConfig::Moe { n_experts, top_k, d_expert, .. } => {
-                let id = LayerId::decoder(block);
-                Some(MoeLayer { id, n_experts, top_k, d_model, d_expert, expert_bytes: 0 })
-            }
-            FeedForwardConfig::Dense { .. } => None,
+            FeedForwardConfig::Moe(moe) => Some(MoeLayer {
+                id: LayerId::decoder(block),
+                n_experts: moe.n_experts,
+                top_k: moe.top_k,
+                groups: moe.expert_groups(),
+                d_model,
+                d_expert: moe.d_expert,
+                expert_bytes: 0,
+            }),
+            FeedForwardConfig::Dense(_) => None,
         })
     }
 
@@ -193,7 +179,7 @@ impl Checkpoint {
         let expected =
             tensors::expected(&self.config, names, |block| self.n_experts(block), &self.tensors);
         let mut unused: BTreeSet<&str> = self.tensors.keys().map(|name| &**name).collect();
-        for tensors::Expected { name, shape } in expected {
+        for tensors::Expected { name, shape, bytes } in expected {
             let Some(found) = self.tensors.get(&*name) else {
                 return Err(ModelError::MissingTensor {
                     dir: self.dir.clone(),
@@ -207,6 +193,13 @@ impl Checkpoint {
                     tensor: name,
                     found: found.shape.clone(),
                     expected: shape,
+                });
+            }
+            if bytes != (found.dtype == StoredDtype::U8) {
+                return Err(ModelError::Dtype {
+                    path: found.path().to_owned(),
+                    tensor: name,
+                    found: found.dtype.name().to_owned(),
                 });
             }
             unused.remove(&*name);
@@ -224,19 +217,33 @@ impl Checkpoint {
         let measured = self.configured_layers().map(|layer| {
             let block = layer.id.block;
             let n_experts = self.n_experts(block);
-            let dtypes = |expert| {
-                let ExpertTensors { gate, up, down } = self.expert_tensors(block, expert);
-                [gate.dtype, up.dtype, down.dtype]
-            };
-            let dtype = dtypes(0)[0];
-            if (0..n_experts).any(|expert| dtypes(expert) != [dtype; 3]) {
-                return Err(ModelError::MixedExperts { dir: self.dir.clone(), layer: layer.id });
+            let first = self.expert_tensors(block, 0);
+            let dtype = first.up.dtype();
+            for expert in (0..n_experts).map(|expert| self.expert_tensors(block, expert)) {
+                if expert.matrices().any(|matrix| matrix.dtype() != dtype) {
+                    return Err(ModelError::MixedExperts {
+                        dir: self.dir.clone(),
+                        layer: layer.id,
+                    });
+                }
             }
-            let expert_bytes = (3 * layer.d_model * layer.d_expert * dtype.size()) as u64;
+            let found = first.down.shape();
+            let expected = [layer.d_model, layer.d_expert];
+            if found != expected || first.up.shape() != [layer.d_expert, layer.d_model] {
+                let (dir, layer) = (self.dir.clone(), layer.id);
+                return Err(ModelError::ExpertShape { dir, layer, found, expected });
+            }
+            let expert_bytes = first.bytes() as u64;
             Ok(MoeLayer { n_experts, expert_bytes, ..layer })
         });
         measured.collect()
     }
+}
+
+/// Whether a tensor belongs to a block beyond the model's own.
+fn is_extra(name: &str, n_blocks: usize) -> bool {
+    let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+    index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| index >= n_blocks)
 }
 
 /// How a checkpoint of a family names its tensors: as the first router that is there is called.
@@ -252,6 +259,10 @@ fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), Model
     let mut file = ConfigFile::open(&dir.join("config.json"))?;
     let (family, is_proxy) = Family::of(&mut file)?;
     let config = (family.read)(&mut file)?;
+    let pairs = config.attention.d_rotated() / 2;
+    if config.attention.rope.pairs().is_some_and(|found| found != pairs) {
+        return Err(file.wrong_rope(&format!("with {pairs} factors")));
+    }
     file.finish(family.model_type, &[HARMLESS, family.harmless].concat())?;
     Ok((family, config, is_proxy))
 }
@@ -283,12 +294,6 @@ impl ExpertSource for CheckpointExperts<'_> {
         {
             return Err(ModelError::NoSuchExpert { dir: self.checkpoint.dir.clone(), expert: id });
         }
-        let ExpertTensors { gate, up, down } =
-            self.checkpoint.expert_tensors(id.layer.block, id.expert);
-        Ok(ExpertWeights {
-            gate: Some(gate.tensor(&self.device)?),
-            up: up.tensor(&self.device)?,
-            down: down.tensor(&self.device)?,
-        })
+        self.checkpoint.expert_tensors(id.layer.block, id.expert).read(&self.device)
     }
 }

@@ -136,6 +136,13 @@ impl ConfigFile {
         }
     }
 
+    /// The error that the kind of rotary embedding is not one the family has.
+    pub(crate) fn wrong_rope(&self, expected: &str) -> ModelError {
+        let has = |key: &&str| self.fields.get(*key).is_some_and(Value::is_object);
+        let key = ["rope_scaling", "rope_parameters"].into_iter().find(has);
+        self.wrong(key.unwrap_or("rope_parameters"), expected)
+    }
+
     /// Refuses the first key that nobody read, unless it is `harmless`.
     pub(crate) fn finish(self, model_type: &str, harmless: &[&str]) -> Result<(), ModelError> {
         let known = |key: &str| self.read.contains(key) || harmless.contains(&key);

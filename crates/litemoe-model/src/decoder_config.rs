@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use crate::config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
+use crate::attention_config::{AttentionConfig, QkNorm};
+use crate::config::{ModelConfig, Multipliers, NormKind};
 use crate::config_file::ConfigFile;
+use crate::feed_forward_config::{DenseConfig, FeedForwardConfig, MoeConfig, NetworkConfig};
 use crate::rope::RopeConfig;
 use crate::{ModelError, eos};
 
@@ -42,6 +44,8 @@ pub(crate) struct Defaults {
     pub(crate) norm_eps: f64,
     /// Base of the rotary wavelengths.
     pub(crate) theta: f64,
+    /// Width of a head; `None`: all query heads together are as wide as the residual stream.
+    pub(crate) d_head: Option<usize>,
 }
 
 /// Reads what the families say alike. The attention is plain and there are no feed-forward parts yet: what is a family's own,
@@ -56,13 +60,16 @@ pub(crate) fn read(
     let max_tokens =
         config.optional_size("max_position_embeddings")?.unwrap_or(defaults.max_tokens);
     let d_model = config.size("hidden_size")?;
-    let [n_heads, n_kv_heads, d_head] = heads(config, d_model)?;
+    let [n_heads, n_kv_heads, d_head] = heads(config, d_model, defaults.d_head)?;
+    let rope = RopeConfig::read(config, family, defaults.theta, max_tokens)?;
     Ok(ModelConfig {
         family,
         vocab: config.size("vocab_size")?,
         d_model,
         norm_eps: config.optional_positive("rms_norm_eps")?.unwrap_or(defaults.norm_eps),
+        norm: NormKind::Rms,
         tied: config.flag("tie_word_embeddings", false)?,
+        head_bias: false,
         multipliers: Multipliers::ONE,
         attention: AttentionConfig {
             n_heads,
@@ -74,11 +81,16 @@ pub(crate) fn read(
             scale: None,
             clip: None,
             window: None,
+            chunk: None,
             unwindowed: Vec::new(),
-            rope: RopeConfig::read(config, family, defaults.theta, max_tokens)?,
+            sinks: false,
+            latent: None,
+            unrotated: Vec::new(),
+            temperature: None,
+            rope: rope.clone(),
         },
         feed_forward: Vec::new(),
-        max_tokens,
+        max_tokens: max_tokens.min(rope.max_tokens()),
         eos_ids: eos::read(config)?.unwrap_or_default(),
     })
 }
@@ -106,8 +118,12 @@ fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
 }
 
 /// Reads query heads, key and value heads, and their width. `null` key and value heads are as many as the query heads; where
-/// `head_dim` is absent, all query heads together are as wide as the residual stream.
-fn heads(config: &mut ConfigFile, d_model: usize) -> Result<[usize; 3], ModelError> {
+/// `head_dim` is null, all query heads together are as wide as the residual stream.
+fn heads(
+    config: &mut ConfigFile,
+    d_model: usize,
+    d_head: Option<usize>,
+) -> Result<[usize; 3], ModelError> {
     let n_heads = config.size("num_attention_heads")?;
     let n_kv_heads = match config.fields.get("num_key_value_heads") {
         Some(Value::Null) => config.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
@@ -116,7 +132,8 @@ fn heads(config: &mut ConfigFile, d_model: usize) -> Result<[usize; 3], ModelErr
     if !n_heads.is_multiple_of(n_kv_heads) {
         return Err(config.wrong("num_key_value_heads", &format!("a divisor of {n_heads} heads")));
     }
-    let d_head = match config.optional_size("head_dim")? {
+    let is_absent = !config.fields.contains_key("head_dim");
+    let d_head = match config.optional_size("head_dim")?.or(d_head.filter(|_| is_absent)) {
         Some(d_head) => d_head,
         None if d_model.is_multiple_of(n_heads) => d_model / n_heads,
         None => return Err(config.wrong("hidden_size", &format!("a multiple of {n_heads} heads"))),
@@ -149,24 +166,44 @@ pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 
     Ok([n_experts, top_k])
 }
 
+/// A gated SiLU network.
+pub(crate) fn dense(d_hidden: usize) -> FeedForwardConfig {
+    FeedForwardConfig::Dense(DenseConfig { d_hidden, network: NetworkConfig::SWIGLU })
+}
+
+/// Reads which kind each block is of, `kinds[0]` or `kinds[1]`; `None` where the configuration does not say. True where it
+/// is the first.
+pub(crate) fn layer_types(
+    config: &mut ConfigFile,
+    n_blocks: usize,
+    kinds: [&str; 2],
+) -> Result<Option<Vec<bool>>, ModelError> {
+    let listed: Option<Vec<String>> = config.optional("layer_types", "a list of names")?;
+    let Some(listed) = listed else { return Ok(None) };
+    if listed.len() != n_blocks || listed.iter().any(|kind| !kinds.contains(&&**kind)) {
+        let expected = format!("{n_blocks} times one of {}", kinds.join(", "));
+        return Err(config.wrong("layer_types", &expected));
+    }
+    Ok(Some(listed.iter().map(|kind| kind == kinds[0]).collect()))
+}
+
 /// Reads the feed-forward parts of qwen's models: some blocks are dense.
 pub(crate) fn qwen_blocks(
     config: &mut ConfigFile,
     shared: Option<usize>,
 ) -> Result<Vec<FeedForwardConfig>, ModelError> {
     let [n_experts, top_k] = experts(config, NUM_EXPERTS)?;
-    let moe = FeedForwardConfig::Moe {
-        n_experts,
-        top_k,
-        d_expert: config.size("moe_intermediate_size")?,
+    let moe = MoeConfig {
         renormalise: config.flag("norm_topk_prob", false)?,
         shared,
+        ..MoeConfig::new([n_experts, top_k], config.size("moe_intermediate_size")?)
     };
     let n_blocks = n_blocks(config)?;
     let step = config.optional_size("decoder_sparse_step")?.unwrap_or(1);
     let listed: Vec<usize> =
         config.optional("mlp_only_layers", "a list of blocks")?.unwrap_or_default();
-    let dense = FeedForwardConfig::Dense { d_hidden: config.size("intermediate_size")? };
+    let dense = dense(config.size("intermediate_size")?);
     let is_moe = |block| n_experts > 0 && !listed.contains(&block) && (block + 1) % step == 0;
-    Ok((0..n_blocks).map(|block| if is_moe(block) { moe } else { dense }).collect())
+    let kind = |block| if is_moe(block) { FeedForwardConfig::Moe(moe) } else { dense };
+    Ok((0..n_blocks).map(kind).collect())
 }

@@ -41,12 +41,17 @@ pub enum ModelError {
     UnusedTensor { path: PathBuf, tensor: String },
     #[error("{}: the tensor {tensor} has the shape {found:?}, but it must be {expected:?}", path.display())]
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16", path.display())]
+    #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
     #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]
     NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
     #[error("{}: the experts of layer {layer} are not all stored in one dtype", dir.display())]
     MixedExperts { dir: PathBuf, layer: LayerId },
+    #[error(
+        "{}: the experts of layer {layer} have down projections of the shape {found:?}, but it must be {expected:?}",
+        dir.display()
+    )]
+    ExpertShape { dir: PathBuf, layer: LayerId, found: [usize; 2], expected: [usize; 2] },
     #[error("{}: there is no {expert}", dir.display())]
     NoSuchExpert { dir: PathBuf, expert: ExpertId },
     #[error("{}: {source}", path.display())]

@@ -1,7 +1,8 @@
 use burn::tensor::{Tensor, activation};
-use litemoe_core::{Activation, Adapters, LayerId, Packing, Pass, RouterNoise};
-use litemoe_kernels::{ExpertBank, LinearWeight, silu_mul};
+use litemoe_core::{Activation, Adapters, LayerId, Packing, Pass, RouterNoise, Routing};
+use litemoe_kernels::{ExpertBank, HiddenAct, LinearWeight};
 
+use crate::capacity::within_capacity;
 use crate::linear::Linear;
 use crate::router::Router;
 
@@ -30,7 +31,7 @@ impl FeedForward {
     /// The linear layers an adapter can stand beside.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
-            Self::Dense(dense) => dense.linears().into(),
+            Self::Dense(dense) => dense.linears(),
             Self::Moe(moe) => {
                 moe.shared.iter().flat_map(|shared| shared.network.linears()).collect()
             }
@@ -38,23 +39,27 @@ impl FeedForward {
     }
 }
 
-/// `down(silu(gate(x)) * up(x))`
+/// `down(act(gate(x)) * up(x))`, without a gate `down(act(up(x)))`
 #[derive(Debug)]
 pub(crate) struct Dense {
-    pub(crate) gate: Linear,
+    pub(crate) gate: Option<Linear>,
     pub(crate) up: Linear,
     pub(crate) down: Linear,
+    pub(crate) act: HiddenAct,
 }
 
 impl Dense {
-    fn linears(&self) -> [&Linear; 3] {
-        [&self.gate, &self.up, &self.down]
+    fn linears(&self) -> Vec<&Linear> {
+        self.gate.iter().chain([&self.up, &self.down]).collect()
     }
 
     fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
-        let gate = self.gate.forward(x.clone(), adapters);
-        let up = self.up.forward(x, adapters);
-        self.down.forward(silu_mul(Tensor::cat(vec![gate, up], 1)), adapters)
+        let up = self.up.forward(x.clone(), adapters);
+        let inner = match &self.gate {
+            Some(gate) => self.act.gated(Tensor::cat(vec![gate.forward(x, adapters), up], 1)),
+            None => self.act.apply(up),
+        };
+        self.down.forward(inner, adapters)
     }
 }
 
@@ -65,19 +70,22 @@ pub(crate) struct Moe {
     pub(crate) router: Router,
     pub(crate) experts: ExpertBank,
     pub(crate) shared: Option<Shared>,
+    /// The tokens of a row that an expert takes.
+    pub(crate) capacity: Option<usize>,
 }
 
-/// An expert that every token goes through, weighted by a gate of its own.
+/// An expert that every token goes through.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) network: Dense,
-    /// To one value, whose sigmoid is the gate.
-    pub(crate) gate: LinearWeight,
+    /// To one value, whose sigmoid is the expert's gate.
+    pub(crate) gate: Option<LinearWeight>,
 }
 
 impl Shared {
     fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
-        let gate = activation::sigmoid(self.gate.forward(x.clone()));
+        let Some(gate) = &self.gate else { return self.network.forward(x, adapters) };
+        let gate = activation::sigmoid(gate.forward(x.clone()));
         self.network.forward(x, adapters) * gate
     }
 }
@@ -92,10 +100,7 @@ impl Moe {
     }
 
     fn routed(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
-        let n_rows = self.router.weight.d_out();
-        let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
-        let noise = pass.router_noise.map(noise);
-        let routing = self.router.route(x.clone(), noise);
+        let routing = self.route(x.clone(), packing, pass);
         let Some(observer) = pass.observer.as_deref_mut() else {
             return self.experts.forward(x, routing.experts, routing.gates, None);
         };
@@ -107,5 +112,18 @@ impl Moe {
             observer.activated(self.id.expert(expert), &Activation { tokens, gates, outputs });
         };
         self.experts.forward(x, routing.experts, routing.gates, Some(&mut visit))
+    }
+
+    fn route(&self, x: Tensor<2>, packing: &Packing, pass: &Pass<'_>) -> Routing {
+        let n_rows = self.router.weight.d_out();
+        let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
+        let noise = pass.router_noise.map(noise);
+        let routing = self.router.route(x, noise);
+        match self.capacity {
+            Some(capacity) => {
+                within_capacity(routing, packing.row_lens(), capacity, self.experts.n_experts())
+            }
+            None => routing,
+        }
     }
 }

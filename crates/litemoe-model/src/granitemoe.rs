@@ -1,10 +1,11 @@
 //! Granite's mixtures of experts: constant factors along the stream, softmax over the chosen experts.
 
 use crate::ModelError;
-use crate::config::{FeedForwardConfig, ModelConfig, Multipliers};
+use crate::config::{ModelConfig, Multipliers};
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_LOCAL_EXPERTS};
 use crate::family::{Family, Names};
+use crate::feed_forward_config::{FeedForwardConfig, MoeConfig};
 use crate::rope::THETA;
 
 pub(crate) const FAMILY: Family = Family {
@@ -24,18 +25,20 @@ pub(crate) const FAMILY: Family = Family {
         },
         NAMES,
     ],
+    extra_blocks: false,
 };
 
 /// As transformers 5 holds it in memory.
 const NAMES: Names = Names {
     router: "block_sparse_moe.router",
-    experts: "block_sparse_moe.experts",
+    experts: "block_sparse_moe.experts.",
     stacks: ["block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.experts.down_proj"],
     ..Names::MLP
 };
 
 const MODEL_TYPE: &str = "granitemoe";
-const DEFAULTS: Defaults = Defaults { max_tokens: 2048, norm_eps: 1e-6, theta: THETA };
+const DEFAULTS: Defaults =
+    Defaults { max_tokens: 2048, norm_eps: 1e-6, theta: THETA, d_head: None };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
@@ -47,11 +50,10 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     };
     model.attention.scale = Some(factor("attention_multiplier")?);
     model.attention.bias = config.flag("attention_bias", false)?;
-    let [n_experts, top_k] = decoder_config::experts(config, NUM_LOCAL_EXPERTS)?;
+    let counts = decoder_config::experts(config, NUM_LOCAL_EXPERTS)?;
     let d_expert = config.size("intermediate_size")?;
     // Softmax over the chosen logits is softmax over all of them, divided by what was chosen.
-    let moe =
-        FeedForwardConfig::Moe { n_experts, top_k, d_expert, renormalise: true, shared: None };
-    model.feed_forward = vec![moe; decoder_config::n_blocks(config)?];
+    let moe = MoeConfig { renormalise: true, ..MoeConfig::new(counts, d_expert) };
+    model.feed_forward = vec![FeedForwardConfig::Moe(moe); decoder_config::n_blocks(config)?];
     Ok(model)
 }

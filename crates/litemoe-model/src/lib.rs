@@ -1,26 +1,37 @@
 #![doc = include_str!("../README.md")]
 
 mod attention;
+mod attention_config;
 mod block;
 mod cache;
+mod capacity;
 mod checkpoint;
 mod config;
 mod config_file;
 mod decoder_config;
+mod deepseek;
+mod deepseek_v2;
+mod deepseek_v3;
 mod eos;
 mod error;
+mod expert_part;
+mod expert_tensors;
 mod family;
 mod feed_forward;
+mod feed_forward_config;
 mod fingerprint;
 mod generate;
+mod gpt_oss;
 mod granitemoe;
 mod linear;
+mod llama4_text;
 mod load;
 mod mixtral;
 mod model;
 mod norm;
 mod olmoe;
 mod origin;
+mod phimoe;
 mod positions;
 mod proxy;
 mod proxy_weights;
@@ -29,14 +40,19 @@ mod qwen3_moe;
 mod redirection;
 mod rope;
 mod router;
+mod sparse_mixer;
 mod stored;
 mod tensors;
 mod weight_files;
 
+pub use attention_config::{AttentionConfig, LatentConfig, QkNorm, Temperature};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, CheckpointExperts};
-pub use config::{AttentionConfig, FeedForwardConfig, ModelConfig, Multipliers, QkNorm};
+pub use config::{ModelConfig, Multipliers, NormKind};
 pub use error::ModelError;
+pub use feed_forward_config::{
+    DenseConfig, FeedForwardConfig, GroupConfig, GroupScore, MoeConfig, NetworkConfig, RouterKind,
+};
 pub use generate::{Finish, Stop, generate};
 pub use model::Model;
 pub use origin::Origin;

@@ -1,10 +1,11 @@
 //! Mixtral (arXiv 2401.04088): grouped-query attention, softmax → top-k experts whose gates sum to 1.
 
 use crate::ModelError;
-use crate::config::{FeedForwardConfig, ModelConfig};
+use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_LOCAL_EXPERTS};
 use crate::family::{Family, Names};
+use crate::feed_forward_config::{FeedForwardConfig, MoeConfig};
 
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
@@ -12,27 +13,28 @@ pub(crate) const FAMILY: Family = Family {
     // Noise on the hidden state while training; the reference leaves it out otherwise.
     harmless: &["router_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
-    names: &[
-        Names {
-            router: "block_sparse_moe.gate",
-            experts: "block_sparse_moe.experts",
-            parts: ["w1", "w3", "w2"],
-            ..Names::MLP
-        },
-        Names::MLP,
-    ],
+    names: &[NAMES, Names::MLP],
+    extra_blocks: false,
+};
+
+/// As released checkpoints have them, Phi's too.
+pub(crate) const NAMES: Names = Names {
+    router: "block_sparse_moe.gate",
+    experts: "block_sparse_moe.experts.",
+    parts: ["w1", "w3", "w2"],
+    ..Names::MLP
 };
 
 const MODEL_TYPE: &str = "mixtral";
-const DEFAULTS: Defaults = Defaults { max_tokens: 131_072, norm_eps: 1e-5, theta: 1e6 };
+const DEFAULTS: Defaults =
+    Defaults { max_tokens: 131_072, norm_eps: 1e-5, theta: 1e6, d_head: None };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
     model.attention.window = config.optional_size("sliding_window")?;
-    let [n_experts, top_k] = decoder_config::experts(config, NUM_LOCAL_EXPERTS)?;
+    let counts = decoder_config::experts(config, NUM_LOCAL_EXPERTS)?;
     let d_expert = config.size("intermediate_size")?;
-    let moe =
-        FeedForwardConfig::Moe { n_experts, top_k, d_expert, renormalise: true, shared: None };
-    model.feed_forward = vec![moe; decoder_config::n_blocks(config)?];
+    let moe = MoeConfig { renormalise: true, ..MoeConfig::new(counts, d_expert) };
+    model.feed_forward = vec![FeedForwardConfig::Moe(moe); decoder_config::n_blocks(config)?];
     Ok(model)
 }

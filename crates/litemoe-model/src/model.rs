@@ -9,7 +9,7 @@ use litemoe_kernels::LinearWeight;
 use crate::block::{Block, scaled};
 use crate::cache::{BlockCache, KvCache};
 use crate::load::Loader;
-use crate::norm::RmsNorm;
+use crate::norm::Norm;
 use crate::positions::{PositionMaker, Span};
 use crate::{Checkpoint, ModelConfig, ModelError, tensors};
 
@@ -22,8 +22,10 @@ pub struct Model {
     /// `[vocab, d_model]`
     embedding: Tensor<2>,
     blocks: Vec<Block>,
-    norm: RmsNorm,
+    norm: Norm,
     head: LinearWeight,
+    /// `[1, vocab]`
+    head_bias: Option<Tensor<2>>,
     positions: PositionMaker,
     moe_layers: Vec<MoeLayer>,
     linear_sites: Vec<LinearSite>,
@@ -41,6 +43,10 @@ impl Model {
         let embedding: Tensor<2> = loader.weight(tensors::EMBEDDING)?;
         let has_head = checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
         let head = if has_head { loader.weight(tensors::HEAD)? } else { embedding.clone() };
+        let head_bias = match config.head_bias {
+            true => Some(loader.tensor(&format!("{}.bias", tensors::HEAD))?),
+            false => None,
+        };
         let blocks: Result<Vec<Block>, _> =
             (0..config.feed_forward.len()).map(|index| loader.block(index)).collect();
         let blocks = blocks?;
@@ -55,6 +61,7 @@ impl Model {
             blocks,
             norm: loader.norm(tensors::FINAL_NORM)?,
             head: LinearWeight::from_stored(head),
+            head_bias: head_bias.map(|bias: Tensor<1>| bias.unsqueeze_dim(0)),
             positions: PositionMaker::new(config.attention.clone(), device),
             moe_layers: checkpoint.moe_layers().to_vec(),
             bytes: checkpoint.bytes(),
@@ -148,6 +155,10 @@ impl LanguageModel for Model {
 
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
         let logits = self.head.forward(self.norm.forward(hidden));
+        let logits = match &self.head_bias {
+            Some(bias) => logits + bias.clone(),
+            None => logits,
+        };
         scaled(logits, self.config.multipliers.logits)
     }
 }

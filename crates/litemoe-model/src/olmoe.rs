@@ -1,10 +1,12 @@
 //! OLMoE (arXiv 2409.02060): attention with queries and keys normalised over all heads, softmax → top-k experts.
 
 use crate::ModelError;
-use crate::config::{FeedForwardConfig, ModelConfig, QkNorm};
+use crate::attention_config::QkNorm;
+use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_EXPERTS};
 use crate::family::{Family, Names};
+use crate::feed_forward_config::{FeedForwardConfig, MoeConfig};
 use crate::rope::THETA;
 
 pub(crate) const FAMILY: Family = Family {
@@ -13,10 +15,12 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &[],
     expert_counts: NUM_EXPERTS,
     names: &[Names::MLP],
+    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "olmoe";
-const DEFAULTS: Defaults = Defaults { max_tokens: 4096, norm_eps: 1e-5, theta: THETA };
+const DEFAULTS: Defaults =
+    Defaults { max_tokens: 4096, norm_eps: 1e-5, theta: THETA, d_head: None };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
@@ -29,14 +33,11 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     attention.bias = config.flag("attention_bias", false)?;
     attention.qk_norm = QkNorm::Projection;
     attention.clip = config.optional_positive("clip_qkv")?;
-    let [n_experts, top_k] = decoder_config::experts(config, NUM_EXPERTS)?;
-    let moe = FeedForwardConfig::Moe {
-        n_experts,
-        top_k,
-        d_expert: config.size("intermediate_size")?,
+    let counts = decoder_config::experts(config, NUM_EXPERTS)?;
+    let moe = MoeConfig {
         renormalise: config.flag("norm_topk_prob", false)?,
-        shared: None,
+        ..MoeConfig::new(counts, config.size("intermediate_size")?)
     };
-    model.feed_forward = vec![moe; decoder_config::n_blocks(config)?];
+    model.feed_forward = vec![FeedForwardConfig::Moe(moe); decoder_config::n_blocks(config)?];
     Ok(model)
 }

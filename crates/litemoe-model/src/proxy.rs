@@ -105,6 +105,8 @@ fn write_into(
 /// The foundation's configuration with the proxy's expert count, or with a model type of our own.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
     let mut config = ConfigFile::open(&checkpoint.dir().join("config.json"))?.fields;
+    // Experts in 4-bit blocks are written in bf16.
+    config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {
         let Some(layer) = plan.layers.values().next() else { return Ok(config.into()) };
         for (key, count) in &mut config {

@@ -1,16 +1,18 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
 
+use crate::expert_part::{Part, Place};
+use crate::expert_tensors::ExpertTensors;
 use crate::family::Names;
 use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN};
 use crate::proxy::ProxyFile;
-use crate::stored::StoredTensor;
+use crate::stored::{StoredDtype, StoredTensor};
 use crate::{Checkpoint, ModelError, tensors};
 
 /// Makes a layer's kept experts in the proxy's order; `None` for one whose stored bytes are to be copied.
@@ -24,29 +26,29 @@ pub type MakeExperts<'a> =
 enum Source {
     /// The foundation's bytes.
     Copy(StoredTensor),
-    /// These rows of the foundation's router.
+    /// These rows of the foundation's router, or of a vector beside it.
     Rows(StoredTensor, Vec<usize>),
-    /// A matrix of a kept expert: gate, up or down. The tensor is the host's own.
-    Expert { layer: LayerId, group: usize, part: usize, host: StoredTensor },
-    /// Such matrices one after the other, as a stack of this shape.
-    Stack(Vec<Source>, [usize; 3]),
+    /// A part of a kept expert.
+    Expert { layer: LayerId, group: usize, part: Part, host: Arc<ExpertTensors> },
+    /// Such parts one after the other, as a stack of this shape.
+    Stack(Vec<Source>, Vec<usize>),
 }
 
 impl Source {
-    fn stored(&self) -> &StoredTensor {
+    fn dtype(&self) -> StoredDtype {
         match self {
-            Self::Copy(tensor) | Self::Rows(tensor, _) | Self::Expert { host: tensor, .. } => {
-                tensor
-            }
-            Self::Stack(parts, _) => parts[0].stored(),
+            Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype,
+            Self::Expert { host, .. } => host.up.dtype(),
+            Self::Stack(parts, _) => parts[0].dtype(),
         }
     }
 
     fn shape(&self) -> Vec<usize> {
         match self {
-            Self::Rows(tensor, rows) => vec![rows.len(), tensor.shape[1]],
-            Self::Stack(_, shape) => shape.to_vec(),
-            other => other.stored().shape.clone(),
+            Self::Copy(tensor) => tensor.shape.clone(),
+            Self::Rows(tensor, rows) => [&[rows.len()], &tensor.shape[1..]].concat(),
+            Self::Expert { part, host, .. } => part.shape(host),
+            Self::Stack(_, shape) => shape.clone(),
         }
     }
 }
@@ -73,7 +75,7 @@ impl<'a> ProxyWeights<'a> {
         }
         let mut sources: Vec<_> = sources.into_iter().collect();
         // Wide values first, as the format's own writer does: every tensor is then aligned.
-        sources.sort_by_key(|(_, source)| Reverse(source.stored().dtype.size()));
+        sources.sort_by_key(|(_, source)| Reverse(source.dtype().size()));
         Self { plan, sources, make, made: None }
     }
 
@@ -93,13 +95,15 @@ impl<'a> ProxyWeights<'a> {
             Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
             Source::Rows(tensor, rows) => {
                 for row in rows {
-                    tensor.rows(row..row + 1).read(|bytes| out.bytes(bytes))?;
+                    tensor.part(row).read(|bytes| out.bytes(bytes))?;
                 }
             }
             Source::Expert { layer, group, part, host } => {
-                match self.merged(layer, group, part, &host)? {
-                    Some(bytes) => out.bytes(&bytes)?,
-                    None => host.read(|bytes| out.bytes(bytes))?,
+                let id = layer.expert(self.plan.layers[&layer].groups[group].host);
+                match (self.merged(layer, group)?, part.stored(&host)) {
+                    (None, Some(stored)) => stored.read(|bytes| out.bytes(bytes))?,
+                    (None, None) => out.bytes(&part.copied(&host)?)?,
+                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &host)?)?,
                 }
             }
         }
@@ -110,7 +114,7 @@ impl<'a> ProxyWeights<'a> {
     fn header(&self) -> Vec<u8> {
         let mut end = 0;
         let infos = self.sources.iter().map(|(name, source)| {
-            let (shape, dtype) = (source.shape(), source.stored().dtype);
+            let (shape, dtype) = (source.shape(), source.dtype());
             let start = end;
             end += shape.iter().product::<usize>() * dtype.size();
             let info = TensorInfo { dtype: dtype.into(), shape, data_offsets: (start, end) };
@@ -130,32 +134,17 @@ impl<'a> ProxyWeights<'a> {
         header
     }
 
-    /// The stored bytes of a matrix of a merged expert; `None` when the host is copied.
+    /// A merged expert; `None` when the host is copied.
     fn merged(
         &mut self,
         layer: LayerId,
         group: usize,
-        part: usize,
-        host: &StoredTensor,
-    ) -> Result<Option<Vec<u8>>, ModelError> {
+    ) -> Result<Option<&ExpertWeights>, ModelError> {
         if self.made.as_ref().is_none_or(|(made, _)| *made != layer) {
             self.made = None; // freed before the next layer's are made
             self.made = Some((layer, self.make_layer(layer)?));
         }
-        let made = self.made.as_ref().and_then(|(_, experts)| experts[group].as_ref());
-        let Some(ExpertWeights { gate, up, down }) = made else { return Ok(None) };
-        let expert = layer.expert(self.plan.layers[&layer].groups[group].host);
-        let matrix: Option<&Tensor<2>> = [gate.as_ref(), Some(up), Some(down)][part];
-        let found = matrix.map_or_else(Vec::new, |matrix| matrix.dims().to_vec());
-        let Some(matrix) = matrix.filter(|_| found == host.shape) else {
-            return Err(ModelError::MergedShape { expert, found, expected: host.shape.clone() });
-        };
-        let values = matrix.to_data().try_into_vec::<f32>().expect("expert weights are f32");
-        let mut bytes = Vec::new();
-        if host.dtype.encode(&values, &mut bytes) {
-            return Ok(Some(bytes));
-        }
-        Err(ModelError::MergedNotFinite { expert, dtype: host.dtype.name() })
+        Ok(self.made.as_ref().and_then(|(_, experts)| experts[group].as_ref()))
     }
 
     fn make_layer(&mut self, layer: LayerId) -> Result<Vec<Option<ExpertWeights>>, ModelError> {
@@ -171,7 +160,7 @@ impl<'a> ProxyWeights<'a> {
     }
 }
 
-/// Puts a layer's kept experts in the place of all of them, each by its own name.
+/// Puts a layer's kept experts in the place of all of them, as released checkpoints have them.
 fn replace_experts(
     sources: &mut BTreeMap<String, Source>,
     checkpoint: &Checkpoint,
@@ -181,36 +170,32 @@ fn replace_experts(
     let block = tensors::block(layer.block);
     let path = |leaf: &str| format!("{block}.{leaf}");
     for stack in checkpoint.names.stacks {
-        sources.remove(&path(stack));
+        for end in ["", "_bias", "_blocks", "_scales"] {
+            sources.remove(&(path(stack) + end));
+        }
     }
-    let old = path(checkpoint.names.experts) + ".";
+    let old = path(checkpoint.names.experts);
     sources.retain(|name, _| !name.starts_with(&old));
     let names = checkpoint.family.released_names();
-    let experts = path(names.experts);
-    let (mut gate_up, mut down) = (Vec::new(), Vec::new());
+    let mut stacks: BTreeMap<String, Vec<Source>> = BTreeMap::new();
     for (group, host) in plan.hosts().into_iter().enumerate() {
-        let stored = checkpoint.expert_tensors(layer.block, host);
-        let parts = names.parts.iter().zip([stored.gate, stored.up, stored.down]);
-        for (part, (leaf, host)) in parts.enumerate() {
-            let source = Source::Expert { layer, group, part, host };
-            match (names.stacked, part) {
-                (true, 2) => down.push(source),
-                (true, _) => gate_up.push(source),
-                (false, _) => {
-                    sources.insert(format!("{experts}.{group}.{leaf}.weight"), source);
+        let host = Arc::new(checkpoint.expert_tensors(layer.block, host));
+        for (place, part) in Part::of(names, &host) {
+            let source = Source::Expert { layer, group, part, host: host.clone() };
+            match place {
+                Place::Stack(name) => stacks.entry(path(&name)).or_default().push(source),
+                Place::Alone(leaf) => {
+                    sources.insert(format!("{}{group}.{leaf}", path(names.experts)), source);
                 }
             }
         }
     }
-    if names.stacked {
-        let n_experts = plan.groups.len();
-        for (name, parts) in names.stacks.into_iter().zip([gate_up, down]) {
-            let [rows, columns] = parts[0].shape()[..] else {
-                unreachable!("experts are matrices")
-            };
-            let shape = [n_experts, parts.len() / n_experts * rows, columns];
-            sources.insert(path(name), Source::Stack(parts, shape));
-        }
+    let n_experts = plan.groups.len();
+    for (name, parts) in stacks {
+        let of_expert = parts.len() / n_experts;
+        let mut shape = [vec![n_experts], parts[0].shape()].concat();
+        shape[1] *= of_expert;
+        sources.insert(name, Source::Stack(parts, shape));
     }
 }
 
@@ -222,13 +207,15 @@ fn replace_router(
     plan: &LayerPlan,
     rule: RouterRule,
 ) {
-    let name = |names: &Names| format!("{}.{}.weight", tensors::block(layer.block), names.router);
-    let old = name(checkpoint.names);
-    sources.remove(&old);
-    let router = checkpoint.tensor(&old).clone();
-    let source = match rule {
-        RouterRule::DropRows => Source::Rows(router, plan.hosts()),
-        RouterRule::Redirect | RouterRule::RedirectSelected => Source::Copy(router),
-    };
-    sources.insert(name(checkpoint.family.released_names()), source);
+    let name =
+        |names: &Names, leaf| format!("{}.{}.{leaf}", tensors::block(layer.block), names.router);
+    for leaf in ["weight", "bias", "e_score_correction_bias"] {
+        let old = name(checkpoint.names, leaf);
+        let Some(Source::Copy(router)) = sources.remove(&old) else { continue };
+        let source = match rule {
+            RouterRule::DropRows => Source::Rows(router, plan.hosts()),
+            RouterRule::Redirect | RouterRule::RedirectSelected => Source::Copy(router),
+        };
+        sources.insert(name(checkpoint.family.released_names(), leaf), source);
+    }
 }

@@ -14,10 +14,12 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &[],
     expert_counts: NUM_EXPERTS,
     names: &[Names::MLP],
+    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "qwen2_moe";
-const DEFAULTS: Defaults = Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA };
+const DEFAULTS: Defaults =
+    Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA, d_head: None };
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
@@ -39,16 +41,9 @@ fn read_window(
     let on = config.flag("use_sliding_window", false)?;
     let size: Option<usize> = config.optional("sliding_window", "a whole number")?;
     let first: usize = config.optional("max_window_layers", "a whole number")?.unwrap_or(28);
-    let listed: Option<Vec<String>> = config.optional("layer_types", "a list of names")?;
-    let is_windowed: Vec<bool> = match listed {
-        Some(kinds) => {
-            let known = ["sliding_attention", "full_attention"];
-            if kinds.len() != n_blocks || kinds.iter().any(|kind| !known.contains(&&**kind)) {
-                let expected = format!("{n_blocks} times one of {}", known.join(", "));
-                return Err(config.wrong("layer_types", &expected));
-            }
-            kinds.iter().map(|kind| kind == known[0]).collect()
-        }
+    let kinds = ["sliding_attention", "full_attention"];
+    let is_windowed = match decoder_config::layer_types(config, n_blocks, kinds)? {
+        Some(listed) => listed,
         None => (0..n_blocks).map(|block| on && block % 2 == 0 && block < first).collect(),
     };
     if !is_windowed.contains(&true) {

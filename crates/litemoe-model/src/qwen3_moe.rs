@@ -1,7 +1,8 @@
 //! Qwen3-MoE (arXiv 2505.09388): grouped-query attention with normalised heads, softmax → top-k experts.
 
 use crate::ModelError;
-use crate::config::{ModelConfig, QkNorm};
+use crate::attention_config::QkNorm;
+use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_EXPERTS};
 use crate::family::{Family, Names};
@@ -13,10 +14,12 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &["max_window_layers"],
     expert_counts: NUM_EXPERTS,
     names: &[Names::MLP],
+    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "qwen3_moe";
-const DEFAULTS: Defaults = Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA };
+const DEFAULTS: Defaults =
+    Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA, d_head: None };
 
 /// Keys that some exporters write, each with the one value that leaves the maths as it is.
 const NEUTRAL: &[(&str, &str)] =

@@ -1,5 +1,8 @@
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerPlan, RouterRule, Routing};
+
+use crate::feed_forward_config::RouterKind;
+use crate::router::{Choice, OUT_OF_REACH};
 
 /// Where the rows of a foundation's router lead in a proxy that keeps them (LiteMoE §3.4,
 /// doi 10.1145/3666025.3699355). `n` rows, `m` experts.
@@ -12,6 +15,8 @@ pub(crate) struct Redirection {
     hosts: Tensor<1, Int>,
     /// Very negative at the removed experts' rows, `[1, n]`.
     mask: Tensor<2>,
+    /// The row of each expert itself, `[m]`.
+    own_rows: Tensor<1, Int>,
     n_experts: usize,
 }
 
@@ -24,7 +29,8 @@ impl Redirection {
         let (to, n_experts) = (plan.redirections(), plan.groups.len());
         let hosts: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
         let mask: Vec<f32> =
-            to.iter().map(|to| if to.is_some() { 0.0 } else { f32::MIN }).collect();
+            to.iter().map(|to| if to.is_some() { 0.0 } else { OUT_OF_REACH }).collect();
+        let own_rows: Vec<i64> = plan.hosts().iter().map(|&host| host as i64).collect();
         let one_hot = |to: &Option<usize>| {
             let to = *to;
             (0..n_experts).map(move |expert| if to == Some(expert) { 1.0 } else { 0.0f32 })
@@ -35,24 +41,38 @@ impl Redirection {
             to: Tensor::from_data(TensorData::new(one_hot, [to.len(), n_experts]), device),
             hosts: Tensor::from_data(hosts.as_slice(), device),
             mask: Tensor::from_data(TensorData::new(mask, [1, to.len()]), device),
+            own_rows: Tensor::from_data(own_rows.as_slice(), device),
             n_experts,
         })
     }
 
-    /// Routes by the foundation's logits `[tokens, n]`, given how experts are chosen from probabilities.
-    pub(crate) fn route(
-        &self,
-        logits: Tensor<2>,
-        choose: impl Fn(Tensor<2>) -> Routing,
-    ) -> Routing {
-        if !self.select_first {
-            return choose(activation::softmax(logits, 1).matmul(self.to.clone()));
+    /// What concerns the experts that are chosen among, of `[1, n]`: the hosts' own where redirected scores are compared.
+    pub(crate) fn of_experts(&self, rows: Tensor<2>) -> Tensor<2> {
+        if self.select_first { rows } else { rows.select(1, self.own_rows.clone()) }
+    }
+
+    /// Routes by the foundation's logits `[tokens, n]`, given how experts are chosen from them.
+    pub(crate) fn route(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
+        if self.select_first {
+            return self.select(logits, choice);
         }
-        let Routing { probs, experts, gates } =
-            choose(activation::softmax(logits + self.mask.clone(), 1));
+        let probs = choice.probs(choice.scores(logits.clone())).matmul(self.to.clone());
+        let scores = choice.redirected(choice.scores(logits), self.to.clone());
+        let (experts, gates) = choice.best(scores);
+        Routing { probs, experts, gates }
+    }
+
+    /// Chooses among the rows that lead somewhere, then moves each choice to its host.
+    fn select(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
+        let scores = choice.scores(logits + self.mask.clone());
+        // A score of zero, where it is not a probability, might still win by its correction.
+        let (experts, gates) = match choice.kind {
+            RouterKind::SparseMixer { .. } => choice.best(scores.clone()),
+            _ => choice.take(scores.clone(), scores.clone() + self.mask.clone()),
+        };
         let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
         let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);
-        Routing { probs: probs.matmul(self.to.clone()), experts, gates }
+        Routing { probs: choice.probs(scores).matmul(self.to.clone()), experts, gates }
     }
 
     /// Gives the gates of equal experts in a row to the first of them; the other places become empty.

@@ -2,11 +2,14 @@ use std::f64::consts::PI;
 
 use serde::Serialize;
 
-use crate::ModelError;
 use crate::config_file::ConfigFile;
+use crate::{ModelError, phimoe};
 
 /// Base of the wavelengths of most families where their configuration names none.
 pub(crate) const THETA: f64 = 1e4;
+
+/// Key of the context trained on.
+const ORIGINAL: &str = "original_max_position_embeddings";
 
 /// A rotary position embedding (RoFormer, arXiv 2104.09864).
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,6 +19,9 @@ pub struct RopeConfig {
     pub theta: f64,
     /// How longer contexts than the one trained on are reached.
     pub scaling: RopeScaling,
+    /// Whether pairs are dimensions `(2i, 2i + 1)` and not `(i, i + width / 2)`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interleaved: bool,
 }
 
 /// How a rotary embedding is stretched.
@@ -54,6 +60,18 @@ pub enum RopeScaling {
         attention_factor: f64,
         /// The context trained on.
         original: usize,
+        /// What DeepSeek scales attention by, once for queries and once for keys.
+        #[serde(skip)]
+        all_dims: f64,
+    },
+    /// Every frequency divided by a factor of its own (LongRoPE, arXiv 2402.13753).
+    Long {
+        /// One for each pair of dimensions, those within the original context.
+        factors: Vec<f64>,
+        /// What cosine and sine are multiplied by.
+        attention_factor: f64,
+        /// The context trained on, and the longest row: beyond it the factors are others, for every position.
+        original: usize,
     },
 }
 
@@ -65,16 +83,41 @@ impl RopeConfig {
         theta: f64,
         max_tokens: usize,
     ) -> Result<Self, ModelError> {
+        let context = Context { max_tokens, original: config.optional_size(ORIGINAL)? };
         let beside = config.optional_positive("rope_theta")?.unwrap_or(theta);
         let (new, old) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
         // As transformers does, the old spelling goes before the new one.
         let Some(mut rope) = old.or(new) else {
-            return Ok(Self { theta: beside, scaling: RopeScaling::None });
+            return Ok(Self { theta: beside, scaling: RopeScaling::None, interleaved: false });
         };
         let theta = rope.optional_positive("rope_theta")?.unwrap_or(beside);
-        let scaling = RopeScaling::read(&mut rope, max_tokens)?;
+        let scaling = RopeScaling::read(&mut rope, model_type, context)?;
         rope.finish(model_type, &[])?;
-        Ok(Self { theta, scaling })
+        Ok(Self { theta, scaling, interleaved: false })
+    }
+
+    /// The longest row that it is defined for.
+    pub(crate) fn max_tokens(&self) -> usize {
+        match self.scaling {
+            RopeScaling::Long { original, .. } => original,
+            _ => usize::MAX,
+        }
+    }
+
+    /// How many pairs of dimensions it is for, where that is said.
+    pub(crate) fn pairs(&self) -> Option<usize> {
+        match &self.scaling {
+            RopeScaling::Long { factors, .. } => Some(factors.len()),
+            _ => None,
+        }
+    }
+
+    /// What DeepSeek's models multiply attention scores by beyond `1/√d_head`.
+    pub(crate) fn score_factor(&self) -> f64 {
+        match self.scaling {
+            RopeScaling::Yarn { all_dims, .. } => all_dims * all_dims,
+            _ => 1.0,
+        }
     }
 
     /// Radians per position of each pair of dimensions, `d_head / 2` of them.
@@ -86,6 +129,11 @@ impl RopeConfig {
         });
         match self.scaling {
             RopeScaling::None => plain.collect(),
+            RopeScaling::Long { ref factors, .. } => {
+                let powers =
+                    (0..pairs).map(|i| (self.theta as f32).powf((2 * i) as f32 / d_head as f32));
+                powers.zip(factors).map(|(power, &factor)| 1.0 / (factor as f32 * power)).collect()
+            }
             RopeScaling::Linear { factor } => plain.map(|f| f / factor as f32).collect(),
             RopeScaling::Llama3 { factor, low, high, original } => {
                 plain.map(|f| llama3(f64::from(f), factor, low, high, original as f64)).collect()
@@ -106,14 +154,15 @@ impl RopeConfig {
     /// What cosine and sine are multiplied by.
     pub(crate) fn attention_factor(&self) -> f32 {
         match self.scaling {
-            RopeScaling::Yarn { attention_factor, .. } => attention_factor as f32,
+            RopeScaling::Yarn { attention_factor, .. }
+            | RopeScaling::Long { attention_factor, .. } => attention_factor as f32,
             _ => 1.0,
         }
     }
 }
 
 impl RopeScaling {
-    fn read(rope: &mut ConfigFile, max_tokens: usize) -> Result<Self, ModelError> {
+    fn read(rope: &mut ConfigFile, model_type: &str, context: Context) -> Result<Self, ModelError> {
         let spelled: Option<String> = rope.optional("rope_type", "a name")?;
         let old: Option<String> = rope.optional("type", "a name")?;
         let key = if spelled.is_some() { "rope_type" } else { "type" };
@@ -128,16 +177,55 @@ impl RopeScaling {
                 factor: rope.positive("factor")?,
                 low: rope.positive("low_freq_factor")?,
                 high: rope.positive("high_freq_factor")?,
-                original: original(rope, max_tokens)?,
+                original: context.original(rope)?,
             }),
-            "yarn" => Self::read_yarn(rope, max_tokens),
-            _ => Err(rope.wrong(key, "default, linear, dynamic, llama3 or yarn")),
+            "yarn" => Self::read_yarn(rope, context),
+            "longrope" => Self::read_long(rope, model_type, context),
+            _ => Err(rope.wrong(key, "default, linear, dynamic, llama3, yarn or longrope")),
         }
     }
 
-    fn read_yarn(rope: &mut ConfigFile, max_tokens: usize) -> Result<Self, ModelError> {
-        let original = original(rope, max_tokens)?;
-        let stretch = max_tokens as f64 / original as f64;
+    fn read_long(
+        rope: &mut ConfigFile,
+        model_type: &str,
+        context: Context,
+    ) -> Result<Self, ModelError> {
+        let expected = "a list of numbers above 0, one for each pair of dimensions";
+        let original = context.original(rope)?;
+        let factors: Vec<f64> = rope.required("short_factor", expected)?;
+        let _: Option<Vec<f64>> = rope.optional("long_factor", expected)?;
+        if !factors.iter().all(|factor| factor.is_finite() && *factor > 0.0) {
+            return Err(rope.wrong("short_factor", expected));
+        }
+        let stretch = context.max_tokens as f64 / original as f64;
+        let factor = rope.optional_positive("factor")?.unwrap_or(stretch);
+        let suggested =
+            if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
+        let attention_factor = if model_type == phimoe::MODEL_TYPE {
+            rope.optional_positive("long_mscale")?;
+            rope.positive("short_mscale")?
+        } else {
+            rope.optional_positive("attention_factor")?.unwrap_or(suggested)
+        };
+        Ok(Self::Long { factors, attention_factor, original })
+    }
+
+    /// YaRN as it is meant, without rounding the ramp's ends.
+    pub(crate) fn yarn(factor: f64, original: usize) -> Self {
+        Self::Yarn {
+            factor,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            truncate: false,
+            attention_factor: yarn_mscale(factor, 1.0),
+            original,
+            all_dims: 1.0,
+        }
+    }
+
+    fn read_yarn(rope: &mut ConfigFile, context: Context) -> Result<Self, ModelError> {
+        let original = context.original(rope)?;
+        let stretch = context.max_tokens as f64 / original as f64;
         let factor = rope.optional_positive("factor")?.unwrap_or(stretch);
         let (mscale, all) = (
             rope.optional::<f64>("mscale", "a number")?,
@@ -156,12 +244,24 @@ impl RopeScaling {
             truncate: rope.flag("truncate", true)?,
             attention_factor: rope.optional_positive("attention_factor")?.unwrap_or(suggested),
             original,
+            all_dims: yarn_mscale(factor, all.unwrap_or(0.0)),
         })
     }
 }
 
-fn original(rope: &mut ConfigFile, max_tokens: usize) -> Result<usize, ModelError> {
-    Ok(rope.optional_size("original_max_position_embeddings")?.unwrap_or(max_tokens))
+/// Longest rows: as configured, and as trained on where that is said.
+#[derive(Clone, Copy)]
+struct Context {
+    max_tokens: usize,
+    original: Option<usize>,
+}
+
+impl Context {
+    /// The context trained on: what stands beside the rotary embedding goes before what stands in it.
+    fn original(self, rope: &mut ConfigFile) -> Result<usize, ModelError> {
+        let inner = rope.optional_size(ORIGINAL)?;
+        Ok(self.original.or(inner).unwrap_or(self.max_tokens))
+    }
 }
 
 fn yarn_mscale(factor: f64, mscale: f64) -> f64 {

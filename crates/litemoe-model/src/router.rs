@@ -1,24 +1,41 @@
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Int, Tensor, activation};
 use litemoe_core::Routing;
 use litemoe_kernels::LinearWeight;
 
+use crate::feed_forward_config::{GroupConfig, GroupScore, RouterKind};
 use crate::redirection::Redirection;
+use crate::sparse_mixer;
 
-/// Softmax over all experts, then the `top_k` most probable.
+/// Chooses experts for every token.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) weight: LinearWeight,
-    pub(crate) top_k: usize,
-    /// Whether the chosen probabilities are divided by their sum.
-    pub(crate) renormalise: bool,
+    /// Of the logits, `[1, n_rows]`.
+    pub(crate) bias: Option<Tensor<2>>,
+    pub(crate) choice: Choice,
     /// In a proxy that keeps the foundation's router: where its rows lead.
     pub(crate) redirection: Option<Redirection>,
 }
 
+/// How experts are chosen from scores.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) kind: RouterKind,
+    pub(crate) top_k: usize,
+    /// Added to the scores for the choice alone, `[1, n_experts]`.
+    pub(crate) correction: Option<Tensor<2>>,
+    /// Groups that are chosen before experts are.
+    pub(crate) groups: Option<GroupConfig>,
+    /// Whether the chosen scores are divided by their sum.
+    pub(crate) renormalise: bool,
+    /// What gates are multiplied by.
+    pub(crate) scale: f64,
+}
+
 impl Router {
-    /// Routes each token to its `top_k` most probable experts.
+    /// Sends each token to its experts.
     ///
-    /// Noise, when given, comes on top of the logits. In a proxy, `probs` is the probability that reaches each of its own experts.
+    /// Noise, when given, comes on top of the logits. In a proxy, `probs` is what reaches each of its own experts.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_model]`
@@ -26,23 +43,109 @@ impl Router {
     /// - output: see [`Routing`]
     pub(crate) fn route(&self, x: Tensor<2>, noise: Option<Tensor<2>>) -> Routing {
         let logits = self.weight.forward(x);
+        let logits = match &self.bias {
+            Some(bias) => logits + bias.clone(),
+            None => logits,
+        };
         let logits = match noise {
             Some(noise) => logits + noise,
             None => logits,
         };
         match &self.redirection {
-            Some(redirection) => redirection.route(logits, |probs| self.choose(probs)),
-            None => self.choose(activation::softmax(logits, 1)),
+            Some(redirection) => redirection.route(logits, &self.choice),
+            None => self.choice.choose(logits),
+        }
+    }
+}
+
+impl Choice {
+    fn choose(&self, logits: Tensor<2>) -> Routing {
+        let scores = self.scores(logits.clone());
+        let (experts, gates) = match self.kind {
+            // Sigmoids of large logits are all 1, the logits still tell them apart.
+            RouterKind::InputSigmoid => self.take(scores.clone(), logits),
+            _ => self.best(scores.clone()),
+        };
+        Routing { probs: self.probs(scores), experts, gates }
+    }
+
+    /// What a router makes of its logits, `[tokens, n_experts]`.
+    pub(crate) fn scores(&self, logits: Tensor<2>) -> Tensor<2> {
+        match self.kind {
+            RouterKind::Softmax => activation::softmax(logits, 1),
+            RouterKind::Sigmoid | RouterKind::InputSigmoid => activation::sigmoid(logits),
+            RouterKind::SparseMixer { .. } => logits,
         }
     }
 
-    /// The most probable experts and their gates.
-    fn choose(&self, probs: Tensor<2>) -> Routing {
-        let (gates, experts) = probs.clone().topk_with_indices(self.top_k, 1);
+    /// The scores that reach each expert when rows `i` lead to experts `j` where `to` is 1, `[n_rows, n_experts]`.
+    pub(crate) fn redirected(&self, scores: Tensor<2>, to: Tensor<2>) -> Tensor<2> {
+        match self.kind {
+            RouterKind::SparseMixer { .. } => sparse_mixer::redirected(scores, to),
+            _ => scores.matmul(to),
+        }
+    }
+
+    /// The same as probabilities: each row sums to what the redirection left of 1.
+    pub(crate) fn probs(&self, scores: Tensor<2>) -> Tensor<2> {
+        match self.kind {
+            RouterKind::Softmax => scores,
+            RouterKind::Sigmoid | RouterKind::InputSigmoid => {
+                scores.clone() / scores.sum_dim(1).clamp_min(f32::MIN_POSITIVE)
+            }
+            RouterKind::SparseMixer { .. } => activation::softmax(scores, 1),
+        }
+    }
+
+    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each.
+    pub(crate) fn best(&self, scores: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+        if let RouterKind::SparseMixer { jitter } = self.kind {
+            return sparse_mixer::choose(scores, jitter);
+        }
+        self.take(scores.clone(), scores)
+    }
+
+    /// The same where experts are chosen by something else than what makes their gates.
+    pub(crate) fn take(&self, scores: Tensor<2>, by: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+        let by = match &self.correction {
+            Some(correction) => by + correction.clone(),
+            None => by,
+        };
+        let by = match self.groups {
+            Some(groups) => within_groups(by, groups),
+            None => by,
+        };
+        let (_, experts) = by.topk_with_indices(self.top_k, 1);
+        let gates = scores.gather(1, experts.clone());
         let gates = match self.renormalise {
             true => gates.clone() / gates.sum_dim(1),
             false => gates,
         };
-        Routing { probs, experts, gates }
+        let gates = if self.scale == 1.0 { gates } else { gates.mul_scalar(self.scale) };
+        (experts, gates)
     }
 }
+
+/// The scores with those outside the best groups out of reach, `[tokens, n_experts]`.
+fn within_groups(scores: Tensor<2>, groups: GroupConfig) -> Tensor<2> {
+    let GroupConfig { n_groups, top_groups, score } = groups;
+    let [tokens, n_experts] = scores.dims();
+    let size = n_experts / n_groups;
+    let grouped = scores.clone().reshape([tokens, n_groups, size]);
+    let n_best = match score {
+        GroupScore::Best => 1,
+        GroupScore::BestTwo => 2,
+    };
+    let best: Tensor<2> = grouped.topk(n_best, 2).sum_dim(2).squeeze_dim(2);
+    let (_, chosen) = best.topk_with_indices(top_groups, 1);
+    let device = scores.device();
+    let all = Tensor::<1, Int>::arange(0..n_groups as i64, &device).reshape([1, 1, n_groups]);
+    let square = [tokens, top_groups, n_groups];
+    let is_chosen = chosen.unsqueeze_dim::<3>(2).expand(square).equal(all.expand(square));
+    let outside: Tensor<2> = is_chosen.float().sum_dim(1).squeeze_dim(1).equal_elem(0.0).float();
+    let outside = outside.unsqueeze_dim::<3>(2).expand([tokens, n_groups, size]);
+    scores.mask_fill(outside.reshape([tokens, n_experts]).bool(), OUT_OF_REACH)
+}
+
+/// Below every score; two of them still have a finite sum.
+pub(crate) const OUT_OF_REACH: f32 = -1e30;

@@ -13,12 +13,17 @@ use crate::{ModelError, Origin};
 /// Bytes of a file that are looked at together, a whole number of values of every format.
 const WINDOW: usize = 4 << 20;
 
+/// Values in a block of MXFP4 (OCP Microscaling Formats, v1.0): two to a byte, with one scale.
+pub(crate) const MXFP4_BLOCK: usize = 32;
+
 /// A number format of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum StoredDtype {
     F32,
     Bf16,
     F16,
+    /// Bytes that are no numbers by themselves.
+    U8,
 }
 
 impl StoredDtype {
@@ -27,6 +32,7 @@ impl StoredDtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::BF16 => Some(Self::Bf16),
             Dtype::F16 => Some(Self::F16),
+            Dtype::U8 => Some(Self::U8),
             _ => None,
         }
     }
@@ -36,6 +42,7 @@ impl StoredDtype {
         match self {
             Self::F32 => 4,
             Self::Bf16 | Self::F16 => 2,
+            Self::U8 => 1,
         }
     }
 
@@ -45,6 +52,7 @@ impl StoredDtype {
             Self::F32 => "F32",
             Self::Bf16 => "BF16",
             Self::F16 => "F16",
+            Self::U8 => "U8",
         }
     }
 
@@ -59,6 +67,7 @@ impl StoredDtype {
             }
             Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
             Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
+            Self::U8 => unreachable!("tensors of numbers were checked to be none of bytes"),
         }
     }
 
@@ -84,6 +93,7 @@ impl StoredDtype {
                     finite &= half.is_finite();
                     bytes.extend(half.to_le_bytes());
                 }
+                Self::U8 => unreachable!("tensors of numbers were checked to be none of bytes"),
             }
         }
         finite
@@ -96,6 +106,7 @@ impl From<StoredDtype> for Dtype {
             StoredDtype::F32 => Self::F32,
             StoredDtype::Bf16 => Self::BF16,
             StoredDtype::F16 => Self::F16,
+            StoredDtype::U8 => Self::U8,
         }
     }
 }
@@ -147,6 +158,12 @@ impl StoredTensor {
             self.dtype.decode(bytes, &mut values);
             Ok::<_, Infallible>(())
         });
+        self.check_finite(&values)?;
+        Ok(values)
+    }
+
+    /// Refuses values that are not finite, naming this tensor.
+    pub(crate) fn check_finite(&self, values: &[f32]) -> Result<(), ModelError> {
         // Any NaN or infinity makes the sum of `0 * x` NaN; unlike a search, it vectorises.
         let probe: f32 =
             values.chunks(1024).map(|run| run.iter().map(|x| x * 0.0).sum::<f32>()).sum();
@@ -157,8 +174,18 @@ impl StoredTensor {
                 index,
                 value: values[index],
             }),
-            None => Ok(values),
+            None => Ok(()),
         }
+    }
+
+    /// The bytes as they lie.
+    pub(crate) fn raw_bytes(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.range.len());
+        let Ok(()) = self.read(|bytes| {
+            all.extend_from_slice(bytes);
+            Ok::<_, Infallible>(())
+        });
+        all
     }
 
     /// The values on a device.
@@ -168,6 +195,14 @@ impl StoredTensor {
     pub(crate) fn tensor<const D: usize>(&self, device: &Device) -> Result<Tensor<D>, ModelError> {
         let data = TensorData::new(self.values()?, self.shape.clone());
         Ok(Tensor::from_data(data, device))
+    }
+
+    /// What stands at an index of the first dimension.
+    pub(crate) fn part(&self, index: usize) -> Self {
+        let shape = self.shape[1..].to_vec();
+        let bytes = shape.iter().product::<usize>() * self.dtype.size();
+        let start = self.range.start + index * bytes;
+        Self { shape, range: start..start + bytes, ..self.clone() }
     }
 
     /// Rows of a matrix `[rows, columns]`.
@@ -197,4 +232,16 @@ impl StoredTensor {
             ..self.clone()
         }
     }
+}
+
+/// The values of a block of MXFP4: 4-bit numbers (1 sign, 2 exponent and 1 mantissa bits), the low half of a byte before the
+/// high one, times 2 to the scale less 127.
+pub(crate) fn mxfp4(packed: [u8; MXFP4_BLOCK / 2], scale: u8) -> [bf16; MXFP4_BLOCK] {
+    const MAGNITUDES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let factor = f32::powi(2.0, i32::from(scale) - 127);
+    std::array::from_fn(|i| {
+        let half = packed[i / 2] >> (4 * (i % 2)) & 0xf;
+        let magnitude = MAGNITUDES[usize::from(half & 7)];
+        bf16::from_f32(if half < 8 { magnitude } else { -magnitude } * factor)
+    })
 }

@@ -26,6 +26,7 @@ impl Compass {
             id: LAYER,
             n_experts: POINTS,
             top_k: 1,
+            groups: None,
             d_model: POINTS,
             d_expert: 1,
             expert_bytes: 0,

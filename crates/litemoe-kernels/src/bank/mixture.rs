@@ -72,10 +72,4 @@ impl Mixture {
             groups.iter().enumerate().map(call).collect()
         }
     }
-
-    /// Every expert's outputs before the gates, in sorted order.
-    pub(super) fn outputs(&self, x: Tensor<2>) -> Vec<Tensor<2>> {
-        let rows = self.gather(x);
-        self.each(|_, expert, range| expert.forward(rows.clone().slice(range)))
-    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::HiddenAct;
 use crate::dispatch::Dispatch;
 use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
@@ -25,18 +26,34 @@ pub struct StoredExpert {
     pub up: Tensor<2>,
     /// `[d_model, d_expert]`
     pub down: Tensor<2>,
+    /// What is added to the three products; few families have it.
+    pub biases: Option<ExpertBiases>,
 }
 
-/// Sees one expert's work: the expert, the rows of `x` it was given, its gates `[n]` and its outputs
-/// before the gate `[n, d_model]`.
+/// What an expert adds to its matrices' products.
+#[derive(Debug, Clone)]
+pub struct ExpertBiases {
+    /// `[d_expert]`; absent in ungated experts.
+    pub gate: Option<Tensor<1>>,
+    /// `[d_expert]`
+    pub up: Tensor<1>,
+    /// `[d_model]`
+    pub down: Tensor<1>,
+}
+
+/// Sees one expert's work: the expert, the rows of `x` it was given, the factors of its outputs `[n]` and its outputs
+/// before them `[n, d_model]`.
 pub type ExpertVisit<'a> = &'a mut dyn FnMut(usize, Vec<usize>, Tensor<1>, Tensor<2>);
 
 /// The frozen experts of one layer, packed once for the matrix product.
 ///
-/// An expert computes `down(silu(gate(x)) * up(x))`, an ungated one `down(silu(up(x)))`.
+/// An expert computes `down(act(gate(x)) * up(x))`, an ungated one `down(act(up(x)))`, with SiLU unless
+/// [told otherwise](Self::activated).
 #[derive(Debug, Clone, Default)]
 pub struct ExpertBank {
     experts: Arc<Vec<PackedExpert>>,
+    act: HiddenAct,
+    gates_inputs: bool,
 }
 
 impl ExpertBank {
@@ -49,7 +66,19 @@ impl ExpertBank {
 
     /// An empty bank with room for `n_experts`.
     pub fn with_capacity(n_experts: usize) -> Self {
-        Self { experts: Arc::new(Vec::with_capacity(n_experts)) }
+        Self { experts: Arc::new(Vec::with_capacity(n_experts)), ..Self::default() }
+    }
+
+    /// The same experts with another activation.
+    #[must_use]
+    pub fn activated(self, act: HiddenAct) -> Self {
+        Self { act, ..self }
+    }
+
+    /// The same experts, whose gates multiply what goes in instead of what comes out (Llama 4).
+    #[must_use]
+    pub fn gating_inputs(self) -> Self {
+        Self { gates_inputs: true, ..self }
     }
 
     /// Packs one more expert and frees its stored form.
@@ -79,7 +108,8 @@ impl ExpertBank {
         self.experts.first().map(|expert| expert.down.device())
     }
 
-    /// Sends every token to its chosen experts and adds up their outputs times the gates.
+    /// Sends every token to its chosen experts and adds up their outputs times the gates, or their outputs for the inputs
+    /// times the gates.
     ///
     /// Differentiable with respect to `x` and `gates`. Reads `chosen` on the host, once. Each expert
     /// with tokens is shown to `visit`, in ascending order.
@@ -108,28 +138,43 @@ impl ExpertBank {
         // Burn's autodiff graph is built by one thread; Flex itself may be called from many.
         let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
         #[cfg(any(feature = "flex", feature = "wgpu"))]
-        if tracked && visit.is_none() && self.experts[0].gated && silu_mul::is_fused(&x) {
+        if tracked && visit.is_none() && self.is_plain() && silu_mul::is_fused(&x) {
             return op::mix(x, gates, mixture(is_host(&device)));
         }
-        reference(&mixture(!tracked && is_host(&device)), x, gates, visit)
+        self.reference(&mixture(!tracked && is_host(&device)), x, gates, visit)
     }
-}
 
-/// The mixture from plain tensor operations, which Burn differentiates step by step.
-fn reference(
-    mixture: &Mixture,
-    x: Tensor<2>,
-    gates: Tensor<2>,
-    visit: Option<ExpertVisit<'_>>,
-) -> Tensor<2> {
-    let zeros = x.zeros_like();
-    let outputs = mixture.outputs(x);
-    let gates = mixture.gather_gates(gates);
-    if let Some(visit) = visit {
-        for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {
-            let gates = gates.clone().slice(rows.clone()).squeeze_dim(1);
-            visit(*expert, mixture.dispatch().tokens_of(rows), gates, output.clone());
-        }
+    /// Whether the operation with a backward by hand computes these experts.
+    #[cfg(any(feature = "flex", feature = "wgpu"))]
+    fn is_plain(&self) -> bool {
+        let expert = &self.experts[0];
+        expert.gated && expert.biases.is_none() && self.act == HiddenAct::Silu && !self.gates_inputs
     }
-    mixture.scatter(Tensor::cat(outputs, 0) * gates, zeros)
+
+    /// The mixture from plain tensor operations, which Burn differentiates step by step.
+    fn reference(
+        &self,
+        mixture: &Mixture,
+        x: Tensor<2>,
+        gates: Tensor<2>,
+        visit: Option<ExpertVisit<'_>>,
+    ) -> Tensor<2> {
+        let zeros = x.zeros_like();
+        let (rows, gates) = (mixture.gather(x), mixture.gather_gates(gates));
+        let (rows, factors) = if self.gates_inputs {
+            (rows * gates.clone(), gates.ones_like())
+        } else {
+            (rows, gates)
+        };
+        let outputs =
+            mixture.each(|_, expert, range| expert.forward(rows.clone().slice(range), self.act));
+        if let Some(visit) = visit {
+            for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {
+                let factors = factors.clone().slice(rows.clone()).squeeze_dim(1);
+                visit(*expert, mixture.dispatch().tokens_of(rows), factors, output.clone());
+            }
+        }
+        let outputs = Tensor::cat(outputs, 0);
+        mixture.scatter(if self.gates_inputs { outputs } else { outputs * factors }, zeros)
+    }
 }

@@ -1,7 +1,7 @@
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
-use super::StoredExpert;
-use crate::{pack, silu_mul};
+use super::{ExpertBiases, StoredExpert};
+use crate::{HiddenAct, pack};
 
 /// One expert, ready for the matrix product.
 #[derive(Debug, Clone)]
@@ -11,16 +11,25 @@ pub(super) struct PackedExpert {
     pub(super) gate_up: Tensor<2>,
     /// `[d_expert, d_model]`
     pub(super) down: Tensor<2>,
+    pub(super) biases: Option<PackedBiases>,
+}
+
+/// What is added to the products, a row each.
+#[derive(Debug, Clone)]
+pub(super) struct PackedBiases {
+    gate_up: Tensor<2>,
+    down: Tensor<2>,
 }
 
 impl PackedExpert {
-    pub(super) fn new(StoredExpert { gate, up, down }: StoredExpert) -> Self {
+    pub(super) fn new(StoredExpert { gate, up, down, biases }: StoredExpert) -> Self {
         let gated = gate.is_some();
         let gate_up = match gate {
             Some(gate) => Tensor::cat(vec![gate, up], 0),
             None => up,
         };
-        Self { gated, gate_up: pack::transposed(gate_up), down: pack::transposed(down) }
+        let biases = biases.map(PackedBiases::new);
+        Self { gated, gate_up: pack::transposed(gate_up), down: pack::transposed(down), biases }
     }
 
     pub(super) fn stored(&self) -> StoredExpert {
@@ -32,16 +41,46 @@ impl PackedExpert {
         } else {
             (None, gate_up)
         };
-        StoredExpert { gate, up, down: self.down.clone().transpose() }
+        let biases = self.biases.as_ref().map(|biases| biases.stored(self.gated, d_expert));
+        StoredExpert { gate, up, down: self.down.clone().transpose(), biases }
     }
 
-    pub(super) fn shape(&self) -> (bool, [usize; 2], [usize; 2]) {
-        (self.gated, self.gate_up.dims(), self.down.dims())
+    pub(super) fn shape(&self) -> (bool, bool, [usize; 2], [usize; 2]) {
+        (self.gated, self.biases.is_some(), self.gate_up.dims(), self.down.dims())
     }
 
-    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, act: HiddenAct) -> Tensor<2> {
         let inner = x.matmul(self.gate_up.clone());
-        let inner = if self.gated { silu_mul(inner) } else { activation::silu(inner) };
-        inner.matmul(self.down.clone())
+        let inner = match &self.biases {
+            Some(biases) => inner + biases.gate_up.clone(),
+            None => inner,
+        };
+        let inner = if self.gated { act.gated(inner) } else { act.apply(inner) };
+        let output = inner.matmul(self.down.clone());
+        match &self.biases {
+            Some(biases) => output + biases.down.clone(),
+            None => output,
+        }
+    }
+}
+
+impl PackedBiases {
+    fn new(ExpertBiases { gate, up, down }: ExpertBiases) -> Self {
+        let gate_up = match gate {
+            Some(gate) => Tensor::cat(vec![gate, up], 0),
+            None => up,
+        };
+        Self { gate_up: gate_up.unsqueeze_dim(0), down: down.unsqueeze_dim(0) }
+    }
+
+    fn stored(&self, gated: bool, d_expert: usize) -> ExpertBiases {
+        let gate_up: Tensor<1> = self.gate_up.clone().squeeze_dim(0);
+        let (gate, up) = if gated {
+            let up = gate_up.clone().narrow(0, d_expert, d_expert);
+            (Some(gate_up.narrow(0, 0, d_expert)), up)
+        } else {
+            (None, gate_up)
+        };
+        ExpertBiases { gate, up, down: self.down.clone().squeeze_dim(0) }
     }
 }

@@ -56,6 +56,7 @@ impl Case {
             gate: self.gated.then(|| constant(gate)),
             up: constant(up),
             down: constant(down),
+            biases: None,
         });
         stored.collect()
     }
@@ -227,6 +228,7 @@ fn a_token_without_experts_gets_zeros() {
         gate: None,
         up: Tensor::ones([3, 2], &Device::flex()),
         down: Tensor::ones([2, 3], &Device::flex()),
+        biases: None,
     };
     let bank = ExpertBank::new(vec![expert]);
     let (x, gates) = (Tensor::ones([2, 2], &Device::flex()), Tensor::ones([2, 1], &Device::flex()));
@@ -245,6 +247,7 @@ fn an_expert_that_does_not_exist_is_a_mistake_of_the_caller() {
         gate: None,
         up: Tensor::ones([3, 2], &Device::flex()),
         down: Tensor::ones([2, 3], &Device::flex()),
+        biases: None,
     };
     let ones = Tensor::<2>::ones([1, 1], &Device::flex());
     let chosen = Tensor::from_data([[2]], &Device::flex());
@@ -259,6 +262,7 @@ fn experts_of_two_shapes_are_refused() {
         gate: None,
         up: Tensor::ones([d_expert, 2], &Device::flex()),
         down: Tensor::ones([2, d_expert], &Device::flex()),
+        biases: None,
     };
     ExpertBank::new(vec![expert(3), expert(4)]);
 }

@@ -107,6 +107,7 @@ fn expert_banks_are_the_cpus() {
             gate: gated.then(|| constant(device, matrix([d_expert, d_model], 1., seed))),
             up: constant(device, matrix([d_expert, d_model], 1., seed + 1)),
             down: constant(device, matrix([d_model, d_expert], 1., seed + 2)),
+            biases: None,
         };
         let bank = ExpertBank::new((0..N_EXPERTS).map(|at| expert(10 + 3 * at)).collect());
         let x = tracked(device, matrix([tokens, d_model], 1., 5));

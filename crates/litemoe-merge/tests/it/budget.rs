@@ -1,4 +1,4 @@
-use litemoe_core::{Budget, LayerId, MoeLayer};
+use litemoe_core::{Budget, ExpertGroups, LayerId, MoeLayer};
 use litemoe_merge::{MergeError, kept_per_layer};
 use proptest::prelude::*;
 
@@ -7,6 +7,7 @@ fn layers(n_layers: usize, n_experts: usize, top_k: usize, expert_bytes: u64) ->
         id: LayerId::decoder(block),
         n_experts,
         top_k,
+        groups: None,
         d_model: 1,
         d_expert: 1,
         expert_bytes,
@@ -37,11 +38,27 @@ fn shares_are_of_the_expert_bytes() {
 }
 
 #[test]
+fn groups_keep_whole_rounds() {
+    let grouped = |min_kept| {
+        let groups = Some(ExpertGroups { n_groups: 4, min_kept });
+        layers(3, 16, 3, 100).into_iter().map(|layer| MoeLayer { groups, ..layer }).collect()
+    };
+    let layers: Vec<MoeLayer> = grouped(1);
+    assert_eq!(kept_per_layer(Budget::Bytes(3 * 11 * 100), &layers).unwrap(), 8);
+    assert_eq!(kept_per_layer(Budget::Bytes(3 * 4 * 100), &layers).unwrap(), 4);
+    let layers: Vec<MoeLayer> = grouped(2);
+    let error = kept_per_layer(Budget::Bytes(3 * 7 * 100), &layers).unwrap_err();
+    let MergeError::BudgetTooSmall { least: 8, kept: 4, needed: 2400, .. } = error else {
+        panic!("{error}");
+    };
+}
+
+#[test]
 fn fewer_than_every_token_needs_is_refused() {
     let layers = layers(6, 32, 2, 100);
     for budget in [Budget::Share(0.0), Budget::Bytes(0), Budget::Bytes(6 * 200 - 1)] {
         let error = kept_per_layer(budget, &layers).unwrap_err();
-        let MergeError::BudgetTooSmall { top_k: 2, needed: 1200, total: 19_200, kept, .. } = error
+        let MergeError::BudgetTooSmall { least: 2, needed: 1200, total: 19_200, kept, .. } = error
         else {
             panic!("{error}");
         };

@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use litemoe_core::{ExpertId, ExpertSource, ExpertWeights, LayerId, MoeLayer};
+use litemoe_core::{ExpertBiases, ExpertId, ExpertSource, ExpertWeights, LayerId, MoeLayer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -21,6 +21,7 @@ impl Experts {
             id: LayerId::decoder(block),
             n_experts,
             top_k,
+            groups: None,
             d_model: D_MODEL,
             d_expert,
             expert_bytes: (3 * D_MODEL * d_expert * 2) as u64,
@@ -48,7 +49,16 @@ pub(crate) fn expert(d_expert: usize, rng: &mut ChaCha8Rng) -> ExpertWeights {
         gate: Some(matrix([d_expert, D_MODEL], rng)),
         up: matrix([d_expert, D_MODEL], rng),
         down: matrix([D_MODEL, d_expert], rng),
+        biases: Some(ExpertBiases {
+            gate: Some(vector(d_expert, rng)),
+            up: vector(d_expert, rng),
+            down: vector(D_MODEL, rng),
+        }),
     }
+}
+
+fn vector(len: usize, rng: &mut ChaCha8Rng) -> Tensor<1> {
+    matrix([1, len], rng).squeeze_dim(0)
 }
 
 pub(crate) fn matrix(shape: [usize; 2], rng: &mut ChaCha8Rng) -> Tensor<2> {
@@ -64,24 +74,38 @@ pub(crate) fn permuted(expert: &ExpertWeights, order: &[usize]) -> ExpertWeights
     ExpertWeights {
         gate: expert.gate.as_ref().map(|gate| gate.clone().select(0, order.clone())),
         up: expert.up.clone().select(0, order.clone()),
-        down: expert.down.clone().select(1, order),
+        down: expert.down.clone().select(1, order.clone()),
+        biases: expert.biases.clone().map(|biases| ExpertBiases {
+            gate: biases.gate.map(|gate| gate.select(0, order.clone())),
+            up: biases.up.select(0, order),
+            ..biases
+        }),
     }
 }
 
 /// What a gated expert computes for `x` `[tokens, d_model]`.
 pub(crate) fn output(expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
-    let up = x.clone().matmul(expert.up.clone().transpose());
+    let biases = expert.biases.clone().unwrap();
+    let add = |product: Tensor<2>, bias: Tensor<1>| product + bias.unsqueeze_dim(0);
+    let up = add(x.clone().matmul(expert.up.clone().transpose()), biases.up);
     let inner = match &expert.gate {
-        Some(gate) => activation::silu(x.matmul(gate.clone().transpose())) * up,
+        Some(gate) => {
+            let gate = add(x.matmul(gate.clone().transpose()), biases.gate.unwrap());
+            activation::silu(gate) * up
+        }
         None => activation::silu(up),
     };
-    inner.matmul(expert.down.clone().transpose())
+    add(inner.matmul(expert.down.clone().transpose()), biases.down)
 }
 
 /// All weights in a row.
 pub(crate) fn values(expert: &ExpertWeights) -> Vec<f32> {
-    let parts = expert.gate.iter().chain([&expert.up, &expert.down]);
-    parts.flat_map(|part| part.clone().into_data().iter::<f32>().collect::<Vec<_>>()).collect()
+    let floats = |data: TensorData| data.iter::<f32>().collect::<Vec<_>>();
+    let matrices = expert.gate.iter().chain([&expert.up, &expert.down]);
+    let biases = expert.biases.as_ref().unwrap();
+    let vectors = biases.gate.iter().chain([&biases.up, &biases.down]);
+    let matrices = matrices.flat_map(|matrix| floats(matrix.clone().into_data()));
+    matrices.chain(vectors.flat_map(|vector| floats(vector.clone().into_data()))).collect()
 }
 
 pub(crate) fn assert_close(x: &[f32], y: &[f32]) {

@@ -77,6 +77,8 @@ fn experts_that_do_not_fit_their_host_are_refused() {
     );
     let ungated = ExpertWeights { gate: None, ..fine.clone() };
     assert!(matches!(merge(ungated, None), MergeError::Gate { .. }));
+    let unbiased = ExpertWeights { biases: None, ..fine.clone() };
+    assert!(matches!(merge(unbiased, None), MergeError::Bias { .. }));
     for order in [vec![0, 1, 2], vec![0, 1, 2, 2], vec![0, 1, 2, 4]] {
         assert!(matches!(merge(fine.clone(), Some(order)), MergeError::NotAPermutation { .. }));
     }

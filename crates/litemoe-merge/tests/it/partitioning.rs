@@ -8,7 +8,7 @@ proptest! {
         kept in 0usize..25,
         alpha in 0.0f64..2.0,
     ) {
-        let parts = partition(&scores, kept, alpha);
+        let parts = partition(&scores, kept, 1, alpha);
         let mut all = [parts.hot.clone(), parts.moderate.clone(), parts.cold.clone()].concat();
         all.sort_unstable();
         prop_assert_eq!(all, (0..scores.len()).collect::<Vec<_>>());
@@ -22,4 +22,13 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn every_group_keeps_its_own_best() {
+    let scores = [5.0, 6.0, 4.0, 0.0, 1.0, 0.5, 2.0, 0.1];
+    let parts = partition(&scores, 4, 2, 0.3);
+    assert_eq!(parts.hot, [0, 1, 4, 6]);
+    assert_eq!(parts.moderate, [2]);
+    assert_eq!(parts.cold, [3, 5, 7]);
 }

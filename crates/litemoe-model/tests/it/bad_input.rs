@@ -266,6 +266,7 @@ fn merged_experts_that_do_not_fit() {
         gate: Some(full(value, [32, width])),
         up: full(value, [32, width]),
         down: full(value, [width, 32]),
+        biases: None,
     };
     let plan = kept(RouterRule::DropRows);
     let in_second_layer = |made: Vec<Option<ExpertWeights>>| {

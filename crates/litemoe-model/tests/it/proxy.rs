@@ -259,6 +259,7 @@ fn merged_experts_are_written_in_the_stored_dtype() {
                         gate: Some(up.clone()),
                         up,
                         down: full([moe.d_model, moe.d_expert]),
+                        biases: None,
                     }
                 })
             };

@@ -51,6 +51,7 @@ impl Toy {
             id: LayerId::decoder(block),
             n_experts: shape.n_experts,
             top_k: shape.top_k,
+            groups: None,
             d_model: D_MODEL,
             d_expert: D_EXPERT,
             expert_bytes: (2 * D_MODEL * D_EXPERT * 4) as u64,

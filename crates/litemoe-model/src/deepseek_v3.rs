@@ -1,0 +1,35 @@
+//! DeepSeek-V3 (arXiv 2412.19437): latent attention, experts chosen by sigmoids with a learnt correction, within groups.
+
+use crate::config::ModelConfig;
+use crate::config_file::ConfigFile;
+use crate::family::Family;
+use crate::feed_forward_config::{GroupScore, MoeConfig, RouterKind};
+use crate::{ModelError, decoder_config, deepseek};
+
+pub(crate) const FAMILY: Family = Family {
+    model_type: MODEL_TYPE,
+    read,
+    harmless: deepseek::HARMLESS,
+    expert_counts: deepseek::EXPERT_COUNTS,
+    names: deepseek::NAMES,
+    extra_blocks: true,
+};
+
+const MODEL_TYPE: &str = "deepseek_v3";
+const NEUTRAL: &[(&str, &str)] =
+    &[("scoring_func", "\"sigmoid\""), ("topk_method", "\"noaux_tc\"")];
+
+fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
+    decoder_config::neutral(config, NEUTRAL)?;
+    let (mut model, moe) = deepseek::read(config, MODEL_TYPE, 4096)?;
+    model.attention.rope.interleaved = config.flag("rope_interleave", true)?;
+    let moe = MoeConfig {
+        router: RouterKind::Sigmoid,
+        groups: Some(deepseek::read_groups(config, &moe, GroupScore::BestTwo)?),
+        renormalise: config.flag("norm_topk_prob", true)?,
+        scale: config.optional_positive("routed_scaling_factor")?.unwrap_or(2.5),
+        ..moe
+    };
+    model.feed_forward = deepseek::blocks(config, moe, 3)?;
+    Ok(model)
+}

@@ -1,0 +1,39 @@
+//! `SparseMixer`'s choice of two experts as it is made outside training (GRIN, arXiv 2409.12136).
+
+use burn::tensor::{Int, Tensor, activation};
+
+/// The best expert and the best of the others, and their gates: each the softmax over the experts that are nearly as good.
+///
+/// # Shapes
+/// - `logits`: `[tokens, n_experts]`
+/// - output: `[tokens, 2]` each
+pub(crate) fn choose(logits: Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor<2>) {
+    let (first, first_gate) = best(logits.clone(), &logits, jitter);
+    let [tokens, _] = first.dims();
+    let gone = Tensor::full([tokens, 1], f32::MIN, &logits.device());
+    let taken =
+        logits.zeros_like().scatter(1, first.clone(), gone, burn::tensor::IndexingUpdateOp::Add);
+    let is_taken = taken.lower_elem(0.0);
+    let others = logits.clone().mask_fill(is_taken, f32::MIN);
+    let (second, second_gate) = best(others, &logits, jitter);
+    (Tensor::cat(vec![first, second], 1), Tensor::cat(vec![first_gate, second_gate], 1))
+}
+
+/// The best of some logits, and its softmax over those that are less than `2 * jitter` worse, relatively; how much worse they
+/// are is measured on `all` logits.
+fn best(logits: Tensor<2>, all: &Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor<2>) {
+    let (max, index) = logits.clone().detach().max_dim_with_indices(1);
+    let all = all.clone().detach();
+    let (max, wide) = (max.clone(), max.expand(all.dims()));
+    let scale = all.clone().abs().max_pair(wide);
+    let is_far = ((max - all) / scale).greater_elem(2.0 * jitter);
+    let gates = activation::softmax(logits.mask_fill(is_far, f32::MIN), 1);
+    (index.clone(), gates.gather(1, index))
+}
+
+/// Logits that make the softmax add up the probabilities of rows that lead to one expert: ln Σ exp over its rows.
+pub(crate) fn redirected(logits: Tensor<2>, to: Tensor<2>) -> Tensor<2> {
+    let max = logits.clone().detach().max_dim(1);
+    let sums = (logits - max.clone()).exp().matmul(to);
+    sums.clamp_min(f32::MIN_POSITIVE).log() + max
+}

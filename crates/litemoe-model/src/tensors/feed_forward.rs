@@ -1,0 +1,112 @@
+use super::{Expected, Wanted};
+use crate::family::{Names, StackOrder};
+use crate::feed_forward_config::{MoeConfig, NetworkConfig, RouterKind};
+use crate::stored::MXFP4_BLOCK;
+use crate::weight_files::StoredTensors;
+
+/// Whether a block's experts are stored as two stacks, as transformers 5 holds them in memory.
+/// The names decide: shapes are ambiguous when `d_model = 2 * d_expert`.
+pub(crate) fn is_stacked(stored: &StoredTensors, block: &str, names: &Names) -> bool {
+    stored.contains_key(&*format!("{block}.{}", names.stacks[0]))
+}
+
+/// Whether these stacks are of 4-bit blocks.
+pub(crate) fn is_quantised(stored: &StoredTensors, block: &str, names: &Names) -> bool {
+    names.stack_order == StackOrder::Interleaved
+        && stored.contains_key(&*format!("{block}.{}_blocks", names.stacks[0]))
+}
+
+impl Wanted<'_> {
+    pub(super) fn moe(&mut self, block: &str, moe: &MoeConfig, d_model: usize, n_experts: usize) {
+        let names = self.names;
+        let router = format!("{block}.{}", names.router);
+        self.weight(&router, &[moe.n_experts, d_model]);
+        if moe.router_bias {
+            self.bias(&router, moe.n_experts);
+        }
+        if moe.router == RouterKind::Sigmoid {
+            self.named(format!("{router}.e_score_correction_bias"), &[moe.n_experts]);
+        }
+        if let Some(d_hidden) = moe.shared {
+            self.shared(&format!("{block}.{}", names.shared), moe, [d_model, d_hidden]);
+        }
+        let widths = [d_model, moe.d_expert];
+        if is_quantised(self.stored, block, names) {
+            self.quantised(block, n_experts, widths);
+        } else if is_stacked(self.stored, block, names) || names.stacked_only() {
+            self.stacks(block, n_experts, widths, moe.biased);
+        } else {
+            for expert in 0..n_experts {
+                let path = format!("{block}.{}{expert}", names.experts);
+                self.network(&path, names.parts, moe.network, widths);
+            }
+        }
+    }
+
+    /// Gate, up and down of a dense network or of one expert.
+    pub(super) fn network(
+        &mut self,
+        path: &str,
+        parts: [&str; 3],
+        network: NetworkConfig,
+        widths: [usize; 2],
+    ) {
+        let [d_model, d_hidden] = widths;
+        let [gate, up, down] = parts;
+        if network.gated {
+            self.weight(&format!("{path}.{gate}"), &[d_hidden, d_model]);
+        }
+        self.weight(&format!("{path}.{up}"), &[d_hidden, d_model]);
+        self.weight(&format!("{path}.{down}"), &[d_model, d_hidden]);
+    }
+
+    fn shared(&mut self, path: &str, moe: &MoeConfig, widths: [usize; 2]) {
+        let [d_model, d_hidden] = widths;
+        let [gate, ..] = self.names.dense_parts;
+        // No shared expert at all may be stored as matrices without rows, or not at all.
+        if d_hidden > 0 || self.stored.contains_key(&*format!("{path}.{gate}.weight")) {
+            self.network(path, self.names.dense_parts, NetworkConfig::SWIGLU, widths);
+        }
+        if !moe.ungated_shared {
+            self.weight(&format!("{path}_gate"), &[1, d_model]);
+        }
+    }
+
+    fn stacks(&mut self, block: &str, n_experts: usize, widths: [usize; 2], biased: bool) {
+        let [d_model, d_expert] = widths;
+        let shapes = match self.names.stack_order {
+            StackOrder::Rows => [[2 * d_expert, d_model], [d_model, d_expert]],
+            StackOrder::Columns | StackOrder::Interleaved => {
+                [[d_model, 2 * d_expert], [d_expert, d_model]]
+            }
+        };
+        for (stack, [rows, columns]) in self.names.stacks.into_iter().zip(shapes) {
+            self.named(format!("{block}.{stack}"), &[n_experts, rows, columns]);
+        }
+        if biased {
+            self.stack_biases(block, n_experts, widths);
+        }
+    }
+
+    fn stack_biases(&mut self, block: &str, n_experts: usize, [d_model, d_expert]: [usize; 2]) {
+        for (stack, width) in self.names.stacks.into_iter().zip([2 * d_expert, d_model]) {
+            self.named(format!("{block}.{stack}_bias"), &[n_experts, width]);
+        }
+    }
+
+    /// Blocks of 32 values, two to a byte, and a scale for each.
+    fn quantised(&mut self, block: &str, n_experts: usize, widths: [usize; 2]) {
+        let [d_model, d_expert] = widths;
+        let shapes = [[2 * d_expert, d_model], [d_model, d_expert]];
+        for (stack, [rows, columns]) in self.names.stacks.into_iter().zip(shapes) {
+            let n_blocks = columns.div_ceil(MXFP4_BLOCK);
+            let path = format!("{block}.{stack}");
+            let shape = [n_experts, rows, n_blocks, MXFP4_BLOCK / 2];
+            let bytes =
+                |name, shape: &[usize]| Expected { name, shape: shape.to_vec(), bytes: true };
+            self.all.push(bytes(format!("{path}_blocks"), &shape));
+            self.all.push(bytes(format!("{path}_scales"), &shape[..3]));
+        }
+        self.stack_biases(block, n_experts, widths);
+    }
+}
