@@ -40,8 +40,11 @@ impl Batch {
             self.targets.push(row.tokens[token]);
         }
         self.row_targets.push(self.targets.len() - before);
-        let n_input = n_input(row);
+        let n_input = n_decoded(row);
         self.input.rows.push(row.tokens[..n_input].to_vec());
+        if let Some(encoder) = &row.encoder {
+            self.input.encoder_rows.get_or_insert_default().push(encoder.clone());
+        }
         n_input
     }
 
@@ -53,8 +56,13 @@ impl Batch {
     }
 }
 
-/// How many of a row's tokens a pass needs: all before the last covered one.
+/// How many of a row's tokens a pass runs over: all before the last covered one, and an encoder's.
 pub(crate) fn n_input(row: &Sequence) -> usize {
+    n_decoded(row) + row.encoder.as_ref().map_or(0, Vec::len)
+}
+
+/// How many of them the decoder reads.
+fn n_decoded(row: &Sequence) -> usize {
     row.completion.iter().rposition(|&covered| covered).unwrap_or(0)
 }
 
@@ -68,14 +76,15 @@ pub(crate) fn check_rows<M: LanguageModel + ?Sized>(
         return Err(AdapterError::NoRows { rows });
     }
     for (row, sequence) in sequences.iter().enumerate() {
-        if let Some(problem) = problem(sequence, model.vocab(), model.max_tokens()) {
+        if let Some(problem) = problem(sequence, model) {
             return Err(AdapterError::Row { rows, row, problem });
         }
     }
     Ok(())
 }
 
-fn problem(row: &Sequence, vocab: usize, max: usize) -> Option<RowProblem> {
+fn problem<M: LanguageModel + ?Sized>(row: &Sequence, model: &M) -> Option<RowProblem> {
+    let (vocab, max) = (model.vocab(), model.max_tokens());
     let tokens = row.tokens.len();
     if tokens != row.completion.len() {
         return Some(RowProblem::Mask { tokens, mask: row.completion.len() });
@@ -86,9 +95,15 @@ fn problem(row: &Sequence, vocab: usize, max: usize) -> Option<RowProblem> {
     if row.completion[0] {
         return Some(RowProblem::NoPrompt);
     }
+    let n_encoder = row.encoder.as_ref().map(Vec::len);
+    if n_encoder.is_some_and(|tokens| tokens > 0) != model.has_encoder() {
+        return Some(RowProblem::Encoder { tokens: n_encoder.unwrap_or(0) });
+    }
+    let tokens = tokens.max(n_encoder.unwrap_or(0));
     if tokens > max {
         return Some(RowProblem::TooLong { tokens, max });
     }
-    let unknown = row.tokens.iter().find(|&&token| token as usize >= vocab);
+    let mut all = row.tokens.iter().chain(row.encoder.iter().flatten());
+    let unknown = all.find(|&&token| token as usize >= vocab);
     unknown.map(|&token| RowProblem::Token { token, vocab })
 }

@@ -94,6 +94,10 @@ pub enum RowProblem {
     NoPrompt,
     #[error("it has {tokens} tokens, but the model accepts {max}")]
     TooLong { tokens: usize, max: usize },
+    #[error(
+        "it has {tokens} tokens for an encoder: every row needs some where the model has one, and none where not"
+    )]
+    Encoder { tokens: usize },
     #[error("token {token} is not below the vocabulary of {vocab}")]
     Token { token: u32, vocab: usize },
 }

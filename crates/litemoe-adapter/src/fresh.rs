@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, LinearSite, Lora, Site};
+use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, Site};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -15,17 +15,16 @@ pub struct LoraOptions {
     pub rank: usize,
     /// α, above 0: an update is scaled by α/r.
     pub alpha: f64,
-    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`.
+    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`. None: all of attention.
     pub targets: Vec<String>,
     /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
     pub rslora: bool,
 }
 
 impl Default for LoraOptions {
-    /// Rank 8 and α 16 on attention's four projections.
+    /// Rank 8 and α 16 on attention's projections.
     fn default() -> Self {
-        let targets = ["q_proj", "k_proj", "v_proj", "o_proj"].map(str::to_owned).into();
-        Self { rank: 8, alpha: 16.0, targets, rslora: false }
+        Self { rank: 8, alpha: 16.0, targets: Vec::new(), rslora: false }
     }
 }
 
@@ -80,7 +79,7 @@ pub(crate) fn ends_with(path: &str, target: &str) -> bool {
 /// on every platform and whatever other sites there are.
 ///
 /// # Errors
-/// A target that matches no site, no target at all, or a rank or α out of range.
+/// A target that matches no site, a model without attention where none is named, or a rank or α out of range.
 pub fn fresh(
     sites: &[LinearSite],
     options: &LoraOptions,
@@ -88,17 +87,16 @@ pub fn fresh(
     device: &Device,
 ) -> Result<Adapters, AdapterError> {
     options.check()?;
-    if options.targets.is_empty() {
-        return Err(AdapterError::NoTargets);
-    }
     if let Some(target) = options.targets.iter().find(|target| !matches_any(target, sites)) {
         return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
     }
-    let wanted = |site: &&LinearSite| {
-        options.targets.iter().any(|target| ends_with(site.site.as_str(), target))
+    let wanted = |site: &&LinearSite| match options.targets.is_empty() {
+        true => site.role == LinearRole::Attention,
+        false => options.targets.iter().any(|target| ends_with(site.site.as_str(), target)),
     };
     let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));
-    Ok(sites.iter().filter(wanted).map(lora).collect())
+    let adapters: Adapters = sites.iter().filter(wanted).map(lora).collect();
+    if adapters.is_empty() { Err(AdapterError::NoTargets) } else { Ok(adapters) }
 }
 
 fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Device) -> Lora {

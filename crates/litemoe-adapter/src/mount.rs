@@ -134,7 +134,8 @@ pub fn probe<M: LanguageModel + ?Sized>(
     if adapters.iter().all(|(_, lora)| is_zero(lora)) {
         return Ok(Effect::Zero);
     }
-    let input = Input::decoder(vec![ids.to_vec()]);
+    let rows = vec![ids.to_vec()];
+    let input = Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows };
     let plain = floats(model.logits(&input, &mut Pass::plain()));
     let adapted = floats(model.logits(&input, &mut Pass::adapted(adapters)));
     if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {

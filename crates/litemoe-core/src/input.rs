@@ -21,13 +21,20 @@ impl Input {
 /// One example: its token ids, and which of them the loss covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
-    /// Prompt, completion and end token.
+    /// Prompt, completion and end token; of an encoder–decoder the decoder's: start token, completion and end token.
     pub tokens: Vec<u32>,
     /// True for the tokens of the completion and its end token; as long as `tokens`.
     pub completion: Vec<bool>,
+    /// The encoder's tokens, the prompt; `None` for decoder-only models.
+    pub encoder: Option<Vec<u32>>,
 }
 
 impl Sequence {
+    /// How many tokens the model runs over.
+    pub fn n_tokens(&self) -> usize {
+        self.tokens.len() + self.encoder.as_ref().map_or(0, Vec::len)
+    }
+
     /// How many tokens the loss covers.
     pub fn n_completion(&self) -> usize {
         self.completion.iter().filter(|&&covered| covered).count()
@@ -40,6 +47,7 @@ pub struct Packing {
     row_lens: Vec<usize>,
     start: usize,
     pad: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
+    encoder: Option<Arc<Packing>>,
 }
 
 impl Packing {
@@ -56,7 +64,23 @@ impl Packing {
             }
             (indices(padded, device), indices(packed, device))
         });
-        Self { row_lens, start, pad }
+        Self { row_lens, start, pad, encoder: None }
+    }
+
+    /// The same rows as a decoder's, packed behind those of its encoder.
+    #[must_use]
+    pub fn behind(self, encoder: Self) -> Self {
+        Self { encoder: Some(Arc::new(encoder)), ..self }
+    }
+
+    /// How the encoder's rows lie, which come before these.
+    pub fn encoder(&self) -> Option<&Self> {
+        self.encoder.as_deref()
+    }
+
+    /// How many tokens of the encoder come before these.
+    pub fn n_before(&self) -> usize {
+        self.encoder().map_or(0, Self::tokens)
     }
 
     /// The rows' lengths.
@@ -115,7 +139,7 @@ fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
 /// The residual stream between blocks.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    /// `[tokens, d_model]`
+    /// `[tokens, d_model]`; of an encoder–decoder the encoder's tokens come first.
     pub hidden: Tensor<2>,
     /// How the tokens lie in rows.
     pub packing: Arc<Packing>,
@@ -127,10 +151,18 @@ impl Stream {
         Self { hidden, packing: self.packing.clone() }
     }
 
-    /// Only the packed tokens with these indices: what a head should see when few logits are wanted.
+    /// What a head sees when all logits are wanted: without an encoder's tokens.
+    pub fn decoder(self) -> Tensor<2> {
+        let (before, tokens) = (self.packing.n_before(), self.packing.tokens());
+        if before == 0 { self.hidden } else { self.hidden.narrow(0, before, tokens) }
+    }
+
+    /// Only the packed tokens with these indices, an encoder's not counted: what a head should see when few logits are
+    /// wanted.
     pub fn select(self, tokens: &[usize]) -> Tensor<2> {
-        let device = self.hidden.device();
-        let tokens = indices(tokens.iter().map(|&token| token as i64).collect(), &device);
+        let (device, before) = (self.hidden.device(), self.packing.n_before());
+        let tokens = tokens.iter().map(|&token| (before + token) as i64).collect();
+        let tokens = indices(tokens, &device);
         self.hidden.select(0, tokens)
     }
 }

@@ -26,7 +26,7 @@ pub use budget::Budget;
 pub use expert::{ExpertBiases, ExpertGroups, ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream};
-pub use model::{CausalLm, ExpertSource, LanguageModel, LinearSite, MoeModel};
+pub use model::{CausalLm, ExpertSource, LanguageModel, LinearRole, LinearSite, MoeModel};
 pub use name::UnknownName;
 pub use noise::RouterNoise;
 pub use observer::{Activation, Observer, Pass};

@@ -7,10 +7,21 @@ use crate::{Adapters, ExpertId, ExpertWeights, Input, MoeLayer, Pass, Site, Stre
 pub struct LinearSite {
     /// Where it stands in the checkpoint.
     pub site: Site,
+    /// What it is part of.
+    pub role: LinearRole,
     /// Input width.
     pub d_in: usize,
     /// Output width.
     pub d_out: usize,
+}
+
+/// What a linear weight is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinearRole {
+    /// Attention.
+    Attention,
+    /// A feed-forward network that every token goes through.
+    Dense,
 }
 
 /// A model with expert layers.
@@ -45,17 +56,22 @@ pub trait LanguageModel: MoeModel {
     /// Size of the vocabulary.
     fn vocab(&self) -> usize;
 
-    /// The longest row the model accepts.
+    /// The longest row the model accepts, of an encoder–decoder on either side.
     fn max_tokens(&self) -> usize;
 
+    /// Whether an encoder reads the prompt: [`Input::encoder_rows`] are then needed, and else refused.
+    fn has_encoder(&self) -> bool {
+        false
+    }
+
     /// Starts the residual stream. Rows must be non-empty, within [`max_tokens`](Self::max_tokens), and hold only
-    /// ids below [`vocab`](Self::vocab).
+    /// ids below [`vocab`](Self::vocab), those of an encoder as well.
     fn embed(&self, input: &Input) -> Stream;
 
-    /// How many blocks there are.
+    /// How many blocks there are, an encoder's included.
     fn n_blocks(&self) -> usize;
 
-    /// Runs block `index`.
+    /// Runs block `index`. The blocks of an encoder come first, and leave the decoder's tokens as they are.
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream;
 
     /// Logits `[n, vocab]` for `n` positions of the last block's hidden state, `[n, d_model]`.
@@ -70,17 +86,33 @@ pub trait LanguageModel: MoeModel {
     /// Logits of every token of every row, packed in order, `[tokens, vocab]`.
     fn logits(&self, input: &Input, pass: &mut Pass<'_>) -> Tensor<2> {
         let stream = self.stream(input, pass);
-        self.head(stream.hidden, pass)
+        self.head(stream.decoder(), pass)
     }
 }
 
-/// A decoder-only language model that can continue a text token by token.
+/// A language model that can continue a text token by token.
 pub trait CausalLm: LanguageModel {
     /// The keys and values of the tokens seen so far.
     type Cache;
 
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
+
+    /// Begins a text with a prompt, the cache being empty, and returns the logits after it, `[vocab]`. An encoder reads the
+    /// prompt, and the decoder begins after it.
+    fn begin(
+        &self,
+        prompt: &[u32],
+        cache: &mut Self::Cache,
+        adapters: Option<&Adapters>,
+    ) -> Tensor<1> {
+        self.extend(prompt, cache, adapters)
+    }
+
+    /// How many tokens may follow a prompt of this length.
+    fn room_after(&self, prompt: usize) -> usize {
+        self.max_tokens().saturating_sub(prompt)
+    }
 
     /// Appends `tokens` to what the cache holds and returns the logits after the last of them, `[vocab]`. The cache and
     /// `tokens` together must stay within [`max_tokens`](LanguageModel::max_tokens).

@@ -49,13 +49,24 @@ pub struct AttentionConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
     /// The rotary embedding.
-    pub rope: RopeConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope: Option<RopeConfig>,
+    /// A bias by distance instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative: Option<RelativeConfig>,
 }
 
 impl AttentionConfig {
     /// Whether the tokens of some block see everything.
     pub(crate) fn some_see_all(&self) -> bool {
         (self.window.is_none() && self.chunk.is_none()) || !self.unwindowed.is_empty()
+    }
+
+    /// Says whether the pairs that are rotated lie side by side.
+    pub(crate) fn interleave(&mut self, interleaved: bool) {
+        if let Some(rope) = &mut self.rope {
+            rope.interleaved = interleaved;
+        }
     }
 
     /// Width of what is rotated.
@@ -92,6 +103,16 @@ pub struct Temperature {
     pub scale: f64,
     /// Positions of a step.
     pub floor: f64,
+}
+
+/// Scores have a learnt bias for every head and bucket of distances (T5, arXiv 1910.10683).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RelativeConfig {
+    /// Buckets of distances.
+    pub n_buckets: usize,
+    /// The distance from which all are in one bucket.
+    pub max_distance: usize,
 }
 
 /// What root-mean-square normalisation of queries and keys runs over.

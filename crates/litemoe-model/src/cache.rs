@@ -42,6 +42,8 @@ impl KvCache {
 pub(crate) struct BlockCache {
     keys: Room,
     values: Room,
+    /// Of an encoder's tokens.
+    pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
 impl BlockCache {

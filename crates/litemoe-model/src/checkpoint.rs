@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use litemoe_core::{
-    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack,
+    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan,
 };
 
 use crate::config::ModelConfig;
@@ -14,6 +14,7 @@ use crate::decoder_config::HARMLESS;
 use crate::expert_tensors::ExpertTensors;
 use crate::family::{Family, Names};
 use crate::feed_forward_config::FeedForwardConfig;
+use crate::rope::RopeConfig;
 use crate::stored::{StoredDtype, StoredTensor};
 use crate::weight_files::StoredTensors;
 use crate::{ModelError, Origin, eos, fingerprint, tensors, weight_files};
@@ -130,18 +131,18 @@ impl Checkpoint {
     }
 
     /// What the plan says of a block of experts, in a proxy with a router rule of its own.
-    pub(crate) fn layer_plan(&self, block: usize) -> Option<&LayerPlan> {
-        self.plan.as_ref()?.layers.get(&LayerId::decoder(block))
+    pub(crate) fn layer_plan(&self, block: LayerId) -> Option<&LayerPlan> {
+        self.plan.as_ref()?.layers.get(&block)
     }
 
     /// Where the experts of a block lie.
-    pub(crate) fn expert_tensors(&self, block: usize, expert: usize) -> ExpertTensors {
-        ExpertTensors::find(&self.tensors, self.names, &tensors::block(block), expert)
+    pub(crate) fn expert_tensors(&self, block: LayerId, expert: usize) -> ExpertTensors {
+        ExpertTensors::find(&self.tensors, self.names, block, expert)
     }
 
     /// Experts really stored in a block.
-    pub(crate) fn n_experts(&self, block: usize) -> usize {
-        match (self.layer_plan(block), self.config.feed_forward[block]) {
+    pub(crate) fn n_experts(&self, block: LayerId) -> usize {
+        match (self.layer_plan(block), self.config.feed_forward_of(block)) {
             (Some(plan), _) => plan.groups.len(),
             (None, FeedForwardConfig::Moe(moe)) => moe.n_experts,
             (None, FeedForwardConfig::Dense(_)) => 0,
@@ -151,10 +152,9 @@ impl Checkpoint {
     /// The layers as the configuration has them: what a proxy's plan was made for.
     fn configured_layers(&self) -> impl Iterator<Item = MoeLayer> + '_ {
         let d_model = self.config.d_model;
-        self.config.feed_forward.iter().enumerate().filter_map(move |(block, config)| match *config
-        {
+        self.config.blocks().filter_map(move |(id, config)| match config {
             FeedForwardConfig::Moe(moe) => Some(MoeLayer {
-                id: LayerId::decoder(block),
+                id,
                 n_experts: moe.n_experts,
                 top_k: moe.top_k,
                 groups: moe.expert_groups(),
@@ -215,7 +215,7 @@ impl Checkpoint {
 
     fn read_layers(&self) -> Result<Vec<MoeLayer>, ModelError> {
         let measured = self.configured_layers().map(|layer| {
-            let block = layer.id.block;
+            let block = layer.id;
             let n_experts = self.n_experts(block);
             let first = self.expert_tensors(block, 0);
             let dtype = first.up.dtype();
@@ -249,7 +249,10 @@ fn is_extra(name: &str, n_blocks: usize) -> bool {
 /// How a checkpoint of a family names its tensors: as the first router that is there is called.
 fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
     let used = |names: &&Names| {
-        let end = format!(".{}.weight", names.router);
+        let end = match names.router.rsplit_once('#') {
+            Some((_, end)) => format!("{end}.weight"),
+            None => format!(".{}.weight", names.router),
+        };
         tensors.keys().any(|name| name.ends_with(&end))
     };
     family.names.iter().find(used).unwrap_or(family.released_names())
@@ -260,7 +263,8 @@ fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), Model
     let (family, is_proxy) = Family::of(&mut file)?;
     let config = (family.read)(&mut file)?;
     let pairs = config.attention.d_rotated() / 2;
-    if config.attention.rope.pairs().is_some_and(|found| found != pairs) {
+    let found = config.attention.rope.as_ref().and_then(RopeConfig::pairs);
+    if found.is_some_and(|found| found != pairs) {
         return Err(file.wrong_rope(&format!("with {pairs} factors")));
     }
     file.finish(family.model_type, &[HARMLESS, family.harmless].concat())?;
@@ -289,11 +293,9 @@ impl ExpertSource for CheckpointExperts<'_> {
 
     fn expert(&self, id: ExpertId) -> Result<ExpertWeights, ModelError> {
         let layer = self.moe_layers().iter().find(|layer| layer.id == id.layer);
-        if !layer
-            .is_some_and(|layer| id.expert < layer.n_experts && id.layer.stack == Stack::Decoder)
-        {
+        if !layer.is_some_and(|layer| id.expert < layer.n_experts) {
             return Err(ModelError::NoSuchExpert { dir: self.checkpoint.dir.clone(), expert: id });
         }
-        self.checkpoint.expert_tensors(id.layer.block, id.expert).read(&self.device)
+        self.checkpoint.expert_tensors(id.layer, id.expert).read(&self.device)
     }
 }

@@ -1,3 +1,4 @@
+use litemoe_core::{LayerId, Stack};
 use serde::Serialize;
 
 use crate::attention_config::AttentionConfig;
@@ -30,14 +31,37 @@ pub struct ModelConfig {
     pub multipliers: Multipliers,
     /// The attention of every block.
     pub attention: AttentionConfig,
-    /// What follows the attention in each block.
+    /// What follows the attention in each block, of an encoder–decoder in each of the decoder's.
     pub feed_forward: Vec<FeedForwardConfig>,
+    /// The same in an encoder's blocks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub encoder: Vec<FeedForwardConfig>,
     /// The longest row.
     #[serde(skip)]
     pub max_tokens: usize,
     /// The ids that end a text.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
+    /// What a decoder begins with where an encoder reads the prompt.
+    #[serde(skip)]
+    pub start_id: u32,
+}
+
+impl ModelConfig {
+    /// The blocks in the order they run, with what follows the attention in them.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (LayerId, &FeedForwardConfig)> {
+        let encoder = self.encoder.iter().enumerate().map(|(i, part)| (LayerId::encoder(i), part));
+        let decoder = self.feed_forward.iter().enumerate();
+        encoder.chain(decoder.map(|(i, part)| (LayerId::decoder(i), part)))
+    }
+
+    /// What follows the attention in a block.
+    pub(crate) fn feed_forward_of(&self, block: LayerId) -> &FeedForwardConfig {
+        match block.stack {
+            Stack::Encoder => &self.encoder[block.block],
+            Stack::Decoder => &self.feed_forward[block.block],
+        }
+    }
 }
 
 /// How the residual stream is normalised.

@@ -10,8 +10,8 @@ use crate::rope::RopeConfig;
 use crate::{ModelError, eos};
 
 /// Far above any model: a number beyond is a broken file, and asking for so many tensors would exhaust memory.
-const MAX_BLOCKS: usize = 2_000;
-const MAX_EXPERTS: usize = 10_000;
+pub(crate) const MAX_BLOCKS: usize = 2_000;
+pub(crate) const MAX_EXPERTS: usize = 10_000;
 
 /// Bookkeeping, training only, or ignored by the reference implementation of every family here.
 pub(crate) const HARMLESS: &[&str] = &[
@@ -62,6 +62,7 @@ pub(crate) fn read(
     let d_model = config.size("hidden_size")?;
     let [n_heads, n_kv_heads, d_head] = heads(config, d_model, defaults.d_head)?;
     let rope = RopeConfig::read(config, family, defaults.theta, max_tokens)?;
+    let max_tokens = max_tokens.min(rope.max_tokens());
     Ok(ModelConfig {
         family,
         vocab: config.size("vocab_size")?,
@@ -87,11 +88,14 @@ pub(crate) fn read(
             latent: None,
             unrotated: Vec::new(),
             temperature: None,
-            rope: rope.clone(),
+            rope: Some(rope),
+            relative: None,
         },
         feed_forward: Vec::new(),
-        max_tokens: max_tokens.min(rope.max_tokens()),
+        encoder: Vec::new(),
+        max_tokens,
         eos_ids: eos::read(config)?.unwrap_or_default(),
+        start_id: 0,
     })
 }
 

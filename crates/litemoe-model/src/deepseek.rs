@@ -9,7 +9,7 @@ use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults};
 use crate::family::Names;
 use crate::feed_forward_config::{FeedForwardConfig, GroupConfig, GroupScore, MoeConfig};
-use crate::rope::THETA;
+use crate::rope::{RopeConfig, THETA};
 
 /// Spellings of the expert count.
 pub(crate) const EXPERT_COUNTS: &[&str] = &["n_routed_experts", "num_local_experts", "num_experts"];
@@ -49,7 +49,8 @@ pub(crate) fn read(
     attention.d_head = config.size("qk_nope_head_dim")? + latent.d_rotated;
     attention.latent = Some(latent);
     attention.bias = config.flag("attention_bias", false)?;
-    attention.scale = Some((attention.d_head as f64).powf(-0.5) * attention.rope.score_factor());
+    let factor = attention.rope.as_ref().map_or(1.0, RopeConfig::score_factor);
+    attention.scale = Some((attention.d_head as f64).powf(-0.5) * factor);
     let counts = decoder_config::experts(config, EXPERT_COUNTS)?;
     let d_expert = config.size("moe_intermediate_size")?;
     let n_shared: usize = config.required("n_shared_experts", "a whole number")?;

@@ -24,7 +24,7 @@ const NEUTRAL: &[(&str, &str)] =
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     decoder_config::neutral(config, NEUTRAL)?;
     let (mut model, moe) = deepseek::read(config, MODEL_TYPE, 2048)?;
-    model.attention.rope.interleaved = true;
+    model.attention.interleave(true);
     let method: Option<String> = config.optional("topk_method", "a name")?;
     let groups = match method.as_deref().unwrap_or("greedy") {
         "greedy" => {

@@ -22,7 +22,7 @@ const NEUTRAL: &[(&str, &str)] =
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     decoder_config::neutral(config, NEUTRAL)?;
     let (mut model, moe) = deepseek::read(config, MODEL_TYPE, 4096)?;
-    model.attention.rope.interleaved = config.flag("rope_interleave", true)?;
+    model.attention.interleave(config.flag("rope_interleave", true)?);
     let moe = MoeConfig {
         router: RouterKind::Sigmoid,
         groups: Some(deepseek::read_groups(config, &moe, GroupScore::BestTwo)?),

@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{ExpertBiases, ExpertWeights};
+use litemoe_core::{ExpertBiases, ExpertWeights, LayerId};
 use litemoe_kernels::StoredExpert;
 
 use crate::ModelError;
@@ -124,14 +124,19 @@ impl ExpertMatrix {
 }
 
 impl ExpertTensors {
-    /// Where expert `expert` of the block at a path lies.
-    pub(crate) fn find(tensors: &StoredTensors, names: &Names, block: &str, expert: usize) -> Self {
+    /// Where an expert of a block lies.
+    pub(crate) fn find(
+        tensors: &StoredTensors,
+        names: &Names,
+        block: LayerId,
+        expert: usize,
+    ) -> Self {
         if is_quantised(tensors, block, names) {
             Self::in_blocks(tensors, names, block, expert)
         } else if is_stacked(tensors, block, names) {
             Self::in_stacks(tensors, names, block, expert)
         } else {
-            let path = format!("{block}.{}{expert}", names.experts);
+            let path = names.path(block, names.experts) + &expert.to_string();
             let matrix = |part: &str| tensors.get(&*format!("{path}.{part}.weight"));
             let [gate, up, down] = names.parts.map(matrix);
             let there = |matrix: Option<&StoredTensor>| {
@@ -142,8 +147,8 @@ impl ExpertTensors {
         }
     }
 
-    fn in_stacks(tensors: &StoredTensors, names: &Names, block: &str, expert: usize) -> Self {
-        let [gate_up, down] = names.stacks.map(|stack| &tensors[&*format!("{block}.{stack}")]);
+    fn in_stacks(tensors: &StoredTensors, names: &Names, block: LayerId, expert: usize) -> Self {
+        let [gate_up, down] = names.stacks.map(|stack| &tensors[&*names.path(block, stack)]);
         if names.stack_order == StackOrder::Rows {
             let (d_expert, d_model) = (gate_up.shape[1] / 2, down.shape[1]);
             let rows = |stack: &StoredTensor, rows| ExpertMatrix::Rows(stack.rows_of(expert, rows));
@@ -168,9 +173,9 @@ impl ExpertTensors {
         }
     }
 
-    fn in_blocks(tensors: &StoredTensors, names: &Names, block: &str, expert: usize) -> Self {
+    fn in_blocks(tensors: &StoredTensors, names: &Names, block: LayerId, expert: usize) -> Self {
         let matrix = |stack: usize, rows| {
-            let path = format!("{block}.{}", names.stacks[stack]);
+            let path = names.path(block, names.stacks[stack]);
             let of = |end: &str| tensors[&*format!("{path}_{end}")].part(expert);
             ExpertMatrix::Mxfp4 { blocks: of("blocks"), scales: of("scales"), rows }
         };
@@ -241,11 +246,11 @@ fn picks(order: StackOrder, d_expert: usize, d_model: usize) -> [Pick; 3] {
 fn stored_biases(
     tensors: &StoredTensors,
     names: &Names,
-    block: &str,
+    block: LayerId,
     expert: usize,
 ) -> Option<[Picked; 3]> {
     let [gate_up, down] = names.stacks.map(|stack| {
-        let bias = tensors.get(&*format!("{block}.{stack}_bias"))?;
+        let bias = tensors.get(&*(names.path(block, stack) + "_bias"))?;
         Some(bias.rows(expert..expert + 1))
     });
     let (gate_up, down) = (gate_up?, down?);

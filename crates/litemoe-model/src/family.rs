@@ -1,7 +1,9 @@
+use litemoe_core::{LayerId, Stack};
+
 use crate::config_file::ConfigFile;
 use crate::{
     ModelConfig, ModelError, deepseek_v2, deepseek_v3, gpt_oss, granitemoe, llama4_text, mixtral,
-    olmoe, phimoe, qwen2_moe, qwen3_moe,
+    olmoe, phimoe, qwen2_moe, qwen3_moe, switch_transformers,
 };
 
 /// What a model type needs beyond its sizes: how its configuration is read and its tensors are named.
@@ -21,9 +23,23 @@ pub(crate) struct Family {
     pub(crate) extra_blocks: bool,
 }
 
-/// Paths of the feed-forward part inside a block.
+/// Paths of tensors. Inside a block, `#` stands for the number of the feed-forward part, which depends on the stack.
 #[derive(Debug)]
 pub(crate) struct Names {
+    /// The token embedding.
+    pub(crate) embedding: &'static str,
+    /// What stands before a block's number, in the encoder and in the decoder.
+    pub(crate) blocks: [&'static str; 2],
+    /// The normalisations at the end of encoder and decoder.
+    pub(crate) final_norms: [&'static str; 2],
+    /// The normalisations before attention and before the feed-forward part.
+    pub(crate) norms: [&'static str; 2],
+    /// Attention.
+    pub(crate) attention: &'static str,
+    /// Queries, keys, values and output in it.
+    pub(crate) projections: [&'static str; 4],
+    /// A decoder's attention to its encoder, and the normalisation before it.
+    pub(crate) cross: [&'static str; 2],
     /// A dense network.
     pub(crate) dense: &'static str,
     /// The router.
@@ -46,6 +62,21 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Of encoder and decoder names, the one of a stack.
+    pub(crate) fn of(stack: Stack, [encoder, decoder]: [&'static str; 2]) -> &'static str {
+        match stack {
+            Stack::Encoder => encoder,
+            Stack::Decoder => decoder,
+        }
+    }
+
+    /// The path of a part of a block.
+    pub(crate) fn path(&self, block: LayerId, part: &str) -> String {
+        let feed_forward = Self::of(block.stack, ["1", "2"]);
+        let part = part.replace('#', feed_forward);
+        format!("{}{}.{part}", Self::of(block.stack, self.blocks), block.block)
+    }
+
     /// Whether experts are never stored one by one.
     pub(crate) fn stacked_only(&self) -> bool {
         self.stack_order != StackOrder::Rows
@@ -53,6 +84,13 @@ impl Names {
 
     /// What qwen's, OLMo's and DeepSeek's models are like, and every family as transformers 5 holds it in memory.
     pub(crate) const MLP: Self = Self {
+        embedding: "model.embed_tokens",
+        blocks: ["", "model.layers."],
+        final_norms: ["", "model.norm"],
+        norms: ["input_layernorm", "post_attention_layernorm"],
+        attention: "self_attn",
+        projections: ["q_proj", "k_proj", "v_proj", "o_proj"],
+        cross: ["", ""],
         dense: "mlp",
         router: "mlp.gate",
         experts: "mlp.experts.",
@@ -90,6 +128,7 @@ const FAMILIES: &[&Family] = &[
     &phimoe::FAMILY,
     &qwen2_moe::FAMILY,
     &qwen3_moe::FAMILY,
+    &switch_transformers::FAMILY,
 ];
 
 impl Family {

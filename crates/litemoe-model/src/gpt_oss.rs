@@ -37,8 +37,8 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
     let n_blocks = decoder_config::n_blocks(config)?;
     let attention = &mut model.attention;
-    if !has_rope {
-        attention.rope.scaling = RopeScaling::yarn(32.0, 4096);
+    if let Some(rope) = attention.rope.as_mut().filter(|_| !has_rope) {
+        rope.scaling = RopeScaling::yarn(32.0, 4096);
     }
     attention.bias = config.flag("attention_bias", true)?;
     attention.sinks = true;

@@ -38,14 +38,16 @@ mod proxy_weights;
 mod qwen2_moe;
 mod qwen3_moe;
 mod redirection;
+mod relative;
 mod rope;
 mod router;
 mod sparse_mixer;
 mod stored;
+mod switch_transformers;
 mod tensors;
 mod weight_files;
 
-pub use attention_config::{AttentionConfig, LatentConfig, QkNorm, Temperature};
+pub use attention_config::{AttentionConfig, LatentConfig, QkNorm, RelativeConfig, Temperature};
 pub use cache::KvCache;
 pub use checkpoint::{Checkpoint, CheckpointExperts};
 pub use config::{ModelConfig, Multipliers, NormKind};

@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, LinearSite, Site};
+use litemoe_core::{Adapters, LinearRole, LinearSite, Site};
 use litemoe_kernels::LinearWeight;
 
 /// A frozen linear layer that an adapter can stand beside.
@@ -27,7 +27,8 @@ impl Linear {
     }
 
     /// Where it stands and how wide it is.
-    pub(crate) fn linear_site(&self) -> LinearSite {
-        LinearSite { site: self.site.clone(), d_in: self.weight.d_in(), d_out: self.weight.d_out() }
+    pub(crate) fn site(&self, role: LinearRole) -> LinearSite {
+        let (d_in, d_out) = (self.weight.d_in(), self.weight.d_out());
+        LinearSite { site: self.site.clone(), role, d_in, d_out }
     }
 }

@@ -47,7 +47,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let without = |is: &[bool]| (0..n_blocks).filter(|&block| !is[block]).collect();
     let attention = &mut model.attention;
     attention.bias = config.flag("attention_bias", false)?;
-    attention.rope.interleaved = true;
+    attention.interleave(true);
     attention.unrotated = without(&is_rotated);
     attention.qk_norm =
         if config.flag("use_qk_norm", true)? { QkNorm::Rotated } else { QkNorm::None };

@@ -1,16 +1,17 @@
 use burn::tensor::{Device, Tensor};
-use litemoe_core::{LayerId, Site};
+use litemoe_core::{LayerId, Site, Stack};
 use litemoe_kernels::{ExpertBank, LinearWeight};
 
 use crate::attention::{Attention, Grouped, Latent, LowRank, Projections, QkNorms, Queries};
 use crate::attention_config::{LatentConfig, QkNorm};
-use crate::block::Block;
+use crate::block::{Block, Cross};
 use crate::config::NormKind;
 use crate::feed_forward::{Dense, FeedForward, Moe, Shared};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig, RouterKind};
 use crate::linear::Linear;
 use crate::norm::{LayerNorm, Norm, RmsNorm};
 use crate::redirection::Redirection;
+use crate::relative::RelativeBias;
 use crate::router::{Choice, Router};
 use crate::{Checkpoint, ModelError, tensors};
 
@@ -53,16 +54,71 @@ impl Loader<'_> {
         Ok(Linear { site: Site::new(site), weight, bias })
     }
 
-    pub(crate) fn block(&self, index: usize) -> Result<Block, ModelError> {
-        let path = tensors::block(index);
+    /// The embedding, and the head's weight, which may be the same.
+    pub(crate) fn embedding_and_head(&self) -> Result<(Tensor<2>, Tensor<2>), ModelError> {
+        let embedding: Tensor<2> = self.weight(self.checkpoint.names.embedding)?;
+        let has_head = self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
+        let head = if has_head { self.weight(tensors::HEAD)? } else { embedding.clone() };
+        Ok((embedding, head))
+    }
+
+    /// `[1, vocab]`
+    pub(crate) fn head_bias(&self) -> Result<Option<Tensor<2>>, ModelError> {
+        match self.checkpoint.config.head_bias {
+            true => Ok(Some(self.row(&format!("{}.bias", tensors::HEAD))?)),
+            false => Ok(None),
+        }
+    }
+
+    /// The normalisation at the end of a stack, if there is the stack.
+    pub(crate) fn encoder_norm(&self) -> Result<Option<Norm>, ModelError> {
+        let [encoder, _] = self.checkpoint.names.final_norms;
+        match self.checkpoint.config.encoder.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(self.norm(encoder)?)),
+        }
+    }
+
+    /// The biases by distance of encoder and decoder, which stand in their first blocks.
+    pub(crate) fn relative(&self) -> Result<Option<[RelativeBias; 2]>, ModelError> {
+        let Some(config) = self.checkpoint.config.attention.relative else { return Ok(None) };
+        let bias = |block: LayerId| {
+            let path = self.checkpoint.names.path(block, self.checkpoint.names.attention);
+            let weight = self.weight(&format!("{path}.{}", tensors::RELATIVE_BIAS))?;
+            let both_ways = block.stack == Stack::Encoder;
+            Ok::<_, ModelError>(RelativeBias::new(weight, config, both_ways))
+        };
+        Ok(Some([bias(LayerId::encoder(0))?, bias(LayerId::decoder(0))?]))
+    }
+
+    /// A vector as a row, `[1, width]`.
+    fn row(&self, name: &str) -> Result<Tensor<2>, ModelError> {
+        Ok(self.tensor::<1>(name)?.unsqueeze_dim(0))
+    }
+
+    pub(crate) fn block(&self, id: LayerId) -> Result<Block, ModelError> {
+        let names = self.checkpoint.names;
+        let path = |part| names.path(id, part);
+        let [input_norm, post_attention_norm] = names.norms.map(path);
         Ok(Block {
-            id: LayerId::decoder(index),
-            input_norm: self.norm(&format!("{path}.input_layernorm"))?,
-            attention: self.attention(index, &format!("{path}.self_attn"))?,
-            post_attention_norm: self.norm(&format!("{path}.post_attention_layernorm"))?,
-            feed_forward: self.feed_forward(index, &path)?,
+            id,
+            input_norm: self.norm(&input_norm)?,
+            attention: self.attention(id.block, &path(names.attention))?,
+            cross: self.cross(id)?,
+            post_attention_norm: self.norm(&post_attention_norm)?,
+            feed_forward: self.feed_forward(id)?,
             multiplier: self.checkpoint.config.multipliers.residual,
         })
+    }
+
+    fn cross(&self, id: LayerId) -> Result<Option<Cross>, ModelError> {
+        if id.stack == Stack::Encoder || self.checkpoint.config.encoder.is_empty() {
+            return Ok(None);
+        }
+        let [attention, norm] =
+            self.checkpoint.names.cross.map(|part| self.checkpoint.names.path(id, part));
+        let attention = self.attention(id.block, &attention)?;
+        Ok(Some(Cross { norm: self.norm(&norm)?, attention }))
     }
 
     fn attention(&self, index: usize, path: &str) -> Result<Attention, ModelError> {
@@ -71,6 +127,7 @@ impl Loader<'_> {
             Some(latent) => Projections::Latent(Box::new(self.latent(latent, path)?)),
             None => Projections::Grouped(self.grouped(index, path)?),
         };
+        let [.., output] = self.checkpoint.names.projections;
         let sinks = match config.sinks {
             true => Some(self.tensor::<1>(&format!("{path}.sinks"))?),
             false => None,
@@ -78,7 +135,7 @@ impl Loader<'_> {
         let has_reach = config.window.is_some() || config.chunk.is_some();
         Ok(Attention {
             projections,
-            o_proj: self.linear(format!("{path}.o_proj"), config.bias && !config.bare_output)?,
+            o_proj: self.linear(format!("{path}.{output}"), config.bias && !config.bare_output)?,
             windowed: has_reach && !config.unwindowed.contains(&index),
             // Every head has keys of its own once they are made from what is latent.
             n_kv_heads: config.n_kv_heads,
@@ -88,7 +145,7 @@ impl Loader<'_> {
 
     fn grouped(&self, index: usize, path: &str) -> Result<Grouped, ModelError> {
         let (config, eps) = (&self.checkpoint.config.attention, self.checkpoint.config.norm_eps);
-        let linear = |leaf: &str| self.linear(format!("{path}.{leaf}"), config.bias);
+        let linear = |leaf| self.linear(format!("{path}.{leaf}"), config.bias);
         let scale = config.scale.unwrap_or_else(|| (config.d_head as f64).powf(-0.5));
         let has_weights = matches!(config.qk_norm, QkNorm::PerHead | QkNorm::Projection);
         // Rotation keeps a factor of the query's norm, and a pass over the scores is saved; clamping does not.
@@ -101,14 +158,15 @@ impl Loader<'_> {
         } else {
             None
         };
-        let rotated = !config.unrotated.contains(&index);
+        let rotated = config.rope.is_some() && !config.unrotated.contains(&index);
+        let [q, k, v, _] = self.checkpoint.names.projections.map(linear);
         Ok(Grouped {
-            q_proj: linear("q_proj")?,
-            k_proj: linear("k_proj")?,
-            v_proj: linear("v_proj")?,
+            q_proj: q?,
+            k_proj: k?,
+            v_proj: v?,
             norms,
             clip: config.clip,
-            scale: (!folded).then_some(scale),
+            scale: (!folded && scale != 1.0).then_some(scale),
             rotated,
             norm_after: (rotated && config.qk_norm == QkNorm::Rotated).then_some(eps),
             d_head: config.d_head,
@@ -138,15 +196,14 @@ impl Loader<'_> {
         })
     }
 
-    fn feed_forward(&self, index: usize, path: &str) -> Result<FeedForward, ModelError> {
-        match &self.checkpoint.config.feed_forward[index] {
+    fn feed_forward(&self, id: LayerId) -> Result<FeedForward, ModelError> {
+        let checkpoint = self.checkpoint;
+        match checkpoint.config.feed_forward_of(id) {
             FeedForwardConfig::Dense(dense) => {
-                let path = format!("{path}.{}", self.checkpoint.names.dense);
+                let path = checkpoint.names.path(id, checkpoint.names.dense);
                 Ok(FeedForward::Dense(Box::new(self.dense(&path, dense.network)?)))
             }
-            FeedForwardConfig::Moe(moe) => {
-                Ok(FeedForward::Moe(Box::new(self.moe(index, path, moe)?)))
-            }
+            FeedForwardConfig::Moe(moe) => Ok(FeedForward::Moe(Box::new(self.moe(id, moe)?))),
         }
     }
 
@@ -161,23 +218,21 @@ impl Loader<'_> {
         })
     }
 
-    fn moe(&self, index: usize, path: &str, moe: &MoeConfig) -> Result<Moe, ModelError> {
+    fn moe(&self, id: LayerId, moe: &MoeConfig) -> Result<Moe, ModelError> {
         let has_shared = moe.shared.is_some_and(|d_hidden| d_hidden > 0);
         Ok(Moe {
-            id: LayerId::decoder(index),
-            router: self.router(index, path, moe)?,
-            experts: self.experts(index, moe)?,
-            shared: has_shared.then(|| self.shared(path, moe)).transpose()?,
+            id,
+            router: self.router(id, moe)?,
+            experts: self.experts(id, moe)?,
+            shared: has_shared.then(|| self.shared(id, moe)).transpose()?,
             capacity: moe.capacity,
         })
     }
 
-    fn router(&self, index: usize, path: &str, moe: &MoeConfig) -> Result<Router, ModelError> {
-        let path = format!("{path}.{}", self.checkpoint.names.router);
-        let row = |leaf: &str| -> Result<Tensor<2>, ModelError> {
-            Ok(self.tensor::<1>(&format!("{path}.{leaf}"))?.unsqueeze_dim(0))
-        };
-        let redirection = self.redirection(index);
+    fn router(&self, id: LayerId, moe: &MoeConfig) -> Result<Router, ModelError> {
+        let path = self.checkpoint.names.path(id, self.checkpoint.names.router);
+        let row = |leaf: &str| self.row(&format!("{path}.{leaf}"));
+        let redirection = self.redirection(id);
         let correction = match (moe.router, &redirection) {
             (RouterKind::Sigmoid, Some(redirection)) => {
                 Some(redirection.of_experts(row("e_score_correction_bias")?))
@@ -201,8 +256,8 @@ impl Loader<'_> {
         })
     }
 
-    fn shared(&self, path: &str, moe: &MoeConfig) -> Result<Shared, ModelError> {
-        let path = format!("{path}.{}", self.checkpoint.names.shared);
+    fn shared(&self, id: LayerId, moe: &MoeConfig) -> Result<Shared, ModelError> {
+        let path = self.checkpoint.names.path(id, self.checkpoint.names.shared);
         let gate = match moe.ungated_shared {
             true => None,
             false => Some(LinearWeight::from_stored(self.weight(&format!("{path}_gate"))?)),
@@ -210,19 +265,19 @@ impl Loader<'_> {
         Ok(Shared { network: self.dense(&path, NetworkConfig::SWIGLU)?, gate })
     }
 
-    fn redirection(&self, index: usize) -> Option<Redirection> {
+    fn redirection(&self, id: LayerId) -> Option<Redirection> {
         let rule = self.checkpoint.plan.as_ref()?.options.router;
-        Redirection::new(self.checkpoint.layer_plan(index)?, rule, self.device)
+        Redirection::new(self.checkpoint.layer_plan(id)?, rule, self.device)
     }
 
-    fn experts(&self, index: usize, moe: &MoeConfig) -> Result<ExpertBank, ModelError> {
-        let n_experts = self.checkpoint.n_experts(index);
+    fn experts(&self, id: LayerId, moe: &MoeConfig) -> Result<ExpertBank, ModelError> {
+        let n_experts = self.checkpoint.n_experts(id);
         let mut bank = ExpertBank::with_capacity(n_experts).activated(moe.network.act);
         if moe.router == RouterKind::InputSigmoid {
             bank = bank.gating_inputs();
         }
         for expert in 0..n_experts {
-            bank.push(self.checkpoint.expert_tensors(index, expert).stored(self.device)?);
+            bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?);
         }
         Ok(bank)
     }

@@ -2,18 +2,21 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::{
-    Adapters, CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, Packing, Pass, Stream,
+    Adapters, CausalLm, Input, LanguageModel, LinearRole, LinearSite, MoeLayer, MoeModel, Packing,
+    Pass, Stack, Stream,
 };
 use litemoe_kernels::LinearWeight;
 
-use crate::block::{Block, scaled};
+use crate::attention::Memory;
+use crate::block::{Block, Cross, Rows, scaled};
 use crate::cache::{BlockCache, KvCache};
 use crate::load::Loader;
 use crate::norm::Norm;
-use crate::positions::{PositionMaker, Span};
-use crate::{Checkpoint, ModelConfig, ModelError, tensors};
+use crate::positions::{PositionMaker, Positions, Span};
+use crate::relative::RelativeBias;
+use crate::{Checkpoint, ModelConfig, ModelError};
 
-/// A decoder-only mixture-of-experts transformer, its weights in f32 on one device.
+/// A mixture-of-experts transformer, its weights in f32 on one device: a decoder, some with an encoder before it.
 #[derive(Debug)]
 pub struct Model {
     name: String,
@@ -21,12 +24,17 @@ pub struct Model {
     device: Device,
     /// `[vocab, d_model]`
     embedding: Tensor<2>,
+    /// An encoder's first.
     blocks: Vec<Block>,
+    /// At the end of the encoder.
+    encoder_norm: Option<Norm>,
     norm: Norm,
     head: LinearWeight,
     /// `[1, vocab]`
     head_bias: Option<Tensor<2>>,
     positions: PositionMaker,
+    /// Of encoder and decoder, where positions are a bias.
+    relative: Option<[RelativeBias; 2]>,
     moe_layers: Vec<MoeLayer>,
     linear_sites: Vec<LinearSite>,
     bytes: u64,
@@ -40,29 +48,22 @@ impl Model {
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         let loader = Loader { checkpoint, device };
         let config = checkpoint.config.clone();
-        let embedding: Tensor<2> = loader.weight(tensors::EMBEDDING)?;
-        let has_head = checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
-        let head = if has_head { loader.weight(tensors::HEAD)? } else { embedding.clone() };
-        let head_bias = match config.head_bias {
-            true => Some(loader.tensor(&format!("{}.bias", tensors::HEAD))?),
-            false => None,
-        };
+        let (embedding, head) = loader.embedding_and_head()?;
         let blocks: Result<Vec<Block>, _> =
-            (0..config.feed_forward.len()).map(|index| loader.block(index)).collect();
+            config.blocks().map(|(id, _)| loader.block(id)).collect();
         let blocks = blocks?;
-        let linears = blocks.iter().flat_map(|block| {
-            block.attention.linears().into_iter().chain(block.feed_forward.linears())
-        });
         Ok(Self {
             name: checkpoint.name(),
             device: device.clone(),
             embedding,
-            linear_sites: linears.map(|linear| linear.linear_site()).collect(),
+            linear_sites: linear_sites(&blocks),
             blocks,
-            norm: loader.norm(tensors::FINAL_NORM)?,
+            encoder_norm: loader.encoder_norm()?,
+            norm: loader.norm(checkpoint.names.final_norms[1])?,
             head: LinearWeight::from_stored(head),
-            head_bias: head_bias.map(|bias: Tensor<1>| bias.unsqueeze_dim(0)),
+            head_bias: loader.head_bias()?,
             positions: PositionMaker::new(config.attention.clone(), device),
+            relative: loader.relative()?,
             moe_layers: checkpoint.moe_layers().to_vec(),
             bytes: checkpoint.bytes(),
             config,
@@ -104,17 +105,69 @@ impl Model {
         Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
     }
 
-    fn run_block(
+    fn n_encoder(&self) -> usize {
+        self.config.encoder.len()
+    }
+
+    fn positions(&self, stack: Stack, packing: &Packing) -> Arc<Positions> {
+        match (&self.relative, stack) {
+            (Some([bias, _]), Stack::Encoder) | (Some([_, bias]), Stack::Decoder) => {
+                bias.at(packing)
+            }
+            (None, _) => self.positions.at(Span { start: packing.start(), seq: packing.seq() }),
+        }
+    }
+
+    /// Runs a block of the encoder over the encoder's tokens.
+    fn encode(
         &self,
         index: usize,
-        stream: Stream,
+        hidden: Tensor<2>,
+        packing: &Packing,
+        pass: &mut Pass<'_>,
+    ) -> Tensor<2> {
+        let positions = self.positions(Stack::Encoder, packing);
+        let rows = Rows { packing, positions: &positions };
+        let hidden = self.blocks[index].forward(hidden, rows, None, pass, None);
+        match &self.encoder_norm {
+            Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
+            _ => hidden,
+        }
+    }
+
+    /// Runs a block of the decoder over the decoder's tokens. `encoded` is the encoder's last hidden state; where a cache holds
+    /// what was made of it, it is not needed.
+    fn decode(
+        &self,
+        index: usize,
+        hidden: Tensor<2>,
+        packing: &Packing,
+        encoded: Option<&Tensor<2>>,
         pass: &mut Pass<'_>,
         cache: Option<&mut BlockCache>,
-    ) -> Stream {
-        let span = Span { start: stream.packing.start(), seq: stream.packing.seq() };
-        let positions = self.positions.at(span);
-        self.blocks[index].forward(stream, &positions, pass, cache)
+    ) -> Tensor<2> {
+        let positions = self.positions(Stack::Decoder, packing);
+        let rows = Rows { packing, positions: &positions };
+        let remembered = cache.as_ref().and_then(|cache| cache.memory.clone());
+        let memory = match (&remembered, encoded, packing.encoder()) {
+            (Some(remembered), _, _) => Some(Memory::Cached(remembered)),
+            (None, Some(encoded), Some(packing)) => {
+                Some(Memory::Stream(encoded, Rows { packing, ..rows }.place(pass.adapters)))
+            }
+            _ => None,
+        };
+        self.blocks[index].forward(hidden, rows, memory, pass, cache)
     }
+}
+
+fn linear_sites(blocks: &[Block]) -> Vec<LinearSite> {
+    let of_block = |block: &Block| {
+        let [attention, dense] = block.linears();
+        let attention = attention.into_iter().map(|linear| linear.site(LinearRole::Attention));
+        let dense = dense.into_iter().map(|linear| linear.site(LinearRole::Dense));
+        attention.chain(dense).collect::<Vec<_>>()
+    };
+    blocks.iter().flat_map(of_block).collect()
 }
 
 impl MoeModel for Model {
@@ -140,9 +193,18 @@ impl LanguageModel for Model {
         self.config.max_tokens
     }
 
+    fn has_encoder(&self) -> bool {
+        self.n_encoder() > 0
+    }
+
     fn embed(&self, input: &Input) -> Stream {
-        assert!(input.encoder_rows.is_none(), "{} has no encoder", self.config.family);
-        self.embed_from(&input.rows, 0)
+        assert_eq!(input.encoder_rows.is_some(), self.has_encoder(), "{}", self.config.family);
+        let decoder = self.embed_from(&input.rows, 0);
+        let Some(rows) = &input.encoder_rows else { return decoder };
+        let encoder = self.embed_from(rows, 0);
+        let packing = (*decoder.packing).clone().behind((*encoder.packing).clone());
+        let hidden = Tensor::cat(vec![encoder.hidden, decoder.hidden], 0);
+        Stream { hidden, packing: Arc::new(packing) }
     }
 
     fn n_blocks(&self) -> usize {
@@ -150,7 +212,20 @@ impl LanguageModel for Model {
     }
 
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream {
-        self.run_block(index, stream, pass, None)
+        let Stream { hidden, packing } = stream;
+        let Some(encoder) = packing.encoder() else {
+            let hidden = self.decode(index, hidden, &packing, None, pass, None);
+            return Stream { hidden, packing };
+        };
+        let (before, tokens) = (packing.n_before(), packing.tokens());
+        let mut encoded = hidden.clone().narrow(0, 0, before);
+        let mut decoded = hidden.narrow(0, before, tokens);
+        if index < self.n_encoder() {
+            encoded = self.encode(index, encoded, encoder, pass);
+        } else {
+            decoded = self.decode(index, decoded, &packing, Some(&encoded), pass, None);
+        }
+        Stream { hidden: Tensor::cat(vec![encoded, decoded], 0), packing }
     }
 
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
@@ -167,7 +242,30 @@ impl CausalLm for Model {
     type Cache = KvCache;
 
     fn new_cache(&self) -> KvCache {
-        KvCache::new(self.blocks.len())
+        KvCache::new(self.config.feed_forward.len())
+    }
+
+    fn begin(&self, prompt: &[u32], cache: &mut KvCache, adapters: Option<&Adapters>) -> Tensor<1> {
+        if !self.has_encoder() {
+            return self.extend(prompt, cache, adapters);
+        }
+        let mut pass = Pass::plain().with_adapters(adapters);
+        let Stream { mut hidden, packing } = self.embed_from(&[prompt.to_vec()], 0);
+        for index in 0..self.n_encoder() {
+            hidden = self.encode(index, hidden, &packing, &mut pass);
+        }
+        let positions = self.positions(Stack::Encoder, &packing);
+        let place = Rows { packing: &packing, positions: &positions }.place(adapters);
+        for (block, cache) in self.blocks[self.n_encoder()..].iter().zip(&mut cache.blocks) {
+            let remember = |cross: &Cross| cross.attention.remember(hidden.clone(), place);
+            cache.memory = block.cross.as_ref().map(remember);
+        }
+        self.extend(&[self.config.start_id], cache, adapters)
+    }
+
+    fn room_after(&self, prompt: usize) -> usize {
+        let used = if self.has_encoder() { 1 } else { prompt };
+        self.max_tokens().saturating_sub(used)
     }
 
     fn extend(
@@ -177,12 +275,12 @@ impl CausalLm for Model {
         adapters: Option<&Adapters>,
     ) -> Tensor<1> {
         let mut pass = Pass::plain().with_adapters(adapters);
-        let mut stream = self.embed_from(&[tokens.to_vec()], cache.len());
-        for index in 0..self.blocks.len() {
-            stream = self.run_block(index, stream, &mut pass, Some(&mut cache.blocks[index]));
+        let Stream { mut hidden, packing } = self.embed_from(&[tokens.to_vec()], cache.len());
+        for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
+            hidden = self.decode(index, hidden, &packing, None, &mut pass, Some(cache));
         }
         cache.advance(tokens.len());
-        let last = stream.select(&[tokens.len() - 1]);
+        let last = Stream { hidden, packing }.select(&[tokens.len() - 1]);
         self.head(last, &mut pass).flatten(0, 1)
     }
 }

@@ -25,7 +25,8 @@ const DEFAULTS: Defaults =
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
-    if !matches!(model.attention.rope.scaling, RopeScaling::None | RopeScaling::Long { .. }) {
+    let scaling = model.attention.rope.as_ref().map(|rope| &rope.scaling);
+    if !matches!(scaling, Some(RopeScaling::None | RopeScaling::Long { .. })) {
         return Err(config.wrong_rope("default or longrope"));
     }
     model.norm = NormKind::Layer;

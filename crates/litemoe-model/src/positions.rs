@@ -3,16 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::attention_config::{AttentionConfig, Temperature};
+use crate::rope::RopeConfig;
 
 /// What attention needs to know of where tokens stand: the same for every row and every block of a pass.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    /// `[1, seq, 1, d_rotated]`
-    cos: Tensor<4>,
-    /// Negative in the first half: the sign of the rotation. `[1, seq, 1, d_rotated]`
-    sin: Tensor<4>,
-    interleaved: bool,
-    /// Hides what comes later. `[1, 1, seq, start + seq]`; `None` where every token sees everything.
+    rotation: Option<Rotation>,
+    /// Hides what comes later, `[1, 1, seq, start + seq]`; with a bias, `[batch or 1, n_heads, seq, start + seq]`. `None` where
+    /// every token sees everything.
     full: Option<Tensor<4>>,
     /// Hides what is beyond the window or the chunk too.
     windowed: Option<Tensor<4>>,
@@ -20,30 +18,33 @@ pub(crate) struct Positions {
     temperature: Option<Tensor<4>>,
 }
 
+#[derive(Debug)]
+struct Rotation {
+    /// `[1, seq, 1, d_rotated]`
+    cos: Tensor<4>,
+    /// Negative in the first half: the sign of the rotation. `[1, seq, 1, d_rotated]`
+    sin: Tensor<4>,
+    interleaved: bool,
+}
+
 impl Positions {
+    /// Nothing but a bias of the scores.
+    pub(crate) fn biased(bias: Tensor<4>) -> Self {
+        Self { rotation: None, full: Some(bias), windowed: None, temperature: None }
+    }
+
     /// `seq` positions from `start`.
     fn new(attention: &AttentionConfig, frequencies: &[f32], span: Span, device: &Device) -> Self {
-        let scale = attention.rope.attention_factor();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in span.range() {
-            // Rounded to f32 as in the reference, whose angles are f32.
-            let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
-            let pairs: Vec<(f64, f64)> = angles.map(f64::sin_cos).collect();
-            let cosines = pairs.iter().map(|pair| pair.1 as f32 * scale);
-            let sines = pairs.iter().map(|pair| pair.0 as f32 * scale);
-            cos.extend(cosines.clone().chain(cosines));
-            sin.extend(sines.clone().map(|sine| -sine).chain(sines));
-        }
-        let shape = [1, span.seq, 1, attention.d_rotated()];
         let reach = match (attention.window, attention.chunk) {
             (Some(window), _) => Some(Reach::Window(window)),
             (None, chunk) => chunk.map(Reach::Chunk),
         };
         let temperature = |temperature| temperatures(temperature, span, device);
         Self {
-            cos: Tensor::from_data(TensorData::new(cos, shape), device),
-            sin: Tensor::from_data(TensorData::new(sin, shape), device),
-            interleaved: attention.rope.interleaved,
+            rotation: attention
+                .rope
+                .as_ref()
+                .map(|rope| Rotation::new(rope, frequencies, span, device)),
             full: attention.some_see_all().then(|| mask(Reach::All, span, device)).flatten(),
             windowed: reach.and_then(|reach| mask(reach, span, device)),
             temperature: attention.temperature.map(temperature),
@@ -66,6 +67,35 @@ impl Positions {
     /// # Shapes
     /// - `x` and output: `[batch, seq, heads, d_rotated]`
     pub(crate) fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
+        match &self.rotation {
+            Some(rotation) => rotation.rotate(x),
+            None => x,
+        }
+    }
+}
+
+impl Rotation {
+    fn new(rope: &RopeConfig, frequencies: &[f32], span: Span, device: &Device) -> Self {
+        let scale = rope.attention_factor();
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in span.range() {
+            // Rounded to f32 as in the reference, whose angles are f32.
+            let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
+            let pairs: Vec<(f64, f64)> = angles.map(f64::sin_cos).collect();
+            let cosines = pairs.iter().map(|pair| pair.1 as f32 * scale);
+            let sines = pairs.iter().map(|pair| pair.0 as f32 * scale);
+            cos.extend(cosines.clone().chain(cosines));
+            sin.extend(sines.clone().map(|sine| -sine).chain(sines));
+        }
+        let shape = [1, span.seq, 1, 2 * frequencies.len()];
+        Self {
+            cos: Tensor::from_data(TensorData::new(cos, shape), device),
+            sin: Tensor::from_data(TensorData::new(sin, shape), device),
+            interleaved: rope.interleaved,
+        }
+    }
+
+    fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, seq, heads, width] = x.dims();
         let half = width / 2;
         let x = if self.interleaved {
@@ -151,7 +181,8 @@ pub(crate) struct PositionMaker {
 
 impl PositionMaker {
     pub(crate) fn new(attention: AttentionConfig, device: &Device) -> Self {
-        let frequencies = attention.rope.frequencies(attention.d_rotated());
+        let frequencies = |rope: &RopeConfig| rope.frequencies(attention.d_rotated());
+        let frequencies = attention.rope.as_ref().map_or_else(Vec::new, frequencies);
         Self { attention, frequencies, device: device.clone(), last: Mutex::new(None) }
     }
 

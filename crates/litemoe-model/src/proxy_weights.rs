@@ -13,7 +13,7 @@ use crate::family::Names;
 use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN};
 use crate::proxy::ProxyFile;
 use crate::stored::{StoredDtype, StoredTensor};
-use crate::{Checkpoint, ModelError, tensors};
+use crate::{Checkpoint, ModelError};
 
 /// Makes a layer's kept experts in the proxy's order; `None` for one whose stored bytes are to be copied.
 pub type MakeExperts<'a> =
@@ -167,25 +167,26 @@ fn replace_experts(
     layer: LayerId,
     plan: &LayerPlan,
 ) {
-    let block = tensors::block(layer.block);
-    let path = |leaf: &str| format!("{block}.{leaf}");
     for stack in checkpoint.names.stacks {
         for end in ["", "_bias", "_blocks", "_scales"] {
-            sources.remove(&(path(stack) + end));
+            sources.remove(&(checkpoint.names.path(layer, stack) + end));
         }
     }
-    let old = path(checkpoint.names.experts);
+    let old = checkpoint.names.path(layer, checkpoint.names.experts);
     sources.retain(|name, _| !name.starts_with(&old));
     let names = checkpoint.family.released_names();
     let mut stacks: BTreeMap<String, Vec<Source>> = BTreeMap::new();
     for (group, host) in plan.hosts().into_iter().enumerate() {
-        let host = Arc::new(checkpoint.expert_tensors(layer.block, host));
+        let host = Arc::new(checkpoint.expert_tensors(layer, host));
         for (place, part) in Part::of(names, &host) {
             let source = Source::Expert { layer, group, part, host: host.clone() };
             match place {
-                Place::Stack(name) => stacks.entry(path(&name)).or_default().push(source),
+                Place::Stack(name) => {
+                    stacks.entry(names.path(layer, &name)).or_default().push(source)
+                }
                 Place::Alone(leaf) => {
-                    sources.insert(format!("{}{group}.{leaf}", path(names.experts)), source);
+                    let path = names.path(layer, names.experts);
+                    sources.insert(format!("{path}{group}.{leaf}"), source);
                 }
             }
         }
@@ -207,8 +208,7 @@ fn replace_router(
     plan: &LayerPlan,
     rule: RouterRule,
 ) {
-    let name =
-        |names: &Names, leaf| format!("{}.{}.{leaf}", tensors::block(layer.block), names.router);
+    let name = |names: &Names, leaf| format!("{}.{leaf}", names.path(layer, names.router));
     for leaf in ["weight", "bias", "e_score_correction_bias"] {
         let old = name(checkpoint.names, leaf);
         let Some(Source::Copy(router)) = sources.remove(&old) else { continue };

@@ -21,6 +21,8 @@ pub(crate) struct TextConfig {
     pub(crate) named_tokens: BTreeMap<String, String>,
     /// `eos_token_id` of `generation_config.json`, else of `config.json`.
     pub(crate) end_ids: Vec<u32>,
+    /// What a decoder begins with where an encoder reads the prompt; `None` of a decoder alone.
+    pub(crate) decoder_start: Option<u32>,
 }
 
 impl TextConfig {
@@ -31,7 +33,12 @@ impl TextConfig {
             Some(template) => Some(template),
             None => config.chat_template.map(|written| written.choose(file)).transpose()?,
         };
-        Ok(Self { template, named_tokens: named_tokens(&config.rest), end_ids: end_ids(dir)? })
+        Ok(Self {
+            template,
+            named_tokens: named_tokens(&config.rest),
+            end_ids: end_ids(dir)?,
+            decoder_start: decoder_start(dir)?,
+        })
     }
 }
 
@@ -104,6 +111,19 @@ fn end_ids(dir: &Path) -> Result<Vec<u32>, TextError> {
         }
     }
     Ok(Vec::new())
+}
+
+#[derive(Debug, Deserialize)]
+struct StartConfig {
+    is_encoder_decoder: Option<bool>,
+    decoder_start_token_id: Option<u32>,
+    pad_token_id: Option<u32>,
+}
+
+fn decoder_start(dir: &Path) -> Result<Option<u32>, TextError> {
+    let config: Option<StartConfig> = read_json(&dir.join("config.json"))?;
+    let config = config.filter(|config| config.is_encoder_decoder == Some(true));
+    Ok(config.map(|config| config.decoder_start_token_id.or(config.pad_token_id).unwrap_or(0)))
 }
 
 fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {

@@ -26,17 +26,23 @@ impl Tokenizer {
     ///
     /// Without a template: prompt, one space, completion, end token, begun as the tokenizer begins a text.
     ///
+    /// Where an encoder reads the prompt: the prompt as for [`encode_prompt`](Self::encode_prompt), and for the decoder its start
+    /// token, the completion and the end token.
+    ///
     /// # Errors
     /// When the rendered prompt is not a prefix of the rendered whole, when no end token follows the completion, or
     /// when the template fails.
     pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
+        if let Some(start) = self.decoder_start() {
+            return self.encode_pair(row, start);
+        }
         match self.template() {
             Some(template) => self.encode_rendered(&Rendered::new(template, row)?),
             None => self.encode_plain(row),
         }
     }
 
-    /// Encodes rows, leaving out those of more than `max_tokens` tokens.
+    /// Encodes rows, leaving out those of more than `max_tokens` tokens, on either side of an encoder–decoder.
     ///
     /// # Errors
     /// [`TextError::InRow`] for the first row that [`encode`](Self::encode) refuses, counted from 1.
@@ -45,7 +51,8 @@ impl Tokenizer {
         for (index, row) in rows.iter().enumerate() {
             let in_row = |error| TextError::InRow { row: index + 1, error: Box::new(error) };
             let sequence = self.encode(row).map_err(in_row)?;
-            if sequence.tokens.len() > max_tokens {
+            let encoder = sequence.encoder.as_ref().map_or(0, Vec::len);
+            if sequence.tokens.len().max(encoder) > max_tokens {
                 encoded.skipped_too_long += 1;
             } else {
                 encoded.sequences.push(sequence);
@@ -74,6 +81,14 @@ impl Tokenizer {
         let tokens = encoding.get_ids()[..=end].to_vec();
         let prompt = self.encode_text(&rendered.prompt)?;
         Ok(covered_after(n_prompt(&prompt, &encoding, rendered.prompt.len()), tokens))
+    }
+
+    fn encode_pair(&self, row: &Row, start: u32) -> Result<Sequence, TextError> {
+        let encoder = self.encode_prompt(&[Message::user(&*row.prompt)])?;
+        let mut tokens = vec![start];
+        tokens.extend(self.encode_text(&row.completion)?);
+        tokens.push(self.end_id()?);
+        Ok(Sequence { encoder: Some(encoder), ..covered_after(1, tokens) })
     }
 
     fn encode_plain(&self, row: &Row) -> Result<Sequence, TextError> {
@@ -128,5 +143,5 @@ fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
 
 fn covered_after(n_prompt: usize, tokens: Vec<u32>) -> Sequence {
     let completion = (0..tokens.len()).map(|index| index >= n_prompt).collect();
-    Sequence { tokens, completion }
+    Sequence { tokens, completion, encoder: None }
 }

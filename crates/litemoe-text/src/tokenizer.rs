@@ -14,6 +14,7 @@ pub struct Tokenizer {
     special_ids: BTreeSet<u32>,
     end_ids: BTreeSet<u32>,
     end_id: Option<u32>,
+    decoder_start: Option<u32>,
 }
 
 impl Tokenizer {
@@ -44,7 +45,8 @@ impl Tokenizer {
             .template
             .map(|source| ChatTemplate::new(&source, config.named_tokens))
             .transpose()?;
-        let mut tokenizer = Self { inner, template, special_ids, end_ids, end_id };
+        let decoder_start = config.decoder_start;
+        let mut tokenizer = Self { inner, template, special_ids, end_ids, end_id, decoder_start };
         tokenizer.end_ids.extend(tokenizer.template_end());
         Ok(tokenizer)
     }
@@ -86,14 +88,22 @@ impl Tokenizer {
         Ok(self.encoding(text, false)?.get_ids().to_vec())
     }
 
+    /// What a decoder begins with where an encoder reads the prompt; `None` of a decoder alone.
+    pub(crate) fn decoder_start(&self) -> Option<u32> {
+        self.decoder_start
+    }
+
     /// The tokens that ask the model for the assistant's next message. Without a template: those of the one user
-    /// message, as the tokenizer begins a text.
+    /// message, as the tokenizer begins a text; for an encoder, as it begins and ends one.
     ///
     /// # Errors
     /// When the template refuses the messages, or there is none and they are not one user message.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         match (&self.template, messages) {
             (Some(template), _) => self.encode_text(&template.render(messages, true)?),
+            (None, [message]) if message.role == "user" && self.decoder_start.is_some() => {
+                Ok(self.encoding(&message.content, true)?.get_ids().to_vec())
+            }
             (None, [message]) if message.role == "user" => self.encode_begun(&message.content),
             (None, _) => Err(TextError::NoTemplate { given: roles(messages) }),
         }

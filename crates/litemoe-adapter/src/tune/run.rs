@@ -195,7 +195,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
         }
         let (loss, lr) = (gradients.loss, self.options.lr_at(step));
         self.update(AdamW { lr, weight_decay: self.options.weight_decay, step }, gradients);
-        let tokens = rows.iter().map(|row| row.row.tokens.len() as u64).sum();
+        let tokens = rows.iter().map(|row| row.row.n_tokens() as u64).sum();
         self.state.step = step;
         self.state.tokens += tokens;
         let validation = self.validate()?;

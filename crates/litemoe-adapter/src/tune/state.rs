@@ -253,6 +253,10 @@ fn hash_rows(rows: &[Sequence]) -> String {
             digest.update(token.to_le_bytes());
             digest.update([u8::from(covered)]);
         }
+        if let Some(encoder) = &row.encoder {
+            digest.update((encoder.len() as u64).to_le_bytes());
+            encoder.iter().for_each(|token| digest.update(token.to_le_bytes()));
+        }
     }
     hex(digest)
 }

@@ -240,6 +240,7 @@ fn rows_that_the_model_cannot_take_are_refused() {
     let row = |tokens: &[u32], completion: &[bool]| Sequence {
         tokens: tokens.to_vec(),
         completion: completion.to_vec(),
+        encoder: None,
     };
     let good = row(&[1, 2], &[false, true]);
     let cases = [
@@ -253,6 +254,8 @@ fn rows_that_the_model_cannot_take_are_refused() {
         ),
         (row(&[1, 128], &[false, true]), RowProblem::Token { token: 128, vocab: 128 }),
     ];
+    let encoded = Sequence { encoder: Some(vec![1]), ..good.clone() };
+    let cases = cases.into_iter().chain([(encoded, RowProblem::Encoder { tokens: 1 })]);
     for (bad, expected) in cases {
         let error = evaluate(&model, &[good.clone(), bad], None, 64, &mut |_| ()).unwrap_err();
         assert!(matches!(error, AdapterError::Row { row: 1, problem, .. } if problem == expected));

@@ -31,6 +31,7 @@ pub(crate) fn rows() -> Vec<Sequence> {
     let sequence = |row: Row| Sequence {
         completion: (0..row.tokens.len()).map(|token| token >= row.prompt).collect(),
         tokens: row.tokens,
+        encoder: None,
     };
     rows.into_iter().map(sequence).collect()
 }

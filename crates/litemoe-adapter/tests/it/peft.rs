@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_adapter::{AdapterError, LoadedAdapter, peft, save};
-use litemoe_core::{Adapters, LinearSite, Lora, MoeModel, Site};
+use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, MoeModel, Site};
 use litemoe_kernels::StagedDir;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -141,7 +141,8 @@ fn an_adapter_on_some_layers_names_them() {
 fn a_failing_disk_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let (there, absent) = (dir.path().join("there"), dir.path().join("absent"));
-    let sites = [LinearSite { site: Site::new("q_proj"), d_in: 2, d_out: 1 }];
+    let sites =
+        [LinearSite { site: Site::new("q_proj"), role: LinearRole::Attention, d_in: 2, d_out: 1 }];
     let adapters = one_site(&sites[0], 1, 2.0, &[0.5, 0.25, 0.125]);
     save(&there, &adapters, &sites, &Default::default(), None).unwrap();
     let size = |file| fs::metadata(there.join(file)).unwrap().len();
@@ -176,8 +177,12 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
             let (mut sites, mut adapters, mut rest) =
                 (Vec::new(), Adapters::default(), &values[..]);
             for (index, (d_in, d_out, rank, scale)) in shapes.into_iter().enumerate() {
-                let site =
-                    LinearSite { site: Site::new(format!("layers.{index}.q_proj")), d_in, d_out };
+                let site = LinearSite {
+                    site: Site::new(format!("layers.{index}.q_proj")),
+                    role: LinearRole::Attention,
+                    d_in,
+                    d_out,
+                };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
                 for (site, lora) in one_site(&site, rank, scale, mine).iter() {
                     adapters.insert(site.clone(), lora.clone());

@@ -39,27 +39,40 @@ struct Logits {
 impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let loaded = Loaded::open(&self.model, self.device)?;
-        if self.decoder_ids.is_some() {
-            bail!(
-                "--decoder-ids is for encoder–decoder models, and {} is none",
-                self.model.display()
-            );
-        }
-        loaded.expect_ids(&self.ids)?;
+        let input = self.input(&loaded)?;
         let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mut pass = Pass::plain().with_adapters(adapters.as_ref());
-        let logits = loaded.model.logits(&Input::decoder(vec![self.ids.clone()]), &mut pass);
+        let logits = loaded.model.logits(&input, &mut pass);
         let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let rows = flat.chunks(loaded.model.vocab()).map(<[f32]>::to_vec);
         if self.json {
             return output::json(&Logits { logits: rows.collect() });
         }
-        for (id, row) in self.ids.iter().zip(rows) {
+        for (id, row) in input.rows[0].iter().zip(rows) {
             let mut best: Vec<(usize, f32)> = row.into_iter().enumerate().collect();
             best.sort_by(|x, y| y.1.total_cmp(&x.1));
             let best = best.iter().take(5).map(|(token, logit)| format!("{token}: {logit:.4}"));
             output::line(&format!("after {id}: {}", best.collect::<Vec<_>>().join("  ")));
         }
         Ok(())
+    }
+
+    fn input(&self, loaded: &Loaded) -> anyhow::Result<Input> {
+        loaded.expect_ids(&self.ids)?;
+        let rows = vec![self.ids.clone()];
+        match (&self.decoder_ids, loaded.model.has_encoder()) {
+            (None, false) => Ok(Input::decoder(rows)),
+            (Some(ids), true) => {
+                loaded.expect_ids(ids)?;
+                Ok(Input { rows: vec![ids.clone()], encoder_rows: Some(rows) })
+            }
+            (None, true) => {
+                bail!("{} is an encoder–decoder: --decoder-ids is needed", self.model.display())
+            }
+            (Some(_), false) => bail!(
+                "--decoder-ids is for encoder–decoder models, and {} is none",
+                self.model.display()
+            ),
+        }
     }
 }

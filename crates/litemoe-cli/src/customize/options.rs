@@ -75,8 +75,8 @@ pub(crate) struct TuneArgs {
     /// α: the update is scaled by α/rank.
     #[arg(long, default_value_t = LoraOptions::default().alpha)]
     pub(crate) alpha: f64,
-    /// The linear layers to adapt, by the last part of their names.
-    #[arg(long, value_delimiter = ',', default_values_t = LoraOptions::default().targets)]
+    /// The linear layers to adapt, by the last part of their names; all of attention's unless named.
+    #[arg(long, value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
     /// Optimiser steps.
     #[arg(long, default_value_t = TuneOptions::default().steps)]
@@ -159,7 +159,6 @@ impl TuneArgs {
         let mut args = flags([
             ("--rank", self.rank.to_string()),
             ("--alpha", self.alpha.to_string()),
-            ("--targets", self.targets.join(",")),
             ("--steps", self.steps.to_string()),
             ("--batch", self.batch.to_string()),
             ("--accumulate", self.accumulate.to_string()),
@@ -171,6 +170,9 @@ impl TuneArgs {
             ("--validation-rows", self.validation_rows.to_string()),
             ("--max-tokens", self.max_tokens.to_string()),
         ]);
+        if !self.targets.is_empty() {
+            args.push(format!("--targets={}", self.targets.join(",")));
+        }
         if self.recompute {
             args.push("--recompute".to_owned());
         }

@@ -128,6 +128,7 @@ fn gradients_are_the_cpus() {
     let sequence = |tokens: Vec<u32>| Sequence {
         completion: (0..tokens.len()).map(|token| 2 * token >= tokens.len()).collect(),
         tokens,
+        encoder: None,
     };
     let rows: Vec<Sequence> = rows().into_iter().map(sequence).collect();
     for (name, recompute) in TINY.into_iter().flat_map(|name| [(name, false), (name, true)]) {

@@ -38,25 +38,40 @@ impl Grouped {
     }
 
     pub(super) fn project(&self, x: Tensor<2>, place: Place<'_>) -> Projected {
-        let q = self.q_proj.forward(x.clone(), place.adapters);
-        let k = self.k_proj.forward(x.clone(), place.adapters);
-        let v = self.clipped(self.v_proj.forward(x, place.adapters));
-        let (q, k) = match &self.norms {
-            Some(norms) => (self.normalised(&norms.q, q), self.normalised(&norms.k, k)),
-            None => (q, k),
-        };
-        let (q, k) = (self.clipped(q), self.clipped(k));
-        let heads = |x| place.heads(x, self.d_head);
-        let (q, k) = (self.positioned(heads(q), place), self.positioned(heads(k), place));
+        let q = self.queries(x.clone(), place);
+        let (k, v) = self.keys_values(x, place);
+        Projected { q, k, v }
+    }
+
+    /// Scaled queries, `[batch, seq, n_heads, d_head]`.
+    pub(super) fn queries(&self, x: Tensor<2>, place: Place<'_>) -> Tensor<4> {
+        let q = self.q_proj.forward(x, place.adapters);
+        let q = self.made(q, self.norms.as_ref().map(|norms| &norms.q), place);
         let q = match place.positions.temperature() {
             Some(temperature) if !self.rotated => q * temperature.clone(),
             _ => q,
         };
-        let q = match self.scale {
+        match self.scale {
             Some(scale) => q.mul_scalar(scale),
             None => q,
+        }
+    }
+
+    /// Keys and values, `[batch, seq, n_kv_heads, d_head]` each.
+    pub(super) fn keys_values(&self, x: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
+        let k = self.k_proj.forward(x.clone(), place.adapters);
+        let k = self.made(k, self.norms.as_ref().map(|norms| &norms.k), place);
+        let v = self.clipped(self.v_proj.forward(x, place.adapters));
+        (k, place.heads(v, self.d_head))
+    }
+
+    /// Queries or keys from their projection: normalised, clamped, rotated.
+    fn made(&self, x: Tensor<2>, norm: Option<&RmsNorm>, place: Place<'_>) -> Tensor<4> {
+        let x = match norm {
+            Some(norm) => self.normalised(norm, x),
+            None => x,
         };
-        Projected { q, k, v: heads(v) }
+        self.positioned(place.heads(self.clipped(x), self.d_head), place)
     }
 
     fn clipped(&self, x: Tensor<2>) -> Tensor<2> {

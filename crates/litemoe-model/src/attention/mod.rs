@@ -9,6 +9,7 @@ use litemoe_core::{Adapters, Packing};
 use crate::cache::BlockCache;
 use crate::linear::Linear;
 use crate::positions::Positions;
+use crate::relative;
 
 pub(crate) use grouped::{Grouped, QkNorms};
 pub(crate) use latent::{Latent, LowRank, Queries};
@@ -37,6 +38,14 @@ pub(crate) struct Projected {
     pub(crate) q: Tensor<4>,
     pub(crate) k: Tensor<4>,
     pub(crate) v: Tensor<4>,
+}
+
+/// Another stack's tokens.
+pub(crate) enum Memory<'a> {
+    /// Its last hidden state, `[tokens, d_model]`, and how its rows lie.
+    Stream(&'a Tensor<2>, Place<'a>),
+    /// The keys and values that were made of it.
+    Cached(&'a (Tensor<4>, Tensor<4>)),
 }
 
 /// Where a pass stands: what projections need beside the tokens.
@@ -87,6 +96,35 @@ impl Attention {
         };
         let mixed = self.mix(q, k, v, place.positions.mask(self.windowed));
         self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
+    }
+
+    /// Lets every token look at all of its row's tokens in another stack.
+    ///
+    /// # Shapes
+    /// - `x` and output: `[tokens, d_model]`
+    pub(crate) fn across(&self, x: Tensor<2>, memory: &Memory<'_>, place: Place<'_>) -> Tensor<2> {
+        let Projections::Grouped(grouped) = &self.projections else {
+            unreachable!("no family attends through a latent vector to another stack")
+        };
+        let q = grouped.queries(x, place);
+        let (k, v) = match memory {
+            Memory::Stream(hidden, place) => grouped.keys_values((*hidden).clone(), *place),
+            Memory::Cached(cached) => (*cached).clone(),
+        };
+        let mask = match memory {
+            Memory::Stream(hidden, place) => relative::padding(place.packing, &hidden.device()),
+            Memory::Cached(_) => None,
+        };
+        let mixed = self.mix(q, k, v, mask.as_ref());
+        self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
+    }
+
+    /// The keys and values of another stack's tokens, `[batch, seq, n_heads, d_head]` each.
+    pub(crate) fn remember(&self, hidden: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
+        let Projections::Grouped(grouped) = &self.projections else {
+            unreachable!("no family attends through a latent vector to another stack")
+        };
+        grouped.keys_values(hidden, place)
     }
 
     /// `softmax(q·kᵀ + mask)·v`. The query heads of a group are rows of one product, so keys and values are never

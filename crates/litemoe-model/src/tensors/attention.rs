@@ -9,7 +9,8 @@ impl Wanted<'_> {
         }
         let heads = config.n_heads * config.d_value();
         let has_bias = config.bias && !config.bare_output;
-        self.linear(&format!("{path}.o_proj"), [d_model, heads], has_bias);
+        let [.., output] = self.names.projections;
+        self.linear(&format!("{path}.{output}"), [d_model, heads], has_bias);
         if config.sinks {
             self.named(format!("{path}.sinks"), &[config.n_heads]);
         }
@@ -17,7 +18,8 @@ impl Wanted<'_> {
 
     fn grouped(&mut self, config: &AttentionConfig, path: &str, d_model: usize) {
         let (queries, keys) = (config.n_heads * config.d_head, config.n_kv_heads * config.d_head);
-        for (leaf, d_out) in [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)] {
+        let [q, k, v, _] = self.names.projections;
+        for (leaf, d_out) in [(q, queries), (k, keys), (v, keys)] {
             self.linear(&format!("{path}.{leaf}"), [d_out, d_model], config.bias);
         }
         let [q_width, k_width] = match config.qk_norm {

@@ -1,3 +1,5 @@
+use litemoe_core::LayerId;
+
 use super::{Expected, Wanted};
 use crate::family::{Names, StackOrder};
 use crate::feed_forward_config::{MoeConfig, NetworkConfig, RouterKind};
@@ -6,20 +8,26 @@ use crate::weight_files::StoredTensors;
 
 /// Whether a block's experts are stored as two stacks, as transformers 5 holds them in memory.
 /// The names decide: shapes are ambiguous when `d_model = 2 * d_expert`.
-pub(crate) fn is_stacked(stored: &StoredTensors, block: &str, names: &Names) -> bool {
-    stored.contains_key(&*format!("{block}.{}", names.stacks[0]))
+pub(crate) fn is_stacked(stored: &StoredTensors, block: LayerId, names: &Names) -> bool {
+    stored.contains_key(&*names.path(block, names.stacks[0]))
 }
 
 /// Whether these stacks are of 4-bit blocks.
-pub(crate) fn is_quantised(stored: &StoredTensors, block: &str, names: &Names) -> bool {
+pub(crate) fn is_quantised(stored: &StoredTensors, block: LayerId, names: &Names) -> bool {
     names.stack_order == StackOrder::Interleaved
-        && stored.contains_key(&*format!("{block}.{}_blocks", names.stacks[0]))
+        && stored.contains_key(&*(names.path(block, names.stacks[0]) + "_blocks"))
 }
 
 impl Wanted<'_> {
-    pub(super) fn moe(&mut self, block: &str, moe: &MoeConfig, d_model: usize, n_experts: usize) {
+    pub(super) fn moe(
+        &mut self,
+        block: LayerId,
+        moe: &MoeConfig,
+        d_model: usize,
+        n_experts: usize,
+    ) {
         let names = self.names;
-        let router = format!("{block}.{}", names.router);
+        let router = names.path(block, names.router);
         self.weight(&router, &[moe.n_experts, d_model]);
         if moe.router_bias {
             self.bias(&router, moe.n_experts);
@@ -28,7 +36,7 @@ impl Wanted<'_> {
             self.named(format!("{router}.e_score_correction_bias"), &[moe.n_experts]);
         }
         if let Some(d_hidden) = moe.shared {
-            self.shared(&format!("{block}.{}", names.shared), moe, [d_model, d_hidden]);
+            self.shared(&names.path(block, names.shared), moe, [d_model, d_hidden]);
         }
         let widths = [d_model, moe.d_expert];
         if is_quantised(self.stored, block, names) {
@@ -37,7 +45,7 @@ impl Wanted<'_> {
             self.stacks(block, n_experts, widths, moe.biased);
         } else {
             for expert in 0..n_experts {
-                let path = format!("{block}.{}{expert}", names.experts);
+                let path = names.path(block, names.experts) + &expert.to_string();
                 self.network(&path, names.parts, moe.network, widths);
             }
         }
@@ -72,7 +80,7 @@ impl Wanted<'_> {
         }
     }
 
-    fn stacks(&mut self, block: &str, n_experts: usize, widths: [usize; 2], biased: bool) {
+    fn stacks(&mut self, block: LayerId, n_experts: usize, widths: [usize; 2], biased: bool) {
         let [d_model, d_expert] = widths;
         let shapes = match self.names.stack_order {
             StackOrder::Rows => [[2 * d_expert, d_model], [d_model, d_expert]],
@@ -81,26 +89,26 @@ impl Wanted<'_> {
             }
         };
         for (stack, [rows, columns]) in self.names.stacks.into_iter().zip(shapes) {
-            self.named(format!("{block}.{stack}"), &[n_experts, rows, columns]);
+            self.named(self.names.path(block, stack), &[n_experts, rows, columns]);
         }
         if biased {
             self.stack_biases(block, n_experts, widths);
         }
     }
 
-    fn stack_biases(&mut self, block: &str, n_experts: usize, [d_model, d_expert]: [usize; 2]) {
+    fn stack_biases(&mut self, block: LayerId, n_experts: usize, [d_model, d_expert]: [usize; 2]) {
         for (stack, width) in self.names.stacks.into_iter().zip([2 * d_expert, d_model]) {
-            self.named(format!("{block}.{stack}_bias"), &[n_experts, width]);
+            self.named(self.names.path(block, stack) + "_bias", &[n_experts, width]);
         }
     }
 
     /// Blocks of 32 values, two to a byte, and a scale for each.
-    fn quantised(&mut self, block: &str, n_experts: usize, widths: [usize; 2]) {
+    fn quantised(&mut self, block: LayerId, n_experts: usize, widths: [usize; 2]) {
         let [d_model, d_expert] = widths;
         let shapes = [[2 * d_expert, d_model], [d_model, d_expert]];
         for (stack, [rows, columns]) in self.names.stacks.into_iter().zip(shapes) {
             let n_blocks = columns.div_ceil(MXFP4_BLOCK);
-            let path = format!("{block}.{stack}");
+            let path = self.names.path(block, stack);
             let shape = [n_experts, rows, n_blocks, MXFP4_BLOCK / 2];
             let bytes =
                 |name, shape: &[usize]| Expected { name, shape: shape.to_vec(), bytes: true };

@@ -3,6 +3,8 @@
 mod attention;
 mod feed_forward;
 
+use litemoe_core::{LayerId, Stack};
+
 use crate::config::{ModelConfig, NormKind};
 use crate::family::Names;
 use crate::feed_forward_config::FeedForwardConfig;
@@ -10,9 +12,10 @@ use crate::weight_files::StoredTensors;
 
 pub(crate) use feed_forward::{is_quantised, is_stacked};
 
-pub(crate) const EMBEDDING: &str = "model.embed_tokens";
-pub(crate) const FINAL_NORM: &str = "model.norm";
 pub(crate) const HEAD: &str = "lm_head";
+
+/// In the attention of a stack's first block.
+pub(crate) const RELATIVE_BIAS: &str = "relative_attention_bias";
 
 /// A tensor that a checkpoint must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,22 +54,21 @@ impl Wanted<'_> {
     }
 }
 
-/// The path of a block.
-pub(crate) fn block(index: usize) -> String {
-    format!("model.layers.{index}")
-}
-
 /// Every tensor that a model of this configuration has. `n_experts` are the experts really stored in a block.
 pub(crate) fn expected(
     config: &ModelConfig,
     names: &Names,
-    n_experts: impl Fn(usize) -> usize,
+    n_experts: impl Fn(LayerId) -> usize,
     stored: &StoredTensors,
 ) -> Vec<Expected> {
     let (d_model, norm) = (config.d_model, config.norm);
     let mut wanted = Wanted { names, stored, all: Vec::new() };
-    wanted.weight(EMBEDDING, &[config.vocab, d_model]);
-    wanted.norm(FINAL_NORM, norm, d_model);
+    wanted.weight(names.embedding, &[config.vocab, d_model]);
+    let [encoder_norm, final_norm] = names.final_norms;
+    wanted.norm(final_norm, norm, d_model);
+    if !config.encoder.is_empty() {
+        wanted.norm(encoder_norm, norm, d_model);
+    }
     // A tied checkpoint that stores a head all the same means that head, as in transformers.
     if !config.tied || stored.contains_key(&*format!("{HEAD}.weight")) {
         wanted.weight(HEAD, &[config.vocab, d_model]);
@@ -74,18 +76,36 @@ pub(crate) fn expected(
     if config.head_bias {
         wanted.bias(HEAD, config.vocab);
     }
-    for (index, feed_forward) in config.feed_forward.iter().enumerate() {
-        let block = block(index);
-        wanted.norm(&format!("{block}.input_layernorm"), norm, d_model);
-        wanted.norm(&format!("{block}.post_attention_layernorm"), norm, d_model);
-        wanted.attention(&config.attention, &format!("{block}.self_attn"), d_model);
+    for (id, feed_forward) in config.blocks() {
+        wanted.block(config, id);
         match feed_forward {
             FeedForwardConfig::Dense(dense) => {
-                let path = format!("{block}.{}", names.dense);
+                let path = names.path(id, names.dense);
                 wanted.network(&path, names.dense_parts, dense.network, [d_model, dense.d_hidden]);
             }
-            FeedForwardConfig::Moe(moe) => wanted.moe(&block, moe, d_model, n_experts(index)),
+            FeedForwardConfig::Moe(moe) => wanted.moe(id, moe, d_model, n_experts(id)),
         }
     }
     wanted.all
+}
+
+impl Wanted<'_> {
+    /// All of a block but its feed-forward part.
+    fn block(&mut self, config: &ModelConfig, id: LayerId) {
+        let names = self.names;
+        for norm in names.norms {
+            self.norm(&names.path(id, norm), config.norm, config.d_model);
+        }
+        let attention = names.path(id, names.attention);
+        self.attention(&config.attention, &attention, config.d_model);
+        if let Some(relative) = config.attention.relative.filter(|_| id.block == 0) {
+            let shape = [relative.n_buckets, config.attention.n_heads];
+            self.weight(&format!("{attention}.{RELATIVE_BIAS}"), &shape);
+        }
+        if id.stack == Stack::Decoder && !config.encoder.is_empty() {
+            let [attention, norm] = names.cross.map(|part| names.path(id, part));
+            self.attention(&config.attention, &attention, config.d_model);
+            self.norm(&norm, config.norm, config.d_model);
+        }
+    }
 }

@@ -106,7 +106,10 @@ fn facts_are_those_of_the_files() {
     assert_eq!((checkpoint.name().as_str(), checkpoint.family()), ("windowed", "qwen3_moe"));
     let blocks: Vec<usize> = checkpoint.moe_layers().iter().map(|layer| layer.id.block).collect();
     assert_eq!(blocks, [0, 2]);
-    assert_eq!(checkpoint.config().feed_forward[1], FeedForwardConfig::Dense { d_hidden: 24 });
+    let FeedForwardConfig::Dense(dense) = checkpoint.config().feed_forward[1] else {
+        panic!("block 1 is dense");
+    };
+    assert_eq!(dense.d_hidden, 24);
     assert_eq!(checkpoint.moe_layers()[0].expert_bytes, 3 * 40 * 16 * 2);
     assert_eq!(checkpoint.expert_bytes(), 2 * 5 * 3 * 40 * 16 * 2);
     let headers: u64 = 3 * (8 + 4096);
