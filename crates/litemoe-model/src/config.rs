@@ -48,6 +48,11 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// Whether encoder and decoder embed tokens each in their own way.
+    pub(crate) fn embeds_twice(&self) -> bool {
+        !self.encoder.is_empty() && !self.tied
+    }
+
     /// The blocks in the order they run, with what follows the attention in them.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (LayerId, &FeedForwardConfig)> {
         let encoder = self.encoder.iter().enumerate().map(|(i, part)| (LayerId::encoder(i), part));

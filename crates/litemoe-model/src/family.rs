@@ -28,6 +28,8 @@ pub(crate) struct Family {
 pub(crate) struct Names {
     /// The token embedding.
     pub(crate) embedding: &'static str,
+    /// Embeddings of encoder and decoder, which models that tie nothing use instead.
+    pub(crate) own_embeddings: [&'static str; 2],
     /// What stands before a block's number, in the encoder and in the decoder.
     pub(crate) blocks: [&'static str; 2],
     /// The normalisations at the end of encoder and decoder.
@@ -85,6 +87,7 @@ impl Names {
     /// What qwen's, OLMo's and DeepSeek's models are like, and every family as transformers 5 holds it in memory.
     pub(crate) const MLP: Self = Self {
         embedding: "model.embed_tokens",
+        own_embeddings: ["", ""],
         blocks: ["", "model.layers."],
         final_norms: ["", "model.norm"],
         norms: ["input_layernorm", "post_attention_layernorm"],

@@ -32,11 +32,14 @@ pub fn generate<M: CausalLm>(
     stop: Stop<'_>,
     mut on_token: impl FnMut(u32) -> bool,
 ) -> (Vec<u32>, Finish) {
-    let max_new = stop.max_new.min(model.max_tokens() - prompt.len());
+    let max_new = stop.max_new.min(model.room_after(prompt.len()));
     let (mut cache, mut drawn) = (model.new_cache(), Vec::new());
-    let mut next = prompt.to_vec();
     while drawn.len() < max_new {
-        let logits = model.extend(&next, &mut cache, adapters).into_data();
+        let logits = match drawn.last() {
+            None => model.begin(prompt, &mut cache, adapters),
+            Some(&last) => model.extend(&[last], &mut cache, adapters),
+        };
+        let logits = logits.into_data();
         let token = sampler.next(&logits.try_into_vec().expect("logits are f32"));
         if stop.eos_ids.contains(&token) {
             return (drawn, Finish::Eos);
@@ -45,7 +48,6 @@ pub fn generate<M: CausalLm>(
         if !on_token(token) {
             return (drawn, Finish::Cancelled);
         }
-        next = vec![token];
     }
     (drawn, Finish::Length)
 }

@@ -54,12 +54,19 @@ impl Loader<'_> {
         Ok(Linear { site: Site::new(site), weight, bias })
     }
 
-    /// The embedding, and the head's weight, which may be the same.
-    pub(crate) fn embedding_and_head(&self) -> Result<(Tensor<2>, Tensor<2>), ModelError> {
-        let embedding: Tensor<2> = self.weight(self.checkpoint.names.embedding)?;
+    /// The embeddings of encoder and decoder, and the head's weight; they may be the same.
+    pub(crate) fn embeddings_and_head(&self) -> Result<([Tensor<2>; 2], Tensor<2>), ModelError> {
+        let names = self.checkpoint.names;
+        let embeddings: [Tensor<2>; 2] = if self.checkpoint.config.embeds_twice() {
+            let [encoder, decoder] = names.own_embeddings;
+            [self.weight(encoder)?, self.weight(decoder)?]
+        } else {
+            let shared: Tensor<2> = self.weight(names.embedding)?;
+            [shared.clone(), shared]
+        };
         let has_head = self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
-        let head = if has_head { self.weight(tensors::HEAD)? } else { embedding.clone() };
-        Ok((embedding, head))
+        let head = if has_head { self.weight(tensors::HEAD)? } else { embeddings[1].clone() };
+        Ok((embeddings, head))
     }
 
     /// `[1, vocab]`
@@ -159,11 +166,11 @@ impl Loader<'_> {
             None
         };
         let rotated = config.rope.is_some() && !config.unrotated.contains(&index);
-        let [q, k, v, _] = self.checkpoint.names.projections.map(linear);
+        let [q, k, v, _] = self.checkpoint.names.projections;
         Ok(Grouped {
-            q_proj: q?,
-            k_proj: k?,
-            v_proj: v?,
+            q_proj: linear(q)?,
+            k_proj: linear(k)?,
+            v_proj: linear(v)?,
             norms,
             clip: config.clip,
             scale: (!folded && scale != 1.0).then_some(scale),

@@ -22,8 +22,8 @@ pub struct Model {
     name: String,
     config: ModelConfig,
     device: Device,
-    /// `[vocab, d_model]`
-    embedding: Tensor<2>,
+    /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
+    embeddings: [Tensor<2>; 2],
     /// An encoder's first.
     blocks: Vec<Block>,
     /// At the end of the encoder.
@@ -48,14 +48,14 @@ impl Model {
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         let loader = Loader { checkpoint, device };
         let config = checkpoint.config.clone();
-        let (embedding, head) = loader.embedding_and_head()?;
+        let (embeddings, head) = loader.embeddings_and_head()?;
         let blocks: Result<Vec<Block>, _> =
             config.blocks().map(|(id, _)| loader.block(id)).collect();
         let blocks = blocks?;
         Ok(Self {
             name: checkpoint.name(),
             device: device.clone(),
-            embedding,
+            embeddings,
             linear_sites: linear_sites(&blocks),
             blocks,
             encoder_norm: loader.encoder_norm()?,
@@ -95,13 +95,18 @@ impl Model {
         self.bytes
     }
 
-    /// Starts the stream of rows whose first token has position `start`.
-    fn embed_from(&self, rows: &[Vec<u32>], start: usize) -> Stream {
+    /// Starts the stream of a stack's rows whose first token has position `start`.
+    fn embed_from(&self, stack: Stack, rows: &[Vec<u32>], start: usize) -> Stream {
         let lens = rows.iter().map(Vec::len).collect();
         let packing = Arc::new(Packing::new(lens, start, &self.device));
         let ids: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
         let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &self.device);
-        let hidden = self.embedding.clone().select(0, ids);
+        let [encoder, decoder] = &self.embeddings;
+        let embedding = match stack {
+            Stack::Encoder => encoder,
+            Stack::Decoder => decoder,
+        };
+        let hidden = embedding.clone().select(0, ids);
         Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
     }
 
@@ -199,9 +204,9 @@ impl LanguageModel for Model {
 
     fn embed(&self, input: &Input) -> Stream {
         assert_eq!(input.encoder_rows.is_some(), self.has_encoder(), "{}", self.config.family);
-        let decoder = self.embed_from(&input.rows, 0);
+        let decoder = self.embed_from(Stack::Decoder, &input.rows, 0);
         let Some(rows) = &input.encoder_rows else { return decoder };
-        let encoder = self.embed_from(rows, 0);
+        let encoder = self.embed_from(Stack::Encoder, rows, 0);
         let packing = (*decoder.packing).clone().behind((*encoder.packing).clone());
         let hidden = Tensor::cat(vec![encoder.hidden, decoder.hidden], 0);
         Stream { hidden, packing: Arc::new(packing) }
@@ -250,7 +255,7 @@ impl CausalLm for Model {
             return self.extend(prompt, cache, adapters);
         }
         let mut pass = Pass::plain().with_adapters(adapters);
-        let Stream { mut hidden, packing } = self.embed_from(&[prompt.to_vec()], 0);
+        let Stream { mut hidden, packing } = self.embed_from(Stack::Encoder, &[prompt.to_vec()], 0);
         for index in 0..self.n_encoder() {
             hidden = self.encode(index, hidden, &packing, &mut pass);
         }
@@ -275,7 +280,8 @@ impl CausalLm for Model {
         adapters: Option<&Adapters>,
     ) -> Tensor<1> {
         let mut pass = Pass::plain().with_adapters(adapters);
-        let Stream { mut hidden, packing } = self.embed_from(&[tokens.to_vec()], cache.len());
+        let Stream { mut hidden, packing } =
+            self.embed_from(Stack::Decoder, &[tokens.to_vec()], cache.len());
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
             hidden = self.decode(index, hidden, &packing, None, &mut pass, Some(cache));
         }

@@ -30,6 +30,7 @@ pub(crate) const FAMILY: Family = Family {
     expert_counts: &["num_experts"],
     names: &[Names {
         embedding: "shared",
+        own_embeddings: ["encoder.embed_tokens", "decoder.embed_tokens"],
         blocks: ["encoder.block.", "decoder.block."],
         final_norms: ["encoder.final_layer_norm", "decoder.final_layer_norm"],
         norms: ["layer.0.layer_norm", "layer.#.layer_norm"],

@@ -14,7 +14,7 @@ use litemoe_score::{About, ScoreOptions, score};
 
 const TOLERANCE: f64 = 1e-4;
 /// The checkpoints of the fixtures; between them every part of the family.
-const TINY: [&str; 8] = [
+const TINY: [&str; 15] = [
     "qwen3_moe",
     "windowed",
     "fused",
@@ -23,6 +23,13 @@ const TINY: [&str; 8] = [
     "mixtral_fused",
     "olmoe",
     "qwen2_moe",
+    "phimoe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "gpt_oss",
+    "gpt_oss_mxfp4",
+    "llama4_text",
+    "switch_transformers",
 ];
 const CHECKED: [Criterion; 4] =
     [Criterion::Litemoe, Criterion::Frequency, Criterion::Task, Criterion::Reap];

@@ -237,11 +237,8 @@ fn options_outside_their_range_are_refused() {
     }
     let options = PlanOptions { budget: Budget::Share(0.34), ..default_options() };
     let error = plan(&scores, None, &source, &options).unwrap_err().to_string();
-    assert!(
-        error.starts_with(
-            "budget 0.34 leaves 1 experts a layer, but every token of layer 1 needs 2"
-        )
-    );
+    let expected = "budget 0.34 leaves 1 experts a layer, but the router of layer 1 needs 2";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]

@@ -64,6 +64,11 @@ pub(crate) fn expected(
     let (d_model, norm) = (config.d_model, config.norm);
     let mut wanted = Wanted { names, stored, all: Vec::new() };
     wanted.weight(names.embedding, &[config.vocab, d_model]);
+    if config.embeds_twice() {
+        for embedding in names.own_embeddings {
+            wanted.weight(embedding, &[config.vocab, d_model]);
+        }
+    }
     let [encoder_norm, final_norm] = names.final_norms;
     wanted.norm(final_norm, norm, d_model);
     if !config.encoder.is_empty() {

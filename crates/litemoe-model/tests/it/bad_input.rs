@@ -174,7 +174,12 @@ fn configuration_keys_and_values_that_would_change_the_maths() {
         ("rms_norm_eps", json!(-1.0), "rms_norm_eps"),
         ("qkv_bias", json!(true), "qkv_bias"),
         ("eos_token_id", json!("</s>"), "eos_token_id"),
-        ("rope_parameters", json!({"rope_type": "longrope", "factor": 2.0}), "longrope"),
+        ("rope_parameters", json!({"rope_type": "proportional", "factor": 2.0}), "proportional"),
+        (
+            "rope_parameters",
+            json!({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0]}),
+            "8 factors",
+        ),
         ("rope_parameters", json!({"rope_type": "linear"}), "rope_parameters.factor"),
         ("rope_parameters", json!({"rope_type": "linear", "factor": 0}), "rope_parameters.factor"),
         (

@@ -6,7 +6,7 @@ use litemoe_core::{CausalLm, Input, LanguageModel, Pass};
 use litemoe_model::Model;
 use proptest::prelude::*;
 
-use crate::setup::{TINY, error, load, logits, row, tiny, values};
+use crate::setup::{TINY, error, input, load, logits, row, tiny, values};
 
 static MODELS: LazyLock<[Model; TINY.len()]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
 
@@ -18,7 +18,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_padded_batch_is_one_row_at_a_time(rows in rows(), model in 0usize..3) {
+    fn a_padded_batch_is_one_row_at_a_time(rows in rows(), model in 0..TINY.len()) {
         let model = &MODELS[model];
         let alone = rows.iter().flat_map(|row| logits(model, std::slice::from_ref(row)));
         let alone: Vec<f32> = alone.collect();
@@ -28,7 +28,7 @@ proptest! {
     #[test]
     fn cached_decoding_is_one_pass(
         chunks in prop::collection::vec(prop::collection::vec(0u32..256, 1..9), 1..9),
-        model in 0usize..3,
+        model in 0..TINY.len() - 1,
     ) {
         let model = &MODELS[model];
         let whole = logits(model, &[chunks.concat()]);
@@ -39,6 +39,24 @@ proptest! {
             prop_assert!(error(&last, expected) < 2e-5);
         }
     }
+}
+
+#[test]
+fn a_decoder_begins_after_its_encoder_as_in_one_pass() {
+    let model = MODELS.last().unwrap();
+    assert!(model.has_encoder());
+    let (prompt, start, rest) = (row(14), model.config().start_id, row(9));
+    let rows = vec![[&[start], &rest[..]].concat()];
+    let input = Input { rows, encoder_rows: Some(vec![prompt.clone()]) };
+    let whole = values(&model.logits(&input, &mut Pass::plain()));
+    let expected = |token: usize| &whole[token * model.vocab()..][..model.vocab()];
+    let mut cache = model.new_cache();
+    assert!(error(&values(&model.begin(&prompt, &mut cache, None)), expected(0)) < 2e-5);
+    for (index, chunk) in rest.chunks(4).enumerate() {
+        let last = values(&model.extend(chunk, &mut cache, None));
+        assert!(error(&last, expected(rest.len().min(4 * (index + 1)))) < 2e-5);
+    }
+    assert_eq!(model.room_after(prompt.len()), model.max_tokens() - 1);
 }
 
 #[test]
@@ -62,7 +80,7 @@ fn a_cache_grows_past_its_first_room_and_forgets() {
 #[test]
 fn driving_the_blocks_by_hand_is_a_pass() {
     for model in &*MODELS {
-        let input = Input::decoder(vec![row(9), row(4)]);
+        let input = input(model, &[row(9), row(4)]);
         let mut pass = Pass::plain();
         let mut stream = model.embed(&input);
         for index in 0..model.n_blocks() {

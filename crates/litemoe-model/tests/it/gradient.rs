@@ -1,10 +1,10 @@
 //! Gradients reach an adapter at every site.
 
 use burn::tensor::{Device, Distribution, Tensor};
-use litemoe_core::{Adapters, Input, LanguageModel, Lora, MoeModel, Pass};
+use litemoe_core::{Adapters, LanguageModel, Lora, MoeModel, Pass};
 use litemoe_model::Model;
 
-use crate::setup::{TINY, load, row, tiny};
+use crate::setup::{TINY, input, load, row, tiny};
 
 fn adapters(model: &Model, device: &Device) -> Adapters {
     device.seed(5);
@@ -20,7 +20,7 @@ fn adapters(model: &Model, device: &Device) -> Adapters {
 
 /// Some number that every logit of some rows has a part in.
 fn loss(model: &Model, adapters: &Adapters) -> Tensor<1> {
-    let input = Input::decoder(vec![row(12), row(5)]);
+    let input = input(model, &[row(12), row(5)]);
     let logits = model.logits(&input, &mut Pass::adapted(adapters));
     logits.square().mean()
 }

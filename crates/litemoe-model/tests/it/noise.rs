@@ -1,15 +1,15 @@
 //! Noise on the router's logits.
 
 use burn::tensor::Device;
-use litemoe_core::{Input, LanguageModel, Pass, RouterNoise, RouterRule};
+use litemoe_core::{LanguageModel, Pass, RouterNoise, RouterRule};
 use litemoe_model::{Checkpoint, Model, write_proxy};
 
-use crate::setup::{TINY, copies, error, keep, load, logits, plan, row, tiny, values};
+use crate::setup::{TINY, copies, error, input, keep, load, logits, plan, row, tiny, values};
 
 fn noisy(model: &Model, rows: &[Vec<u32>], std: f32, seeds: &[u64]) -> Vec<f32> {
     let noise = RouterNoise { std, seeds: seeds.to_vec() };
     let mut pass = Pass { router_noise: Some(&noise), ..Pass::plain() };
-    values(&model.logits(&Input::decoder(rows.to_vec()), &mut pass))
+    values(&model.logits(&input(model, rows), &mut pass))
 }
 
 #[test]

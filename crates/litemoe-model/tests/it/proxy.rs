@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId, LayerPlan, Member, MoeModel,
-    Observer, Pass, Plan, RouterRule, Routing,
+    ExpertBiases, ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId, LayerPlan,
+    Member, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
 };
 use litemoe_model::{Checkpoint, write_proxy};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::edit::{self, Copy};
-use crate::setup::{TINY, copies, error, keep, load, logits, plan, row, tiny, values};
+use crate::setup::{TINY, copies, error, keep, load, logits, plan, row, some, tiny, values};
 
 /// A proxy that goes away with the test.
 struct Proxy {
@@ -39,6 +39,14 @@ fn pairs(n_experts: usize) -> LayerPlan {
     LayerPlan { n_experts, groups, removed: Vec::new() }
 }
 
+/// All an expert's numbers in a row.
+fn all_values(expert: &ExpertWeights) -> Vec<f32> {
+    let matrices = expert.gate.iter().chain([&expert.up, &expert.down]).flat_map(values);
+    let biases = expert.biases.iter();
+    let biases = biases.flat_map(|b| b.gate.iter().chain([&b.up, &b.down])).flat_map(values);
+    matrices.chain(biases).collect()
+}
+
 fn config(dir: &std::path::Path) -> Value {
     serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap()
 }
@@ -56,8 +64,9 @@ fn the_identity_plan_changes_nothing_bit_for_bit() {
             assert_eq!(logits(&load(&proxy.dir), &[row(17), row(3)]), expected, "{name} {rule}");
             let same =
                 Checkpoint::open(&proxy.dir).unwrap().fingerprint() == checkpoint.fingerprint();
-            // The fused layout is written out by name; the other rules add a plan.
-            assert_eq!(same, rule == RouterRule::DropRows && !name.ends_with("fused"));
+            // Stacks are written out by name, 4-bit blocks in bf16; the other rules add a plan.
+            let is_kept = !name.ends_with("fused") && !name.ends_with("mxfp4");
+            assert_eq!(same, rule == RouterRule::DropRows && is_kept, "{name} {rule}");
         }
     }
 }
@@ -67,26 +76,37 @@ fn expert_bytes_are_the_kept_share_and_nothing_else_changes() {
     for name in TINY {
         let checkpoint = Checkpoint::open(tiny(name)).unwrap();
         for &rule in RouterRule::ALL {
-            let kept = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &[0, 2, 4]));
-            let proxy = write(&checkpoint, &kept);
+            let kept = some(&checkpoint.moe_layers()[0]);
+            let plan = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &kept));
+            let proxy = write(&checkpoint, &plan);
             let found = Checkpoint::open(&proxy.dir).unwrap();
             let n_experts = checkpoint.moe_layers()[0].n_experts as u64;
-            assert_eq!(found.expert_bytes() * n_experts, checkpoint.expert_bytes() * 3);
+            if name != "gpt_oss_mxfp4" {
+                let n_kept = kept.len() as u64;
+                assert_eq!(found.expert_bytes() * n_experts, checkpoint.expert_bytes() * n_kept);
+            }
             assert_eq!(found.eos_ids(), checkpoint.eos_ids());
-            assert!(found.moe_layers().iter().all(|layer| layer.n_experts == 3));
+            assert!(found.moe_layers().iter().all(|layer| layer.n_experts == kept.len()));
             assert_eq!(load(&proxy.dir).moe_layers(), found.moe_layers());
             let weights = edit::read(&proxy.dir.join("model.safetensors"));
             let experts = found.experts(&Device::flex());
             let old = checkpoint.experts(&Device::flex());
             let layer = found.moe_layers()[0].id;
-            let (new, old) = (experts.expert(layer.expert(1)), old.expert(layer.expert(2)));
-            assert_eq!(values(&new.unwrap().down), values(&old.unwrap().down));
+            let (new, old) = (experts.expert(layer.expert(1)), old.expert(layer.expert(kept[1])));
+            assert_eq!(all_values(&new.unwrap()), all_values(&old.unwrap()));
             let released = match checkpoint.family() {
-                "mixtral" => "block_sparse_moe.experts.2.w3.weight",
+                "mixtral" | "phimoe" => "block_sparse_moe.experts.2.w3.weight",
                 "granitemoe" => "block_sparse_moe.input_linear.weight",
+                "gpt_oss" => "mlp.experts.gate_up_proj_bias",
+                "llama4_text" => "feed_forward.experts.gate_up_proj",
+                "switch_transformers" => "layer.1.mlp.experts.expert_2.wo.weight",
                 _ => "mlp.experts.2.up_proj.weight",
             };
-            assert!(weights.contains_key(&format!("model.layers.{}.{released}", layer.block)));
+            let block = match layer.stack {
+                Stack::Encoder => "encoder.block",
+                Stack::Decoder => "model.layers",
+            };
+            assert!(weights.contains_key(&format!("{block}.{}.{released}", layer.block)), "{name}");
         }
     }
 }
@@ -131,7 +151,7 @@ fn without_merges_redirect_selected_is_drop_rows() {
     for name in TINY {
         let checkpoint = Checkpoint::open(tiny(name)).unwrap();
         let of = |rule| {
-            let kept = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &[0, 1, 4]));
+            let kept = plan(&checkpoint, rule, |layer| keep(layer.n_experts, &some(layer)));
             logits(&load(&write(&checkpoint, &kept).dir), &[row(21)])
         };
         let (selected, dropped) = (of(RouterRule::RedirectSelected), of(RouterRule::DropRows));
@@ -234,15 +254,14 @@ fn redirected_probability_is_the_foundations_summed_per_host() {
 fn merged_experts_are_written_in_the_stored_dtype() {
     for name in TINY {
         let checkpoint = Checkpoint::open(tiny(name)).unwrap();
-        let merged = plan(&checkpoint, RouterRule::DropRows, |layer| LayerPlan {
-            removed: (6..layer.n_experts).collect(),
-            groups: if layer.n_experts > 5 { pairs(6).groups } else { pairs(4).groups },
-            n_experts: layer.n_experts,
+        let merged = plan(&checkpoint, RouterRule::DropRows, |layer| {
+            let mut kept = keep(layer.n_experts, &some(layer));
+            let last = kept.removed.pop().unwrap();
+            let member = Member { expert: last, share: 0.5, alignment: None };
+            let second = &mut kept.groups[1];
+            (second.share, second.members) = (0.5, vec![member]);
+            kept
         });
-        let merged = match name {
-            "windowed" => plan(&checkpoint, RouterRule::DropRows, |_| keep(5, &[0, 2, 4])),
-            _ => merged,
-        };
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("proxy");
         let device = Device::flex();
@@ -253,28 +272,38 @@ fn merged_experts_are_written_in_the_stored_dtype() {
                 let moe = checkpoint.moe_layers().iter().find(|moe| moe.id == layer).unwrap();
                 // The first is copied, the others are made of one number each.
                 (group > 0).then(|| {
-                    let full = |shape: [usize; 2]| Tensor::full(shape, group as f32 / 3.0, &device);
+                    let value = group as f32 / 3.0;
+                    let full = |shape: [usize; 2]| Tensor::full(shape, value, &device);
+                    let vector = |width: usize| Tensor::<1>::full([width], value, &device);
+                    let host = checkpoint.experts(&device).expert(layer.expert(0)).unwrap();
                     let up = full([moe.d_expert, moe.d_model]);
                     ExpertWeights {
-                        gate: Some(up.clone()),
+                        gate: host.gate.is_some().then(|| up.clone()),
                         up,
                         down: full([moe.d_model, moe.d_expert]),
-                        biases: None,
+                        biases: host.biases.is_some().then(|| ExpertBiases {
+                            gate: Some(vector(moe.d_expert)),
+                            up: vector(moe.d_expert),
+                            down: vector(moe.d_model),
+                        }),
                     }
                 })
             };
             Ok((0..plan.groups.len()).map(expert).collect())
         })
         .unwrap();
-        let layers: Vec<LayerId> = checkpoint.moe_layers().iter().map(|layer| layer.id).collect();
-        assert_eq!(asked, layers, "each layer is asked for once, in order");
+        let mut layers: Vec<LayerId> =
+            checkpoint.moe_layers().iter().map(|layer| layer.id).collect();
+        layers.sort_unstable();
+        asked.sort_unstable();
+        assert_eq!(asked, layers, "each layer is asked for once");
         let proxy = Checkpoint::open(&dir).unwrap();
         let (new, old) = (proxy.experts(&device), checkpoint.experts(&device));
         for id in layers {
             let (copy, host) =
                 (new.expert(id.expert(0)).unwrap(), old.expert(id.expert(0)).unwrap());
-            assert_eq!(values(&copy.up), values(&host.up));
-            let made = values(&new.expert(id.expert(2)).unwrap().down);
+            assert_eq!(all_values(&copy), all_values(&host));
+            let made = all_values(&new.expert(id.expert(2)).unwrap());
             assert!(made.iter().all(|&value| (value - 2.0 / 3.0).abs() < 2e-3 && value == made[0]));
         }
     }

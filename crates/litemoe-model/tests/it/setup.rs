@@ -11,7 +11,7 @@ use litemoe_core::{
 use litemoe_model::{Checkpoint, Model};
 
 /// The tiny checkpoints; between them every part of the family.
-pub(crate) const TINY: [&str; 8] = [
+pub(crate) const TINY: [&str; 15] = [
     "qwen3_moe",
     "windowed",
     "fused",
@@ -20,6 +20,13 @@ pub(crate) const TINY: [&str; 8] = [
     "mixtral_fused",
     "olmoe",
     "qwen2_moe",
+    "phimoe",
+    "deepseek_v2",
+    "deepseek_v3",
+    "gpt_oss",
+    "gpt_oss_mxfp4",
+    "llama4_text",
+    "switch_transformers",
 ];
 
 pub(crate) fn tiny(name: &str) -> PathBuf {
@@ -36,7 +43,13 @@ pub(crate) fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
 
 /// Logits of every token of every row, packed.
 pub(crate) fn logits(model: &Model, rows: &[Vec<u32>]) -> Vec<f32> {
-    values(&model.logits(&Input::decoder(rows.to_vec()), &mut Pass::plain()))
+    values(&model.logits(&input(model, rows), &mut Pass::plain()))
+}
+
+/// Rows as the model takes them; an encoder reads them too.
+pub(crate) fn input(model: &Model, rows: &[Vec<u32>]) -> Input {
+    let rows = rows.to_vec();
+    Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows }
 }
 
 /// A row of ids that any fixture knows.
@@ -87,6 +100,14 @@ pub(crate) fn keep(n_experts: usize, kept: &[usize]) -> LayerPlan {
         groups: kept.iter().map(|&host| Group::single(host)).collect(),
         removed: (0..n_experts).filter(|expert| !kept.contains(expert)).collect(),
     }
+}
+
+/// Some experts of a layer, by which its router can still choose: of every group as many.
+pub(crate) fn some(layer: &MoeLayer) -> Vec<usize> {
+    let Some(groups) = layer.groups else { return vec![0, 2, 4] };
+    let size = layer.n_experts / groups.n_groups;
+    let of_group = |group| (0..groups.min_kept).map(move |expert| group * size + expert);
+    (0..groups.n_groups).flat_map(of_group).collect()
 }
 
 /// Copies every kept expert's bytes.
