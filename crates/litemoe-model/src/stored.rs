@@ -237,11 +237,37 @@ impl StoredTensor {
 /// The values of a block of MXFP4: 4-bit numbers (1 sign, 2 exponent and 1 mantissa bits), the low half of a byte before the
 /// high one, times 2 to the scale less 127.
 pub(crate) fn mxfp4(packed: [u8; MXFP4_BLOCK / 2], scale: u8) -> [bf16; MXFP4_BLOCK] {
-    const MAGNITUDES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-    let factor = f32::powi(2.0, i32::from(scale) - 127);
+    const MAGNITUDES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    // Wide enough for the largest scale, which one half brings back into range.
+    let factor = f64::powi(2.0, i32::from(scale) - 127);
     std::array::from_fn(|i| {
         let half = packed[i / 2] >> (4 * (i % 2)) & 0xf;
         let magnitude = MAGNITUDES[usize::from(half & 7)];
-        bf16::from_f32(if half < 8 { magnitude } else { -magnitude } * factor)
+        bf16::from_f64(if half < 8 { magnitude } else { -magnitude } * factor)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    #[test]
+    fn mxfp4_is_the_references_to_the_last_bit() {
+        let bytes = std::fs::read(litemoe_fixtures::tiny_dir().with_file_name("mxfp4.safetensors"));
+        let bytes = bytes.unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let part = |name: &str| file.tensor(name).unwrap().data().to_vec();
+        let (blocks, scales, values) = (part("blocks"), part("scales"), part("values"));
+        let expected = values.as_chunks::<2>().0.iter().map(|&half| bf16::from_le_bytes(half));
+        let (blocks, _) = blocks.as_chunks();
+        let found = blocks.iter().zip(scales).flat_map(|(&packed, scale)| mxfp4(packed, scale));
+        let mut n_finite = 0;
+        for (index, (found, expected)) in found.zip(expected).enumerate() {
+            assert_eq!(found.to_bits(), expected.to_bits(), "{index}: {found}, not {expected}");
+            n_finite += usize::from(found.is_finite());
+        }
+        assert!(n_finite >= 255 * MXFP4_BLOCK && n_finite < 256 * MXFP4_BLOCK);
+    }
 }
