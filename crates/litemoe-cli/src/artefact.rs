@@ -1,12 +1,14 @@
 //! The small JSON files that pass between commands.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use litemoe_kernels::write_file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 /// Reads a JSON artefact; the error names the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
@@ -23,6 +25,21 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> 
     create_parent(path)?;
     write_file(path, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// SHA-256 of a file's contents.
+pub(crate) fn sha256(path: &Path) -> anyhow::Result<String> {
+    let context = || format!("cannot read {}", path.display());
+    let mut file = fs::File::open(path).with_context(context)?;
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block).with_context(context)? {
+            0 => break,
+            n => hasher.update(&block[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Where `tune` keeps its checkpoint: beside the adapter's folder, so that an interrupted run leaves no half adapter.

@@ -4,6 +4,7 @@ mod artefact;
 mod commands;
 mod customize;
 mod device;
+mod hub;
 mod input;
 mod memory;
 mod model;

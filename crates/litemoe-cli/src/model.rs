@@ -1,23 +1,34 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use litemoe_adapter::{Effect, LoadedAdapter};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel};
-use litemoe_model::{Checkpoint, Model};
+use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
 
 use crate::device::DeviceArgs;
+use crate::hub::{self, ModelId};
 
 /// Tokens that the effect probe runs an adapter on.
 const PROBE_TOKENS: u32 = 16;
 
-/// Opens a model directory without reading its weights.
-pub(crate) fn open(dir: &Path) -> anyhow::Result<Checkpoint> {
-    if !dir.is_dir() {
-        bail!("{} is not a folder", dir.display());
-    }
-    Ok(Checkpoint::open(dir)?)
+/// Opens a model, named by its folder or by its id on the hub, without reading its weights.
+pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
+    let dir = hub::locate(named)?;
+    Checkpoint::open(&dir).map_err(|error| match (&error, hub::snapshot_id(&dir)) {
+        (ModelError::NoWeights { .. } | ModelError::MissingShard { .. }, Some(id)) => {
+            anyhow::Error::new(error).context(format!(
+                "the copy of {id} in the hub's cache is not whole, `litemoe pull {id}` completes it"
+            ))
+        }
+        _ => error.into(),
+    })
+}
+
+/// What a model is called: its id on the hub, or its folder's name.
+pub(crate) fn name(checkpoint: &Checkpoint) -> String {
+    hub::snapshot_id(checkpoint.dir()).map_or_else(|| checkpoint.name(), |id| id.repo)
 }
 
 /// Refuses a record that was made for another model.
@@ -45,17 +56,17 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Loads a model directory onto a device.
-    pub(crate) fn open(dir: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+    /// Loads a model onto a device.
+    pub(crate) fn open(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
         let device = device.open()?;
-        let checkpoint = open(dir)?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
+        let checkpoint = open(named)?;
+        let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
         let model = Model::load(&checkpoint, &device)?;
         if tokenizer.vocab() > model.vocab() {
             let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
             bail!(
                 "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
-                dir.display()
+                checkpoint.dir().display()
             );
         }
         Ok(Self { checkpoint, model, tokenizer })
@@ -65,7 +76,7 @@ impl Loaded {
     pub(crate) fn about(&self) -> About {
         About {
             fingerprint: self.checkpoint.fingerprint().clone(),
-            model: self.checkpoint.name(),
+            model: name(&self.checkpoint),
             family: self.checkpoint.family().to_owned(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -114,8 +125,13 @@ impl Loaded {
     }
 }
 
-/// Where an adapter's base is: the absolute path, so that the adapter can be used from any folder.
-pub(crate) fn base_path(dir: &Path) -> String {
-    let path: PathBuf = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+/// Where an adapter's base is: the id on the hub that stands for it, or the absolute path, so that the adapter can be
+/// used from any folder.
+pub(crate) fn base(checkpoint: &Checkpoint) -> String {
+    if let Some(id) = hub::snapshot_id(checkpoint.dir()).filter(ModelId::is_default) {
+        return id.repo;
+    }
+    let dir = checkpoint.dir();
+    let path = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     path.to_string_lossy().into_owned()
 }

@@ -4,8 +4,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on standard error that counts `total` of `what`; invisible when standard error is not a terminal.
 pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
+    styled(total, what, "{prefix:>10} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}")
+}
+
+/// The same for the bytes of a file.
+#[cfg(feature = "hub")]
+pub(crate) fn bytes(total: u64, file: &str) -> ProgressBar {
+    let counts = "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
+    styled(total, file, &format!("{{prefix:>10}} {{wide_bar}} {counts}"))
+}
+
+fn styled(total: u64, what: &str, style: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);
-    let style = "{prefix:>10} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}";
     bar.set_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
     );

@@ -64,6 +64,15 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Reads a directory's configuration alone and returns the `model_type`: who is about to fetch the weights learns
+    /// that nobody could use them.
+    ///
+    /// # Errors
+    /// As [`Self::open`], of `config.json`.
+    pub fn check_config(dir: &Path) -> Result<&'static str, ModelError> {
+        Ok(read_config(dir)?.0.model_type)
+    }
+
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir

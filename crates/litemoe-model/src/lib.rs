@@ -58,6 +58,7 @@ pub use feed_forward_config::{
 pub use generate::{Finish, Stop, generate};
 pub use model::Model;
 pub use origin::Origin;
-pub use proxy::write_proxy;
+pub use proxy::{SIDE_FILES, write_proxy};
 pub use proxy_weights::MakeExperts;
 pub use rope::{RopeConfig, RopeScaling};
+pub use weight_files::shards;

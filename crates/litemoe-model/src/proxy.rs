@@ -16,8 +16,8 @@ use crate::{Checkpoint, ModelError, weight_files};
 
 const WEIGHT_FILE: &str = "model.safetensors";
 
-/// What a proxy takes over unchanged, where the foundation has it.
-const SIDE_FILES: [&str; 9] = [
+/// What a model directory may hold beside its configuration and its weights; a proxy takes them over unchanged.
+pub const SIDE_FILES: [&str; 9] = [
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",

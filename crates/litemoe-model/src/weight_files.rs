@@ -30,10 +30,24 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl Index {
+    fn read(path: &Path) -> Result<Self, ModelError> {
+        let bytes = fs::read(path).map_err(ModelError::io(path))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|source| ModelError::Json { path: path.to_owned(), source })
+    }
+}
+
+/// The names of the weight files that a `model.safetensors.index.json` is about.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+    Ok(Index::read(index)?.weight_map.into_values().collect())
+}
+
 fn read_shards(dir: &Path, index_path: &Path) -> Result<StoredTensors, ModelError> {
-    let bytes = fs::read(index_path).map_err(ModelError::io(index_path))?;
-    let index: Index = serde_json::from_slice(&bytes)
-        .map_err(|source| ModelError::Json { path: index_path.to_owned(), source })?;
+    let index = Index::read(index_path)?;
     let shards: BTreeSet<&String> = index.weight_map.values().collect();
     let mut tensors = StoredTensors::new();
     for shard in shards {

@@ -17,7 +17,7 @@ use crate::{output, progress};
 /// negative log-likelihood over all completion tokens, end tokens included.
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The rows, a JSONL file with `prompt` and `completion`.

@@ -15,7 +15,7 @@ use crate::{artefact, model, output, progress};
 /// Write the proxy that a plan describes: a smaller model directory
 #[derive(Debug, Args)]
 pub(crate) struct ExtractArgs {
-    /// The foundation, a Hugging Face directory.
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// What `litemoe plan` wrote.
@@ -46,10 +46,10 @@ struct ExpertBytes {
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        if artefact::same(&self.out, &self.model) {
+        let checkpoint = model::open(&self.model)?;
+        if artefact::same(&self.out, checkpoint.dir()) {
             bail!("--out {} is the model itself", self.out.display());
         }
-        let checkpoint = model::open(&self.model)?;
         let plan: Plan = artefact::read(&self.plan)?;
         plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {
             format!("{} does not fit {}", self.plan.display(), self.model.display())

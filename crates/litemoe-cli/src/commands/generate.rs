@@ -13,7 +13,7 @@ use crate::output;
 /// Answer a prompt
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// What the user says.

@@ -11,7 +11,7 @@ use crate::{model, output};
 /// Show what a model is made of, and what a budget would leave
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// A budget to try: a share of the expert bytes, or an amount such as 4MiB.

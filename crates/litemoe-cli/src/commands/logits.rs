@@ -12,7 +12,7 @@ use crate::output;
 /// Print the logits of every position: the door through which another implementation is compared
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Token ids, comma-separated.

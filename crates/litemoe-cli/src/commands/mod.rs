@@ -7,6 +7,7 @@ mod inspect;
 mod logits;
 pub(crate) mod mount;
 mod plan;
+mod pull;
 mod score;
 mod serve;
 mod tune;
@@ -19,6 +20,7 @@ use crate::customize::CustomizeArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Customize(Box<CustomizeArgs>),
+    Pull(pull::PullArgs),
     Score(score::ScoreArgs),
     Plan(plan::PlanCommand),
     Extract(extract::ExtractArgs),
@@ -36,6 +38,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Customize(args) => args.run(),
+            Self::Pull(args) => args.run(),
             Self::Score(args) => args.run(),
             Self::Plan(args) => args.run(),
             Self::Extract(args) => args.run(),

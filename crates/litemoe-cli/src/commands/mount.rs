@@ -54,7 +54,7 @@ impl fmt::Display for Scale {
 /// PEFT directory whose base is the foundation. At scale 0 nothing is written: the foundation alone is better.
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {
-    /// The foundation, a Hugging Face directory.
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "FOUNDATION")]
     foundation: PathBuf,
     /// The adapter, a PEFT directory.
@@ -167,7 +167,7 @@ impl MountArgs {
             .record
             .clone()
             .map(|record| AdapterRecord { scale: record.scale * scale, ..record });
-        let base_model = Some(model::base_path(&self.foundation));
+        let base_model = Some(model::base(&loaded.checkpoint));
         let config = PeftConfig { base_model, ..adapter.config.clone() };
         let sites = loaded.model.linear_sites();
         let scaled = adapter.adapters.scaled(scale);

@@ -14,7 +14,7 @@ use crate::{artefact, model, output, progress};
 /// Decide from scores which experts a proxy keeps, merges and drops
 #[derive(Debug, Args)]
 pub(crate) struct PlanCommand {
-    /// The foundation, a Hugging Face directory.
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// What `litemoe score` wrote.

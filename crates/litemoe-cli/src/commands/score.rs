@@ -16,7 +16,7 @@ use crate::{artefact, output, progress};
 /// Measure how much each expert of a model matters on an app's rows
 #[derive(Debug, Args)]
 pub(crate) struct ScoreArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The app's rows, a JSONL file with `prompt` and `completion`.

@@ -6,19 +6,19 @@ use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::device::DeviceArgs;
-use crate::model::Loaded;
+use crate::model::{self, Loaded};
 use crate::output;
 
 /// Serve the foundation and its adapters over HTTP, as OpenAI's interface
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// The foundation, a Hugging Face directory.
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// An adapter and the model name it is served under; may be repeated.
     #[arg(long = "adapter", value_name = "NAME=DIR")]
     adapters: Vec<String>,
-    /// The name the foundation is served under [default: its folder's].
+    /// The name the foundation is served under [default: its id on the hub, or its folder's name].
     #[arg(long)]
     name: Option<String>,
     /// The address to listen on.
@@ -41,7 +41,7 @@ impl ServeArgs {
                 .with_context(|| format!("--adapter {text}: give it a name, NAME=DIR"))?;
             adapters.push((name.to_owned(), loaded.adapter(Path::new(dir))?));
         }
-        let name = self.name.clone().unwrap_or_else(|| loaded.checkpoint.name());
+        let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { model, tokenizer, .. } = loaded;
         let mut server = Server::new(name, model, tokenizer, ServerOptions::default())?;
         for (name, adapter) in adapters {

@@ -22,7 +22,7 @@ use crate::{artefact, output, progress};
 /// Tune a LoRA adapter beside a model's frozen weights
 #[derive(Debug, Args)]
 pub(crate) struct TuneCommand {
-    /// The model to tune on, a Hugging Face directory: a proxy, or the foundation.
+    /// The model to tune on, a proxy or the foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// The training rows, a JSONL file with `prompt` and `completion`.
@@ -161,7 +161,7 @@ impl TuneCommand {
             },
         };
         let config = PeftConfig {
-            base_model: Some(model::base_path(&self.model)),
+            base_model: Some(model::base(&loaded.checkpoint)),
             task_type: Some("CAUSAL_LM".to_owned()),
             rslora: false,
         };

@@ -17,13 +17,13 @@ use self::looped::Loop;
 use self::options::{PlanArgs, TuneArgs};
 use self::report::Report;
 use crate::device::DeviceArgs;
-use crate::{artefact, output};
+use crate::{artefact, hub, output};
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with the controls
 #[derive(Debug, Args)]
 pub(crate) struct CustomizeArgs {
-    /// The foundation, a Hugging Face directory [default: the embedded one].
-    #[arg(long, value_name = "DIR")]
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled [default: the embedded one].
+    #[arg(long, value_name = "MODEL")]
     foundation: Option<PathBuf>,
     /// An app's data, a folder with train.jsonl, validation.jsonl and test.jsonl; may be repeated [default: the
     /// embedded home assistant].
@@ -70,7 +70,7 @@ impl CustomizeArgs {
         self.device.open()?;
         self.tune.check()?;
         let foundation = match &self.foundation {
-            Some(dir) => dir.clone(),
+            Some(named) => hub::locate(named)?,
             None => app::embedded_foundation(&self.out)?,
         };
         let apps = self.parse_apps()?;

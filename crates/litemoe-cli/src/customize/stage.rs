@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -163,14 +162,5 @@ pub(crate) fn digest(path: &Path) -> anyhow::Result<String> {
         let lines = names.iter().map(|name| Ok(format!("{} {}\n", digest(name)?, name.display())));
         return Ok(sha256_hex(lines.collect::<anyhow::Result<String>>()?.as_bytes()));
     }
-    let mut file = fs::File::open(path).with_context(context)?;
-    let mut hasher = <sha2::Sha256 as sha2::Digest>::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block).with_context(context)? {
-            0 => break,
-            n => sha2::Digest::update(&mut hasher, &block[..n]),
-        }
-    }
-    Ok(sha2::Digest::finalize(hasher).iter().map(|byte| format!("{byte:02x}")).collect())
+    artefact::sha256(path)
 }

@@ -6,4 +6,6 @@ mod determinism;
 mod doors;
 mod embedded;
 mod failing_writes;
+mod hub;
+mod hub_server;
 mod verbs;

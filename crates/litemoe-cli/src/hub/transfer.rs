@@ -1,0 +1,136 @@
+//! One file from the hub into the cache.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, bail};
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{ApiError, Metadata};
+use indicatif::ProgressBar;
+
+use super::access::Remote;
+use super::id::is_plain;
+use crate::{artefact, output, progress};
+
+impl Remote {
+    /// Brings a file into the snapshot, unless it is there; a transfer that broke off goes on where it did. Returns the
+    /// bytes that came over the network.
+    ///
+    /// A file that is in the snapshot is whole, and is the one that the hub has.
+    pub(super) fn fetch(&self, name: &str) -> anyhow::Result<u64> {
+        if !is_plain(name) {
+            bail!("{} has a file of an odd name, `{name}`", self.id());
+        }
+        let pointer = self.snapshot().join(name);
+        if pointer.exists() {
+            return Ok(0);
+        }
+        let _ = fs::remove_file(&pointer); // a link whose contents are gone
+        let found = self.api.metadata(&self.repo.url(name)).map_err(|error| self.explain(error));
+        let found = found.with_context(|| format!("cannot fetch {name} of {}", self.id()))?;
+        let blob = self.blob(&found)?;
+        let part = part_of(&blob);
+        let begun = begun(&part, &blob, found.size() as u64)
+            .with_context(|| format!("cannot go on with {}", part.display()))?;
+        if blob.exists() {
+            link(found.etag(), &blob, &pointer)
+                .with_context(|| format!("cannot write {}", pointer.display()))?;
+        } else {
+            self.download(name, &part, found.size() as u64)?;
+        }
+        if let Err(error) = check(&blob, &found) {
+            let _ = fs::remove_file(&pointer);
+            let _ = fs::remove_file(&blob);
+            return Err(error.context(format!("{name} of {} is not as the hub has it", self.id())));
+        }
+        Ok(found.size() as u64 - begun)
+    }
+
+    /// Where the contents of a file are kept, by the name that the hub has for them.
+    fn blob(&self, found: &Metadata) -> anyhow::Result<PathBuf> {
+        let etag = Path::new(found.etag());
+        let inside = etag.components().all(|part| matches!(part, Component::Normal(_)));
+        if found.etag().is_empty() || !inside {
+            bail!("the hub names a file of {} by `{}`, which cannot be", self.id(), found.etag());
+        }
+        Ok(self.cached.blob_path(found.etag()))
+    }
+
+    fn download(&self, name: &str, part: &Path, size: u64) -> anyhow::Result<()> {
+        let bar = progress::bytes(size, name);
+        let done = self.repo.download_with_progress(name, FileBar(bar.clone()));
+        bar.finish_and_clear();
+        self.drop_own_reference();
+        let Err(error) = done else { return Ok(()) };
+        let there = fs::metadata(part).map_or(0, |part| part.len());
+        let (there, size) = (output::bytes(there), output::bytes(size));
+        let broken = matches!(error, ApiError::IoError(_));
+        let error = self.explain(error);
+        let id = self.id();
+        Err(match broken {
+            true => error.context(format!(
+                "the transfer of {name} broke off at {there} of {size}; `litemoe pull {id}` goes on from there"
+            )),
+            false => error.context(format!("cannot fetch {name} of {id}")),
+        })
+    }
+}
+
+/// Where hf-hub collects a file that is not whole yet.
+fn part_of(blob: &Path) -> PathBuf {
+    blob.with_extension("part")
+}
+
+/// Bytes of a file that are already here. Puts aside what hf-hub would stumble over: a part as long as the file, or
+/// longer.
+fn begun(part: &Path, blob: &Path, size: u64) -> std::io::Result<u64> {
+    if blob.exists() {
+        return Ok(size);
+    }
+    let Ok(found) = fs::metadata(part) else { return Ok(0) };
+    match found.len().cmp(&size) {
+        Ordering::Less => return Ok(found.len()),
+        Ordering::Equal => fs::rename(part, blob)?,
+        Ordering::Greater => fs::remove_file(part)?,
+    }
+    Ok(if blob.exists() { size } else { 0 })
+}
+
+/// Lets a snapshot have contents that are already in the cache.
+#[cfg_attr(unix, allow(unused_variables))]
+fn link(etag: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(pointer.parent().unwrap_or(pointer))?;
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer);
+    #[cfg(not(unix))]
+    return fs::hard_link(blob, pointer);
+}
+
+/// Refuses contents of another length than the hub says, or of another hash, where their name is one.
+fn check(blob: &Path, found: &Metadata) -> anyhow::Result<()> {
+    let (bytes, expected) = (fs::metadata(blob)?.len(), found.size() as u64);
+    if bytes != expected {
+        bail!("it has {bytes} bytes instead of {expected}: it is removed, fetch it again");
+    }
+    let is_sha256 = found.etag().len() == 64 && found.etag().bytes().all(|b| b.is_ascii_hexdigit());
+    if is_sha256 && artefact::sha256(blob)? != found.etag().to_ascii_lowercase() {
+        bail!("its SHA-256 is not {}: it is removed, fetch it again", found.etag());
+    }
+    Ok(())
+}
+
+/// A bar as hf-hub moves it.
+struct FileBar(ProgressBar);
+
+impl Progress for FileBar {
+    fn init(&mut self, _: usize, _: &str) {
+        self.0.set_position(0);
+    }
+
+    fn update(&mut self, bytes: usize) {
+        self.0.inc(bytes as u64);
+    }
+
+    fn finish(&mut self) {}
+}

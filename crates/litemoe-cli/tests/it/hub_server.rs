@@ -1,0 +1,201 @@
+//! A hub on the loopback that has one model, and does what real ones do to a transfer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// The only model's id.
+pub(crate) const ID: &str = "org/tiny";
+
+/// The hub; its thread ends with the process.
+pub(crate) struct HubServer {
+    address: SocketAddr,
+    hub: Arc<Mutex<Hub>>,
+}
+
+/// What the hub has, does and has done.
+#[derive(Default)]
+pub(crate) struct Hub {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// What its only branch, `main`, and its only tag, `v1`, are.
+    pub(crate) commit: String,
+    /// The token without which it says nothing.
+    pub(crate) token: Option<String>,
+    /// It tells of files, but does not give them.
+    pub(crate) gated: bool,
+    /// The next transfer of this file ends after so many of the file's bytes.
+    pub(crate) cut: Option<(String, usize)>,
+    /// The next transfer of this file has a wrong byte.
+    pub(crate) spoil: Option<String>,
+    /// Requests so far.
+    pub(crate) requests: usize,
+    /// The parts of files that were sent, but for those that only ask of what length the file is.
+    pub(crate) sent: Vec<(String, Range<usize>)>,
+}
+
+impl HubServer {
+    /// A hub with the files of a folder.
+    pub(crate) fn of(dir: &Path) -> Self {
+        let entries = fs::read_dir(dir).expect("the folder is there");
+        let files = entries.map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read(&path).expect("a file"))
+        });
+        let hub = Hub { files: files.collect(), commit: "c0".repeat(20), ..Hub::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let hub = Arc::new(Mutex::new(hub));
+        let shared = hub.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let hub = shared.clone();
+                // A client that goes away is no concern of the hub's.
+                thread::spawn(move || answer(stream, address, &hub));
+            }
+        });
+        Self { address, hub }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().expect("the hub")
+    }
+}
+
+impl Hub {
+    /// Large files are kept elsewhere and named by their SHA-256, as on the hub.
+    pub(crate) fn etag(&self, name: &str) -> String {
+        let hash = Sha256::digest(&self.files[name]);
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        if is_large(name) { hex } else { hex[..40].to_owned() }
+    }
+
+    /// What was sent of a file.
+    pub(crate) fn sent_of(&self, name: &str) -> Vec<Range<usize>> {
+        let of = self.sent.iter().filter(|(sent, _)| sent == name);
+        of.map(|(_, range)| range.clone()).collect()
+    }
+
+    fn info(&self) -> Vec<u8> {
+        let siblings: Vec<_> = self.files.keys().map(|name| json!({"rfilename": name})).collect();
+        json!({"id": ID, "sha": self.commit, "siblings": siblings}).to_string().into_bytes()
+    }
+}
+
+fn is_large(name: &str) -> bool {
+    name.ends_with(".safetensors")
+}
+
+struct Request {
+    path: String,
+    token: Option<String>,
+    range: Option<(usize, Option<usize>)>,
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let path = lines.next()?.split(' ').nth(1)?.to_owned();
+    let (mut token, mut range) = (None, None);
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ")?;
+        match name.to_ascii_lowercase().as_str() {
+            "authorization" => token = value.strip_prefix("Bearer ").map(str::to_owned),
+            "range" => {
+                let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
+                range = Some((from.parse().ok()?, to.parse().ok()));
+            }
+            _ => {}
+        }
+    }
+    Some(Request { path, token, range })
+}
+
+fn answer(mut stream: TcpStream, address: SocketAddr, hub: &Mutex<Hub>) -> Option<()> {
+    let request = read(&stream)?;
+    let mut hub = hub.lock().ok()?;
+    hub.requests += 1;
+    let bytes = respond(&request, address, &mut hub);
+    drop(hub);
+    stream.write_all(&bytes).ok()
+}
+
+fn respond(request: &Request, address: SocketAddr, hub: &mut Hub) -> Vec<u8> {
+    let path = request.path.as_str();
+    if let Some(name) = path.strip_prefix("/cdn/") {
+        return part(name, request.range, "", hub);
+    }
+    if hub.token.is_some() && hub.token != request.token {
+        return response("401 Unauthorized", "x-error-message: Invalid credentials\r\n", b"");
+    }
+    let commit = hub.commit.clone();
+    let revisions = ["main", "v1", commit.as_str()];
+    let revision = |rest: &str| revisions.contains(&rest);
+    let api = path.strip_prefix(&format!("/api/models/{ID}/revision/"));
+    if api.is_some_and(revision) {
+        return response("200 OK", "", &hub.info());
+    }
+    let file = path.strip_prefix(&format!("/{ID}/resolve/")).and_then(|rest| rest.split_once('/'));
+    match file {
+        Some((at, name)) if revision(at) && hub.files.contains_key(name) => {
+            if hub.gated {
+                return response("403 Forbidden", "", b"");
+            }
+            let (etag, size) = (hub.etag(name), hub.files[name].len());
+            if is_large(name) {
+                let head = format!(
+                    "x-repo-commit: {commit}\r\nx-linked-etag: \"{etag}\"\r\nx-linked-size: {size}\r\n\
+                     location: http://{address}/cdn/{name}\r\n"
+                );
+                return response("302 Found", &head, b"");
+            }
+            let head = format!("x-repo-commit: {commit}\r\netag: \"{etag}\"\r\n");
+            part(name, request.range, &head, hub)
+        }
+        _ => response("404 Not Found", "x-error-code: RepoNotFound\r\n", b""),
+    }
+}
+
+fn part(name: &str, range: Option<(usize, Option<usize>)>, head: &str, hub: &mut Hub) -> Vec<u8> {
+    let mut bytes = hub.files[name].clone();
+    let size = bytes.len();
+    let (from, to) = range.unwrap_or((0, None));
+    if from >= size {
+        return response("416 Range Not Satisfiable", head, b"");
+    }
+    let mut end = to.map_or(size, |to| size.min(to + 1));
+    let head = format!("{head}content-range: bytes {from}-{}/{size}\r\n", end - 1);
+    let announced = end - from;
+    if to.is_none() {
+        if hub.cut.as_ref().is_some_and(|(cut, at)| cut == name && (from..size).contains(at)) {
+            end = hub.cut.take().map_or(end, |(_, at)| at);
+        }
+        if hub.spoil.as_deref() == Some(name) {
+            hub.spoil = None;
+            bytes[end - 1] ^= 1;
+        }
+        hub.sent.push((name.to_owned(), from..end));
+    }
+    respond_with("206 Partial Content", &head, announced, &bytes[from..end])
+}
+
+fn response(status: &str, head: &str, body: &[u8]) -> Vec<u8> {
+    respond_with(status, head, body.len(), body)
+}
+
+fn respond_with(status: &str, head: &str, length: usize, body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("HTTP/1.1 {status}\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
