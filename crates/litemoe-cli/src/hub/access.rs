@@ -37,7 +37,11 @@ fn token() -> anyhow::Result<Option<String>> {
         None => cache::home()?.join("token"),
     };
     let token = said.or_else(|| fs::read_to_string(path).ok());
-    Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
+    let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        bail!("the hub's token, from HF_TOKEN or a login, holds a character that no token has");
+    }
+    Ok(token)
 }
 
 /// A model on the hub, at one commit.

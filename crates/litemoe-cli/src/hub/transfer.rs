@@ -34,7 +34,8 @@ impl Remote {
         let begun = begun(&part, &blob, found.size() as u64)
             .with_context(|| format!("cannot go on with {}", part.display()))?;
         if blob.exists() {
-            link(found.etag(), &blob, &pointer)
+            fs::create_dir_all(self.snapshot())
+                .and_then(|()| link(found.etag(), &blob, &pointer))
                 .with_context(|| format!("cannot write {}", pointer.display()))?;
         } else {
             self.download(name, &part, found.size() as u64)?;
@@ -90,21 +91,21 @@ fn begun(part: &Path, blob: &Path, size: u64) -> std::io::Result<u64> {
     }
     let Ok(found) = fs::metadata(part) else { return Ok(0) };
     match found.len().cmp(&size) {
-        Ordering::Less => return Ok(found.len()),
-        Ordering::Equal => fs::rename(part, blob)?,
-        Ordering::Greater => fs::remove_file(part)?,
+        Ordering::Less => Ok(found.len()),
+        Ordering::Equal => fs::rename(part, blob).map(|()| size),
+        Ordering::Greater => fs::remove_file(part).map(|()| 0),
     }
-    Ok(if blob.exists() { size } else { 0 })
 }
 
 /// Lets a snapshot have contents that are already in the cache.
-#[cfg_attr(unix, allow(unused_variables))]
-fn link(etag: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(pointer.parent().unwrap_or(pointer))?;
-    #[cfg(unix)]
-    return std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer);
-    #[cfg(not(unix))]
-    return fs::hard_link(blob, pointer);
+#[cfg(unix)]
+fn link(etag: &str, _: &Path, pointer: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer)
+}
+
+#[cfg(not(unix))]
+fn link(_: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
+    fs::hard_link(blob, pointer)
 }
 
 /// Refuses contents of another length than the hub says, or of another hash, where their name is one.

@@ -342,6 +342,7 @@ fn what_the_hub_refuses_is_said_with_the_id_and_what_helps() {
         Run::of(&command.env("HF_TOKEN", token).output().expect("the binary runs"))
     };
     refused(&with_token("wrong"), &[ID, "401", "HF_TOKEN"]);
+    refused(&with_token("sec\nret"), &["HF_TOKEN", "character"]);
     assert!(!pull.repo().join("refs").exists());
     assert_eq!(with_token("secret").code, 0);
     fs::remove_dir_all(pull.repo()).expect("removed");
