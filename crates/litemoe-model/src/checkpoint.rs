@@ -14,6 +14,7 @@ use crate::decoder_config::HARMLESS;
 use crate::expert_tensors::ExpertTensors;
 use crate::family::{Family, Names};
 use crate::feed_forward_config::FeedForwardConfig;
+use crate::json::read_json;
 use crate::rope::RopeConfig;
 use crate::stored::{StoredDtype, StoredTensor};
 use crate::weight_files::StoredTensors;
@@ -280,9 +281,7 @@ fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), Model
 }
 
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
-    let path = dir.join(PLAN_FILE);
-    let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
-    serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path, source })
+    read_json(&dir.join(PLAN_FILE))
 }
 
 /// A checkpoint's experts, read from the map onto a device when asked for.

@@ -1,17 +1,32 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::ModelError;
+use crate::json::for_each_member;
+
+/// Far more than any value that is read has: one beyond is a broken file, and its parts in memory would be many times as large
+/// as the file.
+const MAX_PARTS: usize = 2048;
+
+/// Far more than any object that is read has.
+const MAX_KEYS: usize = 4096;
+
+/// Far beyond any size: numbers up to it can be multiplied with each other.
+const MAX_SIZE: usize = u32::MAX as usize;
+
+/// How much of a wrong value an error shows, in bytes.
+const MAX_SHOWN: usize = 200;
 
 /// A JSON object from outside, read key by key: what was never asked for is found out at the end.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
-    pub(crate) fields: Map<String, Value>,
+    /// The values as they are written: what nobody asks for takes no more room than in the file.
+    fields: BTreeMap<String, Box<RawValue>>,
     /// Prefix of the keys in messages: `rope_scaling.` inside that object.
     prefix: String,
     read: BTreeSet<String>,
@@ -19,26 +34,59 @@ pub(crate) struct ConfigFile {
 
 impl ConfigFile {
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
-        let bytes = fs::read(path).map_err(ModelError::io(path))?;
-        let fields = serde_json::from_slice(&bytes)
-            .map_err(|source| ModelError::Json { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), fields, prefix: String::new(), read: BTreeSet::new() })
+        let json = fs::read(path).map_err(ModelError::io(path))?;
+        Self::of(path, String::new(), &json, ModelError::json(path))
+    }
+
+    fn of(
+        path: &Path,
+        prefix: String,
+        json: &[u8],
+        malformed: impl FnOnce(serde_json::Error) -> ModelError,
+    ) -> Result<Self, ModelError> {
+        let (path, fields, read) = (path.to_owned(), BTreeMap::new(), BTreeSet::new());
+        let mut file = Self { path, fields, prefix, read };
+        for_each_member(json, malformed, |key, value| file.insert(key, value))?;
+        Ok(file)
+    }
+
+    fn insert(&mut self, key: String, value: &RawValue) -> Result<(), ModelError> {
+        if self.fields.contains_key(&key) {
+            return Err(self.wrong(&key, "there once"));
+        }
+        if self.fields.len() == MAX_KEYS {
+            return Err(self.wrong(&key, &format!("one of at most {MAX_KEYS} keys")));
+        }
+        self.fields.insert(key, value.to_owned());
+        Ok(())
+    }
+
+    /// Whether a key is there, null or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key)
+    }
+
+    /// Whether a key is there and null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.json(key) == Some("null")
     }
 
     /// A key's value; `None` when it is absent or null.
     ///
     /// # Errors
-    /// When the value has another type than `expected` says.
+    /// When the value has another type than `expected` says, or very many parts.
     pub(crate) fn optional<T: DeserializeOwned>(
         &mut self,
         key: &str,
         expected: &str,
     ) -> Result<Option<T>, ModelError> {
         self.read.insert(key.to_owned());
-        match self.fields.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => T::deserialize(value).map(Some).map_err(|_| self.wrong(key, expected)),
+        let Some(json) = self.json(key).filter(|&json| json != "null") else { return Ok(None) };
+        // A part has a comma after it, but for the last.
+        if json.bytes().filter(|&byte| byte == b',').count() >= MAX_PARTS {
+            return Err(self.wrong(key, &format!("at most {MAX_PARTS} values")));
         }
+        serde_json::from_str(json).map(Some).map_err(|_| self.wrong(key, expected))
     }
 
     /// As [`Self::optional`], and the key must be there.
@@ -48,18 +96,13 @@ impl ConfigFile {
         expected: &str,
     ) -> Result<T, ModelError> {
         let value = self.optional(key, expected)?;
-        value.ok_or_else(|| ModelError::MissingKey {
-            path: self.path.clone(),
-            key: format!("{}{key}", self.prefix),
-        })
+        value.ok_or_else(|| self.missing(key))
     }
 
     /// A count of at least one.
     pub(crate) fn size(&mut self, key: &str) -> Result<usize, ModelError> {
-        match self.required(key, "a whole number above 0")? {
-            0 => Err(self.wrong(key, "a whole number above 0")),
-            size => Ok(size),
-        }
+        let size = self.optional_size(key)?;
+        size.ok_or_else(|| self.missing(key))
     }
 
     /// A number of parts, each with tensors of its own, above 0 and at most `max`.
@@ -70,8 +113,12 @@ impl ConfigFile {
 
     /// As [`Self::size`]; `None` when the key is absent or null.
     pub(crate) fn optional_size(&mut self, key: &str) -> Result<Option<usize>, ModelError> {
-        let size = self.optional(key, "a whole number above 0")?;
-        if size == Some(0) { Err(self.wrong(key, "a whole number above 0")) } else { Ok(size) }
+        let expected = "a whole number above 0";
+        match self.optional(key, expected)? {
+            Some(0) => Err(self.wrong(key, expected)),
+            Some(MAX_SIZE..) => Err(self.wrong(key, &format!("below {MAX_SIZE}"))),
+            size => Ok(size),
+        }
     }
 
     /// A finite number above 0; `None` when the key is absent or null.
@@ -88,10 +135,7 @@ impl ConfigFile {
     /// As [`Self::optional_positive`], and the key must be there.
     pub(crate) fn positive(&mut self, key: &str) -> Result<f64, ModelError> {
         let number = self.optional_positive(key)?;
-        number.ok_or_else(|| ModelError::MissingKey {
-            path: self.path.clone(),
-            key: format!("{}{key}", self.prefix),
-        })
+        number.ok_or_else(|| self.missing(key))
     }
 
     /// A truth value with the family's default.
@@ -117,30 +161,39 @@ impl ConfigFile {
 
     /// A nested object; `None` when it is absent or null.
     pub(crate) fn object(&mut self, key: &str) -> Result<Option<Self>, ModelError> {
-        let fields = self.optional(key, "an object")?;
-        Ok(fields.map(|fields| Self {
-            path: self.path.clone(),
-            fields,
-            prefix: format!("{}{key}.", self.prefix),
-            read: BTreeSet::new(),
-        }))
+        self.read.insert(key.to_owned());
+        let Some(json) = self.json(key).filter(|&json| json != "null") else { return Ok(None) };
+        let malformed = |_| self.wrong(key, "an object");
+        let prefix = format!("{}{key}.", self.prefix);
+        Self::of(&self.path, prefix, json.as_bytes(), malformed).map(Some)
     }
 
     /// The error that a value is not what it must be.
     pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelError {
+        let found = self.json(key).unwrap_or("absent");
+        let shown = &found[..found.floor_char_boundary(MAX_SHOWN)];
+        let more = if shown.len() < found.len() { "…" } else { "" };
         ModelError::Value {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
-            found: self.fields.get(key).map_or_else(|| "absent".to_owned(), Value::to_string),
+            found: format!("{shown}{more}"),
             expected: expected.to_owned(),
         }
     }
 
     /// The error that the kind of rotary embedding is not one the family has.
     pub(crate) fn wrong_rope(&self, expected: &str) -> ModelError {
-        let has = |key: &&str| self.fields.get(*key).is_some_and(Value::is_object);
-        let key = ["rope_scaling", "rope_parameters"].into_iter().find(has);
+        let is_object = |key: &&str| self.json(key).is_some_and(|json| json.starts_with('{'));
+        let key = ["rope_scaling", "rope_parameters"].into_iter().find(is_object);
         self.wrong(key.unwrap_or("rope_parameters"), expected)
+    }
+
+    fn json(&self, key: &str) -> Option<&str> {
+        self.fields.get(key).map(|value| value.get())
+    }
+
+    fn missing(&self, key: &str) -> ModelError {
+        ModelError::MissingKey { path: self.path.clone(), key: format!("{}{key}", self.prefix) }
     }
 
     /// Refuses the first key that nobody read, unless it is `harmless`.

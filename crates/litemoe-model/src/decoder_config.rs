@@ -129,14 +129,14 @@ fn heads(
     d_head: Option<usize>,
 ) -> Result<[usize; 3], ModelError> {
     let n_heads = config.size("num_attention_heads")?;
-    let n_kv_heads = match config.fields.get("num_key_value_heads") {
-        Some(Value::Null) => config.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
+    let n_kv_heads = match config.optional_size("num_key_value_heads")? {
+        None if config.is_null("num_key_value_heads") => n_heads,
         _ => config.size("num_key_value_heads")?,
     };
     if !n_heads.is_multiple_of(n_kv_heads) {
         return Err(config.wrong("num_key_value_heads", &format!("a divisor of {n_heads} heads")));
     }
-    let is_absent = !config.fields.contains_key("head_dim");
+    let is_absent = !config.has("head_dim");
     let d_head = match config.optional_size("head_dim")?.or(d_head.filter(|_| is_absent)) {
         Some(d_head) => d_head,
         None if d_model.is_multiple_of(n_heads) => d_model / n_heads,

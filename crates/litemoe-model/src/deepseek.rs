@@ -1,7 +1,5 @@
 //! What DeepSeek's mixtures of experts share: latent attention, dense first blocks, experts beside shared ones.
 
-use serde_json::Value;
-
 use crate::ModelError;
 use crate::attention_config::LatentConfig;
 use crate::config::ModelConfig;
@@ -38,7 +36,6 @@ pub(crate) fn read(
 ) -> Result<(ModelConfig, MoeConfig), ModelError> {
     decoder_config::neutral(config, NEUTRAL)?;
     let defaults = Defaults { max_tokens, norm_eps: 1e-6, theta: THETA, d_head: None };
-    config.fields.entry("num_key_value_heads").or_insert(Value::Null);
     let mut model = decoder_config::read(config, family, &defaults)?;
     let attention = &mut model.attention;
     if attention.n_kv_heads != attention.n_heads {
@@ -63,10 +60,8 @@ pub(crate) fn read(
 }
 
 fn read_latent(config: &mut ConfigFile) -> Result<LatentConfig, ModelError> {
-    let q_rank = match config.fields.get("q_lora_rank") {
-        None => Some(1536),
-        Some(_) => config.optional_size("q_lora_rank")?,
-    };
+    let q_rank = config.optional_size("q_lora_rank")?;
+    let q_rank = if config.has("q_lora_rank") { q_rank } else { Some(1536) };
     let d_rotated = config.size("qk_rope_head_dim")?;
     if !d_rotated.is_multiple_of(2) {
         return Err(config.wrong("qk_rope_head_dim", "even, for rotary positions"));

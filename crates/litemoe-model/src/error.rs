@@ -79,4 +79,10 @@ impl ModelError {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
+
+    /// An error in a file's JSON.
+    pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Json { path, source }
+    }
 }

@@ -1,7 +1,6 @@
 //! gpt-oss (arXiv 2508.10925): attention sinks, every other block windowed, biased experts with a clamped activation.
 
 use litemoe_kernels::HiddenAct;
-use serde_json::Value;
 
 use crate::ModelError;
 use crate::config::ModelConfig;
@@ -32,7 +31,7 @@ const DEFAULTS: Defaults =
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     read_quantization(config)?;
-    let has_rope = |key| config.fields.get(key).is_some_and(|value: &Value| !value.is_null());
+    let has_rope = |key| config.has(key) && !config.is_null(key);
     let has_rope = has_rope("rope_parameters") || has_rope("rope_scaling");
     let mut model = decoder_config::read(config, MODEL_TYPE, &DEFAULTS)?;
     let n_blocks = decoder_config::n_blocks(config)?;
@@ -42,10 +41,8 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     }
     attention.bias = config.flag("attention_bias", true)?;
     attention.sinks = true;
-    attention.window = match config.fields.get("sliding_window") {
-        None => Some(128),
-        Some(_) => config.optional_size("sliding_window")?,
-    };
+    let window = config.optional_size("sliding_window")?;
+    attention.window = if config.has("sliding_window") { window } else { Some(128) };
     let kinds = ["sliding_attention", "full_attention"];
     let is_windowed = match decoder_config::layer_types(config, n_blocks, kinds)? {
         Some(listed) => listed,

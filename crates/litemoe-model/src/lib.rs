@@ -23,6 +23,8 @@ mod fingerprint;
 mod generate;
 mod gpt_oss;
 mod granitemoe;
+mod header;
+mod json;
 mod linear;
 mod llama4_text;
 mod load;

@@ -1,5 +1,7 @@
 //! Llama 4's text models: attention in chunks, blocks without positions, experts whose gates act on their inputs.
 
+use serde_json::Value;
+
 use crate::ModelError;
 use crate::attention_config::{QkNorm, Temperature};
 use crate::config::ModelConfig;
@@ -52,10 +54,8 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     attention.qk_norm =
         if config.flag("use_qk_norm", true)? { QkNorm::Rotated } else { QkNorm::None };
     attention.temperature = read_temperature(config)?;
-    let chunk = match config.fields.get("attention_chunk_size") {
-        None => Some(8192),
-        Some(_) => config.optional_size("attention_chunk_size")?,
-    };
+    let chunk = config.optional_size("attention_chunk_size")?;
+    let chunk = if config.has("attention_chunk_size") { chunk } else { Some(8192) };
     if is_chunked.contains(&true) {
         if chunk.is_none() {
             return Err(config.wrong("attention_chunk_size", "a whole number above 0"));
@@ -84,12 +84,11 @@ fn read_rotated(config: &mut ConfigFile, n_blocks: usize) -> Result<Vec<bool>, M
 
 fn read_temperature(config: &mut ConfigFile) -> Result<Option<Temperature>, ModelError> {
     // Released configurations write a number that means yes.
-    let on = match config.fields.get("attn_temperature_tuning").and_then(|value| value.as_u64()) {
-        Some(number) => {
-            config.optional::<u64>("attn_temperature_tuning", "true or false")?;
-            number != 0
-        }
-        None => config.flag("attn_temperature_tuning", true)?,
+    let on = match config.optional("attn_temperature_tuning", "true or false")? {
+        None => true,
+        Some(Value::Bool(on)) => on,
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(_) => return Err(config.wrong("attn_temperature_tuning", "true or false")),
     };
     let scale: f64 = config.optional("attn_scale", "a number")?.unwrap_or(0.1);
     if !scale.is_finite() {

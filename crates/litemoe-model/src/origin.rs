@@ -1,8 +1,8 @@
-use std::collections::HashMap;
-
 use litemoe_core::Fingerprint;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-/// Keys of a proxy's safetensors metadata.
+/// Keys of a proxy's safetensors metadata, the fields of `Metadata` below.
 pub(crate) const ORIGIN_FOUNDATION: &str = "litemoe_foundation";
 pub(crate) const ORIGIN_PLAN: &str = "litemoe_plan";
 
@@ -16,8 +16,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn of(metadata: &HashMap<String, String>) -> Option<Self> {
-        let foundation = Fingerprint::new(metadata.get(ORIGIN_FOUNDATION)?);
-        Some(Self { foundation, plan: metadata.get(ORIGIN_PLAN)?.clone() })
+    /// From a file's metadata; `None` where the keys are not both there.
+    pub(crate) fn of(metadata: &RawValue) -> Result<Option<Self>, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            litemoe_foundation: Option<Fingerprint>,
+            litemoe_plan: Option<String>,
+        }
+        let Metadata { litemoe_foundation, litemoe_plan } = serde_json::from_str(metadata.get())?;
+        Ok(litemoe_foundation.zip(litemoe_plan).map(|(foundation, plan)| Self { foundation, plan }))
     }
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use litemoe_core::{Plan, RouterRule};
 use litemoe_kernels::{StagedDir, StagedFile, holds_only};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::PLAN_FILE;
-use crate::config_file::ConfigFile;
 use crate::family::PROXY_PREFIX;
+use crate::json::read_json;
 use crate::proxy_weights::{MakeExperts, ProxyWeights};
 use crate::weight_files::StoredTensors;
 use crate::{Checkpoint, ModelError, weight_files};
@@ -104,7 +104,7 @@ fn write_into(
 
 /// The foundation's configuration with the proxy's expert count, or with a model type of our own.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
-    let mut config = ConfigFile::open(&checkpoint.dir().join("config.json"))?.fields;
+    let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"))?;
     // Experts in 4-bit blocks are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {

@@ -38,6 +38,6 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
 fn read_window(config: &mut ConfigFile) -> Result<Option<usize>, ModelError> {
     let window = config.optional_size("sliding_window")?;
     let windowed = config.flag("use_sliding_window", false)?;
-    let default = if config.fields.contains_key("sliding_window") { None } else { Some(4096) };
+    let default = if config.has("sliding_window") { None } else { Some(4096) };
     Ok(if windowed { window.or(default) } else { None })
 }

@@ -3,12 +3,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use litemoe_kernels::MappedFile;
-use safetensors::SafeTensors;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::stored::{StoredDtype, StoredTensor, WeightFile};
-use crate::{ModelError, Origin};
+use crate::ModelError;
+use crate::header::read_file;
+use crate::json::for_each_member;
+use crate::stored::StoredTensor;
 
 /// The tensors of a checkpoint by name.
 pub(crate) type StoredTensors = BTreeMap<Arc<str>, StoredTensor>;
@@ -25,16 +26,50 @@ pub(crate) fn open(dir: &Path) -> Result<StoredTensors, ModelError> {
     read_shards(dir, &index)
 }
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+/// What the index says: which file each tensor is in. Read twice, because a table of it would take many times its memory.
+struct Index<'a> {
+    path: &'a Path,
+    json: &'a RawValue,
 }
 
-impl Index {
-    fn read(path: &Path) -> Result<Self, ModelError> {
-        let bytes = fs::read(path).map_err(ModelError::io(path))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| ModelError::Json { path: path.to_owned(), source })
+impl<'a> Index<'a> {
+    fn of(path: &'a Path, json: &'a [u8]) -> Result<Self, ModelError> {
+        #[derive(Deserialize)]
+        struct Written<'a> {
+            #[serde(borrow)]
+            weight_map: &'a RawValue,
+        }
+        let written: Written<'_> = serde_json::from_slice(json).map_err(ModelError::json(path))?;
+        Ok(Self { path, json: written.weight_map })
+    }
+
+    /// Passes on every tensor and its file.
+    fn for_each(
+        &self,
+        mut visit: impl FnMut(String, String) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        for_each_member(self.json.get().as_bytes(), ModelError::json(self.path), |tensor, shard| {
+            let shard = serde_json::from_str(shard.get()).map_err(ModelError::json(self.path))?;
+            visit(tensor, shard)
+        })
+    }
+
+    /// The files, each of which is there.
+    fn shards(&self, dir: &Path) -> Result<BTreeSet<String>, ModelError> {
+        let mut shards = BTreeSet::new();
+        self.for_each(|_, shard| {
+            if shards.contains(&shard) {
+                return Ok(());
+            }
+            // A name with a folder in it would reach outside the checkpoint.
+            let is_plain = Path::new(&shard).file_name().is_some_and(|name| name == shard.as_str());
+            if !is_plain || !dir.join(&shard).exists() {
+                return Err(ModelError::MissingShard { index: self.path.to_owned(), shard });
+            }
+            shards.insert(shard);
+            Ok(())
+        })?;
+        Ok(shards)
     }
 }
 
@@ -43,56 +78,44 @@ impl Index {
 /// # Errors
 /// When it cannot be read.
 pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
-    Ok(Index::read(index)?.weight_map.into_values().collect())
+    let json = fs::read(index).map_err(ModelError::io(index))?;
+    let mut shards = BTreeSet::new();
+    Index::of(index, &json)?.for_each(|_, shard| {
+        shards.insert(shard);
+        Ok(())
+    })?;
+    Ok(shards)
 }
 
 fn read_shards(dir: &Path, index_path: &Path) -> Result<StoredTensors, ModelError> {
-    let index = Index::read(index_path)?;
-    let shards: BTreeSet<&String> = index.weight_map.values().collect();
+    let json = fs::read(index_path).map_err(ModelError::io(index_path))?;
+    let index = Index::of(index_path, &json)?;
     let mut tensors = StoredTensors::new();
-    for shard in shards {
-        let path = dir.join(shard);
-        // A name with a folder in it would reach outside the checkpoint.
-        let is_plain = Path::new(shard).file_name().is_some_and(|name| name == shard.as_str());
-        if !is_plain || !path.exists() {
-            return Err(ModelError::MissingShard {
-                index: index_path.to_owned(),
-                shard: shard.clone(),
-            });
-        }
-        for (name, tensor) in read_file(&path)? {
-            if index.weight_map.get(&*name) != Some(shard) {
-                return Err(ModelError::NotInIndex { path, tensor: name.to_string() });
+    for shard in index.shards(dir)? {
+        for (name, tensor) in read_file(&dir.join(shard))? {
+            if let Some(first) = tensors.insert(name, tensor) {
+                return Err(not_in_index(&first));
             }
-            tensors.insert(name, tensor);
         }
     }
-    match index.weight_map.iter().find(|(name, _)| !tensors.contains_key(name.as_str())) {
-        Some((name, shard)) => {
-            Err(ModelError::NotInShard { path: dir.join(shard), tensor: name.clone() })
+    let mut unlisted: BTreeSet<&str> = tensors.keys().map(|name| &**name).collect();
+    let mut missing = None;
+    index.for_each(|tensor, shard| {
+        let path = dir.join(shard);
+        if tensors.get(&*tensor).is_some_and(|found| found.path() == path) {
+            unlisted.remove(&*tensor);
+        } else {
+            missing.get_or_insert((path, tensor));
         }
-        None => Ok(tensors),
+        Ok(())
+    })?;
+    match (unlisted.first(), missing) {
+        (Some(&name), _) => Err(not_in_index(&tensors[name])),
+        (None, Some((path, tensor))) => Err(ModelError::NotInShard { path, tensor }),
+        (None, None) => Ok(tensors),
     }
 }
 
-fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
-    let map = MappedFile::open(path).map_err(ModelError::io(path))?;
-    let (header, metadata) = SafeTensors::read_metadata(map.as_bytes()).map_err(|error| {
-        ModelError::Safetensors { path: path.to_owned(), reason: error.to_string() }
-    })?;
-    let origin = metadata.metadata().as_ref().and_then(Origin::of);
-    let file = Arc::new(WeightFile { path: path.to_owned(), map, origin });
-    let data = header + size_of::<u64>();
-    let stored = metadata.tensors().into_iter().map(|(name, info)| {
-        let dtype = StoredDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
-            path: path.to_owned(),
-            tensor: name.clone(),
-            found: format!("{:?}", info.dtype),
-        })?;
-        let (start, end) = info.data_offsets;
-        let name: Arc<str> = name.into();
-        let (file, shape, range) = (file.clone(), info.shape.clone(), data + start..data + end);
-        Ok((name.clone(), StoredTensor { file, name, dtype, shape, range }))
-    });
-    stored.collect()
+fn not_in_index(tensor: &StoredTensor) -> ModelError {
+    ModelError::NotInIndex { path: tensor.path().to_owned(), tensor: tensor.name.to_string() }
 }

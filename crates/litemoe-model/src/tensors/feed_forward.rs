@@ -19,13 +19,14 @@ pub(crate) fn is_quantised(stored: &StoredTensors, block: LayerId, names: &Names
 }
 
 impl Wanted<'_> {
+    /// All of a layer of experts but experts that are stored one by one; whether they are.
     pub(super) fn moe(
         &mut self,
         block: LayerId,
         moe: &MoeConfig,
         d_model: usize,
         n_experts: usize,
-    ) {
+    ) -> bool {
         let names = self.names;
         let router = names.path(block, names.router);
         self.weight(&router, &[moe.n_experts, d_model]);
@@ -44,11 +45,21 @@ impl Wanted<'_> {
         } else if is_stacked(self.stored, block, names) || names.stacked_only() {
             self.stacks(block, n_experts, widths, moe.biased);
         } else {
-            for expert in 0..n_experts {
-                let path = names.path(block, names.experts) + &expert.to_string();
-                self.network(&path, names.parts, moe.network, widths);
-            }
+            return true;
         }
+        false
+    }
+
+    /// An expert that is stored by itself.
+    pub(super) fn expert(
+        &mut self,
+        block: LayerId,
+        expert: usize,
+        moe: &MoeConfig,
+        d_model: usize,
+    ) {
+        let path = self.names.path(block, self.names.experts) + &expert.to_string();
+        self.network(&path, self.names.parts, moe.network, [d_model, moe.d_expert]);
     }
 
     /// Gate, up and down of a dense network or of one expert.

@@ -54,47 +54,68 @@ impl Wanted<'_> {
     }
 }
 
-/// Every tensor that a model of this configuration has. `n_experts` are the experts really stored in a block.
-pub(crate) fn expected(
-    config: &ModelConfig,
-    names: &Names,
-    n_experts: impl Fn(LayerId) -> usize,
-    stored: &StoredTensors,
-) -> Vec<Expected> {
-    let (d_model, norm) = (config.d_model, config.norm);
-    let mut wanted = Wanted { names, stored, all: Vec::new() };
-    wanted.weight(names.embedding, &[config.vocab, d_model]);
-    if config.embeds_twice() {
-        for embedding in names.own_embeddings {
-            wanted.weight(embedding, &[config.vocab, d_model]);
-        }
-    }
-    let [encoder_norm, final_norm] = names.final_norms;
-    wanted.norm(final_norm, norm, d_model);
-    if !config.encoder.is_empty() {
-        wanted.norm(encoder_norm, norm, d_model);
-    }
-    // A tied checkpoint that stores a head all the same means that head, as in transformers.
-    if !config.tied || stored.contains_key(&*format!("{HEAD}.weight")) {
-        wanted.weight(HEAD, &[config.vocab, d_model]);
-    }
-    if config.head_bias {
-        wanted.bias(HEAD, config.vocab);
-    }
-    for (id, feed_forward) in config.blocks() {
+/// Every tensor that a model of this configuration has, made one after the other: a configuration can ask for more of them
+/// than there is memory. `n_experts` are the experts really stored in a block.
+pub(crate) fn expected<'a>(
+    config: &'a ModelConfig,
+    names: &'static Names,
+    n_experts: impl Fn(LayerId) -> usize + 'a,
+    stored: &'a StoredTensors,
+) -> impl Iterator<Item = Expected> + 'a {
+    let mut ends = Wanted { names, stored, all: Vec::new() };
+    ends.ends(config);
+    let blocks = config.blocks().flat_map(move |(id, feed_forward)| {
+        let mut wanted = Wanted { names, stored, all: Vec::new() };
         wanted.block(config, id);
-        match feed_forward {
+        let separate = match feed_forward {
             FeedForwardConfig::Dense(dense) => {
-                let path = names.path(id, names.dense);
-                wanted.network(&path, names.dense_parts, dense.network, [d_model, dense.d_hidden]);
+                let (path, widths) =
+                    (names.path(id, names.dense), [config.d_model, dense.d_hidden]);
+                wanted.network(&path, names.dense_parts, dense.network, widths);
+                None
             }
-            FeedForwardConfig::Moe(moe) => wanted.moe(id, moe, d_model, n_experts(id)),
-        }
-    }
-    wanted.all
+            FeedForwardConfig::Moe(moe) => {
+                let n_experts = n_experts(id);
+                let separate = wanted.moe(id, moe, config.d_model, n_experts);
+                separate.then_some((moe, n_experts))
+            }
+        };
+        let experts = separate.into_iter().flat_map(move |(moe, n_experts)| {
+            (0..n_experts).flat_map(move |expert| {
+                let mut wanted = Wanted { names, stored, all: Vec::with_capacity(3) };
+                wanted.expert(id, expert, moe, config.d_model);
+                wanted.all
+            })
+        });
+        wanted.all.into_iter().chain(experts)
+    });
+    ends.all.into_iter().chain(blocks)
 }
 
 impl Wanted<'_> {
+    /// What is in no block.
+    fn ends(&mut self, config: &ModelConfig) {
+        let (names, d_model) = (self.names, config.d_model);
+        self.weight(names.embedding, &[config.vocab, d_model]);
+        if config.embeds_twice() {
+            for embedding in names.own_embeddings {
+                self.weight(embedding, &[config.vocab, d_model]);
+            }
+        }
+        let [encoder_norm, final_norm] = names.final_norms;
+        self.norm(final_norm, config.norm, d_model);
+        if !config.encoder.is_empty() {
+            self.norm(encoder_norm, config.norm, d_model);
+        }
+        // A tied checkpoint that stores a head all the same means that head, as in transformers.
+        if !config.tied || self.stored.contains_key(&*format!("{HEAD}.weight")) {
+            self.weight(HEAD, &[config.vocab, d_model]);
+        }
+        if config.head_bias {
+            self.bias(HEAD, config.vocab);
+        }
+    }
+
     /// All of a block but its feed-forward part.
     fn block(&mut self, config: &ModelConfig, id: LayerId) {
         let names = self.names;

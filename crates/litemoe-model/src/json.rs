@@ -1,0 +1,62 @@
+//! JSON from outside, in no more memory than a few times the file: a tree of values would take fifty times as much.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use serde::de::{DeserializeOwned, Deserializer as _, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::ModelError;
+
+/// Reads a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
+    let bytes = fs::read(path).map_err(ModelError::io(path))?;
+    serde_json::from_slice(&bytes).map_err(ModelError::json(path))
+}
+
+/// Passes the members of an object on, one after the other, their values as they are written.
+///
+/// # Errors
+/// What `malformed` makes of JSON that is not an object, and what `visit` refuses.
+pub(crate) fn for_each_member<'a>(
+    json: &'a [u8],
+    malformed: impl FnOnce(serde_json::Error) -> ModelError,
+    visit: impl FnMut(String, &'a RawValue) -> Result<(), ModelError>,
+) -> Result<(), ModelError> {
+    let mut refused = None;
+    let mut object = serde_json::Deserializer::from_slice(json);
+    let read = object.deserialize_map(Members { visit, refused: &mut refused });
+    match (read.and_then(|()| object.end()), refused) {
+        (_, Some(refused)) => Err(refused),
+        (Err(error), None) => Err(malformed(error)),
+        (Ok(()), None) => Ok(()),
+    }
+}
+
+struct Members<'r, F> {
+    visit: F,
+    /// The error of `visit`, which serde would make a text of.
+    refused: &'r mut Option<ModelError>,
+}
+
+impl<'de, F> Visitor<'de> for Members<'_, F>
+where
+    F: FnMut(String, &'de RawValue) -> Result<(), ModelError>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some((key, value)) = map.next_entry()? {
+            if let Err(error) = (self.visit)(key, value) {
+                *self.refused = Some(error);
+                return Err(M::Error::custom("refused"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Files that are almost right: they are read, or refused with a message, in bounded memory.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use burn::tensor::Device;
+use litemoe_core::{Input, LanguageModel, Pass};
+use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
+use litemoe_model::Model;
+
+use crate::edit::Copy;
+use crate::memory::open_within;
+use crate::setup::TINY;
+
+/// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+}
+
+/// The header of a safetensors file, its length before it, and the tensors.
+fn split(file: &[u8]) -> (&[u8], &[u8]) {
+    let len = u64::from_le_bytes(file[..8].try_into().unwrap());
+    file.split_at(8 + len as usize)
+}
+
+#[test]
+fn fuzzed_configurations() {
+    let copies = TINY.map(Copy::of);
+    let documents = copies.each_ref().map(|copy| fs::read(copy.file("config.json")).unwrap());
+    let mut opened = 0;
+    fuzz(&documents, JSON_VALUES, |from, document| {
+        overwrite(&copies[from].file("config.json"), document);
+        // What is opened can be run, however odd its numbers.
+        if let Ok(checkpoint) = open_within(copies[from].path(), document.len()) {
+            opened += 1;
+            if let Ok(model) = Model::load(&checkpoint, &Device::flex()) {
+                model.logits(&Input::decoder(vec![vec![1, 2]]), &mut Pass::plain());
+            }
+        }
+    });
+    assert!(opened > 0);
+}
+
+#[test]
+fn fuzzed_indices() {
+    let copy = Copy::of("windowed");
+    let path = copy.file("model.safetensors.index.json");
+    let mut opened = 0;
+    fuzz(&[fs::read(&path).unwrap()], JSON_VALUES, |_, document| {
+        overwrite(&path, document);
+        opened += usize::from(open_within(copy.path(), document.len()).is_ok());
+    });
+    assert!(opened > 0);
+}
+
+#[test]
+fn fuzzed_headers() {
+    let copies = ["windowed", "mixtral"].map(|name| Copy::of(name).tensors(|_| ()));
+    let files = copies.each_ref().map(|copy| fs::read(copy.file("model.safetensors")).unwrap());
+    let headers = files.each_ref().map(|file| split(file).0[8..].to_vec());
+    let mut opened = 0;
+    fuzz(&headers, JSON_VALUES, |from, header| {
+        // One length in sixteen is not the header's.
+        let wrong = header.iter().fold(0_u64, |sum, &byte| sum.rotate_left(5) ^ u64::from(byte));
+        let len = header.len() as u64 ^ if wrong % 16 == 0 { wrong } else { 0 };
+        let file = [&len.to_le_bytes(), header, split(&files[from]).1].concat();
+        overwrite(&copies[from].file("model.safetensors"), &file);
+        opened += usize::from(open_within(copies[from].path(), header.len()).is_ok());
+    });
+    assert!(opened > 0);
+}
