@@ -10,6 +10,7 @@ mod memory;
 mod model;
 mod output;
 mod progress;
+mod sampling;
 
 use std::process::ExitCode;
 

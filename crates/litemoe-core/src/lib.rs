@@ -7,6 +7,7 @@
 
 mod adapters;
 mod budget;
+mod decoding;
 mod expert;
 mod fingerprint;
 mod input;
@@ -23,6 +24,7 @@ mod site;
 
 pub use adapters::{Adapters, Lora};
 pub use budget::Budget;
+pub use decoding::{Decoding, Drawn};
 pub use expert::{ExpertBiases, ExpertGroups, ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream};
@@ -34,7 +36,7 @@ pub use plan::{
     Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,
 };
 pub use routing::{RouterRule, Routing};
-pub use sampling::{Sampler, Sampling};
+pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
 pub use scores::{Criterion, ExpertScores, LayerScores, LayerSums, SCORES_VERSION};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;

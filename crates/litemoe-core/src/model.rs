@@ -92,14 +92,14 @@ pub trait LanguageModel: MoeModel {
 
 /// A language model that can continue a text token by token.
 pub trait CausalLm: LanguageModel {
-    /// The keys and values of the tokens seen so far.
-    type Cache;
+    /// The keys and values of the tokens seen so far. Several texts that begin alike can go on from clones of one.
+    type Cache: Clone;
 
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
 
-    /// Begins a text with a prompt, the cache being empty, and returns the logits after it, `[vocab]`. An encoder reads the
-    /// prompt, and the decoder begins after it.
+    /// Begins a text with a prompt and returns the logits after it, `[vocab]`. An encoder reads the prompt, and the decoder begins
+    /// after it, whatever the cache held; else the cache must be empty.
     fn begin(
         &self,
         prompt: &[u32],

@@ -20,7 +20,6 @@ mod family;
 mod feed_forward;
 mod feed_forward_config;
 mod fingerprint;
-mod generate;
 mod gpt_oss;
 mod granitemoe;
 mod header;
@@ -57,7 +56,6 @@ pub use error::ModelError;
 pub use feed_forward_config::{
     DenseConfig, FeedForwardConfig, GroupConfig, GroupScore, MoeConfig, NetworkConfig, RouterKind,
 };
-pub use generate::{Finish, Stop, generate};
 pub use model::Model;
 pub use origin::Origin;
 pub use proxy::{SIDE_FILES, write_proxy};

@@ -254,6 +254,7 @@ impl CausalLm for Model {
         if !self.has_encoder() {
             return self.extend(prompt, cache, adapters);
         }
+        cache.truncate(0);
         let mut pass = Pass::plain().with_adapters(adapters);
         let Stream { mut hidden, packing } = self.embed_from(Stack::Encoder, &[prompt.to_vec()], 0);
         for index in 0..self.n_encoder() {

@@ -4,20 +4,20 @@ use std::thread;
 use std::time::Instant;
 
 use litemoe_core::CausalLm;
-use litemoe_text::Tokenizer;
+use litemoe_text::{Piece, Tokenizer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::generation::{Finished, Listener, Request, generate};
+use crate::generation::{Listener, Request, Usage, generate};
 use crate::{ServerError, ServerOptions};
 
 /// What an engine tells whoever submitted a request.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The next piece of text.
-    Text(String),
-    /// All text was told.
-    Finished(Finished),
+    /// The next piece of a text, counted from 0.
+    Piece(usize, Piece),
+    /// All texts were told.
+    Finished(Usage),
     /// Something broke that the request is not to blame for; the log says what.
     Failed,
 }
@@ -83,9 +83,9 @@ fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
     // A request that breaks the model must not take the others down; the model is not changed by a forward pass.
     let run = AssertUnwindSafe(|| generate(model, tokenizer, &request, &mut events));
     let last = match catch_unwind(run) {
-        Ok(Ok(Some(finished))) => {
-            tracing::debug!(?finished, elapsed = ?begin.elapsed(), "answered");
-            Event::Finished(finished)
+        Ok(Ok(Some(usage))) => {
+            tracing::debug!(?usage, elapsed = ?begin.elapsed(), "answered");
+            Event::Finished(usage)
         }
         Ok(Ok(None)) => return tracing::debug!(elapsed = ?begin.elapsed(), "the client went away"),
         Ok(Err(error)) => {
@@ -102,9 +102,9 @@ fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
 }
 
 impl Listener for UnboundedSender<Event> {
-    fn hear(&mut self, text: String) {
+    fn hear(&mut self, text: usize, piece: Piece) {
         // Whether anyone still listens is asked before the next token.
-        let _ = self.send(Event::Text(text));
+        let _ = self.send(Event::Piece(text, piece));
     }
 
     fn is_gone(&self) -> bool {

@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
-use litemoe_core::{Adapters, CausalLm, Sampler, Sampling};
-use litemoe_text::{Detokenizer, TextError, Tokenizer};
-
-use crate::stop::{Passed, StopScanner};
+use litemoe_core::{Adapters, CausalLm, Decoding, Sampler, Sampling};
+use litemoe_text::{Piece, TextError, Tokenizer};
 
 /// What is to be generated.
 #[derive(Debug)]
@@ -12,144 +10,95 @@ pub(crate) struct Request {
     pub(crate) prompt: Vec<u32>,
     pub(crate) adapters: Option<Arc<Adapters>>,
     pub(crate) sampling: Sampling,
+    /// How many texts.
+    pub(crate) n: usize,
+    /// How many alternatives to tell with every token's log-probability; `None`: no log-probabilities.
+    pub(crate) n_top: Option<usize>,
     /// `None`: as long as the model can.
     pub(crate) max_new: Option<usize>,
     /// Strings that end the text; not empty ones.
     pub(crate) stop: Vec<String>,
 }
 
-/// Why a text ended.
+/// What a request took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FinishReason {
-    /// The model drew an end token, or a stop string came.
-    Stop,
-    /// There is no room for more.
-    Length,
-}
-
-/// A generation that came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Finished {
-    pub(crate) reason: FinishReason,
+pub(crate) struct Usage {
     pub(crate) n_prompt: usize,
-    /// Tokens drawn, the end token included.
+    /// Tokens drawn for all texts, the end tokens included.
     pub(crate) n_completion: usize,
 }
 
-/// Whoever waits for the text.
+/// Whoever waits for the texts.
 pub(crate) trait Listener {
-    /// Takes the next piece.
-    fn hear(&mut self, text: String);
+    /// Takes the next piece of a text, counted from 0.
+    fn hear(&mut self, text: usize, piece: Piece);
 
     /// Whether nobody waits any more.
     fn is_gone(&self) -> bool;
 }
 
-/// Generates a text piece by piece; `None` when the listener went away.
+/// Generates texts piece by piece, one after the other; `None` when the listener went away.
 pub(crate) fn generate<M: CausalLm>(
     model: &M,
     tokenizer: &Tokenizer,
     request: &Request,
     listener: &mut impl Listener,
-) -> Result<Option<Finished>, TextError> {
-    let mut tokens = Tokens::new(model, request);
-    let mut text = Text::new(tokenizer, &request.stop);
-    let reason = loop {
-        if listener.is_gone() {
-            return Ok(None);
+) -> Result<Option<Usage>, TextError> {
+    if listener.is_gone() {
+        return Ok(None);
+    }
+    let mut generation = Generation::new(model, tokenizer, request);
+    let mut n_completion = 0;
+    for text in 0..request.n {
+        match generation.text(text, listener)? {
+            Some(n_drawn) => n_completion += n_drawn,
+            None => return Ok(None),
         }
-        let Some(token) = tokens.next() else { break text.finish(FinishReason::Length, listener)? };
-        if tokenizer.end_ids().contains(&token) {
-            break text.finish(FinishReason::Stop, listener)?;
-        }
-        if text.push(token, listener)? {
-            break FinishReason::Stop;
-        }
-    };
-    let (n_prompt, n_completion) = (request.prompt.len(), tokens.n_drawn);
-    Ok(Some(Finished { reason, n_prompt, n_completion }))
+    }
+    Ok(Some(Usage { n_prompt: request.prompt.len(), n_completion }))
 }
 
-/// Draws tokens until there is no room for more.
-struct Tokens<'a, M: CausalLm> {
+/// Texts that go on from one prompt.
+struct Generation<'a, M: CausalLm> {
     model: &'a M,
-    adapters: Option<&'a Adapters>,
+    tokenizer: &'a Tokenizer,
+    request: &'a Request,
+    /// Holds the first `n_held` tokens of the prompt.
     cache: M::Cache,
-    sampler: Sampler,
-    /// What the cache does not hold yet.
-    pending: Vec<u32>,
-    n_drawn: usize,
-    max_new: usize,
+    n_held: usize,
 }
 
-impl<'a, M: CausalLm> Tokens<'a, M> {
-    fn new(model: &'a M, request: &'a Request) -> Self {
-        let room = model.max_tokens().saturating_sub(request.prompt.len());
-        Self {
-            model,
-            adapters: request.adapters.as_deref(),
-            cache: model.new_cache(),
-            sampler: Sampler::new(request.sampling),
-            pending: request.prompt.clone(),
-            n_drawn: 0,
-            max_new: request.max_new.map_or(room, |max_new| max_new.min(room)),
+impl<'a, M: CausalLm> Generation<'a, M> {
+    /// Runs what several texts share: the prompt but for its last token.
+    fn new(model: &'a M, tokenizer: &'a Tokenizer, request: &'a Request) -> Self {
+        let n_held = if request.n > 1 { request.prompt.len() - 1 } else { 0 };
+        let mut cache = model.new_cache();
+        if n_held > 0 {
+            model.extend(&request.prompt[..n_held], &mut cache, request.adapters.as_deref());
         }
-    }
-}
-
-impl<M: CausalLm> Iterator for Tokens<'_, M> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        if self.n_drawn == self.max_new {
-            return None;
-        }
-        let logits = self.model.extend(&self.pending, &mut self.cache, self.adapters);
-        let logits: Vec<f32> =
-            logits.into_data().convert::<f32>().try_into_vec().expect("they were converted to f32");
-        let token = self.sampler.next(&logits);
-        self.pending = vec![token];
-        self.n_drawn += 1;
-        Some(token)
-    }
-}
-
-/// Tokens as text, up to a stop string.
-struct Text<'a> {
-    detokenizer: Detokenizer<'a>,
-    scanner: StopScanner<'a>,
-}
-
-impl<'a> Text<'a> {
-    fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        Self { detokenizer: tokenizer.detokenizer(), scanner: StopScanner::new(stop) }
+        Self { model, tokenizer, request, cache, n_held }
     }
 
-    /// Tells the listener what a token adds, and says whether a stop string came.
-    fn push(&mut self, token: u32, listener: &mut impl Listener) -> Result<bool, TextError> {
-        let Passed { text, stopped } = self.scanner.push(&self.detokenizer.push(token)?);
-        tell(listener, text);
-        Ok(stopped)
-    }
-
-    /// Tells the listener what was held back. It can hold a stop string too.
-    fn finish(
-        mut self,
-        reason: FinishReason,
+    /// Generates a text and says how many tokens were drawn; `None` when the listener went away.
+    fn text(
+        &mut self,
+        index: usize,
         listener: &mut impl Listener,
-    ) -> Result<FinishReason, TextError> {
-        let Passed { text, stopped } = self.scanner.push(&self.detokenizer.finish()?);
-        tell(listener, text);
-        if stopped {
-            return Ok(FinishReason::Stop);
+    ) -> Result<Option<usize>, TextError> {
+        let Self { model, tokenizer, request, .. } = *self;
+        let sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
+        let (adapters, mut cache) = (request.adapters.as_deref(), self.cache.clone());
+        let prompt = &request.prompt;
+        let decoding = Decoding::new(model, adapters, prompt, &mut cache, self.n_held, sampler)
+            .with_logprobs(request.n_top)
+            .take(request.max_new.unwrap_or(usize::MAX));
+        let mut answer = tokenizer.answer(decoding, &request.stop);
+        for piece in answer.by_ref() {
+            listener.hear(index, piece?);
+            if listener.is_gone() {
+                return Ok(None);
+            }
         }
-        tell(listener, self.scanner.finish());
-        Ok(reason)
-    }
-}
-
-fn tell(listener: &mut impl Listener, text: String) {
-    if !text.is_empty() {
-        listener.hear(text);
+        Ok(Some(answer.n_drawn()))
     }
 }

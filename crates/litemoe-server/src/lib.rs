@@ -7,7 +7,6 @@ mod generation;
 mod options;
 mod registry;
 mod server;
-mod stop;
 
 pub use error::ServerError;
 pub use options::ServerOptions;

@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) options: ServerOptions,
+    /// Size of the model's vocabulary.
+    pub(crate) vocab: usize,
     /// The longest row the model accepts.
     pub(crate) max_tokens: usize,
     /// When the models came to be served, in seconds since 1970.
@@ -45,15 +47,16 @@ impl Server {
     where
         M: CausalLm + Send + 'static,
     {
-        let (registry, max_tokens) = (Registry::new(name.into())?, model.max_tokens());
-        if tokenizer.vocab() > model.vocab() {
-            let (tokenizer, model) = (tokenizer.vocab(), model.vocab());
-            return Err(ServerError::Vocabulary { tokenizer, model });
+        let registry = Registry::new(name.into())?;
+        let (vocab, max_tokens) = (model.vocab(), model.max_tokens());
+        if tokenizer.vocab() > vocab {
+            return Err(ServerError::Vocabulary { tokenizer: tokenizer.vocab(), model: vocab });
         }
         let tokenizer = Arc::new(tokenizer);
         let engine = Engine::start(model, tokenizer.clone(), &options)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Ok(Self { state: State { registry, engine, tokenizer, options, max_tokens, created } })
+        let state = State { registry, engine, tokenizer, options, vocab, max_tokens, created };
+        Ok(Self { state })
     }
 
     /// Serves the foundation with adapters under another name too. They must fit the model.

@@ -62,10 +62,13 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// The token that the template closes an assistant's message with, if it renders a plain conversation at all.
-    pub(crate) fn template_end(&self) -> Option<u32> {
+    /// What the template puts around an assistant's message, if it renders a plain conversation at all.
+    pub(crate) fn plain_answer(&self) -> Option<PlainAnswer> {
         let rendered = Rendered::new(self.template()?, &Row::new(MARK, MARK)).ok()?;
-        self.encode_rendered(&rendered).ok()?.tokens.last().copied()
+        let before_end = &rendered.whole[rendered.prompt.len()..rendered.completion_end];
+        let lead = before_end.strip_suffix(MARK).unwrap_or_default().to_owned();
+        let end = self.encode_rendered(&rendered).ok()?.tokens.last().copied();
+        Some(PlainAnswer { lead, end })
     }
 
     fn encode_rendered(&self, rendered: &Rendered) -> Result<Sequence, TextError> {
@@ -99,6 +102,14 @@ impl Tokenizer {
         let prompt = self.encode_prompt(&[Message::user(&*row.prompt)])?;
         Ok(covered_after(n_prompt(&prompt, &encoding, row.prompt.len()), tokens))
     }
+}
+
+/// What a template puts around an assistant's message.
+pub(crate) struct PlainAnswer {
+    /// Between the prompt and the message.
+    pub(crate) lead: String,
+    /// The token that closes the message.
+    pub(crate) end: Option<u32>,
 }
 
 /// A row through a template.

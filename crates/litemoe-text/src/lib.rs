@@ -1,17 +1,23 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod config;
 mod detokenizer;
 mod encode;
 mod error;
+mod logprobs;
 mod python;
 mod row;
+mod stop;
 mod template;
+mod token_bytes;
 mod tokenizer;
 
+pub use answer::{Answer, Finish, Piece};
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;
 pub use error::TextError;
+pub use logprobs::{Logprob, TokenLogprob};
 pub use row::{Row, read_rows};
 pub use template::{ChatTemplate, Message};
 pub use tokenizer::Tokenizer;

@@ -9,12 +9,13 @@ use crate::{ChatTemplate, Detokenizer, Message, TextError};
 /// A model's tokenizer and chat template.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    pub(crate) inner: tokenizers::Tokenizer,
     template: Option<ChatTemplate>,
     special_ids: BTreeSet<u32>,
     end_ids: BTreeSet<u32>,
     end_id: Option<u32>,
     decoder_start: Option<u32>,
+    answer_lead: String,
 }
 
 impl Tokenizer {
@@ -46,8 +47,13 @@ impl Tokenizer {
             .map(|source| ChatTemplate::new(&source, config.named_tokens))
             .transpose()?;
         let decoder_start = config.decoder_start;
-        let mut tokenizer = Self { inner, template, special_ids, end_ids, end_id, decoder_start };
-        tokenizer.end_ids.extend(tokenizer.template_end());
+        let answer_lead = String::new();
+        let mut tokenizer =
+            Self { inner, template, special_ids, end_ids, end_id, answer_lead, decoder_start };
+        if let Some(plain) = tokenizer.plain_answer() {
+            tokenizer.end_ids.extend(plain.end);
+            tokenizer.answer_lead = plain.lead;
+        }
         Ok(tokenizer)
     }
 
@@ -60,6 +66,12 @@ impl Tokenizer {
     /// tokenizer's `eos_token`), and the one that the chat template closes the assistant's message with. May be empty.
     pub fn end_ids(&self) -> &BTreeSet<u32> {
         &self.end_ids
+    }
+
+    /// What the template writes between a prompt and the assistant's message, such as a space: a model writes it itself,
+    /// and it is not part of the message.
+    pub fn answer_lead(&self) -> &str {
+        &self.answer_lead
     }
 
     /// The end token of a completion where there is no template: `eos_token`, else the first `eos_token_id`.
@@ -122,6 +134,11 @@ impl Tokenizer {
     /// Starts turning tokens into text one by one.
     pub fn detokenizer(&self) -> Detokenizer<'_> {
         Detokenizer::new(self)
+    }
+
+    /// Whether a token was added to the vocabulary, and stands for itself.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
     /// Whether a token is there when tokens are decoded: known, and not special.

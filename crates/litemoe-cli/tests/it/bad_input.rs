@@ -254,9 +254,23 @@ fn a_config_of_more_parts_than_there_can_be() {
 #[test]
 fn options_that_make_no_sense() {
     let bench = Bench::new();
-    for option in ["--temperature=nan", "--temperature=-1", "--top-p=nan", "--top-p=0"] {
-        refused(&bench, &["generate", "model", "--prompt", "hi", option], 2, &["a "]);
+    let sampling = [
+        "--temperature=nan",
+        "--temperature=-1",
+        "--top-p=nan",
+        "--top-p=1.1",
+        "--min-p=-0.1",
+        "--repetition-penalty=0",
+        "--presence-penalty=3",
+        "--frequency-penalty=inf",
+        "--stop=",
+    ];
+    for option in sampling {
+        let name = option.split_once('=').expect("a value").0;
+        refused(&bench, &["generate", "model", "--prompt", "hi", option], 2, &[name]);
     }
+    let logprobs = ["generate", "model", "--prompt", "hi", "--logprobs", "2"];
+    refused(&bench, &logprobs, 2, &["--json"]);
     let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl"];
     for (option, name) in [
         ("--accumulate=0", "--accumulate"),

@@ -6,6 +6,7 @@ mod determinism;
 mod doors;
 mod embedded;
 mod failing_writes;
+mod generation;
 mod hub;
 mod hub_server;
 mod verbs;

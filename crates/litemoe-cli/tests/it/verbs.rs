@@ -133,28 +133,6 @@ fn the_identity_plan_keeps_the_logits_bit_for_bit() {
 }
 
 #[test]
-fn generation_is_seeded() {
-    let bench = Bench::new();
-    let say = |seed: &str| {
-        let args = [
-            "generate",
-            "model",
-            "--prompt",
-            "def f",
-            "--max-tokens",
-            "8",
-            "--temperature",
-            "1",
-            "--seed",
-            seed,
-        ];
-        bench.json(&args)["text"].as_str().expect("text").to_owned()
-    };
-    assert_eq!(say("1"), say("1"));
-    assert_ne!(say("1"), say("2"));
-}
-
-#[test]
 fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
     let bench = Bench::new();
     let help = bench.run(&["--help"]);

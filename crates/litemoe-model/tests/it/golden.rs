@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use litemoe_core::{Input, LanguageModel, Pass, Sampler, Sampling};
-use litemoe_model::{Finish, Stop, generate};
+use litemoe_core::{CausalLm, Decoding, Input, LanguageModel, Logprobs, Pass, Sampler, Sampling};
 use serde::Deserialize;
 
 use crate::edit;
@@ -46,35 +45,39 @@ fn greedy_tokens_equal_the_reference() {
         let (reference, expected) = reference(&tiny(name));
         let unit = expected.iter().fold(1.0f32, |unit, logit| unit.max(logit.abs()));
         assert!(reference.greedy_margin > 2.0 * 5e-6 * unit, "{name}: the fixture decides nothing");
-        let (model, mut sampler) = (load(tiny(name)), Sampler::new(Sampling::default()));
-        let stop = Stop { max_new: 32, eos_ids: &[] };
-        let mut seen = Vec::new();
-        let (tokens, finish) =
-            generate(&model, None, &reference.input_ids, &mut sampler, stop, |token| {
-                seen.push(token);
-                true
-            });
-        assert_eq!((tokens, finish), (reference.greedy, Finish::Length), "{name}");
-        assert_eq!(seen.len(), 32);
+        let (model, prompt) = (load(tiny(name)), &reference.input_ids);
+        let (mut cache, sampler) = (model.new_cache(), Sampler::new(Sampling::default()));
+        let decoding = Decoding::new(&model, None, prompt, &mut cache, 0, sampler);
+        let tokens: Vec<u32> = decoding.take(32).map(|drawn| drawn.token).collect();
+        assert_eq!(tokens, reference.greedy, "{name}");
     }
 }
 
 #[test]
-fn generation_ends_at_an_end_token_at_the_longest_row_or_when_cancelled() {
+fn decoding_goes_on_from_what_the_cache_holds_until_the_longest_row_is_full() {
     let (reference, _) = reference(&tiny("qwen3_moe"));
-    let model = load(tiny("qwen3_moe"));
-    let run = |eos_ids: &[u32], prompt: &[u32], wanted: usize| {
-        let mut sampler = Sampler::new(Sampling::default());
-        let (mut n, stop) = (0, Stop { max_new: 1000, eos_ids });
-        generate(&model, None, prompt, &mut sampler, stop, |_| {
-            n += 1;
-            n < wanted
-        })
-    };
-    let (prompt, greedy) = (&reference.input_ids, &reference.greedy);
-    let end = greedy.iter().position(|token| *token != greedy[0]).unwrap();
-    assert_eq!(run(&[greedy[end]], prompt, 99), (greedy[..end].to_vec(), Finish::Eos));
-    assert_eq!(run(&[], prompt, 3), (greedy[..3].to_vec(), Finish::Cancelled));
-    let (tokens, finish) = run(&[], prompt, 1000);
-    assert_eq!((tokens.len() + prompt.len(), finish), (model.max_tokens(), Finish::Length));
+    let (model, prompt) = (load(tiny("qwen3_moe")), &reference.input_ids);
+    let sampler = || Sampler::new(Sampling { temperature: 1.0, seed: 5, ..Sampling::default() });
+    let mut cache = model.new_cache();
+    let whole: Vec<_> = Decoding::new(&model, None, prompt, &mut cache, 0, sampler())
+        .with_logprobs(Some(2))
+        .collect();
+    assert_eq!(prompt.len() + whole.len(), model.max_tokens());
+    assert_eq!(cache.len(), model.max_tokens() - 1);
+    for n_held in [1, prompt.len() - 1] {
+        cache.truncate(n_held);
+        let again = Decoding::new(&model, None, prompt, &mut cache, n_held, sampler());
+        let again: Vec<u32> = again.map(|drawn| drawn.token).collect();
+        assert!(again.iter().eq(whole.iter().map(|drawn| &drawn.token)), "from {n_held}");
+    }
+    let all: Vec<u32> = prompt.iter().copied().chain(whole.iter().map(|d| d.token)).collect();
+    let logits = logits(&model, &[all]);
+    for (at, drawn) in whole.iter().enumerate().step_by(40) {
+        let end = prompt.len() + at;
+        let row = &logits[(end - 1) * model.vocab()..end * model.vocab()];
+        let (expected, found) = (Logprobs::new(row, drawn.token, 2), drawn.logprobs.as_ref());
+        let found = found.unwrap();
+        assert!((found.token - expected.token).abs() < 1e-4, "{found:?}, not {expected:?}");
+        assert_eq!(found.top.len(), 2);
+    }
 }

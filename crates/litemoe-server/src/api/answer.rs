@@ -1,9 +1,10 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use litemoe_text::{Finish, Piece};
 use serde_json::{Value, json};
 
-use crate::generation::{FinishReason, Finished};
+use crate::generation::Usage;
 
 /// What all parts of an answer say of themselves.
 #[derive(Debug)]
@@ -22,39 +23,52 @@ impl Answer {
     }
 
     /// The answer in one.
-    pub(crate) fn whole(&self, text: &str, finished: Finished) -> Value {
+    pub(crate) fn whole(&self, texts: &[Piece], used: Usage) -> Value {
+        let choice = |(index, text): (usize, &Piece)| {
+            json!({
+                "index": index,
+                "message": { "role": "assistant", "content": text.text },
+                "logprobs": logprobs(text),
+                "finish_reason": text.finish.map(Finish::reason),
+            })
+        };
         json!({
             "id": self.id, "object": "chat.completion", "created": self.created, "model": self.model,
-            "choices": [{
-                "index": 0,
-                "message": { "role": "assistant", "content": text },
-                "logprobs": null,
-                "finish_reason": reason(finished.reason),
-            }],
-            "usage": usage(finished),
+            "choices": texts.iter().enumerate().map(choice).collect::<Vec<_>>(),
+            "usage": usage(used),
         })
     }
 
-    /// The first chunk of a stream: who speaks.
-    pub(crate) fn begin(&self) -> Value {
-        self.choice(&json!({ "role": "assistant", "content": "" }), None)
+    /// The first chunk of a text's stream: who speaks.
+    pub(crate) fn begin(&self, text: usize) -> Value {
+        let delta = json!({ "role": "assistant", "content": "" });
+        self.choice(text, &delta, &Value::Null, None)
     }
 
-    /// A piece of text.
-    pub(crate) fn piece(&self, text: &str) -> Value {
-        self.choice(&json!({ "content": text }), None)
+    /// A piece of a text, and why the text ended.
+    pub(crate) fn piece(&self, text: usize, piece: &Piece) -> Vec<Value> {
+        let is_empty = piece.text.is_empty() && piece.logprobs.is_empty();
+        let delta = json!({ "content": piece.text });
+        let next = (!is_empty).then(|| self.choice(text, &delta, &logprobs(piece), None));
+        let ended = |finish| self.choice(text, &json!({}), &Value::Null, Some(finish));
+        next.into_iter().chain(piece.finish.map(ended)).collect()
     }
 
-    /// Why the text ended and, when it was asked for, what it cost.
-    pub(crate) fn end(&self, finished: Finished) -> Vec<Value> {
-        let last = self.choice(&json!({}), Some(finished.reason));
-        let cost = self.include_usage.then(|| self.chunk(&json!([]), &usage(finished)));
-        [last].into_iter().chain(cost).collect()
+    /// What the answer cost, when it was asked for.
+    pub(crate) fn end(&self, used: Usage) -> Option<Value> {
+        self.include_usage.then(|| self.chunk(&json!([]), &usage(used)))
     }
 
-    fn choice(&self, delta: &Value, finish: Option<FinishReason>) -> Value {
+    fn choice(
+        &self,
+        text: usize,
+        delta: &Value,
+        logprobs: &Value,
+        finish: Option<Finish>,
+    ) -> Value {
         let choice = json!({
-            "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish.map(reason),
+            "index": text, "delta": delta, "logprobs": logprobs,
+            "finish_reason": finish.map(Finish::reason),
         });
         self.chunk(&json!([choice]), &Value::Null)
     }
@@ -72,15 +86,16 @@ impl Answer {
     }
 }
 
-fn reason(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
+/// Null when there are none: then they were not asked for, or the text has no tokens.
+fn logprobs(piece: &Piece) -> Value {
+    match piece.logprobs.as_slice() {
+        [] => Value::Null,
+        tokens => json!({ "content": tokens, "refusal": null }),
     }
 }
 
-fn usage(finished: Finished) -> Value {
-    let Finished { n_prompt, n_completion, .. } = finished;
+fn usage(used: Usage) -> Value {
+    let Usage { n_prompt, n_completion } = used;
     json!({
         "prompt_tokens": n_prompt,
         "completion_tokens": n_completion,

@@ -3,7 +3,7 @@ use axum::body::Bytes;
 use axum::extract::State as Extract;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use litemoe_text::Message;
+use litemoe_text::{Message, Piece};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 
@@ -23,10 +23,13 @@ pub(crate) async fn complete(
     let chat = ChatRequest::parse(&body?)?;
     let served = state.registry.find(&chat.model);
     let served = served.ok_or_else(|| ApiError::unknown_model(&chat.model))?;
+    chat.sampling.check_tokens(state.vocab)?;
     let request = Request {
         prompt: prompt(&state, chat.messages).await?,
         adapters: served.adapters.clone(),
         sampling: chat.sampling,
+        n: chat.n,
+        n_top: chat.n_top,
         max_new: chat.max_new,
         stop: chat.stop,
     };
@@ -36,8 +39,8 @@ pub(crate) async fn complete(
     })?;
     let answer = Answer::new(chat.model, chat.include_usage);
     match chat.stream {
-        true => Ok(stream::respond(answer, events, state.options.keep_alive)),
-        false => whole(&answer, events).await,
+        true => Ok(stream::respond(answer, chat.n, events, state.options.keep_alive)),
+        false => whole(&answer, chat.n, events).await,
     }
 }
 
@@ -58,14 +61,15 @@ async fn prompt(state: &State, messages: Vec<Message>) -> Result<Vec<u32>, ApiEr
 
 async fn whole(
     answer: &Answer,
+    n: usize,
     mut events: UnboundedReceiver<Event>,
 ) -> Result<Response, ApiError> {
-    let mut text = String::new();
+    let mut texts = vec![Piece::default(); n];
     loop {
         match events.recv().await {
-            Some(Event::Text(piece)) => text += &piece,
-            Some(Event::Finished(finished)) => {
-                return Ok(Json(answer.whole(&text, finished)).into_response());
+            Some(Event::Piece(text, piece)) => texts[text].append(piece),
+            Some(Event::Finished(usage)) => {
+                return Ok(Json(answer.whole(&texts, usage)).into_response());
             }
             Some(Event::Failed) | None => return Err(ApiError::failed()),
         }

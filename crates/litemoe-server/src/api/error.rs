@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use litemoe_core::SamplingError;
 use litemoe_text::TextError;
 use serde_json::{Value, json};
 
@@ -99,6 +100,12 @@ impl IntoResponse for ApiError {
 impl From<BytesRejection> for ApiError {
     fn from(rejection: BytesRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<SamplingError> for ApiError {
+    fn from(error: SamplingError) -> Self {
+        Self::bad_request("invalid_value", error.to_string()).of(error.parameter())
     }
 }
 

@@ -8,6 +8,7 @@ mod messages;
 mod models;
 mod neutral;
 mod request;
+mod sampling;
 mod stream;
 
 use std::sync::Arc;

@@ -1,5 +1,3 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use litemoe_core::Sampling;
 use litemoe_text::Message;
 use serde::Deserialize;
@@ -7,13 +5,15 @@ use serde_json::Value;
 
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
-use crate::api::{messages, neutral};
+use crate::api::{messages, neutral, sampling};
 
 /// A request for a chat completion.
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
     pub(crate) model: String,
     pub(crate) messages: Vec<Message>,
+    pub(crate) n: usize,
+    pub(crate) n_top: Option<usize>,
     pub(crate) max_new: Option<usize>,
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,
@@ -27,8 +27,10 @@ impl ChatRequest {
         let request = Self {
             model: fields.required("model", "a string")?,
             messages: messages::take(&mut fields)?,
+            n: n(&mut fields)?,
+            n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
-            sampling: sampling(&mut fields)?,
+            sampling: sampling::take(&mut fields)?,
             stop: stop(&mut fields)?,
             stream: fields.optional("stream", "a boolean")?.unwrap_or(false),
             include_usage: include_usage(&mut fields)?,
@@ -60,26 +62,26 @@ fn max_new(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
-    let mut number = |name, max| match fields.optional::<f32>(name, "a number")?.unwrap_or(1.0) {
-        number if (0.0..=max).contains(&number) => Ok(number),
-        _ => Err(fields.invalid(name, "invalid_value", &format!("between 0 and {max}"))),
-    };
-    let (temperature, top_p) = (number("temperature", 2.0)?, number("top_p", 1.0)?);
-    let top_k = match fields.optional::<i64>("top_k", "a whole number")?.unwrap_or(0) {
-        -1 => 0,
-        top_k => usize::try_from(top_k)
-            .map_err(|_| fields.invalid("top_k", "invalid_value", "at least 0, or -1 for all"))?,
-    };
-    Ok(Sampling { temperature, top_p, top_k, seed: seed(fields)? })
+/// How many texts: at most as many as OpenAI's interface allows.
+fn n(fields: &mut Fields) -> Result<usize, ApiError> {
+    match fields.optional("n", "a whole number")?.unwrap_or(1) {
+        n @ 1..=128 => Ok(n),
+        _ => Err(fields.invalid("n", "invalid_value", "between 1 and 128")),
+    }
 }
 
-/// Any whole number; without one, every request draws differently.
-fn seed(fields: &mut Fields) -> Result<u64, ApiError> {
-    let number: Option<Value> = fields.optional("seed", "a whole number")?;
-    let Some(number) = number else { return Ok(RandomState::new().build_hasher().finish()) };
-    let whole = number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned));
-    whole.ok_or_else(|| fields.invalid("seed", "invalid_type", "a whole number"))
+/// How many alternatives to tell with every token; `None` when no log-probabilities are wanted.
+fn n_top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let wanted = fields.optional("logprobs", "a boolean")?.unwrap_or(false);
+    match (wanted, fields.optional("top_logprobs", "a whole number")?.unwrap_or(0)) {
+        (false, 0) => Ok(None),
+        (true, n @ 0..=20) => Ok(Some(n)),
+        (true, _) => Err(fields.invalid("top_logprobs", "invalid_value", "between 0 and 20")),
+        (false, _) => {
+            let expected = "to be had without `logprobs`";
+            Err(fields.invalid("top_logprobs", "invalid_value", expected))
+        }
+    }
 }
 
 #[derive(Deserialize)]

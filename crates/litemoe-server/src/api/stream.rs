@@ -12,18 +12,20 @@ use crate::api::answer::Answer;
 use crate::api::error::ApiError;
 use crate::engine::Event;
 
-/// An answer as server-sent events: the role, the pieces, why it ended, the usage, `[DONE]`; `: ping` while idle.
+/// An answer as server-sent events: the role, the pieces and why it ended of each text, the usage, `[DONE]`; `: ping`
+/// while idle.
 ///
 /// The events' receiver lives in the response's body, so a client that disconnects ends the generation.
 pub(crate) fn respond(
     answer: Answer,
+    n: usize,
     events: UnboundedReceiver<Event>,
     keep_alive: Duration,
 ) -> Response {
-    let begin = stream::iter([answer.begin()]);
+    let begin: Vec<Value> = (0..n).map(|text| answer.begin(text)).collect();
     let chunks = UnboundedReceiverStream::new(events)
         .flat_map(move |event| stream::iter(chunks_of(&answer, event)));
-    let data = begin.chain(chunks).map(|chunk| chunk.to_string());
+    let data = stream::iter(begin).chain(chunks).map(|chunk| chunk.to_string());
     let done = stream::iter(["[DONE]".to_owned()]);
     let frames = data.chain(done).map(|data| Ok::<_, Infallible>(Frame::default().data(data)));
     Sse::new(frames).keep_alive(KeepAlive::new().interval(keep_alive).text("ping")).into_response()
@@ -31,8 +33,8 @@ pub(crate) fn respond(
 
 fn chunks_of(answer: &Answer, event: Event) -> Vec<Value> {
     match event {
-        Event::Text(text) => vec![answer.piece(&text)],
-        Event::Finished(finished) => answer.end(finished),
+        Event::Piece(text, piece) => answer.piece(text, &piece),
+        Event::Finished(usage) => answer.end(usage).into_iter().collect(),
         Event::Failed => vec![ApiError::failed().body()],
     }
 }

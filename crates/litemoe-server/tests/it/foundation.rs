@@ -1,6 +1,6 @@
 use burn::tensor::Device;
-use litemoe_core::{Sampler, Sampling};
-use litemoe_model::{Checkpoint, Model, Stop, generate};
+use litemoe_core::{CausalLm, Decoding, Sampler, Sampling};
+use litemoe_model::{Checkpoint, Model};
 use litemoe_server::{Server, ServerOptions};
 use litemoe_text::Message;
 use serde_json::json;
@@ -19,18 +19,32 @@ async fn the_foundation_says_what_it_says_without_a_server() {
     let router = Server::new("foundation", load(), tokenizer(), ServerOptions::default())
         .unwrap()
         .into_router();
-    for sampling in
-        [Sampling::default(), Sampling { temperature: 1.0, top_p: 0.9, top_k: 50, seed: 11 }]
-    {
+    let drawn =
+        Sampling { temperature: 1.0, top_p: 0.9, top_k: 50, seed: 11, ..Sampling::default() };
+    let penalised = Sampling {
+        min_p: 0.02,
+        repetition_penalty: 1.2,
+        presence_penalty: 0.5,
+        frequency_penalty: 0.25,
+        logit_bias: [(50, 2.0)].into(),
+        ..drawn.clone()
+    };
+    for sampling in [Sampling::default(), drawn, penalised] {
         let (tokenizer, model) = (tokenizer(), load());
         let prompt = tokenizer.encode_prompt(&[Message::user(question)]).unwrap();
-        let stop = Stop { max_new: 24, eos_ids: model.eos_ids() };
-        let mut sampler = Sampler::new(sampling);
-        let (drawn, _) = generate(&model, None, &prompt, &mut sampler, stop, |_| true);
+        let (mut cache, sampler) = (model.new_cache(), Sampler::new(sampling.clone()));
+        let drawn: Vec<u32> = Decoding::new(&model, None, &prompt, &mut cache, 0, sampler)
+            .map(|drawn| drawn.token)
+            .take_while(|token| !model.eos_ids().contains(token))
+            .take(24)
+            .collect();
         let fields = json!({
             "model": "foundation", "messages": [{ "role": "user", "content": question }], "max_tokens": 24,
             "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
-            "seed": sampling.seed,
+            "seed": sampling.seed, "min_p": sampling.min_p, "logit_bias": sampling.logit_bias,
+            "repetition_penalty": sampling.repetition_penalty,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
         });
         let answer = read(post(&router, &chat(&fields)).await).await;
         let text = answer["choices"][0]["message"]["content"].as_str().unwrap();

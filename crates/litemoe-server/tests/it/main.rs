@@ -5,8 +5,10 @@
 mod chat;
 mod client;
 mod foundation;
+mod logprobs;
 mod models;
 mod parameters;
 mod queue;
+mod sampling;
 mod stream;
 mod toy;

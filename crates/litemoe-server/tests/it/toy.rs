@@ -16,6 +16,8 @@ const VOCAB: usize = 4096;
 const LETTERS: std::ops::Range<usize> = 36..94;
 /// Its `<|endoftext|>`.
 const END: u32 = 0;
+/// Its `<|assistant|>`, which ends a prompt.
+const ASSISTANT: u32 = 2;
 pub(crate) const MAX_TOKENS: usize = 64;
 
 /// What the model does at one step.
@@ -118,8 +120,8 @@ impl LanguageModel for Toy {
     }
 }
 
-/// How many tokens and steps were seen.
-#[derive(Default)]
+/// How many tokens were seen, and how many steps since the prompt.
+#[derive(Clone, Default)]
 pub(crate) struct Seen {
     tokens: usize,
     steps: usize,
@@ -140,6 +142,9 @@ impl CausalLm for Toy {
         }
         seen.tokens += tokens.len();
         assert!(!tokens.is_empty() && seen.tokens <= MAX_TOKENS, "{} tokens", seen.tokens);
+        if tokens.contains(&ASSISTANT) {
+            seen.steps = 0;
+        }
         let script = if adapters.is_some() { &self.adapted } else { &self.script };
         let step = script.get(seen.steps).copied().unwrap_or(Step::Say(END));
         seen.steps += 1;

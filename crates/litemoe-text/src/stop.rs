@@ -31,8 +31,8 @@ impl<'a> StopScanner<'a> {
     }
 
     /// What was held back, now that no more text comes.
-    pub(crate) fn finish(self) -> String {
-        self.held
+    pub(crate) fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
     }
 
     /// Where the stop string begins that is complete first.

@@ -1,0 +1,15 @@
+//! How the next token is chosen: a rule, what it does to logits, and the draws.
+
+mod error;
+mod history;
+mod kept;
+mod logprobs;
+mod rule;
+mod sampler;
+#[cfg(test)]
+mod tests;
+
+pub use error::SamplingError;
+pub use logprobs::Logprobs;
+pub use rule::Sampling;
+pub use sampler::Sampler;

@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+
+use crate::SamplingError;
+
+/// How the next token is chosen from logits.
+///
+/// The steps, in the order of transformers' `GenerationMixin._get_logits_processor`: bias, penalties, temperature,
+/// top-k, top-p, min-p, then one draw. With `temperature` 0 the most probable token after bias and penalties is taken.
+///
+/// The *context* is the prompt and what was drawn so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f32,
+    /// Keeps this many most probable tokens; 0 keeps all. Of equal ones at the border those with lower ids are kept,
+    /// where transformers keeps all: so 1 is greedy.
+    pub top_k: usize,
+    /// Keeps the tokens whose probabilities, largest first, first reach this sum; 1 keeps all, 0 one. Nucleus sampling
+    /// (The Curious Case of Neural Text Degeneration, arXiv 1904.09751).
+    pub top_p: f32,
+    /// Keeps the tokens that are at least this share as probable as the most probable one; 0 keeps all (Turning Up the
+    /// Heat: Min-p Sampling, arXiv 2407.01082).
+    pub min_p: f32,
+    /// Divides the positive logits of the context's tokens, and multiplies the negative ones; 1 changes nothing
+    /// (CTRL, arXiv 1909.05858; transformers' `RepetitionPenaltyLogitsProcessor`).
+    pub repetition_penalty: f32,
+    /// Taken off the logit of every token that was drawn before, as OpenAI's interface defines it: the prompt does not
+    /// count.
+    pub presence_penalty: f32,
+    /// The same, times how often the token was drawn.
+    pub frequency_penalty: f32,
+    /// What is added to the logits of tokens before everything else.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// Seed of the draws: the same seed and logits give the same tokens on every platform.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    /// Greedy.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Sampling {
+    /// Checks the numbers. The ranges are those of transformers and, for what OpenAI's interface defines, that one's.
+    ///
+    /// # Errors
+    /// [`SamplingError::OutOfRange`] for the first that is not in its range.
+    pub fn check(&self) -> Result<(), SamplingError> {
+        let expect = |parameter, value: f32, holds, expected| match holds {
+            true => Ok(()),
+            false => Err(SamplingError::OutOfRange { parameter, value, expected }),
+        };
+        let share = |parameter, value: f32| {
+            expect(parameter, value, (0.0..=1.0).contains(&value), "between 0 and 1")
+        };
+        let penalty = |parameter, value: f32| {
+            expect(parameter, value, (-2.0..=2.0).contains(&value), "between -2 and 2")
+        };
+        let (temperature, repetition) = (self.temperature, self.repetition_penalty);
+        let is_divisor = temperature >= 0.0 && temperature.is_finite();
+        expect("temperature", temperature, is_divisor, "a number, at least 0")?;
+        share("top_p", self.top_p)?;
+        share("min_p", self.min_p)?;
+        let is_factor = repetition > 0.0 && repetition.is_finite();
+        expect("repetition_penalty", repetition, is_factor, "a number above 0")?;
+        penalty("presence_penalty", self.presence_penalty)?;
+        penalty("frequency_penalty", self.frequency_penalty)?;
+        self.logit_bias.values().try_for_each(|&bias| {
+            expect("logit_bias", bias, (-100.0..=100.0).contains(&bias), "between -100 and 100")
+        })
+    }
+
+    /// Checks that the biased tokens are in a vocabulary of `vocab` tokens.
+    ///
+    /// # Errors
+    /// [`SamplingError::UnknownToken`]
+    pub fn check_tokens(&self, vocab: usize) -> Result<(), SamplingError> {
+        match self.logit_bias.keys().find(|&&token| token as usize >= vocab) {
+            Some(&token) => Err(SamplingError::UnknownToken { token, vocab }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blamed(rule: &Sampling) -> Option<&'static str> {
+        rule.check().err().map(|error| error.parameter())
+    }
+
+    #[test]
+    fn a_number_outside_its_range_is_refused_by_name() {
+        type Set = fn(&mut Sampling, f32);
+        let fields: [(&str, Set, &[f32], &[f32]); 7] = [
+            ("temperature", |rule, x| rule.temperature = x, &[0.0, 5.0], &[-0.1]),
+            ("top_p", |rule, x| rule.top_p = x, &[0.0, 1.0], &[-0.1, 1.1]),
+            ("min_p", |rule, x| rule.min_p = x, &[0.0, 1.0], &[-0.1, 1.1]),
+            ("repetition_penalty", |rule, x| rule.repetition_penalty = x, &[0.1, 9.0], &[0.0]),
+            ("presence_penalty", |rule, x| rule.presence_penalty = x, &[-2.0, 2.0], &[-2.1, 2.1]),
+            ("frequency_penalty", |rule, x| rule.frequency_penalty = x, &[-2.0, 2.0], &[-2.1, 2.1]),
+            (
+                "logit_bias",
+                |rule, x| rule.logit_bias = [(3, x)].into(),
+                &[-100.0, 100.0],
+                &[-100.5, 100.5],
+            ),
+        ];
+        for (name, set, right, wrong) in fields {
+            let checked = |value| {
+                let mut rule = Sampling::default();
+                set(&mut rule, value);
+                blamed(&rule)
+            };
+            assert!(right.iter().all(|&value| checked(value).is_none()), "{name}");
+            let never = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+            let wrong = wrong.iter().copied().chain(never);
+            for value in wrong {
+                assert_eq!(checked(value), Some(name), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bias_of_no_token_is_refused() {
+        let rule = Sampling { logit_bias: [(3, 1.0), (4, 1.0)].into(), ..Default::default() };
+        assert_eq!(rule.check_tokens(5), Ok(()));
+        let error = rule.check_tokens(4).unwrap_err();
+        assert_eq!(error.to_string(), "`logit_bias` names token 4, but the model has 4");
+    }
+}
