@@ -14,6 +14,7 @@ mod tune;
 
 use clap::Subcommand;
 
+use crate::chat::ChatArgs;
 use crate::customize::CustomizeArgs;
 
 /// The commands.
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Mount(mount::MountArgs),
     Eval(eval::EvalArgs),
     Generate(generate::GenerateArgs),
+    Chat(ChatArgs),
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
@@ -46,6 +48,7 @@ impl Command {
             Self::Mount(args) => args.run(),
             Self::Eval(args) => args.run(),
             Self::Generate(args) => args.run(),
+            Self::Chat(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Logits(args) => args.run(),

@@ -268,6 +268,7 @@ fn options_that_make_no_sense() {
     for option in sampling {
         let name = option.split_once('=').expect("a value").0;
         refused(&bench, &["generate", "model", "--prompt", "hi", option], 2, &[name]);
+        refused(&bench, &["chat", "model", option], 2, &[name]);
     }
     let logprobs = ["generate", "model", "--prompt", "hi", "--logprobs", "2"];
     refused(&bench, &logprobs, 2, &["--json"]);

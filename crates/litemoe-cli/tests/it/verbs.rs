@@ -147,6 +147,7 @@ fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
         "mount",
         "eval",
         "generate",
+        "chat",
         "serve",
         "inspect",
         "logits",

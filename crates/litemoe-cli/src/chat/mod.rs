@@ -1,0 +1,143 @@
+//! `litemoe chat`.
+
+mod command;
+mod conversation;
+mod editor;
+mod input;
+mod interrupt;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use litemoe_core::LanguageModel;
+use litemoe_text::Finish;
+
+use crate::artefact;
+use crate::chat::command::{Command, HELP};
+use crate::chat::conversation::{Conversation, Saved};
+use crate::chat::input::{Input, Read};
+use crate::chat::interrupt::Interrupt;
+use crate::device::DeviceArgs;
+use crate::model::Loaded;
+use crate::output;
+use crate::sampling::SamplingArgs;
+
+/// Talk to a model in the terminal
+///
+/// Ctrl-C stops an answer, Ctrl-D leaves, /help names the commands. When the input is no terminal, every line of it is
+/// a message or a command, answers go to standard output, and the first thing that cannot be done ends the program.
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// The model, a Hugging Face directory.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// An adapter, a PEFT directory.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// What the model is told before the conversation.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Tokens of an answer at most [default: as many as the model can].
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl ChatArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let loaded = Loaded::open(&self.model, self.device)?;
+        if loaded.tokenizer.template().is_none() {
+            bail!(
+                "{} has no chat template, so it cannot talk; `litemoe generate` answers one prompt",
+                self.model.display()
+            );
+        }
+        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mut conversation = Conversation::new(&loaded, adapters.as_ref(), self.sampling.rule());
+        conversation.set_system(self.system.clone());
+        let mut chat = Chat { args: &self, conversation, interrupt: Interrupt::watch()? };
+        chat.talk(&mut Input::open(), &loaded)
+    }
+}
+
+struct Chat<'a> {
+    args: &'a ChatArgs,
+    conversation: Conversation<'a>,
+    interrupt: Interrupt,
+}
+
+impl Chat<'_> {
+    /// Does what is read until the input ends or somebody leaves.
+    fn talk(&mut self, input: &mut Input, loaded: &Loaded) -> anyhow::Result<()> {
+        if input.is_terminal() {
+            let (name, max) = (loaded.checkpoint.name(), loaded.model.max_tokens());
+            output::note(&format!("{name}, {max} tokens of context; /help names the commands"));
+        }
+        loop {
+            let done = match input.read()? {
+                Read::End => return Ok(()),
+                Read::Interrupted => {
+                    output::note("/quit or Ctrl-D leaves");
+                    continue;
+                }
+                Read::Text(text) => self.obey(&text),
+            };
+            match done {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return Ok(()),
+                Err(error) if input.is_terminal() => output::error(&error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn obey(&mut self, text: &str) -> anyhow::Result<ControlFlow<()>> {
+        match Command::parse(text)? {
+            None => {}
+            Some(Command::Say(text)) => self.say(text)?,
+            Some(Command::Help) => output::note(HELP),
+            Some(Command::Reset) => self.conversation.reset(),
+            Some(Command::System(text)) => self.conversation.set_system(text),
+            Some(Command::Save(file)) => save(&file, &self.conversation.saved())?,
+            Some(Command::Quit) => return Ok(ControlFlow::Break(())),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Says something and prints the answer as it comes.
+    fn say(&mut self, text: String) -> anyhow::Result<()> {
+        let Self { args, conversation, interrupt } = self;
+        let reply = interrupt.while_answering(|interrupted| {
+            conversation.say(text, args.max_tokens, &args.sampling.stop, |piece| {
+                output::piece(piece);
+                !interrupted()
+            })
+        })?;
+        output::line("");
+        tracing::debug!(n_prompt = reply.n_prompt, n_run = reply.n_run, "answered");
+        match reply.finish {
+            None => output::note("(stopped)"),
+            Some(Finish::Length) if reply.is_full => output::note(
+                "(the answer ends here: the model's context is full; /reset forgets the conversation)",
+            ),
+            Some(Finish::Length) => output::note("(the answer ends here: --max-tokens)"),
+            Some(Finish::EndToken | Finish::StopString) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Writes a conversation. What it replaces must be one too.
+fn save(file: &Path, saved: &Saved) -> anyhow::Result<()> {
+    if file.exists() && artefact::read::<Saved>(file).is_err() {
+        bail!("{} is there, and it is not a saved conversation", file.display());
+    }
+    artefact::write(file, saved)?;
+    output::note(&format!("(saved in {})", file.display()));
+    Ok(())
+}
