@@ -247,7 +247,7 @@ fn a_config_of_more_parts_than_there_can_be() {
                 config[key] = json!(1_000_000_000_000_u64);
             }
         });
-        refused(&bench, &["inspect", "model"], 1, &["config.json", keys[0], "at most"]);
+        refused(&bench, &["inspect", "model"], 1, &["config.json", keys[0], "must be"]);
     }
 }
 

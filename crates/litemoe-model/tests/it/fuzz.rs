@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::{Input, LanguageModel, Pass};
+use litemoe_core::{LanguageModel, Pass};
 use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
 use litemoe_model::Model;
 
 use crate::edit::Copy;
 use crate::memory::open_within;
-use crate::setup::TINY;
+use crate::setup::{TINY, input};
 
 /// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
 fn overwrite(path: &Path, bytes: &[u8]) {
@@ -37,7 +37,7 @@ fn fuzzed_configurations() {
         if let Ok(checkpoint) = open_within(copies[from].path(), document.len()) {
             opened += 1;
             if let Ok(model) = Model::load(&checkpoint, &Device::flex()) {
-                model.logits(&Input::decoder(vec![vec![1, 2]]), &mut Pass::plain());
+                model.logits(&input(&model, &[vec![1, 2]]), &mut Pass::plain());
             }
         }
     });

@@ -6,7 +6,7 @@ use litemoe_core::{CausalLm, Decoding, Input, LanguageModel, Logprobs, Pass, Sam
 use serde::Deserialize;
 
 use crate::edit;
-use crate::setup::{TINY, error, load, tiny, values};
+use crate::setup::{TINY, error, load, logits, tiny, values};
 
 #[derive(Deserialize)]
 struct Reference {
