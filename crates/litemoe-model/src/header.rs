@@ -125,19 +125,20 @@ impl<'a> Header<'a> {
         Ok(StoredTensor { file, name, dtype, shape, range })
     }
 
-    /// Where a tensor lies in the file; `None` when it is empty, or its place has not its size.
+    /// Where a tensor lies in the file; `None` when its place has not its size.
     fn range(&self, info: &TensorInfo, dtype: StoredDtype) -> Option<Range<usize>> {
         let (start, end) = info.data_offsets;
         let bytes = info.shape.0.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
         let range = self.data.start.checked_add(start)?..self.data.start.checked_add(end)?;
-        (bytes > 0 && start.checked_add(bytes) == Some(end)).then_some(range)
+        (start.checked_add(bytes) == Some(end)).then_some(range)
     }
 
     /// Checks that there is nothing before, between and behind the tensors.
     fn check_filled(&self, tensors: &StoredTensors) -> Result<(), ModelError> {
         let mut ranges: Vec<Range<usize>> =
             tensors.values().map(|tensor| tensor.range.clone()).collect();
-        ranges.sort_unstable_by_key(|range| range.start);
+        // Empty ones before what begins at the same place.
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
         let mut end = self.data.start;
         for range in ranges {
             if range.start != end {
