@@ -21,5 +21,6 @@ pub fn tokens(n: usize) -> Vec<u32> {
 
 /// A row of training data whose last quarter is the completion.
 pub fn sequence(n: usize) -> Sequence {
-    Sequence { tokens: tokens(n), completion: (0..n).map(|at| at >= n - n / 4).collect() }
+    let completion = (0..n).map(|at| at >= n - n / 4).collect();
+    Sequence { tokens: tokens(n), completion, encoder: None }
 }

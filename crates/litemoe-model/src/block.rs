@@ -60,7 +60,7 @@ impl Block {
     /// - `before` and output: `[tokens, d_model]`
     pub(crate) fn forward(
         &self,
-        before: Tensor<2>,
+        before: &Tensor<2>,
         rows: Rows<'_>,
         memory: Option<Memory<'_>>,
         pass: &mut Pass<'_>,
@@ -81,7 +81,7 @@ impl Block {
         let after =
             middle + scaled(self.feed_forward.forward(x, rows.packing, pass), self.multiplier);
         if let Some(observer) = pass.observer.as_deref_mut() {
-            observer.block_output(self.id, &before, &after);
+            observer.block_output(self.id, before, &after);
         }
         after
     }

@@ -300,7 +300,7 @@ impl ExpertSource for CheckpointExperts<'_> {
 
     fn expert(&self, id: ExpertId) -> Result<ExpertWeights, ModelError> {
         let layer = self.moe_layers().iter().find(|layer| layer.id == id.layer);
-        if !layer.is_some_and(|layer| id.expert < layer.n_experts) {
+        if layer.is_none_or(|layer| id.expert >= layer.n_experts) {
             return Err(ModelError::NoSuchExpert { dir: self.checkpoint.dir.clone(), expert: id });
         }
         self.checkpoint.expert_tensors(id.layer, id.expert).read(&self.device)

@@ -5,11 +5,11 @@ use litemoe_kernels::{ExpertBank, LinearWeight};
 use crate::attention::{Attention, Grouped, Latent, LowRank, Projections, QkNorms, Queries};
 use crate::attention_config::{LatentConfig, QkNorm};
 use crate::block::{Block, Cross};
-use crate::config::NormKind;
+use crate::config::{ModelConfig, NormKind};
 use crate::feed_forward::{Dense, FeedForward, Moe, Shared};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig, RouterKind};
 use crate::linear::Linear;
-use crate::norm::{LayerNorm, Norm, RmsNorm};
+use crate::norm::Norm;
 use crate::redirection::Redirection;
 use crate::relative::RelativeBias;
 use crate::router::{Choice, Router};
@@ -35,17 +35,18 @@ impl Loader<'_> {
 
     /// A normalisation of the residual stream.
     pub(crate) fn norm(&self, site: &str) -> Result<Norm, ModelError> {
-        let config = &self.checkpoint.config;
-        if config.norm == NormKind::Layer {
-            let bias = self.tensor(&format!("{site}.bias"))?;
-            let norm = LayerNorm::new(self.weight(site)?, bias, config.norm_eps);
-            return Ok(Norm::Layer(norm));
+        let ModelConfig { norm, norm_eps: eps, .. } = self.checkpoint.config;
+        match norm {
+            NormKind::Rms => self.rms_norm(site, eps),
+            NormKind::Layer => {
+                let bias = self.tensor(&format!("{site}.bias"))?;
+                Ok(Norm::layer(self.weight(site)?, bias, eps))
+            }
         }
-        Ok(Norm::Rms(self.rms_norm(site, config.norm_eps)?))
     }
 
-    fn rms_norm(&self, site: &str, eps: f64) -> Result<RmsNorm, ModelError> {
-        Ok(RmsNorm::new(self.weight(site)?, eps))
+    fn rms_norm(&self, site: &str, eps: f64) -> Result<Norm, ModelError> {
+        Ok(Norm::rms(self.weight(site)?, eps))
     }
 
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
@@ -132,7 +133,7 @@ impl Loader<'_> {
         let config = &self.checkpoint.config.attention;
         let projections = match &config.latent {
             Some(latent) => Projections::Latent(Box::new(self.latent(latent, path)?)),
-            None => Projections::Grouped(self.grouped(index, path)?),
+            None => Projections::Grouped(Box::new(self.grouped(index, path)?)),
         };
         let [.., output] = self.checkpoint.names.projections;
         let sinks = match config.sinks {
@@ -159,7 +160,7 @@ impl Loader<'_> {
         let folded = has_weights && config.clip.is_none();
         let norms = if has_weights {
             let q = self.weight::<1>(&format!("{path}.q_norm"))?;
-            let q = RmsNorm::new(if folded { q.mul_scalar(scale) } else { q }, eps);
+            let q = Norm::rms(if folded { q.mul_scalar(scale) } else { q }, eps);
             let k = self.rms_norm(&format!("{path}.k_norm"), eps)?;
             Some(QkNorms { q, k, per_head: config.qk_norm == QkNorm::PerHead })
         } else {
@@ -190,8 +191,11 @@ impl Loader<'_> {
             })
         };
         let queries = match latent.q_rank {
-            None => Queries::Full(self.linear(format!("{path}.q_proj"), false)?),
-            Some(_) => Queries::LowRank(low_rank("q_a_proj", "q_a_layernorm", "q_b_proj")?),
+            None => Queries::Full(Box::new(self.linear(format!("{path}.q_proj"), false)?)),
+            Some(_) => {
+                let queries = low_rank("q_a_proj", "q_a_layernorm", "q_b_proj")?;
+                Queries::LowRank(Box::new(queries))
+            }
         };
         Ok(Latent {
             queries,

@@ -127,7 +127,7 @@ impl Model {
     fn encode(
         &self,
         index: usize,
-        hidden: Tensor<2>,
+        hidden: &Tensor<2>,
         packing: &Packing,
         pass: &mut Pass<'_>,
     ) -> Tensor<2> {
@@ -145,7 +145,7 @@ impl Model {
     fn decode(
         &self,
         index: usize,
-        hidden: Tensor<2>,
+        hidden: &Tensor<2>,
         packing: &Packing,
         encoded: Option<&Tensor<2>>,
         pass: &mut Pass<'_>,
@@ -219,16 +219,16 @@ impl LanguageModel for Model {
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream {
         let Stream { hidden, packing } = stream;
         let Some(encoder) = packing.encoder() else {
-            let hidden = self.decode(index, hidden, &packing, None, pass, None);
+            let hidden = self.decode(index, &hidden, &packing, None, pass, None);
             return Stream { hidden, packing };
         };
         let (before, tokens) = (packing.n_before(), packing.tokens());
         let mut encoded = hidden.clone().narrow(0, 0, before);
         let mut decoded = hidden.narrow(0, before, tokens);
         if index < self.n_encoder() {
-            encoded = self.encode(index, encoded, encoder, pass);
+            encoded = self.encode(index, &encoded, encoder, pass);
         } else {
-            decoded = self.decode(index, decoded, &packing, Some(&encoded), pass, None);
+            decoded = self.decode(index, &decoded, &packing, Some(&encoded), pass, None);
         }
         Stream { hidden: Tensor::cat(vec![encoded, decoded], 0), packing }
     }
@@ -258,7 +258,7 @@ impl CausalLm for Model {
         let mut pass = Pass::plain().with_adapters(adapters);
         let Stream { mut hidden, packing } = self.embed_from(Stack::Encoder, &[prompt.to_vec()], 0);
         for index in 0..self.n_encoder() {
-            hidden = self.encode(index, hidden, &packing, &mut pass);
+            hidden = self.encode(index, &hidden, &packing, &mut pass);
         }
         let positions = self.positions(Stack::Encoder, &packing);
         let place = Rows { packing: &packing, positions: &positions }.place(adapters);
@@ -284,7 +284,7 @@ impl CausalLm for Model {
         let Stream { mut hidden, packing } =
             self.embed_from(Stack::Decoder, &[tokens.to_vec()], cache.len());
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
-            hidden = self.decode(index, hidden, &packing, None, &mut pass, Some(cache));
+            hidden = self.decode(index, &hidden, &packing, None, &mut pass, Some(cache));
         }
         cache.advance(tokens.len());
         let last = Stream { hidden, packing }.select(&[tokens.len() - 1]);

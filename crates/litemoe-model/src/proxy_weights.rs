@@ -182,7 +182,7 @@ fn replace_experts(
             let source = Source::Expert { layer, group, part, host: host.clone() };
             match place {
                 Place::Stack(name) => {
-                    stacks.entry(names.path(layer, &name)).or_default().push(source)
+                    stacks.entry(names.path(layer, &name)).or_default().push(source);
                 }
                 Place::Alone(leaf) => {
                     let path = names.path(layer, names.experts);

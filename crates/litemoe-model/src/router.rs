@@ -100,7 +100,7 @@ impl Choice {
     /// The experts of the highest scores, and their gates, `[tokens, top_k]` each.
     pub(crate) fn best(&self, scores: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
         if let RouterKind::SparseMixer { jitter } = self.kind {
-            return sparse_mixer::choose(scores, jitter);
+            return sparse_mixer::choose(&scores, jitter);
         }
         self.take(scores.clone(), scores)
     }

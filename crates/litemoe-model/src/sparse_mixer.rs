@@ -7,15 +7,15 @@ use burn::tensor::{Int, Tensor, activation};
 /// # Shapes
 /// - `logits`: `[tokens, n_experts]`
 /// - output: `[tokens, 2]` each
-pub(crate) fn choose(logits: Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor<2>) {
-    let (first, first_gate) = best(logits.clone(), &logits, jitter);
+pub(crate) fn choose(logits: &Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor<2>) {
+    let (first, first_gate) = best(logits.clone(), logits, jitter);
     let [tokens, _] = first.dims();
     let gone = Tensor::full([tokens, 1], f32::MIN, &logits.device());
     let taken =
         logits.zeros_like().scatter(1, first.clone(), gone, burn::tensor::IndexingUpdateOp::Add);
     let is_taken = taken.lower_elem(0.0);
     let others = logits.clone().mask_fill(is_taken, f32::MIN);
-    let (second, second_gate) = best(others, &logits, jitter);
+    let (second, second_gate) = best(others, logits, jitter);
     (Tensor::cat(vec![first, second], 1), Tensor::cat(vec![first_gate, second_gate], 1))
 }
 

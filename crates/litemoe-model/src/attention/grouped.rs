@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use super::{Place, Projected};
 use crate::linear::Linear;
-use crate::norm::{RmsNorm, unit_rms};
+use crate::norm::{Norm, unit_rms};
 
 /// Grouped-query projections (arXiv 2305.13245): some query heads share a key and a value head.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub(crate) struct Grouped {
 /// The normalisation of queries and keys.
 #[derive(Debug)]
 pub(crate) struct QkNorms {
-    pub(crate) q: RmsNorm,
-    pub(crate) k: RmsNorm,
+    pub(crate) q: Norm,
+    pub(crate) k: Norm,
     /// The values that are normalised together: a head's, or a whole projection's.
     pub(crate) per_head: bool,
 }
@@ -66,7 +66,7 @@ impl Grouped {
     }
 
     /// Queries or keys from their projection: normalised, clamped, rotated.
-    fn made(&self, x: Tensor<2>, norm: Option<&RmsNorm>, place: Place<'_>) -> Tensor<4> {
+    fn made(&self, x: Tensor<2>, norm: Option<&Norm>, place: Place<'_>) -> Tensor<4> {
         let x = match norm {
             Some(norm) => self.normalised(norm, x),
             None => x,
@@ -91,7 +91,7 @@ impl Grouped {
     }
 
     /// Normalises packed tokens, `[tokens, heads * d_head]`.
-    fn normalised(&self, norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    fn normalised(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
         if self.norms.as_ref().is_some_and(|norms| !norms.per_head) {
             return norm.forward(x);
         }

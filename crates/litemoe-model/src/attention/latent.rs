@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 
 use super::{Place, Projected};
 use crate::linear::Linear;
-use crate::norm::RmsNorm;
+use crate::norm::Norm;
 
 /// Multi-head latent attention's projections (DeepSeek-V2, arXiv 2405.04434).
 ///
@@ -23,15 +23,15 @@ pub(crate) struct Latent {
 /// How queries are made.
 #[derive(Debug)]
 pub(crate) enum Queries {
-    Full(Linear),
-    LowRank(LowRank),
+    Full(Box<Linear>),
+    LowRank(Box<LowRank>),
 }
 
 /// Two matrices with a normalisation between.
 #[derive(Debug)]
 pub(crate) struct LowRank {
     pub(crate) down: Linear,
-    pub(crate) norm: RmsNorm,
+    pub(crate) norm: Norm,
     pub(crate) up: Linear,
 }
 
@@ -66,7 +66,8 @@ impl Latent {
     fn queries(&self, x: Tensor<2>, place: Place<'_>) -> Tensor<4> {
         let q = match &self.queries {
             Queries::Full(linear) => linear.forward(x, place.adapters),
-            Queries::LowRank(LowRank { down, norm, up }) => {
+            Queries::LowRank(queries) => {
+                let LowRank { down, norm, up } = &**queries;
                 up.forward(norm.forward(down.forward(x, place.adapters)), place.adapters)
             }
         };

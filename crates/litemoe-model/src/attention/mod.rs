@@ -29,7 +29,7 @@ pub(crate) struct Attention {
 /// What makes queries, keys and values.
 #[derive(Debug)]
 pub(crate) enum Projections {
-    Grouped(Grouped),
+    Grouped(Box<Grouped>),
     Latent(Box<Latent>),
 }
 
