@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel};
 use litemoe_model::{Checkpoint, Model, ModelError};
@@ -48,7 +49,7 @@ pub(crate) fn expect_fingerprint(
     )
 }
 
-/// A model in memory, with its tokenizer.
+/// A model with its tokenizer.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) model: Model,
@@ -58,10 +59,23 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Loads a model onto a device.
     pub(crate) fn open(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+        Self::with(named, device, Model::load)
+    }
+
+    /// The same with the weights left in their files until they are used.
+    pub(crate) fn stream(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+        Self::with(named, device, Model::stream)
+    }
+
+    fn with(
+        named: &Path,
+        device: DeviceArgs,
+        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
+    ) -> anyhow::Result<Self> {
         let device = device.open()?;
         let checkpoint = open(named)?;
         let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
-        let model = Model::load(&checkpoint, &device)?;
+        let model = make(&checkpoint, &device)?;
         if tokenizer.vocab() > model.vocab() {
             let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
             bail!(

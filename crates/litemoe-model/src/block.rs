@@ -1,10 +1,9 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, LayerId, Packing, Pass};
+use litemoe_core::{Adapters, LayerId, LinearRole, LinearSite, Packing, Pass};
 
 use crate::attention::{Attention, Memory, Place};
 use crate::cache::BlockCache;
 use crate::feed_forward::FeedForward;
-use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::positions::Positions;
 
@@ -49,11 +48,13 @@ impl<'a> Rows<'a> {
 }
 
 impl Block {
-    /// The linear layers an adapter can stand beside: attention's, and the others.
-    pub(crate) fn linears(&self) -> [Vec<&Linear>; 2] {
+    /// The linear layers an adapter can stand beside, attention's first.
+    pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
         let cross = self.cross.iter().flat_map(|cross| cross.attention.linears());
-        let attention = self.attention.linears().into_iter().chain(cross).collect();
-        [attention, self.feed_forward.linears()]
+        let attention = self.attention.linears().into_iter().chain(cross);
+        let attention = attention.map(|linear| linear.site(LinearRole::Attention));
+        let dense = self.feed_forward.linears().into_iter();
+        attention.chain(dense.map(|linear| linear.site(LinearRole::Dense))).collect()
     }
 
     /// # Shapes

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use litemoe_core::{
-    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan,
+    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack,
 };
 
 use crate::config::ModelConfig;
@@ -24,7 +24,7 @@ use crate::{ModelError, Origin, eos, fingerprint, tensors, weight_files};
 pub(crate) const PLAN_FILE: &str = "plan.json";
 
 /// A Hugging Face model directory, checked and memory-mapped; no weight is read before it is asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     pub(crate) dir: PathBuf,
     pub(crate) family: &'static Family,
@@ -124,6 +124,21 @@ impl Checkpoint {
         self.layers.iter().map(|layer| layer.n_experts as u64 * layer.expert_bytes).sum()
     }
 
+    /// Reads every weight.
+    ///
+    /// # Errors
+    /// When one is not finite, naming its tensor.
+    pub(crate) fn check_finite(&self) -> Result<(), ModelError> {
+        let numbers = self.tensors.values().filter(|tensor| tensor.dtype != StoredDtype::U8);
+        numbers.into_iter().try_for_each(StoredTensor::check)?;
+        for layer in &self.layers {
+            for expert in 0..layer.n_experts {
+                self.expert_tensors(layer.id, expert).check_quantised()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Names what the model computes; read once per checkpoint, all bytes of it.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.fingerprint.get_or_init(|| fingerprint::of(self))
@@ -132,6 +147,15 @@ impl Checkpoint {
     /// The experts, readable one at a time onto a device.
     pub fn experts<'a>(&'a self, device: &Device) -> CheckpointExperts<'a> {
         CheckpointExperts { checkpoint: self, device: device.clone() }
+    }
+
+    /// A stack's embedding.
+    pub(crate) fn embedding(&self, stack: Stack) -> &StoredTensor {
+        let name = match self.config.embeds_twice() {
+            true => Names::of(stack, self.names.own_embeddings),
+            false => self.names.embedding,
+        };
+        self.tensor(&format!("{name}.weight"))
     }
 
     /// A tensor that [`Self::open`] has found.

@@ -112,7 +112,7 @@ impl ExpertMatrix {
                 for block in rows.indices().flat_map(row) {
                     values.extend(mxfp4(packed[block], exponents[block]).map(f32::from));
                 }
-                scales.check_finite(&values)?;
+                scales.expect_finite(&values, 0)?;
                 Ok(values)
             }
         }
@@ -201,6 +201,15 @@ impl ExpertTensors {
         let biases = self.biases.iter().flatten();
         let biases = biases.map(|bias| bias.pick.n * bias.stored.dtype.size());
         matrices + biases.sum::<usize>()
+    }
+
+    /// Reads the values that only their scales make numbers, and keeps none.
+    ///
+    /// # Errors
+    /// When one is not finite.
+    pub(crate) fn check_quantised(&self) -> Result<(), ModelError> {
+        let is_quantised = |matrix: &&ExpertMatrix| matches!(matrix, ExpertMatrix::Mxfp4 { .. });
+        self.matrices().filter(is_quantised).try_for_each(|matrix| matrix.values().map(drop))
     }
 
     /// The expert in f32 on a device.

@@ -8,6 +8,7 @@ use crate::block::{Block, Cross};
 use crate::config::{ModelConfig, NormKind};
 use crate::feed_forward::{Dense, FeedForward, Moe, Shared};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig, RouterKind};
+use crate::head::Head;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::redirection::Redirection;
@@ -55,30 +56,27 @@ impl Loader<'_> {
         Ok(Linear { site: Site::new(site), weight, bias })
     }
 
-    /// The embeddings of encoder and decoder, and the head's weight; they may be the same.
-    pub(crate) fn embeddings_and_head(&self) -> Result<([Tensor<2>; 2], Tensor<2>), ModelError> {
-        let names = self.checkpoint.names;
-        let embeddings: [Tensor<2>; 2] = if self.checkpoint.config.embeds_twice() {
-            let [encoder, decoder] = names.own_embeddings;
-            [self.weight(encoder)?, self.weight(decoder)?]
-        } else {
-            let shared: Tensor<2> = self.weight(names.embedding)?;
-            [shared.clone(), shared]
-        };
+    /// A stack's embedding, `[vocab, d_model]`.
+    pub(crate) fn embedding(&self, stack: Stack) -> Result<Tensor<2>, ModelError> {
+        self.checkpoint.embedding(stack).tensor(self.device)
+    }
+
+    /// The final norm and the head, which is the embedding where the checkpoint has none of its own.
+    pub(crate) fn head(
+        &self,
+        embedding: impl FnOnce() -> Result<Tensor<2>, ModelError>,
+    ) -> Result<Head, ModelError> {
         let has_head = self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
-        let head = if has_head { self.weight(tensors::HEAD)? } else { embeddings[1].clone() };
-        Ok((embeddings, head))
+        let weight = if has_head { self.weight(tensors::HEAD)? } else { embedding()? };
+        let bias = match self.checkpoint.config.head_bias {
+            true => Some(self.row(&format!("{}.bias", tensors::HEAD))?),
+            false => None,
+        };
+        let [_, norm] = self.checkpoint.names.final_norms;
+        Ok(Head { norm: self.norm(norm)?, weight: LinearWeight::from_stored(weight), bias })
     }
 
-    /// `[1, vocab]`
-    pub(crate) fn head_bias(&self) -> Result<Option<Tensor<2>>, ModelError> {
-        match self.checkpoint.config.head_bias {
-            true => Ok(Some(self.row(&format!("{}.bias", tensors::HEAD))?)),
-            false => Ok(None),
-        }
-    }
-
-    /// The normalisation at the end of a stack, if there is the stack.
+    /// The normalisation at the end of the encoder, if there is one.
     pub(crate) fn encoder_norm(&self) -> Result<Option<Norm>, ModelError> {
         let [encoder, _] = self.checkpoint.names.final_norms;
         match self.checkpoint.config.encoder.is_empty() {

@@ -1,42 +1,35 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, CausalLm, Input, LanguageModel, LinearRole, LinearSite, MoeLayer, MoeModel, Packing,
-    Pass, Stack, Stream,
+    Adapters, CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, Packing, Pass, Stack,
+    Stream,
 };
-use litemoe_kernels::LinearWeight;
 
 use crate::attention::Memory;
-use crate::block::{Block, Cross, Rows, scaled};
+use crate::block::{Cross, Rows, scaled};
 use crate::cache::{BlockCache, KvCache};
 use crate::load::Loader;
 use crate::norm::Norm;
 use crate::positions::{PositionMaker, Positions, Span};
 use crate::relative::RelativeBias;
+use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 
-/// A mixture-of-experts transformer, its weights in f32 on one device: a decoder, some with an encoder before it.
+/// A mixture-of-experts transformer, its weights in f32 on one device or in the files until they are used: a decoder, some with an encoder before it.
 #[derive(Debug)]
 pub struct Model {
     name: String,
     config: ModelConfig,
     device: Device,
-    /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
-    embeddings: [Tensor<2>; 2],
-    /// An encoder's first.
-    blocks: Vec<Block>,
+    weights: Weights,
     /// At the end of the encoder.
     encoder_norm: Option<Norm>,
-    norm: Norm,
-    head: LinearWeight,
-    /// `[1, vocab]`
-    head_bias: Option<Tensor<2>>,
     positions: PositionMaker,
     /// Of encoder and decoder, where positions are a bias.
     relative: Option<[RelativeBias; 2]>,
     moe_layers: Vec<MoeLayer>,
-    linear_sites: Vec<LinearSite>,
+    linear_sites: OnceLock<Vec<LinearSite>>,
     bytes: u64,
 }
 
@@ -46,25 +39,31 @@ impl Model {
     /// # Errors
     /// When a weight is not finite, naming its tensor.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
-        let loader = Loader { checkpoint, device };
-        let config = checkpoint.config.clone();
-        let (embeddings, head) = loader.embeddings_and_head()?;
-        let blocks: Result<Vec<Block>, _> =
-            config.blocks().map(|(id, _)| loader.block(id)).collect();
-        let blocks = blocks?;
+        Self::of(checkpoint, device, Weights::load(checkpoint, device)?)
+    }
+
+    /// The same model with its weights left in the files: each block is read when it is run and freed when another one is,
+    /// rows of the embedding and the head when they are used. Needs the bytes of the largest block in f32.
+    ///
+    /// Every pass reads every block, so run all batches through a block before the next, as `litemoe-score` does.
+    ///
+    /// # Errors
+    /// When a weight is not finite, naming its tensor: all of them are read once.
+    pub fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
+        Self::of(checkpoint, device, Weights::stream(checkpoint, device)?)
+    }
+
+    fn of(checkpoint: &Checkpoint, device: &Device, weights: Weights) -> Result<Self, ModelError> {
+        let (config, loader) = (checkpoint.config.clone(), Loader { checkpoint, device });
         Ok(Self {
             name: checkpoint.name(),
             device: device.clone(),
-            embeddings,
-            linear_sites: linear_sites(&blocks),
-            blocks,
+            weights,
             encoder_norm: loader.encoder_norm()?,
-            norm: loader.norm(checkpoint.names.final_norms[1])?,
-            head: LinearWeight::from_stored(head),
-            head_bias: loader.head_bias()?,
             positions: PositionMaker::new(config.attention.clone(), device),
             relative: loader.relative()?,
             moe_layers: checkpoint.moe_layers().to_vec(),
+            linear_sites: OnceLock::new(),
             bytes: checkpoint.bytes(),
             config,
         })
@@ -99,14 +98,7 @@ impl Model {
     fn embed_from(&self, stack: Stack, rows: &[Vec<u32>], start: usize) -> Stream {
         let lens = rows.iter().map(Vec::len).collect();
         let packing = Arc::new(Packing::new(lens, start, &self.device));
-        let ids: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &self.device);
-        let [encoder, decoder] = &self.embeddings;
-        let embedding = match stack {
-            Stack::Encoder => encoder,
-            Stack::Decoder => decoder,
-        };
-        let hidden = embedding.clone().select(0, ids);
+        let hidden = self.weights.embed(stack, &rows.concat());
         Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
     }
 
@@ -133,7 +125,7 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions(Stack::Encoder, packing);
         let rows = Rows { packing, positions: &positions };
-        let hidden = self.blocks[index].forward(hidden, rows, None, pass, None);
+        let hidden = self.weights.block(index).forward(hidden, rows, None, pass, None);
         match &self.encoder_norm {
             Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
             _ => hidden,
@@ -161,18 +153,8 @@ impl Model {
             }
             _ => None,
         };
-        self.blocks[index].forward(hidden, rows, memory, pass, cache)
+        self.weights.block(index).forward(hidden, rows, memory, pass, cache)
     }
-}
-
-fn linear_sites(blocks: &[Block]) -> Vec<LinearSite> {
-    let of_block = |block: &Block| {
-        let [attention, dense] = block.linears();
-        let attention = attention.into_iter().map(|linear| linear.site(LinearRole::Attention));
-        let dense = dense.into_iter().map(|linear| linear.site(LinearRole::Dense));
-        attention.chain(dense).collect::<Vec<_>>()
-    };
-    blocks.iter().flat_map(of_block).collect()
 }
 
 impl MoeModel for Model {
@@ -181,7 +163,7 @@ impl MoeModel for Model {
     }
 
     fn linear_sites(&self) -> &[LinearSite] {
-        &self.linear_sites
+        self.linear_sites.get_or_init(|| self.weights.linear_sites())
     }
 }
 
@@ -213,7 +195,7 @@ impl LanguageModel for Model {
     }
 
     fn n_blocks(&self) -> usize {
-        self.blocks.len()
+        self.weights.n_blocks()
     }
 
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream {
@@ -234,12 +216,7 @@ impl LanguageModel for Model {
     }
 
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
-        let logits = self.head.forward(self.norm.forward(hidden));
-        let logits = match &self.head_bias {
-            Some(bias) => logits + bias.clone(),
-            None => logits,
-        };
-        scaled(logits, self.config.multipliers.logits)
+        scaled(self.weights.head().forward(hidden), self.config.multipliers.logits)
     }
 }
 
@@ -262,9 +239,9 @@ impl CausalLm for Model {
         }
         let positions = self.positions(Stack::Encoder, &packing);
         let place = Rows { packing: &packing, positions: &positions }.place(adapters);
-        for (block, cache) in self.blocks[self.n_encoder()..].iter().zip(&mut cache.blocks) {
+        for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
             let remember = |cross: &Cross| cross.attention.remember(hidden.clone(), place);
-            cache.memory = block.cross.as_ref().map(remember);
+            cache.memory = self.weights.block(index).cross.as_ref().map(remember);
         }
         self.extend(&[self.config.start_id], cache, adapters)
     }

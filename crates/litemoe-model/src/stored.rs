@@ -158,12 +158,27 @@ impl StoredTensor {
             self.dtype.decode(bytes, &mut values);
             Ok::<_, Infallible>(())
         });
-        self.check_finite(&values)?;
+        self.expect_finite(&values, 0)?;
         Ok(values)
     }
 
-    /// Refuses values that are not finite, naming this tensor.
-    pub(crate) fn check_finite(&self, values: &[f32]) -> Result<(), ModelError> {
+    /// Reads the values and keeps none.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let (mut values, mut first) = (Vec::new(), 0);
+        self.read(|bytes| {
+            values.clear();
+            self.dtype.decode(bytes, &mut values);
+            self.expect_finite(&values, first)?;
+            first += values.len();
+            Ok(())
+        })
+    }
+
+    /// Refuses values, of which the first is the tensor's value `first`, that are not all finite.
+    pub(crate) fn expect_finite(&self, values: &[f32], first: usize) -> Result<(), ModelError> {
         // Any NaN or infinity makes the sum of `0 * x` NaN; unlike a search, it vectorises.
         let probe: f32 =
             values.chunks(1024).map(|run| run.iter().map(|x| x * 0.0).sum::<f32>()).sum();
@@ -171,7 +186,7 @@ impl StoredTensor {
             Some(index) => Err(ModelError::NotFinite {
                 path: self.path().to_owned(),
                 tensor: self.name.to_string(),
-                index,
+                index: first + index,
                 value: values[index],
             }),
             None => Ok(()),

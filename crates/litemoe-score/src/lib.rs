@@ -2,6 +2,7 @@
 
 mod affinity;
 mod agreement;
+mod batches;
 mod criteria;
 mod error;
 mod measurement;

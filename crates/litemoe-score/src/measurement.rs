@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use litemoe_core::{
     Activation, ExpertId, Input, LanguageModel, LayerId, LayerScores, MoeLayer, Observer, Pass,
-    Routing, SimilarityKind,
+    Routing, SimilarityKind, Stream,
 };
 
 use crate::ScoreError;
@@ -36,19 +36,28 @@ impl Measurement {
         }
     }
 
-    /// Measures one batch; the model's head is not run.
+    /// Measures batches: all of them go through a block before the next block is run, so that a model which reads its
+    /// blocks from disk reads each once. The hidden states of all batches are in memory meanwhile. The sums are those of
+    /// one batch after the other, to the last bit. The model's head is not run. `progress` is told after each block of
+    /// each batch how many rows went through it.
     ///
     /// # Errors
     /// [`ScoreError::NotFinite`] right after the block where it arose; the measurement is then of no use.
     pub fn watch(
         &mut self,
         model: &(impl LanguageModel + ?Sized),
-        input: &Input,
+        batches: &[Input],
+        mut progress: impl FnMut(usize),
     ) -> Result<(), ScoreError> {
-        let mut stream = model.embed(input);
+        let mut streams: Vec<Stream> = batches.iter().map(|input| model.embed(input)).collect();
         for index in 0..model.n_blocks() {
-            stream = model.block(index, stream, &mut Pass::observed(self));
-            self.check_finite()?;
+            let mut after = Vec::with_capacity(streams.len());
+            for (stream, input) in streams.into_iter().zip(batches) {
+                after.push(model.block(index, stream, &mut Pass::observed(self)));
+                self.check_finite()?;
+                progress(input.rows.len());
+            }
+            streams = after;
         }
         Ok(())
     }

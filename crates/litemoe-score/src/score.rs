@@ -1,8 +1,9 @@
 use litemoe_core::{
-    ExpertScores, Fingerprint, Input, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind,
+    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind,
     sha256_hex,
 };
 
+use crate::batches::{batches, rounds};
 use crate::{Measurement, ScoreError, Warning};
 
 /// Fewer sequences than this are warned about.
@@ -11,8 +12,13 @@ const ENOUGH_ROWS: usize = 32;
 /// How experts are scored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreOptions {
-    /// Rows that go through the model together, at least 1. The scores do not depend on it but for rounding.
+    /// Most rows that go through a block together, at least 1. The scores do not depend on it but for rounding.
     pub batch: usize,
+    /// Most tokens that do, padding counted; a row that is longer goes alone.
+    pub batch_tokens: usize,
+    /// Tokens whose hidden states are kept while the others go through a block, or one batch; with more rows than that
+    /// the model is gone through again.
+    pub held_tokens: usize,
     /// The seed of the random control.
     pub seed: u64,
     /// The similarities to measure in the same pass.
@@ -22,9 +28,16 @@ pub struct ScoreOptions {
 }
 
 impl Default for ScoreOptions {
-    /// 16 rows at once, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
+    /// At once 16 rows and 1024 tokens, 32 768 tokens held, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
     fn default() -> Self {
-        Self { batch: 16, seed: 0, similarities: Vec::new(), kappa: 0.2 }
+        Self {
+            batch: 16,
+            batch_tokens: 1024,
+            held_tokens: 1 << 15,
+            seed: 0,
+            similarities: Vec::new(),
+            kappa: 0.2,
+        }
     }
 }
 
@@ -53,7 +66,8 @@ pub struct Scored {
 }
 
 /// Measures every [`Criterion`](litemoe_core::Criterion), and the similarities asked for, in one pass over `rows` of
-/// token ids. `progress` is told after each batch how many rows are done.
+/// token ids, [block by block](Measurement::watch). `progress` is told how many rows went through how many blocks, added
+/// up: `rows.len() * model.n_blocks()` in the end.
 ///
 /// # Errors
 /// A row that the model cannot take, before anything is computed; a value that is not a finite number, naming layer
@@ -68,10 +82,12 @@ pub fn score(
     let rows: Vec<&[u32]> = rows.iter().map(AsRef::as_ref).collect();
     check(model, &rows, options)?;
     let mut measurement = Measurement::new(model.moe_layers(), &options.similarities);
-    for (index, batch) in rows.chunks(options.batch).enumerate() {
-        let input = Input::decoder(batch.iter().map(|row| row.to_vec()).collect());
-        measurement.watch(model, &input)?;
-        progress(index * options.batch + batch.len());
+    let mut done = 0;
+    for batches in rounds(batches(&rows, options), options.held_tokens) {
+        measurement.watch(model, &batches, |rows| {
+            done += rows;
+            progress(done);
+        })?;
     }
     measurement.check_reported()?;
     Ok(report(&measurement, &rows, options, about))

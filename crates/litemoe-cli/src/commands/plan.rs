@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::customize::options::PlanArgs;
 use crate::device::cpu;
+use crate::memory::{MemoryWatch, Peak};
 use crate::{artefact, model, output, progress};
 
 /// Decide from scores which experts a proxy keeps, merges and drops
@@ -39,11 +40,12 @@ struct Planned {
     hash: String,
     report: PlanReport,
     seconds: f64,
+    peak_bytes: Peak,
 }
 
 impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let start = Instant::now();
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
         let checkpoint = model::open(&self.model)?;
         let scores: ExpertScores = artefact::read(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
@@ -62,7 +64,13 @@ impl PlanCommand {
         artefact::write(&self.out, &plan)?;
         let seconds = start.elapsed().as_secs_f64();
         if self.json {
-            return output::json(&Planned { plan: self.out, hash: plan.hash(), report, seconds });
+            return output::json(&Planned {
+                plan: self.out,
+                hash: plan.hash(),
+                report,
+                seconds,
+                peak_bytes: memory.peak(),
+            });
         }
         output::line(&format!("{report}"));
         output::line(&format!("plan {} written to {}", &plan.hash()[..12], self.out.display()));

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::Args;
-use litemoe_core::SimilarityKind;
+use litemoe_core::{LanguageModel, SimilarityKind};
 use litemoe_score::{ScoreOptions, score};
 use serde::Serialize;
 
@@ -37,9 +37,12 @@ pub(crate) struct ScoreArgs {
     /// κ of the affinity: the weight of the joint level against the gap.
     #[arg(long, default_value_t = 0.2)]
     kappa: f64,
-    /// Rows run at once.
+    /// Most rows run at once.
     #[arg(long, default_value_t = 16)]
     batch: usize,
+    /// Most tokens run at once, padding counted; a longer row runs alone. Memory grows with it.
+    #[arg(long, value_name = "N", default_value_t = ScoreOptions::default().batch_tokens)]
+    batch_tokens: usize,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
     max_tokens: usize,
@@ -71,19 +74,22 @@ impl ScoreArgs {
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
         }
-        let loaded = Loaded::open(&self.model, self.device)?;
+        let loaded = Loaded::stream(&self.model, self.device)?;
         let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,
         };
         let ids: Vec<&[u32]> = rows.sequences.iter().map(|row| row.tokens.as_slice()).collect();
-        let bar = progress::bar(rows.sequences.len() as u64, "scoring");
+        let steps = rows.sequences.len() * loaded.model.n_blocks();
+        let bar = progress::bar(steps as u64, "scoring");
         let options = ScoreOptions {
             batch: self.batch,
+            batch_tokens: self.batch_tokens,
             seed: self.seed,
             kappa: self.kappa,
             similarities: self.similarity.into_iter().collect(),
+            ..ScoreOptions::default()
         };
         let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| {
             bar.set_position(done as u64);

@@ -10,4 +10,6 @@ mod failing_writes;
 mod generation;
 mod hub;
 mod hub_server;
+mod inspect;
+mod memory;
 mod verbs;

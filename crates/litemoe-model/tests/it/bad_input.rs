@@ -11,11 +11,14 @@ use serde_json::json;
 use crate::edit::Copy;
 use crate::setup::{copies, keep, plan, tiny};
 
-/// Opens and loads what must not load, and checks that the message names everything it should.
+/// Opens what must not load or stream, and checks that the message names everything it should.
 fn refused(copy: &Copy, named: &[&str]) -> ModelError {
-    let loaded = Checkpoint::open(copy.path())
-        .and_then(|checkpoint| Model::load(&checkpoint, &Device::flex()));
-    let error = loaded.expect_err("a bad checkpoint was loaded");
+    let [error, streamed] = [Model::load, Model::stream].map(|make| {
+        let made =
+            Checkpoint::open(copy.path()).and_then(|checkpoint| make(&checkpoint, &Device::flex()));
+        made.expect_err("a bad checkpoint was made a model")
+    });
+    assert_eq!(error.to_string(), streamed.to_string());
     for part in named {
         assert!(error.to_string().contains(part), "`{part}` is not in: {error}");
     }

@@ -13,5 +13,7 @@ mod gradient;
 mod memory;
 mod mixture;
 mod noise;
+mod parts;
 mod proxy;
 mod setup;
+mod streamed;

@@ -130,7 +130,8 @@ fn headers() {
     let backwards = list(n, |i| tensor(&i, "[1,1]", 2 * (n - i) - 2, 2 * (n - i)));
     check(&backwards, 2 * n, "model.embed_tokens.weight");
     check(&list(n, |i| tensor(&i, "[]", 0, 2)), 2, "do not meet");
-    check(&list(n, |i| tensor(&i, "[0]", 0, 0)), 0, "the tensor 0 of shape [0]");
+    check(&list(n, |i| tensor(&i, "[0]", 0, 0)), 0, "model.embed_tokens.weight");
+    check(&tensor(&0, "[0]", 0, 2), 2, "the tensor 0 of shape [0]");
     check(&list(n, |_| tensor(&0, "[]", 0, 2)), 2, "the tensor 0 is there twice");
     check(&tensor(&0, &format!("[{}]", list(1 << 20, |_| 1)), 0, 2), 2, "at most 8 dimensions");
     let metadata = list(1 << 18, |i| format!("\"{i}\":\"\""));

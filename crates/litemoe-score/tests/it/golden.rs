@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::LayerScores;
+use litemoe_core::{Input, LayerScores, MoeModel, SimilarityKind};
 use litemoe_model::{Checkpoint, Model};
-use litemoe_score::{About, ScoreOptions, Scored, score};
+use litemoe_score::{About, Measurement, ScoreOptions, Scored, score};
 use serde_json::Value;
 
 const ROWS: &str = include_str!("../golden/rows.jsonl");
@@ -16,16 +16,26 @@ fn rows() -> Vec<Vec<u32>> {
     ROWS.lines().map(|line| serde_json::from_value(ids(line)).unwrap()).collect()
 }
 
-fn scored(dir: &Path) -> Scored {
+fn scored(dir: &Path, rows: &[Vec<u32>], options: &ScoreOptions) -> Scored {
     let checkpoint = Checkpoint::open(dir).unwrap();
-    let model = Model::load(&checkpoint, &Device::flex()).unwrap();
+    let model = Model::stream(&checkpoint, &Device::flex()).unwrap();
     let about = About {
         fingerprint: checkpoint.fingerprint().clone(),
         model: checkpoint.name(),
         family: checkpoint.family().to_owned(),
         program: "0".to_owned(),
     };
-    score(&model, &rows(), &ScoreOptions::default(), &about, drop).unwrap()
+    score(&model, rows, options, &about, drop).unwrap()
+}
+
+/// The model in memory, one batch through all blocks before the next.
+fn measured_batch_by_batch(dir: &Path, rows: &[Vec<u32>], batch: usize) -> Measurement {
+    let model = Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap();
+    let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
+    for batch in rows.chunks(batch) {
+        measurement.watch(&model, &[Input::decoder(batch.to_vec())], drop).unwrap();
+    }
+    measurement
 }
 
 fn assert_values(what: &str, found: &Value, expected: &Value) {
@@ -54,7 +64,7 @@ fn assert_layer(layer: &str, found: &LayerScores, expected: &Value) {
 }
 
 fn assert_equals_reference(dir: &Path, reference: &str) {
-    let scores = scored(dir).scores;
+    let scores = scored(dir, &rows(), &ScoreOptions::default()).scores;
     let reference: Value = serde_json::from_str(reference).unwrap();
     assert_eq!(scores.input_sha256, reference["input_sha256"].as_str().unwrap());
     assert_eq!(scores.tokens, reference["tokens"].as_u64().unwrap());
@@ -74,4 +84,24 @@ fn the_foundation_scores_as_the_reference_says() {
 #[test]
 fn a_tiny_model_scores_as_the_reference_says() {
     assert_equals_reference(&litemoe_fixtures::tiny_dir(), include_str!("../golden/tiny.json"));
+}
+
+#[test]
+fn reading_block_by_block_changes_no_bit() {
+    let tiny = |name| litemoe_fixtures::tiny_dir().with_file_name(name);
+    let names = ["qwen3_moe", "windowed", "fused", "granitemoe", "mixtral", "olmoe", "qwen2_moe"];
+    // ids that every model knows
+    let known = |row: Vec<u32>| row.into_iter().map(|id| id % 256).collect();
+    let rows: Vec<Vec<u32>> = rows().into_iter().map(known).collect();
+    let similarities = SimilarityKind::ALL.to_vec();
+    let options = ScoreOptions { batch: 5, similarities, ..Default::default() };
+    for dir in names.map(tiny).into_iter().chain([litemoe_fixtures::foundation_dir()]) {
+        let streamed = scored(&dir, &rows, &options);
+        let measured = measured_batch_by_batch(&dir, &rows, options.batch);
+        assert_eq!(streamed.scores.layers, measured.scores(0), "{}", dir.display());
+        for similarity in streamed.similarities {
+            let expected = measured.similarities(similarity.kind, similarity.kappa);
+            assert_eq!(Some(similarity.layers), expected, "{}", dir.display());
+        }
+    }
 }

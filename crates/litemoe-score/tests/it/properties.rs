@@ -22,7 +22,11 @@ fn options(batch: usize) -> ScoreOptions {
 }
 
 fn scored(model: &Toy, rows: &[Vec<u32>], batch: usize) -> Scored {
-    score(model, rows, &options(batch), &about(), drop).unwrap()
+    scored_with(model, rows, &options(batch))
+}
+
+fn scored_with(model: &Toy, rows: &[Vec<u32>], options: &ScoreOptions) -> Scored {
+    score(model, rows, options, &about(), drop).unwrap()
 }
 
 fn toys() -> impl Strategy<Value = Toy> {
@@ -74,9 +78,9 @@ proptest! {
         let cut = cut.min(rows.len());
         let measure = |rows: &[Vec<u32>]| {
             let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
-            for row in rows {
-                measurement.watch(&model, &Input::decoder(vec![row.clone()])).unwrap();
-            }
+            let batches = rows.iter().map(|row| Input::decoder(vec![row.clone()]));
+            let batches: Vec<Input> = batches.collect();
+            measurement.watch(&model, &batches, drop).unwrap();
             measurement
         };
         let (whole, mut sum) = (measure(&rows), measure(&rows[..cut]));
@@ -91,6 +95,24 @@ proptest! {
             for (layer, table) in whole {
                 assert_close(&sum[&layer].concat(), &table.concat(), 1e-12);
             }
+        }
+    }
+
+    #[test]
+    fn all_batches_through_a_block_are_one_batch_after_the_other(
+        model in toys(),
+        rows in rows(),
+        batch in 1usize..4,
+        held_tokens in 0usize..20,
+    ) {
+        let mut alone = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
+        for rows in rows.chunks(batch) {
+            alone.watch(&model, &[Input::decoder(rows.to_vec())], drop).unwrap();
+        }
+        let scored = scored_with(&model, &rows, &ScoreOptions { held_tokens, ..options(batch) });
+        prop_assert_eq!(&scored.scores.layers, &alone.scores(0));
+        for similarity in scored.similarities {
+            prop_assert_eq!(Some(similarity.layers), alone.similarities(similarity.kind, 0.2));
         }
     }
 
@@ -214,8 +236,8 @@ fn random_scores_follow_the_seed_alone() {
 }
 
 #[test]
-fn the_record_names_its_input_and_progress_counts_rows() {
-    let model = Toy::random(Shape { blocks: 1, n_experts: 2, top_k: 1 }, 0);
+fn the_record_names_its_input_and_progress_counts_rows_and_blocks() {
+    let model = Toy::random(Shape { blocks: 2, n_experts: 2, top_k: 1 }, 0);
     let rows: Vec<Vec<u32>> = (0..33).map(|row| vec![row % 7, 3]).collect();
     let mut done = Vec::new();
     let scored = score(&model, &rows, &options(16), &about(), |rows| done.push(rows)).unwrap();
@@ -223,7 +245,7 @@ fn the_record_names_its_input_and_progress_counts_rows() {
     assert_eq!(scored.scores.input_sha256, sha256_hex(&bytes));
     assert_eq!(scored.similarities[0].input_sha256, scored.scores.input_sha256);
     assert_eq!((scored.scores.sequences, scored.scores.tokens), (33, 66));
-    assert_eq!(done, [16, 32, 33]);
+    assert_eq!(done, [16, 32, 33, 49, 65, 66]);
     assert_eq!(scored.warnings, []);
     let few = score(&model, &rows[..31], &options(16), &about(), drop).unwrap();
     assert_eq!(few.warnings, [Warning::FewRows { rows: 31 }]);

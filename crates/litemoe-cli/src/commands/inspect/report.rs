@@ -1,0 +1,113 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use litemoe_core::{Budget, LayerId, MoeLayer};
+use litemoe_merge::MergeError;
+use litemoe_model::{AttentionConfig, Checkpoint, Part};
+use serde::Serialize;
+
+use super::sizes::{Left, Size, Sizes};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Inspected<'a> {
+    pub(super) family: &'static str,
+    pub(super) fingerprint: String,
+    pub(super) d_model: usize,
+    pub(super) n_blocks: usize,
+    pub(super) vocab: usize,
+    pub(super) max_tokens: usize,
+    pub(super) dtypes: BTreeSet<&'static str>,
+    pub(super) attention: &'a AttentionConfig,
+    /// Whether the embedding makes the logits too.
+    pub(super) tied_head: bool,
+    pub(super) parameters: u64,
+    /// See [`Sizes::active_parameters`].
+    pub(super) active_parameters: u64,
+    pub(super) bytes: u64,
+    pub(super) expert_bytes: u64,
+    pub(super) parts: BTreeMap<Part, Size>,
+    pub(super) layers: BTreeMap<LayerId, Layer>,
+    pub(super) budgets: Vec<BudgetLine>,
+    #[serde(skip)]
+    sizes: Sizes,
+    #[serde(skip)]
+    moe_layers: &'a [MoeLayer],
+}
+
+#[derive(Serialize)]
+pub(super) struct Layer {
+    pub(super) n_experts: usize,
+    pub(super) top_k: usize,
+    pub(super) d_expert: usize,
+    pub(super) expert_bytes: u64,
+}
+
+/// What a budget would leave, or why it would leave no model.
+#[derive(Serialize)]
+pub(super) struct BudgetLine {
+    pub(super) budget: Budget,
+    #[serde(flatten)]
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Outcome {
+    Left { kept_per_layer: usize, expert_bytes: u64, bytes: u64, parameters: u64 },
+    Refused { refused: String },
+}
+
+impl<'a> Inspected<'a> {
+    pub(super) fn of(checkpoint: &'a Checkpoint) -> Self {
+        let (config, sizes) = (checkpoint.config(), Sizes::of(checkpoint));
+        Self {
+            family: checkpoint.family(),
+            fingerprint: checkpoint.fingerprint().to_string(),
+            d_model: config.d_model,
+            n_blocks: sizes.n_blocks(),
+            vocab: config.vocab,
+            max_tokens: config.max_tokens,
+            dtypes: sizes.dtypes.clone(),
+            attention: &config.attention,
+            tied_head: sizes.is_tied(),
+            parameters: sizes.total.parameters,
+            active_parameters: sizes.active_parameters(checkpoint.moe_layers()),
+            bytes: sizes.total.bytes,
+            expert_bytes: checkpoint.expert_bytes(),
+            parts: sizes.parts.clone(),
+            layers: checkpoint.moe_layers().iter().map(|l| (l.id, Layer::of(l))).collect(),
+            budgets: Vec::new(),
+            moe_layers: checkpoint.moe_layers(),
+            sizes,
+        }
+    }
+
+    /// Adds what a budget would leave.
+    pub(super) fn budget(&mut self, budget: Budget) -> Result<(), MergeError> {
+        let left = self.sizes.left(self.moe_layers, budget)?;
+        self.budgets.push(BudgetLine { budget, outcome: left.into() });
+        Ok(())
+    }
+
+    /// The same, or why it would leave no model.
+    pub(super) fn try_budget(&mut self, budget: Budget) {
+        if let Err(error) = self.budget(budget) {
+            let outcome = Outcome::Refused { refused: error.to_string() };
+            self.budgets.push(BudgetLine { budget, outcome });
+        }
+    }
+}
+
+impl Layer {
+    fn of(layer: &MoeLayer) -> Self {
+        let &MoeLayer { n_experts, top_k, d_expert, expert_bytes, .. } = layer;
+        Self { n_experts, top_k, d_expert, expert_bytes }
+    }
+}
+
+impl From<Left> for Outcome {
+    fn from(Left { kept_per_layer, experts, total }: Left) -> Self {
+        let (expert_bytes, bytes) = (experts.bytes, total.bytes);
+        Self::Left { kept_per_layer, expert_bytes, bytes, parameters: total.parameters }
+    }
+}

@@ -1,0 +1,122 @@
+//! What a model is made of, and what a budget would leave.
+
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+
+#[test]
+fn the_tiny_model_in_numbers() {
+    let bench = Bench::new();
+    let mut found = bench.json(&["inspect", "model", "--budget", "0.5", "--budget", "96KiB"]);
+    let fingerprint = found["fingerprint"].take();
+    assert_eq!(fingerprint.as_str().expect("a name").len(), 64);
+    // by hand: 2 blocks, 8 experts of 3·32·64, 2 for a token
+    let layer = json!({"n_experts": 8, "top_k": 2, "d_expert": 32, "expert_bytes": 24_576});
+    assert_eq!(
+        found,
+        json!({
+            "family": "qwen3_moe",
+            "fingerprint": null,
+            "d_model": 64,
+            "n_blocks": 2,
+            "vocab": 512,
+            "max_tokens": 256,
+            "dtypes": ["F32"],
+            "attention": {
+                "n_heads": 4,
+                "n_kv_heads": 2,
+                "d_head": 16,
+                "bias": false,
+                "window": null,
+                "rope": {"theta": 10_000.0, "scaling": "None"},
+            },
+            "tied_head": false,
+            "parameters": 189_824,
+            "active_parameters": 83_328,
+            "bytes": 759_296,
+            "expert_bytes": 393_216,
+            "parts": {
+                "embedding": {"parameters": 32_768, "bytes": 131_072},
+                "attention": {"parameters": 24_640, "bytes": 98_560},
+                "routers": {"parameters": 1_024, "bytes": 4_096},
+                "experts": {"parameters": 98_304, "bytes": 393_216},
+                "norms": {"parameters": 320, "bytes": 1_280},
+                "head": {"parameters": 32_768, "bytes": 131_072},
+            },
+            "layers": {"0": layer, "1": layer},
+            "budgets": [
+                {
+                    "budget": "0.5",
+                    "kept_per_layer": 4,
+                    "expert_bytes": 196_608,
+                    "parameters": 140_160,
+                    "bytes": 560_640,
+                },
+                {
+                    "budget": "98304B",
+                    "kept_per_layer": 2,
+                    "expert_bytes": 98_304,
+                    "parameters": 115_328,
+                    "bytes": 461_312,
+                },
+            ],
+        })
+    );
+}
+
+#[test]
+fn a_budget_leaves_what_extract_writes() {
+    for name in ["qwen3_moe", "granitemoe", "mixtral_fused", "qwen2_moe"] {
+        let bench = Bench::of(name);
+        let left = bench.json(&["inspect", "model", "--budget", "0.5"])["budgets"][0].take();
+        bench.extract(&[]);
+        let proxy = bench.json(&["inspect", "proxy"]);
+        for key in ["bytes", "expert_bytes", "parameters"] {
+            assert_eq!(left[key], proxy[key], "{name}: {key}");
+        }
+        assert_eq!(left["kept_per_layer"], proxy["layers"]["0"]["n_experts"], "{name}");
+    }
+}
+
+#[test]
+fn usual_budgets_that_leave_no_model_say_so() {
+    let bench = Bench::new();
+    let budgets = bench.json(&["inspect", "model"])["budgets"].take();
+    let kept = |line: &Value| line["kept_per_layer"].as_u64();
+    let budgets = budgets.as_array().expect("a list");
+    assert_eq!(budgets.iter().map(kept).collect::<Vec<_>>(), [Some(4), Some(2), Some(2), None]);
+    assert!(budgets[3]["refused"].as_str().expect("a reason").contains("layer 0"));
+    let asked = bench.run(&["inspect", "model", "--budget", "0.1"]);
+    assert_eq!(asked.code, 1);
+    assert!(asked.stderr.contains("layer 0"), "{}", asked.stderr);
+}
+
+#[test]
+fn a_proxy_with_a_router_of_its_own_is_shown_without_budgets() {
+    let bench = Bench::new();
+    bench.extract(&["--router", "redirect"]);
+    let proxy = bench.json(&["inspect", "proxy"]);
+    assert_eq!((&proxy["layers"]["1"]["n_experts"], &proxy["budgets"]), (&json!(4), &json!([])));
+    let asked = bench.run(&["inspect", "proxy", "--budget", "0.5"]);
+    assert_eq!(asked.code, 1);
+    assert!(asked.stderr.contains("--budget"), "{}", asked.stderr);
+}
+
+#[test]
+fn the_text_names_everything() {
+    let bench = Bench::of("qwen2_moe");
+    let run = bench.run(&["inspect", "model"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for line in [
+        "family       qwen2_moe",
+        "size         4 blocks of width 48, vocabulary 512, rows of up to 256 tokens, BF16",
+        "attention    grouped-query, 4 heads of 12, 2 of keys and values, a window of 6 tokens but in 2 blocks",
+        "positions    rotary, base 10000",
+        "experts      6 in each of 3 blocks, 2 for a token, 16 neurons",
+        "(the embedding is not counted)",
+        "shared experts",
+        "fewer than its router needs",
+    ] {
+        assert!(run.stdout.contains(line), "`{line}` is not in:\n{}", run.stdout);
+    }
+}

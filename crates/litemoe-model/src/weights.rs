@@ -1,0 +1,136 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use litemoe_core::{LayerId, LinearSite, Stack};
+
+use crate::block::Block;
+use crate::head::Head;
+use crate::load::Loader;
+use crate::{Checkpoint, ModelError};
+
+/// The large weights of a model.
+#[derive(Debug)]
+pub(crate) enum Weights {
+    /// All in memory.
+    Loaded {
+        /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
+        embeddings: [Tensor<2>; 2],
+        /// An encoder's first.
+        blocks: Vec<Arc<Block>>,
+        head: Arc<Head>,
+    },
+    /// In the files until they are used.
+    Streamed(Box<Streamed>),
+}
+
+/// Weights in the files, and the block that was used last.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    checkpoint: Checkpoint,
+    device: Device,
+    /// An encoder's first.
+    blocks: Vec<LayerId>,
+    last: Mutex<Option<(usize, Arc<Block>)>>,
+}
+
+impl Weights {
+    pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
+        let loader = Loader { checkpoint, device };
+        let embeddings = [loader.embedding(Stack::Encoder)?, loader.embedding(Stack::Decoder)?];
+        let head = loader.head(|| Ok(embeddings[1].clone()))?;
+        let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id).map(Arc::new));
+        let blocks = blocks.collect::<Result<_, _>>()?;
+        Ok(Self::Loaded { embeddings, blocks, head: Arc::new(head) })
+    }
+
+    pub(crate) fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
+        checkpoint.check_finite()?;
+        let blocks = checkpoint.config.blocks().map(|(id, _)| id).collect();
+        let (checkpoint, device) = (checkpoint.clone(), device.clone());
+        let last = Mutex::new(None);
+        Ok(Self::Streamed(Box::new(Streamed { checkpoint, device, blocks, last })))
+    }
+
+    /// Rows of a stack's embedding, `[ids, d_model]`.
+    pub(crate) fn embed(&self, stack: Stack, ids: &[u32]) -> Tensor<2> {
+        match self {
+            Self::Loaded { embeddings: [encoder, decoder], .. } => {
+                let embedding = match stack {
+                    Stack::Encoder => encoder,
+                    Stack::Decoder => decoder,
+                };
+                let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+                let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &embedding.device());
+                embedding.clone().select(0, ids)
+            }
+            Self::Streamed(streamed) => unchanged(streamed.embed(stack, ids)),
+        }
+    }
+
+    pub(crate) fn n_blocks(&self) -> usize {
+        match self {
+            Self::Loaded { blocks, .. } => blocks.len(),
+            Self::Streamed(streamed) => streamed.blocks.len(),
+        }
+    }
+
+    pub(crate) fn block(&self, index: usize) -> Arc<Block> {
+        match self {
+            Self::Loaded { blocks, .. } => blocks[index].clone(),
+            Self::Streamed(streamed) => unchanged(streamed.block(index)),
+        }
+    }
+
+    pub(crate) fn head(&self) -> Arc<Head> {
+        match self {
+            Self::Loaded { head, .. } => head.clone(),
+            Self::Streamed(streamed) => unchanged(streamed.head()),
+        }
+    }
+
+    /// The linear layers of all blocks that an adapter can stand beside.
+    pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
+        (0..self.n_blocks()).flat_map(|index| self.block(index).linear_sites()).collect()
+    }
+}
+
+/// What was read of files in which every weight was finite when they were opened.
+fn unchanged<T>(read: Result<T, ModelError>) -> T {
+    read.unwrap_or_else(|error| panic!("mapped weights were changed: {error}"))
+}
+
+impl Streamed {
+    fn loader(&self) -> Loader<'_> {
+        Loader { checkpoint: &self.checkpoint, device: &self.device }
+    }
+
+    fn embed(&self, stack: Stack, ids: &[u32]) -> Result<Tensor<2>, ModelError> {
+        let table = self.checkpoint.embedding(stack);
+        let mut values = Vec::with_capacity(ids.len() * self.checkpoint.config.d_model);
+        for &id in ids {
+            values.extend(table.part(id as usize).values()?);
+        }
+        let shape = [ids.len(), self.checkpoint.config.d_model];
+        Ok(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    /// The block, kept until another one is asked for: a batch after the other can be run through it.
+    fn block(&self, index: usize) -> Result<Arc<Block>, ModelError> {
+        // A panic elsewhere cannot leave a half-written pair behind.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, block)) = &*last
+            && *known == index
+        {
+            return Ok(block.clone());
+        }
+        *last = None; // freed before the next one is read
+        let block = Arc::new(self.loader().block(self.blocks[index])?);
+        *last = Some((index, block.clone()));
+        Ok(block)
+    }
+
+    fn head(&self) -> Result<Arc<Head>, ModelError> {
+        let loader = self.loader();
+        loader.head(|| loader.embedding(Stack::Decoder)).map(Arc::new)
+    }
+}
