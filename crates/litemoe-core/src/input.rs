@@ -18,6 +18,33 @@ impl Input {
     }
 }
 
+/// A row as a model takes it.
+pub trait TokenRow {
+    /// The decoder's (or only) token ids.
+    fn tokens(&self) -> &[u32];
+
+    /// The encoder's token ids; `None` for decoder-only models.
+    fn encoder(&self) -> Option<&[u32]> {
+        None
+    }
+}
+
+impl<T: AsRef<[u32]>> TokenRow for T {
+    fn tokens(&self) -> &[u32] {
+        self.as_ref()
+    }
+}
+
+impl TokenRow for Sequence {
+    fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    fn encoder(&self) -> Option<&[u32]> {
+        self.encoder.as_deref()
+    }
+}
+
 /// One example: its token ids, and which of them the loss covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {

@@ -27,7 +27,7 @@ pub use budget::Budget;
 pub use decoding::{Decoding, Drawn};
 pub use expert::{ExpertBiases, ExpertGroups, ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use input::{Input, Packing, Sequence, Stream};
+pub use input::{Input, Packing, Sequence, Stream, TokenRow};
 pub use model::{CausalLm, ExpertSource, LanguageModel, LinearRole, LinearSite, MoeModel};
 pub use name::UnknownName;
 pub use noise::RouterNoise;

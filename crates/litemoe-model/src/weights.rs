@@ -12,15 +12,19 @@ use crate::{Checkpoint, ModelError};
 #[derive(Debug)]
 pub(crate) enum Weights {
     /// All in memory.
-    Loaded {
-        /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
-        embeddings: [Tensor<2>; 2],
-        /// An encoder's first.
-        blocks: Vec<Arc<Block>>,
-        head: Arc<Head>,
-    },
+    Loaded(Box<Loaded>),
     /// In the files until they are used.
     Streamed(Box<Streamed>),
+}
+
+/// Weights in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
+    embeddings: [Tensor<2>; 2],
+    /// An encoder's first.
+    blocks: Vec<Arc<Block>>,
+    head: Arc<Head>,
 }
 
 /// Weights in the files, and the block that was used last.
@@ -40,7 +44,7 @@ impl Weights {
         let head = loader.head(|| Ok(embeddings[1].clone()))?;
         let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id).map(Arc::new));
         let blocks = blocks.collect::<Result<_, _>>()?;
-        Ok(Self::Loaded { embeddings, blocks, head: Arc::new(head) })
+        Ok(Self::Loaded(Box::new(Loaded { embeddings, blocks, head: Arc::new(head) })))
     }
 
     pub(crate) fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
@@ -54,36 +58,28 @@ impl Weights {
     /// Rows of a stack's embedding, `[ids, d_model]`.
     pub(crate) fn embed(&self, stack: Stack, ids: &[u32]) -> Tensor<2> {
         match self {
-            Self::Loaded { embeddings: [encoder, decoder], .. } => {
-                let embedding = match stack {
-                    Stack::Encoder => encoder,
-                    Stack::Decoder => decoder,
-                };
-                let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-                let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &embedding.device());
-                embedding.clone().select(0, ids)
-            }
+            Self::Loaded(loaded) => loaded.embed(stack, ids),
             Self::Streamed(streamed) => unchanged(streamed.embed(stack, ids)),
         }
     }
 
     pub(crate) fn n_blocks(&self) -> usize {
         match self {
-            Self::Loaded { blocks, .. } => blocks.len(),
+            Self::Loaded(loaded) => loaded.blocks.len(),
             Self::Streamed(streamed) => streamed.blocks.len(),
         }
     }
 
     pub(crate) fn block(&self, index: usize) -> Arc<Block> {
         match self {
-            Self::Loaded { blocks, .. } => blocks[index].clone(),
+            Self::Loaded(loaded) => loaded.blocks[index].clone(),
             Self::Streamed(streamed) => unchanged(streamed.block(index)),
         }
     }
 
     pub(crate) fn head(&self) -> Arc<Head> {
         match self {
-            Self::Loaded { head, .. } => head.clone(),
+            Self::Loaded(loaded) => loaded.head.clone(),
             Self::Streamed(streamed) => unchanged(streamed.head()),
         }
     }
@@ -97,6 +93,19 @@ impl Weights {
 /// What was read of files in which every weight was finite when they were opened.
 fn unchanged<T>(read: Result<T, ModelError>) -> T {
     read.unwrap_or_else(|error| panic!("mapped weights were changed: {error}"))
+}
+
+impl Loaded {
+    fn embed(&self, stack: Stack, ids: &[u32]) -> Tensor<2> {
+        let [encoder, decoder] = &self.embeddings;
+        let embedding = match stack {
+            Stack::Encoder => encoder,
+            Stack::Decoder => decoder,
+        };
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &embedding.device());
+        embedding.clone().select(0, ids)
+    }
 }
 
 impl Streamed {

@@ -1,25 +1,52 @@
-use litemoe_core::Input;
+use litemoe_core::{Input, TokenRow};
 
 use crate::ScoreOptions;
 
+/// A row's token ids.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub(crate) tokens: &'a [u32],
+    pub(crate) encoder: Option<&'a [u32]>,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn of(row: &'a impl TokenRow) -> Self {
+        Self { tokens: row.tokens(), encoder: row.encoder() }
+    }
+
+    /// Tokens of both sides.
+    pub(crate) fn n_tokens(self) -> usize {
+        self.tokens.len() + self.encoder.map_or(0, <[u32]>::len)
+    }
+
+    /// Tokens of the longer side, to which a batch is padded.
+    fn width(self) -> usize {
+        self.tokens.len().max(self.encoder.map_or(0, <[u32]>::len))
+    }
+
+    fn push_to(self, batch: &mut Input) {
+        batch.rows.push(self.tokens.to_vec());
+        if let Some(encoder) = self.encoder {
+            batch.encoder_rows.get_or_insert_default().push(encoder.to_vec());
+        }
+    }
+}
+
 /// Cuts rows, in their order, into batches within `options.batch` and `options.batch_tokens`.
-pub(crate) fn batches(rows: &[&[u32]], options: &ScoreOptions) -> Vec<Input> {
+pub(crate) fn batches(rows: &[Row<'_>], options: &ScoreOptions) -> Vec<Input> {
     let mut batches: Vec<Input> = Vec::new();
     let mut longest = 0;
     for row in rows {
-        longest = longest.max(row.len());
-        match batches.last_mut() {
-            Some(Input { rows, .. })
-                if rows.len() < options.batch
-                    && (rows.len() + 1) * longest <= options.batch_tokens =>
-            {
-                rows.push(row.to_vec());
-            }
-            _ => {
-                batches.push(Input::decoder(vec![row.to_vec()]));
-                longest = row.len();
-            }
+        longest = longest.max(row.width());
+        let fits = |batch: &Input| {
+            let n_rows = batch.rows.len() + 1;
+            n_rows <= options.batch && n_rows * longest <= options.batch_tokens
+        };
+        if !batches.last().is_some_and(fits) {
+            batches.push(Input::default());
+            longest = row.width();
         }
+        row.push_to(batches.last_mut().expect("one was just pushed"));
     }
     batches
 }
@@ -29,7 +56,8 @@ pub(crate) fn rounds(batches: Vec<Input>, held_tokens: usize) -> Vec<Vec<Input>>
     let mut rounds: Vec<Vec<Input>> = Vec::new();
     let mut held = 0;
     for batch in batches {
-        let tokens: usize = batch.rows.iter().map(Vec::len).sum();
+        let sides = batch.rows.iter().chain(batch.encoder_rows.iter().flatten());
+        let tokens: usize = sides.map(Vec::len).sum();
         held += tokens;
         match rounds.last_mut() {
             Some(round) if held <= held_tokens => round.push(batch),
@@ -49,7 +77,7 @@ mod tests {
     /// Batches and rounds of rows of these lengths, as lengths.
     fn cut(lens: &[usize], batch: usize, batch_tokens: usize, held: usize) -> Vec<Vec<Vec<usize>>> {
         let rows: Vec<Vec<u32>> = lens.iter().map(|&len| vec![0; len]).collect();
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let rows: Vec<Row<'_>> = rows.iter().map(Row::of).collect();
         let options = ScoreOptions { batch, batch_tokens, ..Default::default() };
         let lens = |batch: &Input| batch.rows.iter().map(Vec::len).collect();
         let rounds = rounds(batches(&rows, &options), held);

@@ -1,9 +1,9 @@
 use litemoe_core::{
-    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind,
+    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind, TokenRow,
     sha256_hex,
 };
 
-use crate::batches::{batches, rounds};
+use crate::batches::{Row, batches, rounds};
 use crate::{Measurement, ScoreError, Warning};
 
 /// Fewer sequences than this are warned about.
@@ -74,12 +74,12 @@ pub struct Scored {
 /// and expert.
 pub fn score(
     model: &(impl LanguageModel + ?Sized),
-    rows: &[impl AsRef<[u32]>],
+    rows: &[impl TokenRow],
     options: &ScoreOptions,
     about: &About,
     mut progress: impl FnMut(usize),
 ) -> Result<Scored, ScoreError> {
-    let rows: Vec<&[u32]> = rows.iter().map(AsRef::as_ref).collect();
+    let rows: Vec<Row<'_>> = rows.iter().map(Row::of).collect();
     check(model, &rows, options)?;
     let mut measurement = Measurement::new(model.moe_layers(), &options.similarities);
     let mut done = 0;
@@ -95,7 +95,7 @@ pub fn score(
 
 fn check(
     model: &(impl LanguageModel + ?Sized),
-    rows: &[&[u32]],
+    rows: &[Row<'_>],
     options: &ScoreOptions,
 ) -> Result<(), ScoreError> {
     if options.batch == 0 {
@@ -110,11 +110,22 @@ fn check(
     if rows.is_empty() {
         return Err(ScoreError::NoRows);
     }
-    let (max_tokens, vocab) = (model.max_tokens(), model.vocab());
-    (0..).zip(rows).try_for_each(|(row, ids)| check_row(row, ids, max_tokens, vocab))
+    (0..).zip(rows).try_for_each(|(index, row)| check_row(model, index, row))
 }
 
-fn check_row(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result<(), ScoreError> {
+fn check_row(
+    model: &(impl LanguageModel + ?Sized),
+    index: usize,
+    row: &Row<'_>,
+) -> Result<(), ScoreError> {
+    if row.encoder.is_some() != model.has_encoder() {
+        return Err(ScoreError::Encoder { row: index, needed: model.has_encoder() });
+    }
+    let sides = std::iter::once(row.tokens).chain(row.encoder);
+    sides.into_iter().try_for_each(|ids| check_ids(index, ids, model.max_tokens(), model.vocab()))
+}
+
+fn check_ids(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result<(), ScoreError> {
     if ids.is_empty() {
         return Err(ScoreError::EmptyRow { row });
     }
@@ -129,7 +140,7 @@ fn check_row(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result
 
 fn report(
     measurement: &Measurement,
-    rows: &[&[u32]],
+    rows: &[Row<'_>],
     options: &ScoreOptions,
     about: &About,
 ) -> Scored {
@@ -151,7 +162,7 @@ fn report(
         model: about.model.clone(),
         family: about.family.clone(),
         sequences: rows.len() as u64,
-        tokens: rows.iter().map(|row| row.len() as u64).sum(),
+        tokens: rows.iter().map(|row| row.n_tokens() as u64).sum(),
         input_sha256,
         seed: options.seed,
         layers: measurement.scores(options.seed),
@@ -160,9 +171,9 @@ fn report(
     Scored { scores, similarities, warnings: few.into_iter().collect() }
 }
 
-/// SHA-256 over all token ids as little-endian u32, in order.
-fn input_sha256(rows: &[&[u32]]) -> String {
-    let bytes: Vec<u8> =
-        rows.iter().flat_map(|row| row.iter().flat_map(|id| id.to_le_bytes())).collect();
+/// SHA-256 over all token ids as little-endian u32, in order, an encoder's before its decoder's.
+fn input_sha256(rows: &[Row<'_>]) -> String {
+    let ids = rows.iter().flat_map(|row| row.encoder.into_iter().chain([row.tokens]).flatten());
+    let bytes: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();
     sha256_hex(&bytes)
 }

@@ -80,7 +80,6 @@ impl ScoreArgs {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,
         };
-        let ids: Vec<&[u32]> = rows.sequences.iter().map(|row| row.tokens.as_slice()).collect();
         let steps = rows.sequences.len() * loaded.model.n_blocks();
         let bar = progress::bar(steps as u64, "scoring");
         let options = ScoreOptions {
@@ -91,7 +90,7 @@ impl ScoreArgs {
             similarities: self.similarity.into_iter().collect(),
             ..ScoreOptions::default()
         };
-        let scored = score(&loaded.model, &ids, &options, &loaded.about(), |done| {
+        let scored = score(&loaded.model, &rows.sequences, &options, &loaded.about(), |done| {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();

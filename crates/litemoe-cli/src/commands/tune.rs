@@ -160,9 +160,10 @@ impl TuneCommand {
                 tokens: tuned.tokens,
             },
         };
+        let task = if loaded.model.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" };
         let config = PeftConfig {
             base_model: Some(model::base(&loaded.checkpoint)),
-            task_type: Some("CAUSAL_LM".to_owned()),
+            task_type: Some(task.to_owned()),
             rslora: false,
         };
         let sites = loaded.model.linear_sites();

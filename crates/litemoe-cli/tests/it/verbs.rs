@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::bench::Bench;
 
 /// A tiny checkpoint of each, and of each layout of experts.
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 13] = [
     "qwen3_moe",
     "granitemoe",
     "mixtral",
@@ -19,6 +19,7 @@ const FAMILIES: [&str; 12] = [
     "gpt_oss",
     "gpt_oss_mxfp4",
     "llama4_text",
+    "switch_transformers",
 ];
 
 #[test]
