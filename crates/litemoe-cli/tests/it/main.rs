@@ -7,6 +7,7 @@ mod determinism;
 mod doors;
 mod embedded;
 mod failing_writes;
+mod families;
 mod generation;
 mod hub;
 mod hub_server;

@@ -1,75 +1,8 @@
 //! Every command on the tiny model.
 
 use std::fs;
-use std::path::Path;
 
 use crate::bench::Bench;
-
-/// A tiny checkpoint of each, and of each layout of experts.
-const FAMILIES: [&str; 13] = [
-    "qwen3_moe",
-    "granitemoe",
-    "mixtral",
-    "mixtral_fused",
-    "olmoe",
-    "qwen2_moe",
-    "phimoe",
-    "deepseek_v2",
-    "deepseek_v3",
-    "gpt_oss",
-    "gpt_oss_mxfp4",
-    "llama4_text",
-    "switch_transformers",
-];
-
-#[test]
-fn the_loop_by_hand_in_every_family() {
-    for name in FAMILIES {
-        the_loop_by_hand(&Bench::of(name));
-    }
-}
-
-fn the_loop_by_hand(bench: &Bench) {
-    bench.extract(&["--merge", "litemoe", "--router", "redirect", "--cold", "0.1"]);
-    assert_eq!(bench.json(&["eval", "proxy", "rows.jsonl"])["rows"], 40);
-    bench.extract(&[]);
-    let [proxy, foundation] = ["proxy", "model"].map(|model| {
-        let inspected = bench.json(&["inspect", model]);
-        inspected["expert_bytes"].as_u64().expect("bytes")
-    });
-    if !is_quantised(&bench.path("model")) {
-        let budget: f64 = bench.budget.parse().expect("a share");
-        assert_eq!(proxy as f64, budget * foundation as f64);
-    }
-    let tuned = bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
-    assert!(tuned["validation_loss"].as_f64().expect("a loss") > 0.0);
-    assert!(tuned["peak_bytes"]["anonymous"].as_u64().expect("bytes") > 0);
-    let on_proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "adapter"]);
-    let mount = [
-        "mount",
-        "model",
-        "adapter",
-        "--validation",
-        "rows.jsonl",
-        "--out",
-        "mounted",
-        "--scale",
-        "0.5",
-    ];
-    assert_eq!(bench.json(&mount)["scale"], 0.5);
-    let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "mounted"]);
-    let alone = bench.json(&["eval", "model", "rows.jsonl"]);
-    assert_ne!(mounted["perplexity"], alone["perplexity"]);
-    for evaluated in [on_proxy, mounted, alone] {
-        assert_eq!(evaluated["rows"], 40);
-        assert!(evaluated["perplexity"].as_f64().expect("a number") > 1.0);
-    }
-}
-
-fn is_quantised(model: &Path) -> bool {
-    let config = fs::read_to_string(model.join("config.json")).expect("the file is there");
-    config.contains("quantization_config")
-}
 
 #[test]
 fn an_adapter_moves_the_logits_and_the_mounted_one_by_its_scale() {
