@@ -12,5 +12,6 @@ mod generation;
 mod hub;
 mod hub_server;
 mod inspect;
+#[cfg(target_os = "linux")]
 mod memory;
 mod verbs;

@@ -57,7 +57,6 @@ fn repeated(name: &str, shape: &[usize], bytes: &[u8]) -> (Vec<usize>, Vec<u8>) 
     }
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn score_plan_and_extract_need_a_fraction_of_the_model() {
     let bench = Bench::new();
