@@ -82,8 +82,8 @@ impl ConfigFile {
     ) -> Result<Option<T>, ModelError> {
         self.read.insert(key.to_owned());
         let Some(json) = self.json(key).filter(|&json| json != "null") else { return Ok(None) };
-        // A part has a comma after it, but for the last.
-        if json.bytes().filter(|&byte| byte == b',').count() >= MAX_PARTS {
+        // Every part has a comma or a bracket before it.
+        if json.bytes().filter(|byte| b",[{".contains(byte)).count() > MAX_PARTS {
             return Err(self.wrong(key, &format!("at most {MAX_PARTS} values")));
         }
         serde_json::from_str(json).map(Some).map_err(|_| self.wrong(key, expected))
@@ -116,7 +116,7 @@ impl ConfigFile {
         let expected = "a whole number above 0";
         match self.optional(key, expected)? {
             Some(0) => Err(self.wrong(key, expected)),
-            Some(MAX_SIZE..) => Err(self.wrong(key, &format!("below {MAX_SIZE}"))),
+            Some(size) if size > MAX_SIZE => Err(self.wrong(key, &format!("at most {MAX_SIZE}"))),
             size => Ok(size),
         }
     }

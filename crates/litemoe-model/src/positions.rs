@@ -138,7 +138,7 @@ impl Reach {
         key > query
             || match self {
                 Self::All => false,
-                Self::Window(window) => key + window <= query,
+                Self::Window(window) => query - key >= window,
                 Self::Chunk(chunk) => key / chunk != query / chunk,
             }
     }

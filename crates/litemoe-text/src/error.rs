@@ -29,6 +29,8 @@ pub enum TextError {
     TemplateFailed { reason: String },
     #[error("the chat template does more work than {fuel} steps")]
     TemplateTooLong { fuel: u64 },
+    #[error("the chat template writes more than {max_bytes} bytes")]
+    TemplateTooMuch { max_bytes: usize },
     #[error("the model has no chat template, so it takes one user message, not {given}")]
     NoTemplate { given: String },
     #[error(

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod bounded;
 mod config;
 mod detokenizer;
 mod encode;
@@ -9,9 +10,11 @@ mod logprobs;
 mod python;
 mod row;
 mod stop;
+mod tags;
 mod template;
 mod token_bytes;
 mod tokenizer;
+mod tokenizer_file;
 
 pub use answer::{Answer, Finish, Piece};
 pub use detokenizer::Detokenizer;

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use thiserror::Error as ThisError;
 
+use crate::bounded;
+
 pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", raise_exception);
@@ -22,10 +24,25 @@ fn method(
     name: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
-    match (value.as_str(), name, args) {
-        (Some(text), "title", []) => Ok(title(text).into()),
-        _ => unknown_method_callback(state, value, name, args),
+    for value in [value].into_iter().chain(args) {
+        bounded::check(state, value)?;
     }
+    match (value.as_str(), name, args) {
+        (Some(text), "title", []) => return Ok(title(text).into()),
+        (Some(text), "strip" | "lstrip" | "rstrip", [chars]) => {
+            // Each letter is compared with each of the others.
+            state.consume_fuel((text.len() / 64 * chars.len().unwrap_or(0)) as u64)?;
+        }
+        (Some(text), "format", _) => state.consume_fuel(widths(text) / 64)?,
+        _ => {}
+    }
+    unknown_method_callback(state, value, name, args)
+}
+
+/// The sum of all numbers in a text: as a format, what it pads to is at most so wide.
+fn widths(format: &str) -> u64 {
+    let digits = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    digits.fold(0, |sum, digits| sum.saturating_add(digits.parse().unwrap_or(u64::MAX)))
 }
 
 /// `str.title`, which takes every letter after something else for the first of a word, as in `They'Re`; that of
@@ -48,12 +65,15 @@ fn title(text: &str) -> String {
 #[error("{0}")]
 pub(crate) struct Raised(pub(crate) String);
 
-fn raise_exception(message: String) -> Result<Value, Error> {
+fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
+    bounded::check(state, message)?;
     Err(Error::new(ErrorKind::InvalidOperation, "raised by the template")
-        .with_source(Raised(message)))
+        .with_source(Raised(message.to_string())))
 }
 
-fn strftime_now(format: &str) -> Result<String, Error> {
+fn strftime_now(state: &State<'_, '_>, format: &str) -> Result<String, Error> {
+    // Two characters of a format are at most some thirty of a time.
+    state.consume_fuel(format.len() as u64)?;
     let mut now = String::new();
     write!(now, "{}", chrono::Local::now().format(format)).map_err(|_| {
         Error::new(ErrorKind::InvalidOperation, format!("{format:?} is not a format of times"))
@@ -63,7 +83,8 @@ fn strftime_now(format: &str) -> Result<String, Error> {
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`.
 #[allow(clippy::needless_pass_by_value)] // minijinja hands keyword arguments over by value
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
+fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<Value, Error> {
+    bounded::check(state, value)?;
     let indent: Option<usize> = options.get("indent")?;
     if options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
         return Err(Error::new(

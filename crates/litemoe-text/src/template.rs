@@ -1,19 +1,23 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::io;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::TextError;
 use crate::python::{self, Raised};
+use crate::{TextError, bounded, tags};
 
 const NAME: &str = "chat_template";
 
 /// What one rendering may cost: templates come from strangers. About one unit per instruction and per 64 bytes, so
 /// this also bounds memory to about 130 MB.
 const FUEL: u64 = 2_000_000;
+
+/// Bytes of a rendered conversation: more than any model reads.
+const MAX_OUTPUT: usize = 16 << 20;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +63,9 @@ impl ChatTemplate {
         environment.set_syntax(whitespace.map_err(syntax)?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
+        bounded::add_to(&mut environment);
         python::add_to(&mut environment);
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax)?;
+        environment.add_template_owned(NAME, tags::rewritten(source)).map_err(syntax)?;
         Ok(Self { environment, named_tokens })
     }
 
@@ -84,7 +89,35 @@ impl ChatTemplate {
         let tokens =
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
         let context = Value::from_pairs(tokens.chain(variables));
-        template.render(context).map_err(|error| failure(&error))
+        let mut output = Output::default();
+        match template.render_captured_to(context, &mut output) {
+            _ if output.is_full => Err(TextError::TemplateTooMuch { max_bytes: MAX_OUTPUT }),
+            Ok(_) => String::from_utf8(output.bytes)
+                .map_err(|error| TextError::TemplateFailed { reason: error.to_string() }),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+}
+
+/// What a template writes, up to [`MAX_OUTPUT`].
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    is_full: bool,
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.is_full |= bytes.len() > MAX_OUTPUT - self.bytes.len();
+        if self.is_full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -119,23 +152,4 @@ fn describe(error: &Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Turns `{% generation %}`, a tag of transformers' own that marks the assistant's tokens and changes no text, into an
-/// `if` that always holds, so that the whitespace around it is treated as a tag's.
-fn without_generation_tags(source: &str) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some((before, tag)) = rest.split_once("{%") {
-        let Some((inside, after)) = tag.split_once("%}") else { break };
-        let word = inside.trim_matches(['-', '+']).trim();
-        let plain = match word {
-            "generation" => inside.replace("generation", "if true"),
-            "endgeneration" => inside.replace("endgeneration", "endif"),
-            _ => inside.to_owned(),
-        };
-        text.extend([before, "{%", &plain, "%}"]);
-        rest = after;
-    }
-    text + rest
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use tokenizers::Encoding;
 
 use crate::config::TextConfig;
+use crate::tokenizer_file::{self, guarded};
 use crate::{ChatTemplate, Detokenizer, Message, TextError};
 
 /// A model's tokenizer and chat template.
@@ -27,7 +28,7 @@ impl Tokenizer {
     /// Names the file that is missing or malformed, or the token that is not in the vocabulary.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
-        let inner = read_tokenizer(&dir.join("tokenizer.json"))?;
+        let inner = tokenizer_file::read(&dir.join("tokenizer.json"))?;
         let config = TextConfig::read(dir)?;
         Self::new(inner, config)
     }
@@ -126,9 +127,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::Decode`]
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        self.inner
-            .decode(ids, true)
-            .map_err(|error| TextError::Decode { reason: error.to_string() })
+        guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
     }
 
     /// Starts turning tokens into text one by one.
@@ -156,8 +155,7 @@ impl Tokenizer {
     }
 
     pub(crate) fn encoding(&self, text: &str, begun: bool) -> Result<Encoding, TextError> {
-        let error = |error: tokenizers::Error| TextError::Encode { reason: error.to_string() };
-        self.inner.encode(text, begun).map_err(error)
+        guarded(|| self.inner.encode(text, begun)).map_err(|reason| TextError::Encode { reason })
     }
 
     /// The tokens of a text with what the tokenizer puts before a text, but not with what it puts after.
@@ -171,19 +169,6 @@ impl Tokenizer {
 pub(crate) fn n_before_end(encoding: &Encoding) -> usize {
     let put = encoding.get_special_tokens_mask();
     put.iter().rposition(|&put| put == 0).map_or(put.len(), |last| last + 1)
-}
-
-fn read_tokenizer(file: &Path) -> Result<tokenizers::Tokenizer, TextError> {
-    let malformed = |error: tokenizers::Error| TextError::Malformed {
-        file: file.into(),
-        reason: error.to_string(),
-    };
-    let json =
-        std::fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(malformed)?;
-    // Rows are never cut or padded here, whatever the file was last used for.
-    tokenizer.with_padding(None).with_truncation(None).map_err(malformed)?;
-    Ok(tokenizer)
 }
 
 fn id_of(tokenizer: &tokenizers::Tokenizer, token: &str) -> Result<u32, TextError> {

@@ -1,4 +1,3 @@
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -68,7 +67,7 @@ pub(crate) fn embedded_app(out: &Path) -> anyhow::Result<App> {
 #[cfg(feature = "embedded")]
 fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Result<PathBuf> {
     let there = |file: &litemoe_fixtures::EmbeddedFile| {
-        fs::read(dir.join(file.name)).is_ok_and(|bytes| bytes == file.bytes)
+        std::fs::read(dir.join(file.name)).is_ok_and(|bytes| bytes == file.bytes)
     };
     if files.iter().all(there) {
         return Ok(dir.to_owned());

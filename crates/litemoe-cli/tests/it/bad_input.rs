@@ -373,6 +373,14 @@ fn a_model_that_is_not_there() {
     refused(&bench, &["inspect", "nowhere"], 1, &["nowhere"]);
 }
 
+#[cfg(not(feature = "embedded"))]
+#[test]
+fn a_foundation_and_an_app_that_are_not_compiled_in() {
+    let bench = Bench::new();
+    refused(&bench, &["customize"], 1, &["--foundation"]);
+    refused(&bench, &["customize", "--foundation", "model"], 1, &["--app"]);
+}
+
 #[cfg(not(feature = "wgpu"))]
 #[test]
 fn a_gpu_that_is_not_compiled_in() {

@@ -19,7 +19,6 @@ const QUICK: [&str; 12] = [
     "--limit=12",
 ];
 
-#[cfg(feature = "embedded")]
 #[test]
 fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
     let bench = Bench::new();
@@ -74,7 +73,6 @@ fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
     assert!(random["apps"][0]["tuned_proxy"]["perplexity"].is_f64());
 }
 
-#[cfg(feature = "embedded")]
 #[test]
 fn a_changed_record_is_not_trusted() {
     let bench = Bench::new();
@@ -91,7 +89,7 @@ fn a_changed_record_is_not_trusted() {
     );
 }
 
-#[cfg(all(feature = "embedded", unix))]
+#[cfg(unix)]
 #[test]
 fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
     use std::os::unix::process::CommandExt;

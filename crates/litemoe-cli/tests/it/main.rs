@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod determinism;
 mod doors;
+#[cfg(feature = "embedded")]
 mod embedded;
 mod failing_writes;
 mod families;

@@ -6,6 +6,7 @@ use litemoe_core::{CausalLm, Input, LanguageModel, Pass};
 use litemoe_model::Model;
 use proptest::prelude::*;
 
+use crate::edit::Copy;
 use crate::setup::{TINY, error, input, load, logits, row, tiny, values};
 
 static MODELS: LazyLock<[Model; TINY.len()]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
@@ -100,4 +101,16 @@ fn two_passes_are_equal_bit_for_bit() {
         let rows = [row(20), row(7)];
         assert_eq!(logits(model, &rows), logits(model, &rows));
     }
+}
+
+#[test]
+fn a_window_longer_than_any_row_hides_nothing() {
+    let windowed = |size: u64| {
+        let copy = Copy::of("qwen2_moe").config(|config| {
+            config.insert("sliding_window".into(), size.into());
+        });
+        logits(&load(copy.path()), &[row(20)])
+    };
+    assert_eq!(windowed(u64::MAX), windowed(20));
+    assert_ne!(windowed(19), windowed(20));
 }

@@ -58,6 +58,8 @@ fn configurations() {
     let names = |n| format!("[{}]", list(n, |_| "\"\""));
     check("layer_types", &names(1 << 18), "at most 2048 values");
     check("layer_types", &names(2048), "times one of");
+    let nested = format!("{}2{}", "[".repeat(20), "]".repeat(20));
+    check("eos_token_id", &format!("[{}]", list(2000, |_| &nested)), "at most 2048 values");
     let keys = list(1 << 18, |i| format!("\"{i}\":0"));
     check("dtype", &format!("0,{keys}"), "4096 keys");
     check("rope_parameters", &format!("{{{keys}}}"), "4096 keys");
@@ -69,7 +71,7 @@ fn configurations() {
     check("dtype", &format!("0,{long}:0"), "is unknown for model type");
     let deep = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
     check("architectures", &deep, "");
-    check("is_encoder_decoder", &deep, "it must be false");
+    check("is_encoder_decoder", &deep, "at most 2048 values");
 }
 
 #[test]

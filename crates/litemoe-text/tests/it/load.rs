@@ -1,9 +1,10 @@
 use std::fs;
 
 use litemoe_text::{Message, TextError, Tokenizer};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::dirs::{foundation, sentencepiece, with_config, with_files};
+use crate::vocabularies;
 
 fn named(names: &[&str]) -> serde_json::Value {
     let template = |name: &&str| json!({ "name": name, "template": format!("{name}:<|pad|>") });
@@ -88,4 +89,87 @@ fn what_a_tokenizer_file_says_of_cutting_and_padding_is_ignored() {
     let text = "turn on the kitchen lights";
     let ids = Tokenizer::from_dir(dir.path()).unwrap().encode_text(text).unwrap();
     assert_eq!(ids, foundation().encode_text(text).unwrap());
+}
+
+/// Reads a tokenizer that was changed, and encodes and decodes with it.
+fn with_change(mut tokenizer: Value, change: impl FnOnce(&mut Value)) -> Result<(), TextError> {
+    change(&mut tokenizer);
+    let dir = with_files(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
+    let tokenizer = Tokenizer::from_dir(dir.path())?;
+    let ids = tokenizer.encode_text("ab <s> é\u{fdfa}")?;
+    tokenizer.encode_prompt(&[Message::user("ab")])?;
+    tokenizer.decode(&[])?;
+    tokenizer.decode(&[&ids[..], &[u32::MAX]].concat())?;
+    Ok(())
+}
+
+#[test]
+fn tokenizers_that_make_texts_longer_and_longer_are_refused() {
+    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
+    let replace =
+        json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "a".repeat(101) });
+    for (kind, field, step, n) in [
+        ("pre_tokenizer", "pretokenizers", &byte_level, 14),
+        ("pre_tokenizer", "pretokenizers", &json!({ "type": "Whitespace" }), 16),
+        ("normalizer", "normalizers", &replace, 2),
+        ("decoder", "decoders", &replace, 2),
+    ] {
+        let steps = |n| json!({ "type": "Sequence", (field): vec![step.clone(); n] });
+        let changed = |n| with_change(vocabularies::byte_level(), |t| t[kind] = steps(n));
+        let error = changed(n).unwrap_err();
+        assert!(
+            matches!(&error, TextError::Malformed { file, reason }
+            if file.ends_with("tokenizer.json") && reason.contains(kind)),
+            "{error}"
+        );
+        changed(n - 1).unwrap();
+    }
+}
+
+#[test]
+fn tokenizers_that_contradict_themselves_are_errors() {
+    let changed = |pointer: &str, value: Value| {
+        with_change(vocabularies::sentencepiece(), |tokenizer| {
+            *tokenizer.pointer_mut(pointer).unwrap() = value;
+        })
+    };
+    // A decoder that takes more off a text than there is.
+    assert!(matches!(changed("/decoder/decoders/3/stop", json!(9)), Err(TextError::Decode { .. })));
+    // A template of tokens that are not there.
+    let error = changed("/post_processor/special_tokens", json!({}));
+    assert!(matches!(error, Err(TextError::Encode { .. })));
+    for (pointer, value) in [
+        ("/decoder/type", json!("Strip")),
+        ("/model/continuing_subword_prefix", json!("▁▁▁▁")),
+        ("/model/merges/0", json!(["▁", "nowhere"])),
+        ("/model/vocab", json!(["a"])),
+        ("/model/vocab/a", json!(u64::MAX)),
+        ("/normalizer", json!({ "type": "Precompiled" })),
+        ("/added_tokens/0/content", json!(7)),
+    ] {
+        let error = changed(pointer, value).expect_err(pointer);
+        assert!(matches!(error, TextError::Malformed { .. }), "{pointer}: {error}");
+    }
+    // A table that points outside itself.
+    assert!(matches!(with_change(vocabularies::unigram(), |_| ()), Err(TextError::Encode { .. })));
+}
+
+#[test]
+fn ids_are_as_large_as_they_say() {
+    let mut tokenizer = vocabularies::sentencepiece();
+    tokenizer["model"]["vocab"]["c"] = json!(u32::MAX);
+    let dir = with_files(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!(tokenizer.encode_text("c").unwrap().last(), Some(&u32::MAX));
+    assert_eq!(tokenizer.decode(&[u32::MAX]).unwrap(), "c");
+}
+
+#[test]
+fn a_pattern_that_looks_back_and_forth_gives_up() {
+    let mut tokenizer = vocabularies::byte_level();
+    tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!(r"(a*)*\1c|b");
+    let dir = with_files(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let text = "a".repeat(20_000);
+    assert_eq!(tokenizer.decode(&tokenizer.encode_text(&text).unwrap()).unwrap(), text);
 }

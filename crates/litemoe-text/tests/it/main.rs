@@ -5,8 +5,10 @@
 mod answer;
 mod dirs;
 mod encode;
+mod fuzz;
 mod golden;
 mod load;
 mod rows;
 mod stream;
 mod template;
+mod vocabularies;

@@ -32,16 +32,96 @@ fn what_the_template_raises_is_told_from_what_fails() {
     }
 }
 
+/// Renders a template that must fail for what it costs, in bounded memory.
+#[track_caller]
+fn too_costly(source: &str) -> TextError {
+    let mut rendered = None;
+    let allocated = allocation_counter::measure(|| rendered = Some(render(source)));
+    let megabytes = allocated.bytes_max >> 20;
+    assert!(megabytes < 256, "{source}: {megabytes} MB");
+    rendered.unwrap().expect_err(source)
+}
+
 #[test]
 fn a_template_without_end_runs_out_of_fuel() {
     for source in [
-        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
-        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
         "{{ 'x' * 10000000000 }}",
+        "{% set s = namespace(x='x') %}{% for i in range(64) %}{% set s.x = s.x ~ s.x %}{% endfor %}",
+        "{{ ('a' * 999999) | replace('a', 'b' * 999999) }}",
+        "{{ ('a' * 999999).replace('a', 'b' * 999999) }}",
+        "{{ ('a' * 999999).join(messages * 999) }}",
+        "{{ (messages * 999) | join('a' * 999999) }}",
+        "{{ '{:9999999999}'.format(1) }}",
+        "{{ '%9999999999d' | format(1) }}",
+        "{{ ('x' * 999999).strip('yx' * 9999) }}",
+        "{{ ('a\n' * 99999) | indent(99999) }}",
+        "{{ strftime_now('%c' * 9999999) }}",
     ] {
-        let error = render(source).unwrap_err();
+        let error = too_costly(source);
         assert!(matches!(error, TextError::TemplateTooLong { .. }), "{source}: {error}");
     }
+}
+
+#[test]
+fn a_template_writes_no_more_than_any_model_reads() {
+    for source in [
+        "{% set s = 'x' * 999999 %}{% for i in range(99) %}{{ s }}{% endfor %}",
+        "{% for i in range(999) %}{% for j in range(99) %}{{ 'x' * 999 }}{% endfor %}{% endfor %}",
+        "{{ 'x' * 16777217 }}",
+    ] {
+        let error = too_costly(source);
+        assert!(matches!(error, TextError::TemplateTooMuch { max_bytes: 16_777_216 }), "{error}");
+    }
+    assert_eq!(render("{{ 'x' * 16777216 }}").unwrap().len(), 16_777_216);
+}
+
+#[test]
+fn what_a_template_builds_is_neither_deep_nor_endless() {
+    let doubled = "{% set n = namespace(x=[1], y=[1]) %}{% for i in range(30) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+    let nested =
+        "{% set n = namespace(x=1) %}{% for i in range(99999) %}{% set n.x = [n.x] %}{% endfor %}";
+    let longer = "{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}";
+    let of_dicts = "{% set n = namespace(x=1) %}{% for i in range(99) %}{% set n.x = {'a': n.x} %}{% endfor %}";
+    let of_sets = ["{% set a = [1, 1, 1] %}", &"{% set a = [a, a, a] %}".repeat(99)].concat();
+    let of_loops = [
+        "{% for a in [1] %}",
+        &"{% for a in [[a, a]] %}".repeat(40),
+        "{{ a }}",
+        &"{% endfor %}".repeat(41),
+    ];
+    for source in [doubled, nested, longer, of_dicts, &of_sets, &of_loops.concat()] {
+        let error = too_costly(source).to_string();
+        assert!(error.contains("more than 50000 items or 32 levels"), "{source}: {error}");
+    }
+    for itself in ["n", "[n]", "{'a': n}", "[1, [n]]", "{'n': n}.n"] {
+        let source =
+            format!("{{% set n = namespace() %}}{{% set n.x = {itself} %}}{{{{ n ~ '' }}}}");
+        let error = too_costly(&source).to_string();
+        assert!(error.contains("a namespace cannot be part of a value"), "{source}: {error}");
+    }
+    for source in [
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+        "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
+    ] {
+        let error = too_costly(source).to_string();
+        assert!(error.contains("recursion limit exceeded"), "{source}: {error}");
+    }
+    let parentheses = format!("{{{{ {}1{} }}}}", "(".repeat(9999), ")".repeat(9999));
+    assert!(matches!(compile(&parentheses), Err(TextError::TemplateSyntax { .. })));
+}
+
+#[test]
+fn what_templates_do_in_earnest_is_within_the_bounds() {
+    let source = "{% set n = namespace(turns=[], last=none) %}\
+        {% for m in messages[::-1] %}{% set n.turns = n.turns + [m] %}{% set n.last = m %}{% endfor %}\
+        {% set a, b = n.turns | length, {'of': messages} %}{{ a }} {{ b.of | length }} {{ n.last.role }}\n\
+        {% macro tree(of, depth) %}{{ depth }}{% if depth %}{{ tree([of], depth - 1) }}{% endif %}{% endmacro %}\
+        {{ tree(messages[:2], 9) }}";
+    let conversation = vec![Message::user("x".repeat(1000)); 500];
+    let text = compile(source).unwrap().render(&conversation, true).unwrap();
+    assert_eq!(text, "500 500 user\n9876543210");
 }
 
 #[test]

@@ -1,0 +1,233 @@
+//! Files and texts from anywhere: each gives tokens, text or a message.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
+use litemoe_text::{ChatTemplate, Message, Row, TextError, Tokenizer, read_rows};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::dirs::{foundation, with_files};
+use crate::vocabularies;
+
+/// What texts are made of: edges of encodings and what tokenizers look for.
+const TEXTS: &[&str] = &[
+    " ",
+    "  ",
+    "\n\n",
+    "\r",
+    "\t",
+    "a",
+    "ab",
+    "é",
+    "e\u{301}",
+    "\u{ad}",
+    "\u{200d}",
+    "\u{feff}",
+    "\u{fffd}",
+    "🙂",
+    "👨‍👩‍👧",
+    "中文",
+    "ﬁ",
+    "İ",
+    "ß",
+    "\u{fdfa}",
+    "\u{10ffff}",
+    "\u{0}",
+    "1234567",
+    "'s",
+    "<0xE2>",
+    "<s>",
+    "</s>",
+    "<|end|>",
+    "<|user|>",
+    "##b",
+    "▁",
+    "Ġ",
+];
+
+/// What templates are made of.
+const CODE: &[&str] = &[
+    "messages",
+    "messages[0]",
+    "message",
+    "loop",
+    "loop.index0",
+    "loop(messages)",
+    "namespace()",
+    "ns",
+    "ns.x",
+    "bos_token",
+    "none",
+    "range(99999)",
+    "10**9",
+    "-1",
+    "''",
+    "'x' * 999999",
+    "[[], {}]",
+    "[messages] * 999",
+    "{'a': 1}",
+    "(1, 2)",
+    "messages[::-1]",
+    "m.content | trim",
+    "messages | tojson(indent=2)",
+    "messages | join",
+    "m['content'].split('a')",
+    "'{:9}'.format(m)",
+    "a == b",
+    "raise_exception('no')",
+    "strftime_now('%Y')",
+    "m is defined",
+    "m is mapping",
+    "not m",
+    "m in messages",
+    "1 // 0",
+    "x ~ y",
+    "{{ messages }}",
+    "{% endif %}",
+    "{% for m in messages %}",
+    "{% endfor %}",
+    "{% set ns.x = [ns.x, ns.x] %}",
+    "{% set x = ns %}",
+    "{% macro f(x) %}",
+    "{{ f([x, x]) }}",
+    "{% endmacro %}",
+    "{% generation %}",
+    "{% raw %}",
+    "{# ",
+    "{%- break -%}",
+    "%}",
+    "}}",
+];
+
+/// Bytes that a rendering may allocate at once.
+const MAX_RENDERING: u64 = 256 << 20;
+
+/// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+}
+
+/// Encodes and decodes.
+fn turn_around(tokenizer: &Tokenizer, text: &str) -> Result<String, TextError> {
+    let ids = tokenizer.encode_text(text)?;
+    let mut detokenizer = tokenizer.detokenizer();
+    for &id in &ids {
+        detokenizer.push(id)?;
+    }
+    detokenizer.finish()?;
+    tokenizer.encode(&Row::new(text, text))?;
+    tokenizer.decode(&ids)
+}
+
+fn vocabularies() -> [Value; 5] {
+    [
+        vocabularies::sentencepiece(),
+        vocabularies::byte_level(),
+        vocabularies::unigram(),
+        vocabularies::word_piece(),
+        vocabularies::word_level(),
+    ]
+}
+
+fn dir_of(vocabulary: &Value) -> TempDir {
+    let config = br#"{"eos_token": "a"}"#;
+    let tokenizer = vocabulary.to_string();
+    with_files(&[("tokenizer.json", tokenizer.as_bytes()), ("tokenizer_config.json", config)])
+}
+
+#[test]
+fn fuzzed_tokenizers() {
+    let documents = vocabularies().map(|vocabulary| vocabulary.to_string().into_bytes());
+    let dir = dir_of(&vocabularies::sentencepiece());
+    let mut read = 0;
+    fuzz(&documents, JSON_VALUES, |_, document| {
+        overwrite(&dir.path().join("tokenizer.json"), document);
+        if let Ok(tokenizer) = Tokenizer::from_dir(dir.path()) {
+            read += 1;
+            // That there is an answer is all that counts.
+            for text in ["", "ab  É中1\n", "<s>a <unk>🙂</s>"] {
+                let _ = turn_around(&tokenizer, text);
+            }
+            let _ = tokenizer.decode(&[0, 4, u32::MAX, 1, 300]);
+        }
+    });
+    assert!(read > 0);
+}
+
+#[test]
+fn fuzzed_tokenizer_configurations() {
+    let documents = [litemoe_fixtures::foundation_dir(), litemoe_fixtures::tiny_dir()]
+        .map(|dir| fs::read(dir.join("tokenizer_config.json")).unwrap());
+    let dir = dir_of(&vocabularies::word_level());
+    let mut read = 0;
+    fuzz(&documents, JSON_VALUES, |_, document| {
+        overwrite(&dir.path().join("tokenizer_config.json"), document);
+        if let Ok(tokenizer) = Tokenizer::from_dir(dir.path()) {
+            read += 1;
+            let _ = tokenizer.encode(&Row::new("a", "b"));
+        }
+    });
+    assert!(read > 0);
+}
+
+#[test]
+fn fuzzed_texts() {
+    let mut tokenizers: Vec<Tokenizer> = vocabularies()
+        .map(|vocabulary| Tokenizer::from_dir(dir_of(&vocabulary).path()).unwrap())
+        .into();
+    tokenizers.push(foundation());
+    let documents = vec![format!("[{}]", TEXTS.join(",")).into_bytes(); tokenizers.len()];
+    fuzz(&documents, TEXTS, |from, document| {
+        let tokenizer = &tokenizers[from];
+        let text = String::from_utf8_lossy(document);
+        let _ = tokenizer.encode_text(&text);
+        // Decoding one by one takes the square of the time where every character is a broken one.
+        let _ = turn_around(tokenizer, &text[..text.floor_char_boundary(400)]);
+        let ids = document.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id));
+        tokenizer.decode(&ids.take(100).collect::<Vec<_>>()).unwrap();
+        let small = document.iter().map(|&byte| byte.into());
+        tokenizer.decode(&small.take(400).collect::<Vec<_>>()).unwrap();
+    });
+}
+
+#[test]
+fn fuzzed_templates() {
+    let golden: Value = serde_json::from_str(include_str!("golden/templates.json")).unwrap();
+    let documents: Vec<Vec<u8>> = golden["templates"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|template| template.as_str().unwrap().as_bytes().to_vec())
+        .collect();
+    let conversation = [Message::user(" hi\n"), Message::assistant("<think>so</think> well")];
+    let mut rendered = 0;
+    fuzz(&documents, CODE, |_, document| {
+        let source = String::from_utf8_lossy(document);
+        let allocated = allocation_counter::measure(|| {
+            let Ok(template) = ChatTemplate::new(&source, BTreeMap::new()) else { return };
+            rendered += usize::from(template.render(&conversation, true).is_ok());
+        });
+        assert!(allocated.bytes_max <= MAX_RENDERING, "{} bytes", allocated.bytes_max);
+    });
+    assert!(rendered > 0);
+}
+
+#[test]
+fn fuzzed_rows() {
+    let row =
+        br#"{"prompt": "a \ud83d\ude42", "completion": "b", "label": "c", "references": ["d"]}"#;
+    let dir = with_files(&[("rows.jsonl", row)]);
+    let path = dir.path().join("rows.jsonl");
+    let mut read = 0;
+    fuzz(&[row.to_vec(), [&row[..], row].join(&b'\n')], JSON_VALUES, |_, document| {
+        overwrite(&path, document);
+        read += usize::from(read_rows(&path).is_ok());
+    });
+    assert!(read > 0);
+}
