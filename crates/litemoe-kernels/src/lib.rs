@@ -10,7 +10,7 @@ mod primitive;
 mod silu_mul;
 mod staged;
 
-pub use bank::{ExpertBank, ExpertBiases, ExpertVisit, StoredExpert};
+pub use bank::{ExpertBank, ExpertBiases, ExpertUpdate, ExpertVisit, LowRank, StoredExpert};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 pub use mapped::MappedFile;

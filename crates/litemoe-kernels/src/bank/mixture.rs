@@ -38,6 +38,12 @@ impl Mixture {
         Self { experts, dispatch: Arc::new(dispatch), tokens, places, parallel }
     }
 
+    /// Where its indices live.
+    #[cfg(any(feature = "flex", feature = "wgpu"))]
+    pub(super) fn device(&self) -> Device {
+        self.tokens.device()
+    }
+
     pub(super) fn dispatch(&self) -> &Dispatch {
         &self.dispatch
     }

@@ -1,9 +1,12 @@
 //! The experts of a layer: packed once, run sorted.
 
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+mod flat;
 mod mixture;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod op;
 mod packed;
+mod update;
 
 use std::sync::Arc;
 
@@ -16,6 +19,7 @@ use crate::primitive::is_host;
 use crate::silu_mul;
 use mixture::Mixture;
 use packed::PackedExpert;
+pub use update::{ExpertUpdate, LowRank};
 
 /// One expert as checkpoints store it, `[out, in]`.
 #[derive(Debug, Clone)]
@@ -129,19 +133,50 @@ impl ExpertBank {
         gates: Tensor<2>,
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
+        self.forward_adapted(x, chosen, gates, &|_| ExpertUpdate::default(), visit)
+    }
+
+    /// [`Self::forward`] with low-rank updates beside the experts' matrices: those of gate and up before the activation,
+    /// that of down before the gate factor. `update` is asked for each expert with tokens.
+    ///
+    /// Differentiable with respect to the updates' matrices too.
+    ///
+    /// # Panics
+    /// As [`Self::forward`], and when an ungated expert's gate has an update.
+    pub fn forward_adapted(
+        &self,
+        x: Tensor<2>,
+        chosen: Tensor<2, Int>,
+        gates: Tensor<2>,
+        update: &dyn Fn(usize) -> ExpertUpdate,
+        visit: Option<ExpertVisit<'_>>,
+    ) -> Tensor<2> {
         let dispatch = Dispatch::new(chosen, self.n_experts());
         if dispatch.n_rows() == 0 {
             return x.zeros_like();
         }
-        let tracked = x.device().is_autodiff() || gates.device().is_autodiff();
+        let updates = self.updates(&dispatch, update);
+        let tracked = x.device().is_autodiff()
+            || gates.device().is_autodiff()
+            || updates.iter().any(ExpertUpdate::is_tracked);
         let device = x.device().without_autodiff();
         // Burn's autodiff graph is built by one thread; Flex itself may be called from many.
         let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
         #[cfg(any(feature = "flex", feature = "wgpu"))]
         if tracked && visit.is_none() && self.is_plain() && silu_mul::is_fused(&x) {
-            return op::mix(x, gates, mixture(is_host(&device)));
+            return op::mix(x, gates, mixture(is_host(&device)), &updates);
         }
-        self.reference(&mixture(!tracked && is_host(&device)), x, gates, visit)
+        self.reference(&mixture(!tracked && is_host(&device)), x, gates, &updates, visit)
+    }
+
+    /// What stands beside the expert of each group; nothing at all where no expert has anything.
+    fn updates(
+        &self,
+        dispatch: &Dispatch,
+        update: &dyn Fn(usize) -> ExpertUpdate,
+    ) -> Vec<ExpertUpdate> {
+        let updates: Vec<_> = dispatch.groups().iter().map(|(expert, _)| update(*expert)).collect();
+        if updates.iter().all(ExpertUpdate::is_empty) { Vec::new() } else { updates }
     }
 
     /// Whether the operation with a backward by hand computes these experts.
@@ -157,6 +192,7 @@ impl ExpertBank {
         mixture: &Mixture,
         x: Tensor<2>,
         gates: Tensor<2>,
+        updates: &[ExpertUpdate],
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
         let zeros = x.zeros_like();
@@ -166,8 +202,9 @@ impl ExpertBank {
         } else {
             (rows, gates)
         };
-        let outputs =
-            mixture.each(|_, expert, range| expert.forward(rows.clone().slice(range), self.act));
+        let outputs = mixture.each(|group, expert, range| {
+            expert.forward(rows.clone().slice(range), self.act, updates.get(group))
+        });
         if let Some(visit) = visit {
             for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {
                 let factors = factors.clone().slice(rows.clone()).squeeze_dim(1);

@@ -7,7 +7,10 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
+use super::flat::{self, Layout};
 use super::mixture::Mixture;
+use super::packed::PackedExpert;
+use super::{ExpertUpdate, LowRank};
 use crate::primitive::AsPrimitive;
 use crate::silu_mul::{Kernels, silu_mul};
 
@@ -17,34 +20,65 @@ use crate::silu_mul::{Kernels, silu_mul};
 /// outputs would be kept for the gates. By hand a row's gradient is written once, and only the
 /// products with `gate_up` are kept: with `u = ∂y·downᵀ`, the gate's gradient is `u·inner` and the
 /// inner one's `gate·u`, neither of which needs the outputs.
+///
+/// Updates beside the experts of the mixture's groups are in `low_rank`, a row in this layout.
 #[backend_extension(Autodiff, Flex: cfg(feature = "flex"), Cube: cfg(feature = "wgpu"))]
 pub(super) trait Mix: Backend {
-    fn mix(x: FloatTensor<Self>, gates: FloatTensor<Self>, mixture: Mixture) -> FloatTensor<Self>;
+    fn mix(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
+        mixture: Mixture,
+        layout: Layout,
+    ) -> FloatTensor<Self>;
 }
 
 #[cfg(feature = "flex")]
 impl Mix for burn_flex::Flex {
-    fn mix(x: FloatTensor<Self>, gates: FloatTensor<Self>, mixture: Mixture) -> FloatTensor<Self> {
-        Self::primitive(forward(&mixture, Self::tensor(x), Self::tensor(gates)).0)
+    fn mix(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
+        mixture: Mixture,
+        layout: Layout,
+    ) -> FloatTensor<Self> {
+        let updates = layout.updates(&Self::tensor(low_rank));
+        Self::primitive(forward(&mixture, &updates, Self::tensor(x), Self::tensor(gates)).0)
     }
 }
 
 #[cfg(feature = "wgpu")]
 impl Mix for burn_cubecl::CubeBackend {
-    fn mix(x: FloatTensor<Self>, gates: FloatTensor<Self>, mixture: Mixture) -> FloatTensor<Self> {
-        Self::primitive(forward(&mixture, Self::tensor(x), Self::tensor(gates)).0)
+    fn mix(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
+        mixture: Mixture,
+        layout: Layout,
+    ) -> FloatTensor<Self> {
+        let updates = layout.updates(&Self::tensor(low_rank));
+        Self::primitive(forward(&mixture, &updates, Self::tensor(x), Self::tensor(gates)).0)
     }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Mix for Autodiff<B, C> {
-    fn mix(x: FloatTensor<Self>, gates: FloatTensor<Self>, mixture: Mixture) -> FloatTensor<Self> {
-        let prepared =
-            MixBackward.prepare::<C>([x.node(), gates.node()]).compute_bound().stateful();
-        let (x, gates) = (B::tensor(x.into_primitive()), B::tensor(gates.into_primitive()));
-        let (output, products) = forward(&mixture, x, gates.clone());
+    fn mix(
+        x: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        low_rank: FloatTensor<Self>,
+        mixture: Mixture,
+        layout: Layout,
+    ) -> FloatTensor<Self> {
+        let prepared = MixBackward
+            .prepare::<C>([x.node(), gates.node(), low_rank.node()])
+            .compute_bound()
+            .stateful();
+        let [x, gates, low_rank] = [x, gates, low_rank].map(|it| B::tensor(it.into_primitive()));
+        let updates = layout.updates(&low_rank);
+        let (output, products) = forward(&mixture, &updates, x.clone(), gates.clone());
         match prepared {
             OpsKind::Tracked(prepared) => {
-                let state = State { mixture, gates, products };
+                let state = State { mixture, updates, x, gates, products };
                 prepared.finish(state, B::primitive(output))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::primitive(output)),
@@ -59,39 +93,47 @@ struct MixBackward;
 #[derive(Debug, Clone)]
 struct State {
     mixture: Mixture,
+    /// Of each group's expert; none at all without updates.
+    updates: Vec<ExpertUpdate>,
+    /// `[tokens, d_model]`
+    x: Tensor<2>,
     /// `[tokens, top_k]`
     gates: Tensor<2>,
-    /// Each expert's rows times its `gate_up`.
+    /// Each expert's rows times its `gate_up`, and what the updates add.
     products: Vec<Tensor<2>>,
 }
 
-impl<B: Kernels> Backward<B, 2> for MixBackward {
+impl<B: Kernels> Backward<B, 3> for MixBackward {
     type State = State;
 
     fn backward(
         self,
-        ops: Ops<Self::State, 2>,
+        ops: Ops<Self::State, 3>,
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = B::tensor(grads.consume::<B>(&ops.node));
-        let [d_x, d_gates] = backward::<B>(ops.state, grad);
-        let [x, gates] = ops.parents;
-        if let Some(x) = x {
-            grads.register::<B>(x.id, B::primitive(d_x));
-        }
-        if let Some(gates) = gates {
-            grads.register::<B>(gates.id, B::primitive(d_gates));
+        let found = backward::<B>(ops.state, grad);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                grads.register::<B>(parent.id, B::primitive(gradient));
+            }
         }
     }
 }
 
-fn forward(mixture: &Mixture, x: Tensor<2>, gates: Tensor<2>) -> (Tensor<2>, Vec<Tensor<2>>) {
+fn forward(
+    mixture: &Mixture,
+    updates: &[ExpertUpdate],
+    x: Tensor<2>,
+    gates: Tensor<2>,
+) -> (Tensor<2>, Vec<Tensor<2>>) {
     let zeros = x.zeros_like();
     let rows = mixture.gather(x);
-    let computed = mixture.each(|_, expert, range| {
-        let product = rows.clone().slice(range).matmul(expert.gate_up.clone());
-        let output = silu_mul(product.clone()).matmul(expert.down.clone());
+    let computed = mixture.each(|group, expert, range| {
+        let update = updates.get(group);
+        let product = expert.gate_up(rows.clone().slice(range), update);
+        let output = expert.down(silu_mul(product.clone()), update);
         (product, output)
     });
     let (products, outputs) = computed.into_iter().unzip();
@@ -99,21 +141,88 @@ fn forward(mixture: &Mixture, x: Tensor<2>, gates: Tensor<2>) -> (Tensor<2>, Vec
     (mixture.scatter(gated, zeros), products)
 }
 
-fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Tensor<2>; 2] {
-    let State { mixture, gates, products } = state;
+/// The gradients by `x`, by the gates and by the row of updates, if there is one.
+fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3] {
+    let State { mixture, updates, x, gates, products } = state;
     let (zeros, shape) = (grad.zeros_like(), gates.dims());
+    let rows = (!updates.is_empty()).then(|| mixture.gather(x));
     let (grad, gates) = (mixture.gather(grad), mixture.gather_gates(gates));
     let computed = mixture.each(|group, expert, range| {
-        let product = products[group].clone();
-        let u = grad.clone().slice(range.clone()).matmul(expert.down.clone().transpose());
-        let d_gates = (u.clone() * silu_mul(product.clone())).sum_dim(1);
-        let d_inner = u * gates.clone().slice(range);
-        let d_product = B::tensor(B::backward(B::primitive(product), B::primitive(d_inner)));
-        (d_product.matmul(expert.gate_up.clone().transpose()), d_gates)
+        let update = updates.get(group).zip(rows.as_ref());
+        let rows = |all: &Tensor<2>| all.clone().slice(range.clone());
+        ExpertBack {
+            expert,
+            update: update.map(|(update, all)| (update, rows(all))),
+            product: products[group].clone(),
+            gates: rows(&gates),
+            grad: rows(&grad),
+        }
+        .run::<B>()
     });
-    let (d_rows, d_gates): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
+    let (mut d_rows, mut d_gates, mut d_updates) = (Vec::new(), Vec::new(), Vec::new());
+    for found in computed {
+        d_rows.push(found.rows);
+        d_gates.push(found.gates);
+        d_updates.extend(found.updates);
+    }
     let d_x = mixture.scatter(Tensor::cat(d_rows, 0), zeros);
-    [d_x, scatter_gates(&mixture, Tensor::cat(d_gates, 0), shape)]
+    let d_gates = scatter_gates(&mixture, Tensor::cat(d_gates, 0), shape);
+    let d_updates = (!d_updates.is_empty()).then(|| flat::row(d_updates.into_iter()));
+    [Some(d_x), Some(d_gates), d_updates]
+}
+
+/// One expert's way back.
+struct ExpertBack<'a> {
+    expert: &'a PackedExpert,
+    /// The updates beside it, and the rows that went in, `[n, d_model]`.
+    update: Option<(&'a ExpertUpdate, Tensor<2>)>,
+    product: Tensor<2>,
+    /// `[n, 1]`
+    gates: Tensor<2>,
+    /// By the gated outputs, `[n, d_model]`.
+    grad: Tensor<2>,
+}
+
+/// What it finds: gradients by rows and gates, and by the updates' matrices in the layout's order.
+struct ExpertGradients {
+    rows: Tensor<2>,
+    gates: Tensor<2>,
+    updates: Vec<Tensor<2>>,
+}
+
+impl ExpertBack<'_> {
+    fn run<B: Kernels>(self) -> ExpertGradients {
+        let Self { expert, update, product, gates, grad } = self;
+        let of = |part: fn(&ExpertUpdate) -> &Option<LowRank>| {
+            update.as_ref().and_then(|(update, _)| part(update).as_ref())
+        };
+        let (gate, up, down) = (of(|it| &it.gate), of(|it| &it.up), of(|it| &it.down));
+        let inner = silu_mul(product.clone());
+        let u = through(down, &grad, grad.clone().matmul(expert.down.clone().transpose()));
+        let d_gates = (u.clone() * inner.clone()).sum_dim(1);
+        let d_inner = B::primitive(u * gates.clone());
+        let d_product = B::tensor(B::backward(B::primitive(product), d_inner));
+        let d_rows = d_product.clone().matmul(expert.gate_up.clone().transpose());
+        let Some((_, rows)) = &update else {
+            return ExpertGradients { rows: d_rows, gates: d_gates, updates: Vec::new() };
+        };
+        let [_, d_expert] = inner.dims();
+        let d_gate = d_product.clone().narrow(1, 0, d_expert);
+        let d_up = d_product.narrow(1, d_expert, d_expert);
+        let d_rows = through(up, &d_up, through(gate, &d_gate, d_rows));
+        let parts = [(gate, rows, d_gate), (up, rows, d_up), (down, &inner, grad * gates)];
+        let gradients =
+            parts.into_iter().filter_map(|(part, x, grad)| Some(part?.gradients(x, grad)));
+        ExpertGradients { rows: d_rows, gates: d_gates, updates: gradients.flatten().collect() }
+    }
+}
+
+/// Adds what goes back through an update to what goes back through the matrix it is beside.
+fn through(update: Option<&LowRank>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
+    match update {
+        Some(update) => back + update.delta_back(grad.clone()),
+        None => back,
+    }
 }
 
 /// `[n_rows, 1]` → `[tokens, top_k]`, zero where there is no expert.
@@ -123,7 +232,19 @@ fn scatter_gates(mixture: &Mixture, rows: Tensor<2>, [tokens, top_k]: [usize; 2]
     flat.reshape([tokens, top_k])
 }
 
-pub(super) fn mix(x: Tensor<2>, gates: Tensor<2>, mixture: Mixture) -> Tensor<2> {
-    let mixed = <Dispatch as Mix>::mix(x.into_dispatch(), gates.into_dispatch(), mixture);
-    Tensor::from_dispatch(mixed)
+/// The mixture with updates beside the experts of its groups, or with none at all.
+pub(super) fn mix(
+    x: Tensor<2>,
+    gates: Tensor<2>,
+    mixture: Mixture,
+    updates: &[ExpertUpdate],
+) -> Tensor<2> {
+    let layout = Layout::of(updates);
+    let matrices = updates.iter().flat_map(ExpertUpdate::parts).flat_map(|part| [&part.a, &part.b]);
+    let low_rank = match updates {
+        [] => Tensor::zeros([1, 1], &mixture.device()),
+        _ => flat::row(matrices.cloned()),
+    };
+    let [x, gates, low_rank] = [x, gates, low_rank].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as Mix>::mix(x, gates, low_rank, mixture, layout))
 }

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{ExpertBiases, StoredExpert};
+use super::{ExpertBiases, ExpertUpdate, StoredExpert};
 use crate::{HiddenAct, pack};
 
 /// One expert, ready for the matrix product.
@@ -49,16 +49,39 @@ impl PackedExpert {
         (self.gated, self.biases.is_some(), self.gate_up.dims(), self.down.dims())
     }
 
-    pub(super) fn forward(&self, x: Tensor<2>, act: HiddenAct) -> Tensor<2> {
-        let inner = x.matmul(self.gate_up.clone());
+    pub(super) fn forward(
+        &self,
+        x: Tensor<2>,
+        act: HiddenAct,
+        update: Option<&ExpertUpdate>,
+    ) -> Tensor<2> {
+        let inner = self.gate_up(x, update);
         let inner = match &self.biases {
             Some(biases) => inner + biases.gate_up.clone(),
             None => inner,
         };
         let inner = if self.gated { act.gated(inner) } else { act.apply(inner) };
-        let output = inner.matmul(self.down.clone());
+        let output = self.down(inner, update);
         match &self.biases {
             Some(biases) => output + biases.down.clone(),
+            None => output,
+        }
+    }
+
+    /// The products with gate and up.
+    pub(super) fn gate_up(&self, x: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+        let products = x.clone().matmul(self.gate_up.clone());
+        match update {
+            Some(update) => update.beside_gate_up(&x, products, self.gated),
+            None => products,
+        }
+    }
+
+    /// The product of what the activation gave with down.
+    pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+        let output = inner.clone().matmul(self.down.clone());
+        match update {
+            Some(update) => update.beside_down(inner, output),
             None => output,
         }
     }

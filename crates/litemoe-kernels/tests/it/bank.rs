@@ -7,14 +7,14 @@ use crate::case::{assert_close, constant, floats, matrix, tracked};
 
 /// Experts and what they are asked.
 #[derive(Debug, Clone)]
-struct Case {
+pub(crate) struct Case {
     /// Gate, up and down of each expert, as stored.
-    experts: Vec<[TensorData; 3]>,
-    gated: bool,
-    x: TensorData,
-    chosen: Vec<Vec<usize>>,
-    gates: TensorData,
-    grad: TensorData,
+    pub(crate) experts: Vec<[TensorData; 3]>,
+    pub(crate) gated: bool,
+    pub(crate) x: TensorData,
+    pub(crate) chosen: Vec<Vec<usize>>,
+    pub(crate) gates: TensorData,
+    pub(crate) grad: TensorData,
 }
 
 prop_compose! {
@@ -29,7 +29,7 @@ prop_compose! {
 }
 
 /// Any choices, also of one expert twice; the index `n_experts` is no expert.
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     sizes().prop_flat_map(|[tokens, d_model, d_expert, n_experts, top_k]| {
         let expert =
             (matrix(d_expert, d_model), matrix(d_expert, d_model), matrix(d_model, d_expert));
@@ -51,7 +51,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn stored(&self) -> Vec<StoredExpert> {
+    pub(crate) fn stored(&self) -> Vec<StoredExpert> {
         let stored = self.experts.iter().map(|[gate, up, down]| StoredExpert {
             gate: self.gated.then(|| constant(gate)),
             up: constant(up),
@@ -61,11 +61,11 @@ impl Case {
         stored.collect()
     }
 
-    fn bank(&self) -> ExpertBank {
+    pub(crate) fn bank(&self) -> ExpertBank {
         ExpertBank::new(self.stored())
     }
 
-    fn chosen(&self) -> Tensor<2, Int> {
+    pub(crate) fn chosen(&self) -> Tensor<2, Int> {
         let [tokens, top_k] = constant(&self.gates).dims();
         let flat: Vec<i64> = self.chosen.concat().iter().map(|&expert| expert as i64).collect();
         Tensor::from_data(TensorData::new(flat, [tokens, top_k]), &Device::flex())
@@ -77,7 +77,15 @@ impl Case {
 
     /// Token by token, choice by choice.
     fn naive(&self, x: &Tensor<2>, gates: &Tensor<2>) -> Tensor<2> {
-        let experts = self.stored();
+        self.naive_with(&self.stored(), x, gates)
+    }
+
+    pub(crate) fn naive_with(
+        &self,
+        experts: &[StoredExpert],
+        x: &Tensor<2>,
+        gates: &Tensor<2>,
+    ) -> Tensor<2> {
         let rows = self.chosen.iter().enumerate().map(|(token, chosen)| {
             let x = x.clone().narrow(0, token, 1);
             let zero = x.zeros_like();
@@ -268,7 +276,7 @@ fn experts_of_two_shapes_are_refused() {
 }
 
 /// As many tokens as wake the threads.
-fn large_case() -> Case {
+pub(crate) fn large_case() -> Case {
     let [tokens, d_model, d_expert, n_experts, top_k] = [300, 64, 64, 16, 2];
     let mut state = 1u32;
     let mut matrix = |rows, columns| {

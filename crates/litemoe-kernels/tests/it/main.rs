@@ -6,3 +6,4 @@ mod linear;
 mod mapped;
 mod silu_mul;
 mod staged;
+mod update;

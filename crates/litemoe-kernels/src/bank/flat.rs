@@ -1,0 +1,62 @@
+use burn::tensor::Tensor;
+
+use super::{ExpertUpdate, LowRank};
+
+/// Where the matrices of some updates lie in one row of numbers: an operation has a fixed number of inputs, and there is
+/// any number of updates.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    updates: Vec<[Option<Place>; 3]>,
+}
+
+/// A and then B, row by row.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    offset: usize,
+    d_in: usize,
+    rank: usize,
+    d_out: usize,
+    scale: f32,
+}
+
+impl Layout {
+    pub(super) fn of(updates: &[ExpertUpdate]) -> Self {
+        let mut end = 0;
+        let mut place = |part: &LowRank| {
+            let ([d_in, rank], [_, d_out]) = (part.a.dims(), part.b.dims());
+            let offset = end;
+            end += (d_in + d_out) * rank;
+            Place { offset, d_in, rank, d_out, scale: part.scale }
+        };
+        let mut places = |ExpertUpdate { gate, up, down }: &ExpertUpdate| {
+            [gate, up, down].map(|part| part.as_ref().map(&mut place))
+        };
+        Self { updates: updates.iter().map(&mut places).collect() }
+    }
+
+    /// The updates that lie in a row `[1, n]`.
+    pub(super) fn updates(&self, row: &Tensor<2>) -> Vec<ExpertUpdate> {
+        let part = |place: Place| place.part(row);
+        let update = |places: &[Option<Place>; 3]| {
+            let [gate, up, down] = places.map(|place| place.map(part));
+            ExpertUpdate { gate, up, down }
+        };
+        self.updates.iter().map(update).collect()
+    }
+}
+
+impl Place {
+    fn part(self, row: &Tensor<2>) -> LowRank {
+        let Self { offset, d_in, rank, d_out, scale } = self;
+        let matrix = |offset, shape: [usize; 2]| {
+            row.clone().narrow(1, offset, shape[0] * shape[1]).reshape(shape)
+        };
+        let a = matrix(offset, [d_in, rank]);
+        LowRank { a, b: matrix(offset + d_in * rank, [rank, d_out]), scale }
+    }
+}
+
+/// Matrices one after the other, `[1, n]`.
+pub(super) fn row(matrices: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
+    Tensor::cat(matrices.map(|matrix| matrix.reshape([1, -1])).collect(), 1)
+}

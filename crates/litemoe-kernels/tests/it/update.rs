@@ -1,0 +1,214 @@
+//! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
+
+use burn::tensor::{Tensor, TensorData};
+use litemoe_kernels::{ExpertBank, ExpertUpdate, LowRank, StoredExpert};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::bank::{Case, case, large_case};
+use crate::case::{assert_close, constant, floats, matrix, tracked};
+
+/// A and B beside one matrix, and their scale.
+#[derive(Debug, Clone)]
+struct Update([TensorData; 2], f32);
+
+/// Beside gate, up and down of each expert.
+type Updates = Vec<[Option<Update>; 3]>;
+
+fn update(d_in: usize, d_out: usize) -> impl Strategy<Value = Option<Update>> {
+    let drawn = (1usize..4).prop_flat_map(move |rank| {
+        (matrix(d_in, rank), matrix(rank, d_out), 0.2f32..2.0)
+            .prop_map(|(a, b, scale)| Update([a, b], scale))
+    });
+    proptest::option::of(drawn)
+}
+
+fn adapted() -> impl Strategy<Value = (Case, Updates)> {
+    case().prop_flat_map(|case| {
+        let [d_expert, d_model] = constant(&case.experts[0][1]).dims();
+        let (wide, narrow) = (update(d_model, d_expert), update(d_expert, d_model));
+        let gate = if case.gated { update(d_model, d_expert).boxed() } else { Just(None).boxed() };
+        let parts = (gate, wide, narrow).prop_map(|(gate, up, down)| [gate, up, down]);
+        (vec(parts, case.experts.len()), Just(case)).prop_map(|(updates, case)| (case, updates))
+    })
+}
+
+/// A and B of an update as leaves, or as constants.
+fn low_rank(Update([a, b], scale): &Update, make: fn(&TensorData) -> Tensor<2>) -> LowRank {
+    LowRank { a: make(a), b: make(b), scale: *scale }
+}
+
+/// The updates as the bank takes them.
+fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertUpdate> {
+    let part = |part: &Option<Update>| part.as_ref().map(|part| low_rank(part, make));
+    let expert = |[gate, up, down]: &[Option<Update>; 3]| ExpertUpdate {
+        gate: part(gate),
+        up: part(up),
+        down: part(down),
+    };
+    updates.iter().map(expert).collect()
+}
+
+/// The experts with the updates composed into their matrices.
+fn composed(case: &Case, updates: &[ExpertUpdate]) -> Vec<StoredExpert> {
+    let add = |weight: Tensor<2>, part: &Option<LowRank>| match part {
+        Some(LowRank { a, b, scale }) => {
+            weight + a.clone().matmul(b.clone()).transpose().mul_scalar(*scale)
+        }
+        None => weight,
+    };
+    let expert = |(stored, update): (StoredExpert, &ExpertUpdate)| StoredExpert {
+        gate: stored.gate.map(|gate| add(gate, &update.gate)),
+        up: add(stored.up, &update.up),
+        down: add(stored.down, &update.down),
+        biases: None,
+    };
+    case.stored().into_iter().zip(updates).map(expert).collect()
+}
+
+fn forward(
+    case: &Case,
+    updates: &[ExpertUpdate],
+    x: Tensor<2>,
+    gates: Tensor<2>,
+    is_watched: bool,
+) -> Tensor<2> {
+    let (bank, update) = (case.bank(), |expert: usize| updates[expert].clone());
+    let mut visit = |_: usize, _: Vec<usize>, _: Tensor<1>, _: Tensor<2>| ();
+    let visit: Option<litemoe_kernels::ExpertVisit<'_>> =
+        if is_watched { Some(&mut visit) } else { None };
+    bank.forward_adapted(x, case.chosen(), gates, &update, visit)
+}
+
+fn leaves(updates: &[ExpertUpdate]) -> Vec<Tensor<2>> {
+    let parts =
+        |update: &ExpertUpdate| [update.gate.clone(), update.up.clone(), update.down.clone()];
+    let parts = updates.iter().flat_map(parts).flatten();
+    parts.flat_map(|LowRank { a, b, .. }| [a, b]).collect()
+}
+
+/// The gradients of x, gates and every A and B for an output weighted by `grad`; `None` is zero.
+fn gradients(
+    case: &Case,
+    updates: &Updates,
+    f: impl Fn(&[ExpertUpdate], Tensor<2>, Tensor<2>) -> Tensor<2>,
+) -> Vec<Option<Tensor<2>>> {
+    let (x, gates, updates) = (tracked(&case.x), tracked(&case.gates), beside(updates, tracked));
+    let output = f(&updates, x.clone(), gates.clone());
+    let found = (output * constant(&case.grad)).sum().backward();
+    [vec![x, gates], leaves(&updates)].concat().iter().map(|leaf| leaf.grad(&found)).collect()
+}
+
+fn any_chosen(case: &Case) -> bool {
+    case.chosen.iter().flatten().any(|&expert| expert < case.experts.len())
+}
+
+/// Equal, an absent gradient being zero.
+fn assert_same(ours: Vec<Option<Tensor<2>>>, reference: Vec<Option<Tensor<2>>>, tolerance: f32) {
+    assert_eq!(ours.len(), reference.len());
+    for (ours, reference) in ours.into_iter().zip(reference) {
+        match (ours, reference) {
+            (Some(ours), Some(reference)) => assert_close(ours, reference, tolerance),
+            (None, None) => {}
+            (Some(one), None) | (None, Some(one)) => {
+                assert_close(one.clone(), one.zeros_like(), 0.0)
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn beside_is_composed((case, updates) in adapted(), is_watched: bool) {
+        prop_assume!(any_chosen(&case));
+        let (x, gates) = (constant(&case.x), constant(&case.gates));
+        let plain = beside(&updates, constant);
+        let by_hand = ExpertBank::new(composed(&case, &plain));
+        let expected = by_hand.forward(x.clone(), case.chosen(), gates.clone(), None);
+        assert_close(forward(&case, &plain, x, gates, is_watched), expected, 1e-4);
+        let ours = gradients(&case, &updates, |updates, x, gates| forward(&case, updates, x, gates, is_watched));
+        let composed = gradients(&case, &updates, |updates, x, gates| {
+            case.naive_with(&composed(&case, updates), &x, &gates)
+        });
+        assert_same(ours, composed, 1e-4);
+    }
+
+    #[test]
+    fn the_updates_alone_may_be_tracked((case, updates) in adapted()) {
+        prop_assume!(any_chosen(&case));
+        let whole = gradients(&case, &updates, |updates, x, gates| forward(&case, updates, x, gates, false));
+        let tracked = beside(&updates, tracked);
+        let output = forward(&case, &tracked, constant(&case.x), constant(&case.gates), false);
+        let output = (output * constant(&case.grad)).sum();
+        prop_assume!(output.is_tracked());
+        let found = output.backward();
+        let alone = leaves(&tracked).iter().map(|leaf| leaf.grad(&found)).collect();
+        assert_same(alone, whole[2..].to_vec(), 1e-5);
+    }
+
+    #[test]
+    fn updates_of_zeros_change_nothing((case, updates) in adapted()) {
+        prop_assume!(!case.chosen.is_empty());
+        let zeroed = |part: &mut Update| part.0[1] = floats_to(&part.0[1], 0.0);
+        let mut zeros = updates;
+        zeros.iter_mut().flatten().flatten().for_each(zeroed);
+        let (x, gates) = (constant(&case.x), constant(&case.gates));
+        let ours = forward(&case, &beside(&zeros, constant), x.clone(), gates.clone(), false);
+        let plain = case.bank().forward(x, case.chosen(), gates, None);
+        prop_assert_eq!(floats(ours), floats(plain));
+    }
+}
+
+fn floats_to(data: &TensorData, value: f32) -> TensorData {
+    let shape = constant(data).dims();
+    TensorData::new(vec![value; shape[0] * shape[1]], shape)
+}
+
+fn large_updates(case: &Case) -> Updates {
+    let numbers = |rows: usize, columns: usize, seed: usize| {
+        let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
+        TensorData::new((0..rows * columns).map(value).collect::<Vec<_>>(), [rows, columns])
+    };
+    let part = |expert: usize, part: usize| {
+        // Not beside every matrix.
+        ((expert + part) % 4 != 0).then(|| {
+            let seed = 3 * expert + part;
+            Update([numbers(64, 4, seed), numbers(4, 64, seed + 1)], 0.5)
+        })
+    };
+    (0..case.experts.len()).map(|expert| [0, 1, 2].map(|at| part(expert, at))).collect()
+}
+
+#[test]
+fn threads_change_no_bit_of_a_gradient() {
+    let case = large_case();
+    let updates = large_updates(&case);
+    let found = || {
+        let all = gradients(&case, &updates, |updates, x, gates| {
+            forward(&case, updates, x, gates, false)
+        });
+        all.into_iter().map(|one| floats(one.expect("every expert has tokens"))).collect::<Vec<_>>()
+    };
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+    assert_eq!(found(), one_thread.install(found));
+}
+
+#[test]
+fn a_large_batch_equals_the_one_that_is_watched() {
+    let case = large_case();
+    let updates = large_updates(&case);
+    let of = |is_watched| {
+        gradients(&case, &updates, |updates, x, gates| {
+            forward(&case, updates, x, gates, is_watched)
+        })
+    };
+    assert_same(of(false), of(true), 1e-5);
+}
+
+#[test]
+#[should_panic(expected = "an update beside the gate of an ungated expert")]
+fn a_gate_that_is_not_there_has_no_update() {
+    let case = Case { gated: false, ..large_case() };
+    let updates = beside(&large_updates(&case), constant);
+    forward(&case, &updates, constant(&case.x), constant(&case.gates), false);
+}
