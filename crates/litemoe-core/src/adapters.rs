@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use burn::tensor::Tensor;
 
@@ -44,6 +45,13 @@ impl Adapters {
     /// The update at a site.
     pub fn at(&self, site: &str) -> Option<&Lora> {
         self.sites.get(site)
+    }
+
+    /// Whether some site whose path begins with `prefix` has an update.
+    pub fn reach(&self, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let next = self.sites.range::<str, _>(from).next();
+        next.is_some_and(|(site, _)| site.as_str().starts_with(prefix))
     }
 
     /// All updates in order of their sites.

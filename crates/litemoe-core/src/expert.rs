@@ -95,6 +95,17 @@ impl fmt::Display for ExpertId {
     }
 }
 
+/// One of an expert's matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExpertPart {
+    /// From the residual stream to what the activation takes; ungated experts have none.
+    Gate,
+    /// From the residual stream to the neurons.
+    Up,
+    /// From the neurons to the residual stream.
+    Down,
+}
+
 /// The sizes of a mixture-of-experts layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MoeLayer {

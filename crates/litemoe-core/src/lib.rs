@@ -25,7 +25,9 @@ mod site;
 pub use adapters::{Adapters, Lora};
 pub use budget::Budget;
 pub use decoding::{Decoding, Drawn};
-pub use expert::{ExpertBiases, ExpertGroups, ExpertId, ExpertWeights, LayerId, MoeLayer, Stack};
+pub use expert::{
+    ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
+};
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream, TokenRow};
 pub use model::{CausalLm, ExpertSource, LanguageModel, LinearRole, LinearSite, MoeModel};

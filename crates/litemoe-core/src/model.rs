@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{Adapters, ExpertId, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
+use crate::{Adapters, ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
 
 /// A frozen linear weight that an adapter can stand beside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,20 @@ pub enum LinearRole {
     Attention,
     /// A feed-forward network that every token goes through.
     Dense,
+    /// A routed expert. Its site is the path that it has where experts are stored one by one.
+    Expert {
+        /// Which expert.
+        expert: ExpertId,
+        /// Which of its matrices.
+        part: ExpertPart,
+    },
+}
+
+impl LinearRole {
+    /// Whether it is a routed expert's.
+    pub fn is_expert(self) -> bool {
+        matches!(self, Self::Expert { .. })
+    }
 }
 
 /// A model with expert layers.

@@ -48,13 +48,14 @@ impl<'a> Rows<'a> {
 }
 
 impl Block {
-    /// The linear layers an adapter can stand beside, attention's first.
+    /// The linear layers an adapter can stand beside, attention's first, routed experts' last.
     pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
         let cross = self.cross.iter().flat_map(|cross| cross.attention.linears());
         let attention = self.attention.linears().into_iter().chain(cross);
         let attention = attention.map(|linear| linear.site(LinearRole::Attention));
         let dense = self.feed_forward.linears().into_iter();
-        attention.chain(dense.map(|linear| linear.site(LinearRole::Dense))).collect()
+        let dense = dense.map(|linear| linear.site(LinearRole::Dense));
+        attention.chain(dense).chain(self.feed_forward.expert_sites()).collect()
     }
 
     /// # Shapes

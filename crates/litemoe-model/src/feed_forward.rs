@@ -1,8 +1,11 @@
 use burn::tensor::{Tensor, activation};
-use litemoe_core::{Activation, Adapters, LayerId, Packing, Pass, RouterNoise, Routing};
-use litemoe_kernels::{ExpertBank, HiddenAct, LinearWeight};
+use litemoe_core::{
+    Activation, Adapters, LayerId, LinearSite, Packing, Pass, RouterNoise, Routing,
+};
+use litemoe_kernels::{ExpertBank, ExpertVisit, HiddenAct, LinearWeight};
 
 use crate::capacity::within_capacity;
+use crate::expert_sites::ExpertSites;
 use crate::linear::Linear;
 use crate::router::Router;
 
@@ -28,13 +31,21 @@ impl FeedForward {
         }
     }
 
-    /// The linear layers an adapter can stand beside.
+    /// The linear layers an adapter can stand beside, routed experts left out.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::Dense(dense) => dense.linears(),
             Self::Moe(moe) => {
                 moe.shared.iter().flat_map(|shared| shared.network.linears()).collect()
             }
+        }
+    }
+
+    /// The routed experts' matrices that an adapter can stand beside.
+    pub(crate) fn expert_sites(&self) -> Vec<LinearSite> {
+        match self {
+            Self::Dense(_) => Vec::new(),
+            Self::Moe(moe) => moe.sites.iter().flat_map(ExpertSites::linear_sites).collect(),
         }
     }
 }
@@ -69,6 +80,8 @@ pub(crate) struct Moe {
     pub(crate) id: LayerId,
     pub(crate) router: Router,
     pub(crate) experts: ExpertBank,
+    /// Where an adapter finds the experts, if it can.
+    pub(crate) sites: Option<ExpertSites>,
     pub(crate) shared: Option<Shared>,
     /// The tokens of a row that an expert takes.
     pub(crate) capacity: Option<usize>,
@@ -101,17 +114,35 @@ impl Moe {
 
     fn routed(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
         let routing = self.route(x.clone(), packing, pass);
+        let adapters = pass.adapters;
         let Some(observer) = pass.observer.as_deref_mut() else {
-            return self.experts.forward(x, routing.experts, routing.gates, None);
+            return self.mix(x, routing, adapters, None);
         };
         observer.routed(self.id, &routing);
         if !observer.wants_activations() {
-            return self.experts.forward(x, routing.experts, routing.gates, None);
+            return self.mix(x, routing, adapters, None);
         }
         let mut visit = |expert, tokens, gates, outputs| {
             observer.activated(self.id.expert(expert), &Activation { tokens, gates, outputs });
         };
-        self.experts.forward(x, routing.experts, routing.gates, Some(&mut visit))
+        self.mix(x, routing, adapters, Some(&mut visit))
+    }
+
+    fn mix(
+        &self,
+        x: Tensor<2>,
+        Routing { experts, gates, .. }: Routing,
+        adapters: Option<&Adapters>,
+        visit: Option<ExpertVisit<'_>>,
+    ) -> Tensor<2> {
+        let sites = self.sites.as_ref();
+        match sites.and_then(|sites| Some((sites, sites.reached(adapters)?))) {
+            Some((sites, adapters)) => {
+                let update = |expert| sites.update(adapters, expert);
+                self.experts.forward_adapted(x, experts, gates, &update, visit)
+            }
+            None => self.experts.forward(x, experts, gates, visit),
+        }
     }
 
     fn route(&self, x: Tensor<2>, packing: &Packing, pass: &Pass<'_>) -> Routing {

@@ -15,6 +15,7 @@ mod deepseek_v3;
 mod eos;
 mod error;
 mod expert_part;
+mod expert_sites;
 mod expert_tensors;
 mod family;
 mod feed_forward;

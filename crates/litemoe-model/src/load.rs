@@ -6,6 +6,7 @@ use crate::attention::{Attention, Grouped, Latent, LowRank, Projections, QkNorms
 use crate::attention_config::{LatentConfig, QkNorm};
 use crate::block::{Block, Cross};
 use crate::config::{ModelConfig, NormKind};
+use crate::expert_sites::ExpertSites;
 use crate::feed_forward::{Dense, FeedForward, Moe, Shared};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig, RouterKind};
 use crate::head::Head;
@@ -229,10 +230,13 @@ impl Loader<'_> {
 
     fn moe(&self, id: LayerId, moe: &MoeConfig) -> Result<Moe, ModelError> {
         let has_shared = moe.shared.is_some_and(|d_hidden| d_hidden > 0);
+        let Checkpoint { family, config, .. } = self.checkpoint;
+        let experts = self.experts(id, moe)?;
         Ok(Moe {
             id,
             router: self.router(id, moe)?,
-            experts: self.experts(id, moe)?,
+            sites: ExpertSites::new(family, id, experts.n_experts(), moe, config.d_model),
+            experts,
             shared: has_shared.then(|| self.shared(id, moe)).transpose()?,
             capacity: moe.capacity,
         })

@@ -126,10 +126,38 @@ fn facts_are_those_of_the_files() {
         .sum();
     assert!(checkpoint.bytes() < files && files < checkpoint.bytes() + headers);
     let sites = load(tiny("windowed"));
-    let sites: Vec<&str> = sites.linear_sites().iter().map(|linear| linear.site.as_str()).collect();
+    let sites = sites.linear_sites().iter().filter(|linear| !linear.role.is_expert());
+    let sites: Vec<&str> = sites.map(|linear| linear.site.as_str()).collect();
     assert_eq!(sites.len(), 3 * 4 + 3);
     assert_eq!(sites[..2], ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"]);
     assert!(sites.contains(&"model.layers.1.mlp.down_proj"));
+}
+
+#[test]
+fn experts_have_sites_where_released_checkpoints_store_them_one_by_one() {
+    let of = |name: &str| -> Vec<String> {
+        let model = load(tiny(name));
+        let experts = model.linear_sites().iter().filter(|linear| linear.role.is_expert());
+        experts.map(|linear| linear.site.to_string()).collect()
+    };
+    for name in ["granitemoe", "gpt_oss", "gpt_oss_mxfp4", "llama4_text"] {
+        assert_eq!(of(name), [""; 0], "{name}");
+    }
+    // However this checkpoint stores them.
+    for (name, path) in [
+        ("qwen3_moe", "model.layers.1.mlp.experts.7.gate_proj"),
+        ("fused", "model.layers.1.mlp.experts.3.up_proj"),
+        ("mixtral", "model.layers.0.block_sparse_moe.experts.1.w2"),
+        ("mixtral_fused", "model.layers.1.block_sparse_moe.experts.0.w1"),
+        ("phimoe", "model.layers.0.block_sparse_moe.experts.2.w3"),
+        ("deepseek_v3", "model.layers.1.mlp.experts.5.down_proj"),
+        ("switch_transformers", "decoder.block.1.layer.2.mlp.experts.expert_3.wi"),
+    ] {
+        assert!(of(name).iter().any(|site| site == path), "{name}: {:?}", of(name));
+    }
+    let model = load(tiny("switch_transformers"));
+    let n_experts: usize = model.moe_layers().iter().map(|layer| layer.n_experts).sum();
+    assert_eq!(of("switch_transformers").len(), 2 * n_experts);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::needless_range_loop)] // a test may panic
 
+mod adapted;
 mod bad_input;
 mod checkpoint;
 mod edit;
