@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Fingerprint, Site};
+use litemoe_core::{Fingerprint, LayerId, PlanError, Site};
 use thiserror::Error;
 
 /// Why an adapter could not be made, trained, read, written or mounted.
@@ -70,6 +70,25 @@ pub enum AdapterError {
         "the adapter was made for the model {adapter} (and trained on {trained_on}), but this model is {model}"
     )]
     OtherBase { adapter: Fingerprint, trained_on: Fingerprint, model: Fingerprint },
+    #[error(
+        "the adapter's experts are numbered as in the model {numbered}, but this model is {model}"
+    )]
+    OtherExperts { numbered: Fingerprint, model: Fingerprint },
+    #[error("the adapter was tuned on the proxy of the plan {adapter}, but this plan is {plan}")]
+    OtherPlan { adapter: String, plan: String },
+    #[error("the adapter was not tuned on a proxy, so no plan maps its experts")]
+    NoProxy,
+    #[error(
+        "the adapter has updates beside a proxy's experts, and only the plan {plan} says which of the foundation's they \
+         are: mount it with that plan"
+    )]
+    PlanNeeded { plan: String },
+    #[error(
+        "layer {layer}: the adapter has an update beside expert {expert}, but the plan keeps {kept}"
+    )]
+    ExpertNotKept { layer: LayerId, expert: usize, kept: usize },
+    #[error("the plan does not fit the foundation: {source}")]
+    Plan { source: PlanError },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
     NoEffect { sites: usize },
     #[error("under the adapter a logit is {logit}: its updates are too large")]

@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
 
+/// The target that means every matrix of every routed expert.
+pub const EXPERTS: &str = "experts";
+
 /// Which weights get a low-rank update, and how large it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,7 +18,7 @@ pub struct LoraOptions {
     pub rank: usize,
     /// α, above 0: an update is scaled by α/r.
     pub alpha: f64,
-    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`. None: all of attention.
+    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`; or [`EXPERTS`]. None: all of attention.
     pub targets: Vec<String>,
     /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
     pub rslora: bool,
@@ -72,6 +75,11 @@ pub(crate) fn ends_with(path: &str, target: &str) -> bool {
     path.strip_suffix(target).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
+/// Whether a target means a weight.
+fn is_meant(weight: &LinearSite, target: &str) -> bool {
+    ends_with(weight.site.as_str(), target) || (target == EXPERTS && weight.role.is_expert())
+}
+
 /// A new adapter, which changes nothing yet: A is uniform within ±1/√d_in, PEFT's Kaiming initialisation with a = √5;
 /// B is zero.
 ///
@@ -92,7 +100,7 @@ pub fn fresh(
     }
     let wanted = |site: &&LinearSite| match options.targets.is_empty() {
         true => site.role == LinearRole::Attention,
-        false => options.targets.iter().any(|target| ends_with(site.site.as_str(), target)),
+        false => options.targets.iter().any(|target| is_meant(site, target)),
     };
     let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));
     let adapters: Adapters = sites.iter().filter(wanted).map(lora).collect();
@@ -120,10 +128,10 @@ fn uniform(site: &Site, seed: u64, len: usize, bound: f64) -> Vec<f32> {
 }
 
 fn matches_any(target: &str, sites: &[LinearSite]) -> bool {
-    sites.iter().any(|site| ends_with(site.site.as_str(), target))
+    sites.iter().any(|site| is_meant(site, target))
 }
 
-/// The last components of all sites' paths, each once, in order of the model.
+/// The last components of all sites' paths, each once, in order of the model, and [`EXPERTS`] where there are any.
 pub(crate) fn leaves(sites: &[LinearSite]) -> String {
     let mut leaves: Vec<&str> = Vec::new();
     for site in sites {
@@ -131,5 +139,6 @@ pub(crate) fn leaves(sites: &[LinearSite]) -> String {
             leaves.push(site.site.leaf());
         }
     }
+    leaves.extend(sites.iter().any(|site| site.role.is_expert()).then_some(EXPERTS));
     leaves.join(", ")
 }

@@ -9,14 +9,16 @@ mod mount;
 pub mod peft;
 mod record;
 mod tensors;
+mod transfer;
 mod tune;
 
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, evaluate};
-pub use fresh::{LoraOptions, fresh};
+pub use fresh::{EXPERTS, LoraOptions, fresh};
 pub use guard::{Guard, SCALES, choose_scale};
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
 pub use record::{AdapterRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
+pub use transfer::{load_through, to_foundation};
 pub use tune::{
     Checkpoint, Gradient, Gradients, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher,
     gradients, is_checkpoint, tune,

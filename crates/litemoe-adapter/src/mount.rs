@@ -1,7 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, Fingerprint, Input, LanguageModel, LinearSite, Lora, Pass, Site};
+use litemoe_core::{
+    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearRole, LinearSite, Lora,
+    Observer, Pass, Routing, Site,
+};
 use litemoe_kernels::{StagedDir, check_target, holds_only};
 
 use crate::evaluate::floats;
@@ -26,6 +30,8 @@ pub enum Effect {
     Zero,
     /// It moves logits by up to this much.
     Moves(f32),
+    /// The probe cannot tell: all updates stand beside routed experts, and it sent no token to any of those.
+    Unmet,
 }
 
 /// Writes an adapter's directory: PEFT's two files, and `litemoe.json` where there is a record. All or nothing.
@@ -67,7 +73,7 @@ pub fn is_own(dir: &Path) -> bool {
 /// Reads an adapter's directory for a model and checks that it was made for it.
 ///
 /// # Errors
-/// Those of [`peft::read`] and [`AdapterRecord::read`], and [`AdapterError::OtherBase`].
+/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`].
 pub fn load<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -77,6 +83,15 @@ pub fn load<M: LanguageModel + ?Sized>(
     if let Some(record) = &record {
         record.check_base(fingerprint)?;
     }
+    read_for(dir, model, record)
+}
+
+/// PEFT's files beside a record.
+pub(crate) fn read_for<M: LanguageModel + ?Sized>(
+    dir: &Path,
+    model: &M,
+    record: Option<AdapterRecord>,
+) -> Result<LoadedAdapter, AdapterError> {
     let read = peft::read(dir, model.linear_sites(), &model.device())?;
     Ok(LoadedAdapter { adapters: read.adapters, config: read.config, record })
 }
@@ -100,9 +115,11 @@ pub fn mount<M: LanguageModel + ?Sized>(
 /// # Errors
 /// As [`mount`], but for the effect.
 pub fn check_fit(adapters: &Adapters, sites: &[LinearSite]) -> Result<(), AdapterError> {
+    let weights: BTreeMap<&Site, &LinearSite> =
+        sites.iter().map(|weight| (&weight.site, weight)).collect();
     for (site, lora) in adapters.iter() {
-        let weight = sites.iter().find(|weight| weight.site == *site);
-        let weight = weight.ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
+        let weight =
+            weights.get(site).ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
         check_lora(site, lora, [weight.d_in, weight.d_out])?;
     }
     Ok(())
@@ -125,7 +142,8 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
 /// silently does nothing.
 ///
 /// # Errors
-/// [`AdapterError::NoEffect`] when some update is not zero and yet no logit moves; [`AdapterError::LogitsNotFinite`].
+/// [`AdapterError::NoEffect`] when some update that the tokens come by is not zero and yet no logit moves;
+/// [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
     adapters: &Adapters,
@@ -136,16 +154,46 @@ pub fn probe<M: LanguageModel + ?Sized>(
     }
     let rows = vec![ids.to_vec()];
     let input = Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows };
-    let plain = floats(model.logits(&input, &mut Pass::plain()));
+    let mut met = Met::default();
+    let plain = floats(model.logits(&input, &mut Pass::observed(&mut met)));
     let adapted = floats(model.logits(&input, &mut Pass::adapted(adapters)));
     if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {
         return Err(AdapterError::LogitsNotFinite { logit: *logit });
     }
     let moved = plain.iter().zip(&adapted).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-    if moved == 0.0 {
-        return Err(AdapterError::NoEffect { sites: adapters.len() });
+    match moved {
+        0.0 if met.nothing_of(adapters, model.linear_sites()) => Ok(Effect::Unmet),
+        0.0 => Err(AdapterError::NoEffect { sites: adapters.len() }),
+        moved => Ok(Effect::Moves(moved)),
     }
-    Ok(Effect::Moves(moved))
+}
+
+/// The experts that some token was sent to.
+#[derive(Default)]
+struct Met(BTreeSet<ExpertId>);
+
+impl Observer for Met {
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
+        let experts = routing.experts.to_data();
+        self.0.extend(experts.iter::<i64>().map(|expert| layer.expert(expert as usize)));
+    }
+
+    fn wants_activations(&self) -> bool {
+        false
+    }
+}
+
+impl Met {
+    /// Whether no token came by an update that is not zero.
+    fn nothing_of(&self, adapters: &Adapters, sites: &[LinearSite]) -> bool {
+        let expert = |site: &LinearSite| match site.role {
+            LinearRole::Expert { expert, .. } => Some((site.site.clone(), expert)),
+            LinearRole::Attention | LinearRole::Dense => None,
+        };
+        let experts: BTreeMap<Site, ExpertId> = sites.iter().filter_map(expert).collect();
+        let is_unmet = |site| experts.get(site).is_some_and(|expert| !self.0.contains(expert));
+        adapters.iter().filter(|(_, lora)| !is_zero(lora)).all(|(site, _)| is_unmet(site))
+    }
 }
 
 fn is_zero(lora: &Lora) -> bool {

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::Fingerprint;
+use litemoe_core::{Adapters, Fingerprint, LinearSite};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdapterError, LoraOptions, TuneOptions};
@@ -12,13 +12,27 @@ pub const RECORD_FILE: &str = "litemoe.json";
 /// Version of the shape of `litemoe.json`.
 pub const RECORD_VERSION: u32 = 1;
 
-/// How an adapter's tensors on the proxy become the foundation's.
+/// How an adapter's sites on the proxy become the foundation's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SiteMap {
     /// The same sites: proxy and foundation hold the same tensors there.
     Identity,
+    /// Experts are numbered as in the proxy; only the plan says which of the foundation's they are.
+    Proxy,
+    /// Experts are numbered as in the foundation: an update beside a proxy's expert went to the expert that was kept, and
+    /// where others were merged into it, to that one alone.
+    Host,
+}
+
+impl SiteMap {
+    /// Of an adapter as it is tuned, on a proxy or not.
+    pub fn tuned(adapters: &Adapters, sites: &[LinearSite], on_proxy: bool) -> Self {
+        let experts = sites.iter().filter(|site| site.role.is_expert());
+        let mut adapted = experts.filter(|site| adapters.at(site.site.as_str()).is_some());
+        if on_proxy && adapted.next().is_some() { Self::Proxy } else { Self::Identity }
+    }
 }
 
 /// What tuning ended with.
@@ -83,19 +97,29 @@ impl AdapterRecord {
         out.write_all(b"\n")
     }
 
-    /// Whether the adapter may be used with a model: the foundation, or what it was trained on.
+    /// Whether the adapter may be used with a model: the foundation, or what it was trained on. Where experts are numbered
+    /// as in one of the two, that one alone.
     ///
     /// # Errors
-    /// [`AdapterError::OtherBase`]
+    /// [`AdapterError::OtherBase`], [`AdapterError::OtherExperts`]
     pub fn check_base(&self, model: &Fingerprint) -> Result<(), AdapterError> {
-        if [&self.foundation, &self.trained_on].contains(&model) {
+        let [foundation, trained_on] = [&self.foundation, &self.trained_on];
+        if ![foundation, trained_on].contains(&model) {
+            return Err(AdapterError::OtherBase {
+                adapter: foundation.clone(),
+                trained_on: trained_on.clone(),
+                model: model.clone(),
+            });
+        }
+        let numbered = match self.map {
+            SiteMap::Identity => return Ok(()),
+            SiteMap::Proxy => trained_on,
+            SiteMap::Host => foundation,
+        };
+        if numbered == model {
             return Ok(());
         }
-        Err(AdapterError::OtherBase {
-            adapter: self.foundation.clone(),
-            trained_on: self.trained_on.clone(),
-            model: model.clone(),
-        })
+        Err(AdapterError::OtherExperts { numbered: numbered.clone(), model: model.clone() })
     }
 }
 

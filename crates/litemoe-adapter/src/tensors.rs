@@ -66,6 +66,11 @@ impl Matrices {
         self.tensors.contains_key(name)
     }
 
+    /// The shape of a tensor that is there.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|data| data.shape().as_slice())
+    }
+
     /// Takes a matrix of finite values, row by row.
     pub(crate) fn take(
         &mut self,

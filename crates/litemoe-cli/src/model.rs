@@ -2,8 +2,8 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use litemoe_adapter::{Effect, LoadedAdapter};
-use litemoe_core::{Adapters, Fingerprint, LanguageModel};
+use litemoe_adapter::{Effect, LoadedAdapter, load_through};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Plan};
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
@@ -98,11 +98,11 @@ impl Loaded {
 
     /// Reads an adapter and shows that it does something to this model.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<Adapters> {
-        Ok(self.mounted(dir)?.adapters)
+        Ok(self.mounted(dir, None)?.adapters)
     }
 
-    /// The same with all that its directory says.
-    pub(crate) fn mounted(&self, dir: &Path) -> anyhow::Result<LoadedAdapter> {
+    /// The same with all that its directory says, and experts renumbered by the plan of a proxy.
+    pub(crate) fn mounted(&self, dir: &Path, plan: Option<&Plan>) -> anyhow::Result<LoadedAdapter> {
         let cannot = || {
             format!(
                 "the adapter {} cannot be mounted on {}",
@@ -111,7 +111,7 @@ impl Loaded {
             )
         };
         let fingerprint = self.checkpoint.fingerprint();
-        let loaded = litemoe_adapter::load(dir, &self.model, fingerprint).with_context(cannot)?;
+        let loaded = load_through(dir, &self.model, fingerprint, plan).with_context(cannot)?;
         self.expect_effect(&loaded.adapters).with_context(cannot)?;
         Ok(loaded)
     }
@@ -121,7 +121,7 @@ impl Loaded {
         let probe: Vec<u32> =
             (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
         match litemoe_adapter::mount(&self.model, adapters, &probe)? {
-            Effect::Moves(_) => Ok(()),
+            Effect::Moves(_) | Effect::Unmet => Ok(()),
             Effect::Zero => bail!("it is all zero: it would change nothing"),
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
@@ -18,7 +19,7 @@ pub struct PeftConfig {
 }
 
 /// Keys that say nothing about what a loaded adapter computes.
-const INERT: [&str; 16] = [
+const INERT: [&str; 15] = [
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
@@ -29,7 +30,6 @@ const INERT: [&str; 16] = [
     "lora_dropout",
     "lora_ga_config",
     "megatron_core",
-    "peft_version",
     "qalora_group_size",
     "revision",
     "runtime_config",
@@ -38,21 +38,23 @@ const INERT: [&str; 16] = [
 ];
 
 /// Keys that are read.
-const READ: [&str; 10] = [
+const READ: [&str; 12] = [
     "alpha_pattern",
     "bias",
     "exclude_modules",
     "init_lora_weights",
     "lora_alpha",
     "peft_type",
+    "peft_version",
     "r",
     "rank_pattern",
     "target_modules",
+    "target_parameters",
     "use_rslora",
 ];
 
 /// Keys of features that are not implemented: harmless while off.
-const FEATURES: [&str; 16] = [
+const FEATURES: [&str; 15] = [
     "alora_invocation_tokens",
     "arrow_config",
     "ensure_weight_tying",
@@ -64,7 +66,6 @@ const FEATURES: [&str; 16] = [
     "megatron_config",
     "modules_to_save",
     "monteclora_config",
-    "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
     "use_dora",
@@ -79,6 +80,10 @@ const INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 pub(super) struct LoraConfig {
     pub(super) written: PeftConfig,
     pub(super) targets: Targets,
+    /// Ends of the paths of parameters that are no modules: experts in stacks.
+    pub(super) parameters: Vec<String>,
+    /// The PEFT that wrote it.
+    pub(super) peft_version: Option<String>,
     excluded: Targets,
     rank: usize,
     alpha: f64,
@@ -92,12 +97,17 @@ impl LoraConfig {
         let json = serde_json::from_slice(&bytes).map_err(AdapterError::json(path))?;
         let keys = Keys { path, json };
         keys.refuse_unimplemented()?;
+        let parameters = keys.parameters()?;
+        let no_modules = (!parameters.is_empty()).then(|| Targets::Ends(BTreeSet::new()));
         Ok(Self {
             written: keys.written()?,
             targets: keys
                 .targets("target_modules")?
+                .or(no_modules)
                 .ok_or_else(|| keys.missing("target_modules"))?,
-            excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::Ends(Vec::new())),
+            parameters,
+            peft_version: keys.text("peft_version"),
+            excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::Ends(BTreeSet::new())),
             rank: keys.rank("r", keys.required("r")?)?,
             alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,
             ranks: keys.patterns("rank_pattern", |value| keys.rank("rank_pattern", value))?,
@@ -170,7 +180,6 @@ impl Keys<'_> {
     }
 
     fn written(&self) -> Result<PeftConfig, AdapterError> {
-        let text = |key| self.json.get(key).and_then(Value::as_str).map(str::to_owned);
         let rslora = match self.json.get("use_rslora") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(rslora)) => *rslora,
@@ -178,8 +187,20 @@ impl Keys<'_> {
                 return Err(self.unsupported("use_rslora", other, "must be true or false"));
             }
         };
-        let (base_model, task_type) = (text("base_model_name_or_path"), text("task_type"));
+        let (base_model, task_type) =
+            (self.text("base_model_name_or_path"), self.text("task_type"));
         Ok(PeftConfig { base_model, task_type, rslora })
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.json.get(key).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    fn parameters(&self) -> Result<Vec<String>, AdapterError> {
+        match self.json.get("target_parameters") {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(list) => self.names("target_parameters", list),
+        }
     }
 
     fn targets(&self, key: &'static str) -> Result<Option<Targets>, AdapterError> {
@@ -195,7 +216,7 @@ impl Keys<'_> {
         }
     }
 
-    fn names(&self, key: &str, list: &Value) -> Result<Vec<String>, AdapterError> {
+    fn names<T: FromIterator<String>>(&self, key: &str, list: &Value) -> Result<T, AdapterError> {
         let name = |value: &Value| value.as_str().map(str::to_owned);
         let names = list.as_array().and_then(|list| list.iter().map(name).collect());
         names.ok_or_else(|| self.unsupported(key, list, "must be a name or a list of names"))

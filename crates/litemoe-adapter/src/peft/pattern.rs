@@ -1,15 +1,15 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use regex::Regex;
 
 use crate::AdapterError;
-use crate::fresh::ends_with;
 
 /// What `target_modules` and `exclude_modules` can hold.
 #[derive(Debug, Clone)]
 pub(super) enum Targets {
     /// Names that a path equals or ends with.
-    Ends(Vec<String>),
+    Ends(BTreeSet<String>),
     /// A regular expression for the whole path.
     Pattern(Regex),
     /// `all-linear`: whatever the tensors say.
@@ -20,11 +20,17 @@ impl Targets {
     /// Whether a path is meant.
     pub(super) fn matches(&self, path: &str) -> bool {
         match self {
-            Self::Ends(ends) => ends.iter().any(|end| ends_with(path, end)),
+            Self::Ends(ends) => suffixes(path).any(|end| ends.contains(end)),
             Self::Pattern(pattern) => pattern.is_match(path),
             Self::AllLinear => true,
         }
     }
+}
+
+/// A path, and what is left of it without its first components, down to the last.
+pub(super) fn suffixes(path: &str) -> impl Iterator<Item = &str> {
+    let dots = path.match_indices('.').map(|(dot, _)| dot + 1);
+    std::iter::once(0).chain(dots).map(|start| &path[start..])
 }
 
 /// `re.fullmatch(pattern, path)`.

@@ -1,13 +1,17 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, LinearSite, Lora};
+use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, Site};
 
+use super::bank::Bank;
 use super::config::LoraConfig;
-use super::pattern::Targets;
+use super::pattern::{Targets, suffixes};
+use super::stack::{Order, Stack};
 use super::{CONFIG_FILE, MODEL_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
 use crate::AdapterError;
-use crate::fresh::{ends_with, leaves};
+use crate::evaluate::floats;
+use crate::fresh::leaves;
 use crate::tensors::{Matrices, unknown};
 
 /// An adapter as PEFT's files hold it.
@@ -33,15 +37,38 @@ pub fn read(
     let (config_path, model_path) = files(dir)?;
     let config = LoraConfig::read(&config_path)?;
     check_targets(&config_path, &config, sites)?;
+    let banks = Bank::all(sites);
+    let stacks = Stack::claimed(&config_path, &config, &banks)?;
     let mut matrices = Matrices::read(&model_path)?;
     let claimed = claimed(&config, sites, &matrices);
-    check_names(&model_path, &claimed, &matrices)?;
-    let mut adapters = Adapters::default();
+    check_names(&model_path, &claimed, &stacks, &matrices)?;
+    check_found(&model_path, &config, sites, &claimed)?;
+    let mut updates = Vec::new();
     for site in claimed {
-        adapters.insert(site.site.clone(), lora(&config, site, &mut matrices, device)?);
+        updates.push((site.site.clone(), lora(&config, site, &mut matrices, device)?));
+    }
+    if !stacks.is_empty() {
+        let order = Order::of(&config_path, &config, &stacks, &matrices)?;
+        for stack in &stacks {
+            updates.extend(stack.read(&config, order, &mut matrices, device)?);
+        }
     }
     matrices.finish()?;
+    let adapters = without_blanks(updates, sites);
     Ok(PeftAdapter { adapters, config: config.written })
+}
+
+/// Leaves out what an expert without an update is written as.
+fn without_blanks(updates: Vec<(Site, Lora)>, sites: &[LinearSite]) -> Adapters {
+    let experts = sites.iter().filter(|site| site.role.is_expert());
+    let experts: BTreeSet<&Site> = experts.map(|site| &site.site).collect();
+    let is_blank = |site: &Site, lora: &Lora| experts.contains(site) && is_blank(lora);
+    updates.into_iter().filter(|(site, lora)| !is_blank(site, lora)).collect()
+}
+
+fn is_blank(lora: &Lora) -> bool {
+    let is_zero = |matrix: &Tensor<2>| floats(matrix.clone()).iter().all(|&value| value == 0.0);
+    is_zero(&lora.a) && is_zero(&lora.b)
 }
 
 fn files(dir: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
@@ -65,12 +92,14 @@ fn check_targets(
     config: &LoraConfig,
     sites: &[LinearSite],
 ) -> Result<(), AdapterError> {
-    let found = |target: &String| sites.iter().any(|site| ends_with(site.site.as_str(), target));
+    let claims = |site: &LinearSite| config.claims(site.site.as_str());
     let lost = match &config.targets {
-        Targets::Ends(ends) => ends.iter().find(|end| !found(end)).cloned(),
-        Targets::Pattern(_) if !sites.iter().any(|site| config.claims(site.site.as_str())) => {
-            Some("the pattern".to_owned())
+        Targets::Ends(ends) => {
+            let paths = sites.iter().flat_map(|site| suffixes(site.site.as_str()));
+            let found: BTreeSet<&str> = paths.collect();
+            ends.iter().find(|end| !found.contains(&***end)).cloned()
         }
+        Targets::Pattern(_) if !sites.iter().any(claims) => Some("the pattern".to_owned()),
         _ => None,
     };
     let Some(target) = lost else { return Ok(()) };
@@ -82,28 +111,60 @@ fn check_targets(
     })
 }
 
-/// The sites that must have an update: all claimed ones, or with `all-linear` those that the file has.
+/// The sites that must have an update: all claimed ones, or with `all-linear` those that the file has. An expert of which
+/// the file has nothing is left out: not every expert needs an update, and other programs' configurations name a
+/// projection of the experts when they mean another module's of that name.
 fn claimed<'a>(
     config: &LoraConfig,
     sites: &'a [LinearSite],
     matrices: &Matrices,
 ) -> Vec<&'a LinearSite> {
     let open = matches!(config.targets, Targets::AllLinear);
-    let there = |site: &str| tensor_names(site).iter().any(|name| matrices.contains(name));
+    let there = |site: &LinearSite| {
+        tensor_names(site.site.as_str()).iter().any(|name| matrices.contains(name))
+    };
+    let expert = |site: &LinearSite| match site.role {
+        LinearRole::Expert { expert, .. } => Some(expert),
+        _ => None,
+    };
+    let experts: BTreeSet<_> = sites.iter().filter(|site| there(site)).filter_map(expert).collect();
     let wanted = |site: &&LinearSite| {
-        config.claims(site.site.as_str()) && (!open || there(site.site.as_str()))
+        let is_absent = expert(site).is_some_and(|expert| !experts.contains(&expert));
+        config.claims(site.site.as_str()) && !is_absent && (!open || there(site))
     };
     sites.iter().filter(wanted).collect()
 }
 
-/// Every tensor belongs to a claimed site: said before a missing one, which is often the same tensor misnamed.
+/// Every name that the configuration lists, or its pattern, claims something that the file has.
+fn check_found(
+    path: &Path,
+    config: &LoraConfig,
+    sites: &[LinearSite],
+    claimed: &[&LinearSite],
+) -> Result<(), AdapterError> {
+    let found: BTreeSet<&str> =
+        claimed.iter().flat_map(|site| suffixes(site.site.as_str())).collect();
+    let is_lost = |site: &str| match &config.targets {
+        Targets::Ends(ends) => suffixes(site).any(|end| ends.contains(end) && !found.contains(end)),
+        Targets::Pattern(_) => claimed.is_empty(),
+        Targets::AllLinear => false,
+    };
+    let mut meant = sites.iter().map(|site| site.site.as_str()).filter(|site| config.claims(site));
+    let Some(site) = meant.find(|site| is_lost(site)) else { return Ok(()) };
+    let [tensor, _] = tensor_names(site);
+    Err(AdapterError::MissingTensor { path: path.to_owned(), tensor })
+}
+
+/// Every tensor belongs to a claimed site or stack: said before a missing one, which is often the same tensor misnamed.
 fn check_names(
     path: &Path,
     claimed: &[&LinearSite],
+    stacks: &[Stack<'_>],
     matrices: &Matrices,
 ) -> Result<(), AdapterError> {
-    let names: std::collections::BTreeSet<String> =
-        claimed.iter().flat_map(|site| tensor_names(site.site.as_str())).collect();
+    let stacks = stacks.iter().flat_map(Stack::tensor_names);
+    let names = claimed.iter().flat_map(|site| tensor_names(site.site.as_str()));
+    let names: BTreeSet<String> = names.chain(stacks).collect();
     let mut strangers = matrices.names().filter(|name| !names.contains(*name)).peekable();
     match strangers.peek() {
         Some(_) => Err(unknown(path, strangers)),

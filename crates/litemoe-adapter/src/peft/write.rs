@@ -1,12 +1,14 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use litemoe_core::{Adapters, LinearSite, Lora, Site};
+use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, Site};
 use litemoe_kernels::StagedDir;
 use serde_json::{Map, Value, json};
 
+use super::pattern::suffixes;
 use super::{CONFIG_FILE, MODEL_FILE, PeftConfig, tensor_names, transposed};
 use crate::evaluate::floats;
-use crate::fresh::{divisor, ends_with, scale};
+use crate::fresh::{divisor, scale};
 use crate::tensors::MatrixFile;
 
 /// The PEFT whose files these are.
@@ -15,7 +17,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
 /// beside every weight of one name, the configuration names that alone, as others' loaders like best.
 ///
-/// Where rank or scale differ between sites, the first site's are the default and the others' become patterns.
+/// Where rank or scale differ between sites, the first site's are the default and the others' become patterns. Where some of
+/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
 ///
 /// # Errors
 /// Those of the disk.
@@ -25,11 +28,34 @@ pub fn write(
     sites: &[LinearSite],
     config: &PeftConfig,
 ) -> io::Result<()> {
+    let adapters = with_blanks(adapters, sites);
     let mut file = dir.file(CONFIG_FILE)?;
-    serde_json::to_writer_pretty(&mut file, &configuration(adapters, sites, config))?;
+    serde_json::to_writer_pretty(&mut file, &configuration(&adapters, sites, config))?;
     file.write_all(b"\n")?;
     drop(file);
-    dir.file(MODEL_FILE)?.write_all(&tensors(adapters)?)
+    dir.file(MODEL_FILE)?.write_all(&tensors(&adapters)?)
+}
+
+/// The same updates, and zeros at experts without any where others of the layer have one beside the same matrix.
+fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
+    let mut all = adapters.clone();
+    let mut models = BTreeMap::new();
+    for LinearSite { site, role, .. } in sites {
+        if let (LinearRole::Expert { expert, part }, Some(lora)) =
+            (role, adapters.at(site.as_str()))
+        {
+            models.entry((expert.layer, *part)).or_insert(lora);
+        }
+    }
+    for LinearSite { site, role, .. } in sites {
+        let LinearRole::Expert { expert, part } = role else { continue };
+        let Some(model) = models.get(&(expert.layer, *part)) else { continue };
+        if all.at(site.as_str()).is_none() {
+            let (a, b) = (model.a.zeros_like(), model.b.zeros_like());
+            all.insert(site.clone(), Lora { a, b, scale: model.scale });
+        }
+    }
+    all
 }
 
 fn tensors(adapters: &Adapters) -> io::Result<Vec<u8>> {
@@ -127,17 +153,24 @@ fn number(alpha: f64, lora: &Lora, rslora: bool) -> Value {
 }
 
 /// The names of weights that all have an update, and the paths of the other updates.
-fn targets(adapters: &Adapters, sites: &[LinearSite]) -> Vec<String> {
-    let complete = |leaf: &str| {
-        let mut same = sites.iter().filter(|site| ends_with(site.site.as_str(), leaf));
-        same.all(|site| adapters.at(site.site.as_str()).is_some())
+fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
+    let count = |site: &Site, counts: &mut BTreeMap<String, usize>| {
+        names(site).into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
     };
-    let target = |(site, _): (&Site, &Lora)| match site.leaf() {
-        leaf if complete(leaf) => leaf.to_owned(),
-        _ => site.as_str().to_owned(),
+    let (mut named, mut adapted) = (BTreeMap::new(), BTreeMap::new());
+    sites.iter().for_each(|site| count(&site.site, &mut named));
+    adapters.iter().for_each(|(site, _)| count(site, &mut adapted));
+    let shortest = |(site, _): (&Site, &Lora)| {
+        let complete = names(site).into_iter().find(|name| named.get(name) == adapted.get(name));
+        complete.unwrap_or_else(|| site.as_str().to_owned())
     };
-    let mut targets: Vec<String> = adapters.iter().map(target).collect();
-    targets.sort();
-    targets.dedup();
-    targets
+    adapters.iter().map(shortest).collect()
+}
+
+/// What a site may be named by, if it means no other: its leaf, and of an expert its number too.
+fn names(site: &Site) -> Vec<String> {
+    let mut names = vec![site.leaf().to_owned()];
+    names
+        .extend(suffixes(site.as_str()).find(|end| end.starts_with("experts.")).map(str::to_owned));
+    names
 }

@@ -34,7 +34,7 @@ pub struct Gradient {
 pub struct Gradients {
     /// Mean −ln p over all tokens that the loss covers in the batch, in nats.
     pub loss: f64,
-    /// By site. A site the model never came by has none.
+    /// By site: zeros at one that no token came by, as at an expert nobody was sent to.
     pub by_site: BTreeMap<Site, Gradient>,
 }
 
@@ -97,6 +97,10 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     for rows in rows.chunks(micro.rows.max(1)) {
         let parts: Vec<_> = rows.chunks(rows.len().div_ceil(micro.threads.max(1))).collect();
         side_by_side(&parts, part).into_iter().for_each(|part| total.add(part));
+    }
+    for (site, lora) in adapters.iter() {
+        let zeros = || Gradient { a: lora.a.zeros_like(), b: lora.b.zeros_like() };
+        total.by_site.entry(site.clone()).or_insert_with(zeros);
     }
     total
 }

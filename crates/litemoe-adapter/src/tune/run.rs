@@ -217,9 +217,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
     fn update(&mut self, rule: AdamW, mut gradients: Gradients) {
         let moments = &mut self.state.moments;
         let lora = |(site, lora): (&Site, &Lora)| {
-            let Some(gradient) = gradients.by_site.remove(site) else {
-                return (site.clone(), lora.clone());
-            };
+            let gradient = gradients.by_site.remove(site).expect("every update has a gradient");
             let [a, b] = moments.get_mut(site).expect("every update has moments");
             let update = |weight: &Tensor<2>, gradient, moments: &mut Moments| {
                 rule.update(weight.clone(), gradient, moments)

@@ -26,7 +26,7 @@ fn options_that_change_what_is_computed_are_refused_by_name() {
         ("bias", json!("lora_only")),
         ("fan_in_fan_out", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
-        ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
+        ("target_parameters", json!(["self_attn.q_proj.weight"])),
         ("layers_to_transform", json!([0])),
         ("layer_replication", json!([[0, 2]])),
         ("trainable_token_indices", json!([5])),

@@ -9,7 +9,7 @@ use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, BATCH_TOKENS, LoadedAdapter, SCALES, check_save, choose_scale, is_own, save,
 };
-use litemoe_core::{Adapters, MoeModel};
+use litemoe_core::{Adapters, MoeModel, Plan};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
@@ -60,6 +60,9 @@ pub(crate) struct MountArgs {
     /// The adapter, a PEFT directory.
     #[arg(value_name = "ADAPTER")]
     adapter: PathBuf,
+    /// The plan of the proxy the adapter was tuned on; needed where it has updates beside experts, whose numbers differ.
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<PathBuf>,
     /// The mounted adapter's folder.
     #[arg(long, value_name = "DIR", default_value = "mounted")]
     out: PathBuf,
@@ -108,8 +111,9 @@ impl MountArgs {
             bail!("--out {} is the adapter itself", self.out.display());
         }
         check_save(&self.out)?;
+        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
         let loaded = Loaded::open(&self.foundation, self.device)?;
-        let adapter = loaded.mounted(&self.adapter)?;
+        let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
         if adapter
             .record
             .as_ref()

@@ -142,14 +142,14 @@ impl TuneCommand {
     }
 
     fn save(&self, loaded: &Loaded, plan: Option<&Plan>, tuned: &Tuned) -> anyhow::Result<()> {
-        let trained_on = loaded.checkpoint.fingerprint();
+        let (trained_on, sites) = (loaded.checkpoint.fingerprint(), loaded.model.linear_sites());
         let record = AdapterRecord {
             version: RECORD_VERSION,
             program: format!("litemoe {}", env!("CARGO_PKG_VERSION")),
             foundation: plan.map_or(trained_on, |plan| &plan.fingerprint).clone(),
             trained_on: trained_on.clone(),
             plan: plan.map(Plan::hash),
-            map: SiteMap::Identity,
+            map: SiteMap::tuned(&tuned.adapters, sites, plan.is_some()),
             scale: 1.0,
             lora: self.lora_options(),
             tune: self.tune_options(),
@@ -166,7 +166,6 @@ impl TuneCommand {
             task_type: Some(task.to_owned()),
             rslora: false,
         };
-        let sites = loaded.model.linear_sites();
         Ok(save(&self.out, &tuned.adapters, sites, &config, Some(&record))?)
     }
 

@@ -122,7 +122,7 @@ impl<'a> Loop<'a> {
             _ => None,
         };
         let mounted_dir = dir.join("mounted");
-        let scale = self.mount(&name("mount"), &adapter, &mounted_dir)?;
+        let scale = self.mount(&name("mount"), &adapter, &plan, &mounted_dir)?;
         let mounted = if scale == 0.0 {
             foundation
         } else {
@@ -247,14 +247,21 @@ impl<'a> Loop<'a> {
         self.stage(Stage { name, about, args, inputs, outputs: vec![adapter], resumes })
     }
 
-    fn mount(&self, name: &str, adapter: &Path, mounted: &Path) -> anyhow::Result<f64> {
+    fn mount(
+        &self,
+        name: &str,
+        adapter: &Path,
+        plan: &Path,
+        mounted: &Path,
+    ) -> anyhow::Result<f64> {
         let mut args =
             words(["mount", &text(self.foundation), &text(adapter), "--out", &text(mounted)]);
+        args.extend(words(["--plan", &text(plan)]));
         args.extend(words(["--validation", &text(&self.app.validation)]));
         args.extend(words(["--scale", &self.options.scale.to_string()]));
         args.extend(words(["--rows", &self.options.guard_rows.to_string()]));
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
-        let inputs = vec![self.foundation, adapter, self.app.validation.as_path()];
+        let inputs = vec![self.foundation, adapter, plan, self.app.validation.as_path()];
         let about = "mounting the adapter on the foundation";
         let result =
             self.stage(Stage { name, about, args, inputs, outputs: vec![mounted], resumes: None })?;

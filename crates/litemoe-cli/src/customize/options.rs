@@ -75,7 +75,8 @@ pub(crate) struct TuneArgs {
     /// α: the update is scaled by α/rank.
     #[arg(long, default_value_t = LoraOptions::default().alpha)]
     pub(crate) alpha: f64,
-    /// The linear layers to adapt, by the last part of their names; all of attention's unless named.
+    /// The linear layers to adapt, by the last part of their names, or `experts` for every routed expert; all of attention's
+    /// unless named.
     #[arg(long, value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
     /// Optimiser steps.

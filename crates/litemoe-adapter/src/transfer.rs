@@ -1,0 +1,87 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use litemoe_core::{
+    Adapters, ExpertId, Fingerprint, LanguageModel, LinearRole, LinearSite, Lora, Plan, PlanError,
+    Site,
+};
+
+use crate::mount::{LoadedAdapter, read_for};
+use crate::{AdapterError, AdapterRecord, SiteMap, load};
+
+/// Reads an adapter's directory for the foundation, its experts renumbered by the plan of the proxy it was tuned on.
+///
+/// # Errors
+/// Those of [`load`]; a plan that is not the adapter's or does not fit the foundation; updates beside a proxy's experts
+/// without a plan.
+pub fn load_through<M: LanguageModel + ?Sized>(
+    dir: &Path,
+    foundation: &M,
+    fingerprint: &Fingerprint,
+    plan: Option<&Plan>,
+) -> Result<LoadedAdapter, AdapterError> {
+    let record = AdapterRecord::read(dir)?;
+    check_plan(record.as_ref(), plan)?;
+    let is_to_move =
+        |record: &AdapterRecord| record.map == SiteMap::Proxy && record.foundation == *fingerprint;
+    let Some(record) = record.filter(is_to_move) else { return load(dir, foundation, fingerprint) };
+    let Some(plan) = plan else {
+        return Err(AdapterError::PlanNeeded { plan: record.plan.unwrap_or_default() });
+    };
+    let checked = plan.check(fingerprint, foundation.moe_layers());
+    checked.map_err(|source| AdapterError::Plan { source })?;
+    let record = AdapterRecord { map: SiteMap::Host, ..record };
+    let loaded = read_for(dir, foundation, Some(record))?;
+    let adapters = to_foundation(&loaded.adapters, foundation.linear_sites(), plan)?;
+    Ok(LoadedAdapter { adapters, ..loaded })
+}
+
+/// Refuses a plan that is not the adapter's.
+fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(), AdapterError> {
+    let Some(plan) = plan.map(Plan::hash) else { return Ok(()) };
+    match record.and_then(|record| record.plan.clone()) {
+        None => Err(AdapterError::NoProxy),
+        Some(adapter) if adapter != plan => Err(AdapterError::OtherPlan { adapter, plan }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Moves the updates beside a proxy's experts to the foundation's: proxy expert `i` of a layer is the host of the plan's
+/// group `i`, and what was merged into the host gets nothing. All other updates stay where they are.
+///
+/// `sites` are the foundation's; those of a proxy have the same paths, as far as they go.
+///
+/// # Errors
+/// An update beside an expert that the plan does not keep, or that the foundation does not have.
+pub fn to_foundation(
+    adapters: &Adapters,
+    sites: &[LinearSite],
+    plan: &Plan,
+) -> Result<Adapters, AdapterError> {
+    let expert = |site: &LinearSite| match site.role {
+        LinearRole::Expert { expert, part } => Some((site.site.clone(), (expert, part))),
+        _ => None,
+    };
+    let experts: BTreeMap<Site, _> = sites.iter().filter_map(expert).collect();
+    let places: BTreeMap<_, &Site> = experts.iter().map(|(site, place)| (*place, site)).collect();
+    let moved = |(site, lora): (&Site, &Lora)| {
+        let to = match experts.get(site) {
+            Some(&(expert, part)) => places.get(&(host(plan, expert)?, part)).copied(),
+            None => Some(site),
+        };
+        let to = to.ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
+        Ok((to.clone(), lora.clone()))
+    };
+    adapters.iter().map(moved).collect()
+}
+
+/// The foundation's expert that a proxy's is.
+fn host(plan: &Plan, ExpertId { layer, expert }: ExpertId) -> Result<ExpertId, AdapterError> {
+    let Some(of_layer) = plan.layers.get(&layer) else {
+        return Err(AdapterError::Plan { source: PlanError::MissingLayer { layer } });
+    };
+    let kept = of_layer.groups.len();
+    let group = of_layer.groups.get(expert);
+    let group = group.ok_or(AdapterError::ExpertNotKept { layer, expert, kept })?;
+    Ok(layer.expert(group.host))
+}
