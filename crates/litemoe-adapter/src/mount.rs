@@ -184,7 +184,7 @@ impl Observer for Met {
 }
 
 impl Met {
-    /// Whether no token came by an update that is not zero.
+    /// Whether tokens were sent to experts, but none came by an update that is not zero.
     fn nothing_of(&self, adapters: &Adapters, sites: &[LinearSite]) -> bool {
         let expert = |site: &LinearSite| match site.role {
             LinearRole::Expert { expert, .. } => Some((site.site.clone(), expert)),
@@ -192,7 +192,8 @@ impl Met {
         };
         let experts: BTreeMap<Site, ExpertId> = sites.iter().filter_map(expert).collect();
         let is_unmet = |site| experts.get(site).is_some_and(|expert| !self.0.contains(expert));
-        adapters.iter().filter(|(_, lora)| !is_zero(lora)).all(|(site, _)| is_unmet(site))
+        let mut updates = adapters.iter().filter(|(_, lora)| !is_zero(lora));
+        !self.0.is_empty() && updates.all(|(site, _)| is_unmet(site))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Stack<'a> {
 /// Which of the two matrices is the larger by experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Since PEFT 0.19: A `[experts · r, d_in]`, expert by expert; B `[d_out, r · experts]`, expert fastest.
+    /// Since PEFT 0.19.1: A `[experts · r, d_in]`, expert by expert; B `[d_out, r · experts]`, expert fastest.
     InOut,
     /// Before: the same for the transposed weight, A `[experts · r, d_out]` and B `[d_in, r · experts]`.
     OutIn,
@@ -148,20 +148,19 @@ impl Order {
                 path: path.to_owned(),
                 key: "peft_version".to_owned(),
                 found: version.unwrap_or("missing").to_owned(),
-                expected: "experts in stacks lie otherwise since PEFT 0.19, and these shapes do not say how".to_owned(),
+                expected: "experts in stacks lie otherwise since PEFT 0.19.1, and these shapes do not say how".to_owned(),
             }
         })
     }
 
-    /// Development versions around the change say nothing.
+    /// What releases did. 0.19.0 asked the model, the wrong way round at first; development versions may be on either side.
     fn by_version(version: &str) -> Option<Self> {
-        let mut numbers = version.split(['.', '@', '+']).map_while(|part| part.parse::<u32>().ok());
-        let known = (numbers.next()?, numbers.next()?);
-        match known {
-            (0, 18 | 19) if version.contains("dev") => None,
-            (0, 17 | 18) => Some(Self::OutIn),
-            (0, ..17) => None,
-            _ => Some(Self::InOut),
+        let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
+        match numbers.ok()?[..] {
+            [0, 17 | 18, _] => Some(Self::OutIn),
+            [0, 19, 0] | [0, ..17, ..] => None,
+            [_, _, _] => Some(Self::InOut),
+            _ => None,
         }
     }
 

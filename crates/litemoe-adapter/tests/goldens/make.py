@@ -4,10 +4,14 @@
     make.py            base/, plain/, patterned/, rows.json, gradients.safetensors, losses.json, logits.safetensors
     make.py ours       logits_ours.safetensors: what PEFT says of ours/, which litemoe-adapter's test wrote
                        (before it: WRITE_GOLDENS=1 cargo test --release -p litemoe-adapter --test it we_wrote)
+    make.py experts    stacked/, gradients_stacked.safetensors, logits_stacked.safetensors
+    make.py ours_experts   logits_ours_experts.safetensors, as `ours`
 
 base/       a random qwen3_moe of wide weights, so that logits are far from ties
 plain/      a LoRA of rank 4 that PEFT wrote, both matrices random, f32: where training starts
 patterned/  one with rsLoRA, rank and alpha patterns, a regular expression as target, in bf16
+stacked/    a LoRA of rank 2 on the stacks of experts and on q_proj, f32
+ours_experts/  the same as we write it, expert by expert
 """
 
 import hashlib
@@ -111,6 +115,20 @@ def train(rows):
     (HERE / "losses.json").write_text(json.dumps(losses) + "\n")
 
 
+def make_experts():
+    make_adapter("stacked", 5, torch.float32, r=2, lora_alpha=6, target_modules=["q_proj"],
+                 target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"])
+    path = HERE / "stacked" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["target_parameters"].sort()
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    model = peft.PeftModel.from_pretrained(base(), HERE / "stacked", is_trainable=True)
+    loss_of(model, json.loads((HERE / "rows.json").read_text())[:BATCH]).backward()
+    save_file({key.replace(".default", ""): p.grad.clone() for key, p in model.named_parameters() if p.requires_grad},
+              HERE / "gradients_stacked.safetensors")
+    save_file({"stacked": logits_with("stacked")}, HERE / "logits_stacked.safetensors")
+
+
 def logits_with(adapter):
     model = base()
     if adapter:
@@ -137,8 +155,11 @@ def write_sums():
     (HERE / "SHA256SUMS").write_text("".join(sums))
 
 
-if sys.argv[1:] == ["ours"]:
-    save_file({"ours": logits_with("ours")}, HERE / "logits_ours.safetensors")
-else:
-    make_all()
+match sys.argv[1:]:
+    case [("ours" | "ours_experts") as name]:
+        save_file({name: logits_with(name)}, HERE / f"logits_{name}.safetensors")
+    case ["experts"]:
+        make_experts()
+    case []:
+        make_all()
 write_sums()

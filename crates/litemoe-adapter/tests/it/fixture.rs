@@ -38,7 +38,12 @@ pub(crate) fn rows() -> Vec<Sequence> {
 
 /// An adapter on attention of which both matrices are random.
 pub(crate) fn random_adapters(model: &Model, seed: u64) -> Adapters {
-    let adapters = fresh(model.linear_sites(), &LoraOptions::default(), seed, &Device::flex());
+    stirred(model, &LoraOptions::default(), seed)
+}
+
+/// A fresh adapter whose B is random too.
+pub(crate) fn stirred(model: &Model, options: &LoraOptions, seed: u64) -> Adapters {
+    let adapters = fresh(model.linear_sites(), options, seed, &Device::flex());
     Device::flex().seed(seed);
     let stir = |(site, lora): (&Site, &Lora)| {
         let b = Tensor::random(lora.b.dims(), Distribution::Normal(0.0, 0.05), &Device::flex());

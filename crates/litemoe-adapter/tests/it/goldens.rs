@@ -1,8 +1,8 @@
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use litemoe_adapter::{
     Micro, StepReport, TuneData, TuneOptions, Watcher, gradients, peft, save, tune,
 };
-use litemoe_core::{Input, LanguageModel, MoeModel, Pass, sha256_hex};
+use litemoe_core::{Input, LanguageModel, MoeModel, Pass, Site, sha256_hex};
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ fn logits(adapter: Option<&str>) -> Vec<f32> {
 #[test]
 fn the_goldens_are_those_of_the_recipe() {
     let sums = std::fs::read_to_string(golden("SHA256SUMS")).unwrap();
-    assert_eq!(sums.lines().count(), 14);
+    assert_eq!(sums.lines().count(), 21);
     for line in sums.lines() {
         let (sum, file) = line.split_once("  ").unwrap();
         assert_eq!(sha256_hex(&std::fs::read(golden(file)).unwrap()), sum, "{file}");
@@ -66,6 +66,76 @@ fn peft_gives_our_logits_of_adapters_that_we_wrote() {
     let error = distance(&logits(Some("ours")), &expected);
     assert!(error < 2e-4, "{error}");
     assert!(farthest(&expected, &reference("logits.safetensors", "base")) > 100.0 * 2e-4);
+}
+
+/// `stacked/` was written by PEFT. `ours_experts/` is the same as this test writes it, see above.
+#[test]
+fn experts_go_both_ways_with_peft() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let made = peft::read(&golden("stacked"), model.linear_sites(), &Device::flex()).unwrap();
+    let target = match std::env::var_os("WRITE_GOLDENS") {
+        Some(_) => golden("ours_experts"),
+        None => dir.path().join("ours_experts"),
+    };
+    save(&target, &made.adapters, model.linear_sites(), &made.config, None).unwrap();
+    for file in [peft::CONFIG_FILE, peft::MODEL_FILE] {
+        let written = std::fs::read(target.join(file)).unwrap();
+        assert!(written == std::fs::read(golden("ours_experts").join(file)).unwrap(), "{file}");
+    }
+    let base = reference("logits.safetensors", "base");
+    for name in ["stacked", "ours_experts"] {
+        let expected = reference(&format!("logits_{name}.safetensors"), name);
+        assert!(farthest(&expected, &base) > 100.0 * 2e-4);
+        let error = distance(&logits(Some(name)), &expected);
+        assert!(error < 2e-4, "{name}: {error}");
+    }
+}
+
+/// PEFT's gradients by stacks: those of A are sums over gate and up, which share it.
+#[test]
+fn first_gradients_beside_experts_are_pefts() {
+    let (model, n_experts, rank) = (model(), 4, 2);
+    let read = peft::read(&golden("stacked"), model.linear_sites(), &Device::flex()).unwrap();
+    let micro = Micro { rows: 8, threads: 2, recompute: true };
+    let found = gradients(&model, &read.adapters, &rows()[..8], micro).unwrap();
+    let of = |site: String| &found.by_site[&Site::new(site)];
+    for block in [0, 2] {
+        let path = format!("model.layers.{block}.mlp.experts");
+        let expected = |inner: &str, which: &str| {
+            let name = format!("base_model.model.{path}{inner}.lora_{which}.weight");
+            reference("gradients_stacked.safetensors", &name)
+        };
+        let experts = || 0..n_experts;
+        let halves =
+            |expert| ["gate_proj", "up_proj"].map(|half| of(format!("{path}.{expert}.{half}")));
+        let down = |expert| of(format!("{path}.{expert}.down_proj"));
+        // [rank, d_in] and [d_out, rank] of each expert.
+        let of_a = experts().flat_map(|expert| {
+            let [gate, up] = halves(expert);
+            floats((gate.a.clone() + up.a.clone()).transpose())
+        });
+        let of_b = experts().map(|expert| {
+            let [gate, up] = halves(expert);
+            floats(Tensor::cat(vec![gate.b.clone(), up.b.clone()], 1).transpose())
+        });
+        let of_down_a = experts().flat_map(|expert| floats(down(expert).a.clone().transpose()));
+        let of_down_b = experts().map(|expert| floats(down(expert).b.clone().transpose()));
+        // Expert fastest.
+        let woven = |columns: Vec<Vec<f32>>| -> Vec<f32> {
+            let at = |place: usize| columns.iter().map(move |column| column[place]);
+            (0..32 * rank).flat_map(at).collect()
+        };
+        for (ours, expected) in [
+            (of_a.collect::<Vec<f32>>(), expected(".base_layer", "A")),
+            (woven(of_b.collect()), expected(".base_layer", "B")),
+            (of_down_a.collect(), expected("", "A")),
+            (woven(of_down_b.collect()), expected("", "B")),
+        ] {
+            let largest = expected.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+            let error = farthest(&ours, &expected) / largest;
+            assert!(largest > 0.0 && error < 1e-3, "block {block}: {error}");
+        }
+    }
 }
 
 #[test]

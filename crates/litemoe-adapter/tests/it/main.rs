@@ -4,9 +4,11 @@
 
 mod bad_input;
 mod evaluating;
+mod experts;
 mod fixture;
 mod freshness;
 mod goldens;
 mod mounting;
 mod peft;
+mod transfer;
 mod tuning;

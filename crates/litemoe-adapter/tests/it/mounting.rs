@@ -1,11 +1,12 @@
 use litemoe_adapter::{
-    AdapterError, AdapterRecord, Effect, LoraOptions, RECORD_VERSION, SiteMap, TuneMetrics,
-    TuneOptions, check_fit, fresh, load, mount, save,
+    AdapterError, AdapterRecord, EXPERTS, Effect, LoraOptions, RECORD_VERSION, SiteMap,
+    TuneMetrics, TuneOptions, check_fit, fresh, load, mount, save,
 };
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
 use tempfile::TempDir;
 
-use crate::fixture::{Deaf, model, random_adapters};
+use crate::experts::targets;
+use crate::fixture::{Deaf, model, random_adapters, stirred};
 
 pub(crate) fn record() -> AdapterRecord {
     AdapterRecord {
@@ -62,6 +63,14 @@ fn an_adapter_without_effect_is_refused() {
     let adapters = random_adapters(&model, 0);
     let error = mount(&Deaf(model), &adapters, &[5, 17]).unwrap_err();
     assert!(matches!(error, AdapterError::NoEffect { sites: 12 }), "{error}");
+}
+
+#[test]
+fn an_adapter_beside_experts_without_effect_is_refused() {
+    let model = model();
+    let adapters = stirred(&model, &targets([EXPERTS]), 0);
+    let error = mount(&Deaf(model), &adapters, &[5, 17]).unwrap_err();
+    assert!(matches!(error, AdapterError::NoEffect { sites: 24 }), "{error}");
 }
 
 #[test]

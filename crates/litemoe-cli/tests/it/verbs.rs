@@ -42,6 +42,34 @@ fn an_adapter_moves_the_logits_and_the_mounted_one_by_its_scale() {
 }
 
 #[test]
+fn an_adapter_beside_a_proxys_experts_is_mounted_through_its_plan() {
+    let bench = Bench::new();
+    bench.extract(&["--merge", "litemoe", "--cold", "0.1"]);
+    bench.tune("proxy", "adapter", &["--plan", "plan.json", "--targets", "experts,q_proj"]);
+    let on_proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "adapter"]);
+    assert!(on_proxy["perplexity"].as_f64().expect("a number") > 1.0);
+    // Its experts are not the foundation's of the same numbers.
+    let eval = ["eval", "model", "rows.jsonl", "--adapter"];
+    let refused = bench.run(&[&eval[..], &["adapter"]].concat());
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("mount it with that plan"), "{}", refused.stderr);
+    let mount = ["mount", "model", "adapter", "--scale", "1", "--out", "mounted"];
+    assert!(bench.run(&mount).stderr.contains("mount it with that plan"));
+    bench.json(&["plan", "model", "scores.json", "--budget", "0.75", "--out", "other.json"]);
+    let other = bench.run(&[&mount[..], &["--plan", "other.json"]].concat());
+    assert!(other.stderr.contains("but this plan is"), "{}", other.stderr);
+    assert!(!bench.path("mounted").exists());
+    bench.json(&[&mount[..], &["--plan", "plan.json"]].concat());
+    let mounted = bench.json(&[&eval[..], &["mounted"]].concat());
+    let alone = bench.json(&["eval", "model", "rows.jsonl"]);
+    assert_ne!(mounted["perplexity"], alone["perplexity"]);
+    let record: serde_json::Value =
+        serde_json::from_slice(&bench.read("mounted/litemoe.json")).expect("JSON");
+    assert_eq!(record["map"], "host");
+    assert!(bench.run(&["eval", "proxy", "rows.jsonl", "--adapter", "mounted"]).code == 1);
+}
+
+#[test]
 fn a_merged_proxy_with_its_own_router_runs() {
     for router in ["redirect", "redirect_selected", "drop_rows"] {
         let bench = Bench::new();

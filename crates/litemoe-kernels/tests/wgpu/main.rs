@@ -2,7 +2,7 @@
 //! value, none of them zero. Any adapter will do, a software one too.
 
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
-use litemoe_kernels::{ExpertBank, LinearWeight, StoredExpert, silu_mul};
+use litemoe_kernels::{ExpertBank, ExpertUpdate, LinearWeight, LowRank, StoredExpert, silu_mul};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -96,7 +96,7 @@ fn linear_weights_are_the_cpus() {
 }
 
 #[test]
-fn expert_banks_are_the_cpus() {
+fn expert_banks_and_updates_beside_them_are_the_cpus() {
     const N_EXPERTS: u32 = 6;
     let [tokens, d_model, d_expert, top_k] = [40, 24, 12, 2];
     // Index 6 is no expert.
@@ -113,12 +113,32 @@ fn expert_banks_are_the_cpus() {
         let x = tracked(device, matrix([tokens, d_model], 1., 5));
         let gates = tracked(device, matrix([tokens, top_k], 1., 6));
         let chosen = Tensor::<2, Int>::from_data(chosen.clone(), device);
-        let leaves = [("the input's gradient", x), ("the gates' gradient", gates)];
-        results(device, leaves, |[x, gates]| {
+        // The same beside every second expert.
+        let leaf = |shape, seed| tracked(device, matrix(shape, 1., seed));
+        let leaves = [
+            ("the input's gradient", x),
+            ("the gates' gradient", gates),
+            ("the gradient of up's A", leaf([d_model, 3], 50)),
+            ("the gradient of up's B", leaf([3, d_expert], 51)),
+            ("the gradient of down's A", leaf([d_expert, 3], 52)),
+            ("the gradient of down's B", leaf([3, d_model], 53)),
+        ];
+        results(device, leaves, |[x, gates, up_a, up_b, down_a, down_b]| {
             let mut watch = |_, _, _, _| ();
             let visit: Option<litemoe_kernels::ExpertVisit<'_>> =
                 if watched { Some(&mut watch) } else { None };
-            bank.forward(x, chosen.clone(), gates, visit)
+            let low_rank = |a: &Tensor<2>, b: &Tensor<2>| {
+                Some(LowRank { a: a.clone(), b: b.clone(), scale: 0.5 })
+            };
+            let update = |expert: usize| match expert % 2 {
+                0 => ExpertUpdate::default(),
+                _ => ExpertUpdate {
+                    gate: None,
+                    up: low_rank(&up_a, &up_b),
+                    down: low_rank(&down_a, &down_b),
+                },
+            };
+            bank.forward_adapted(x, chosen.clone(), gates, &update, visit)
         })
     };
     for (gated, watched) in [(true, false), (true, true), (false, false)] {

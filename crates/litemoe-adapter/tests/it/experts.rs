@@ -1,0 +1,416 @@
+//! Updates beside routed experts: as targets, in training, in PEFT's three layouts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor};
+use litemoe_adapter::{
+    AdapterError, EXPERTS, Effect, LoraOptions, Micro, fresh, gradients, mount, peft, save,
+};
+use litemoe_core::{Adapters, ExpertPart, LinearRole, LinearSite, Lora, MoeModel, Sequence, Site};
+use litemoe_model::{Checkpoint, Model};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::fixture::{farthest, floats, model, rows, same_bits, stirred};
+use crate::peft::set;
+
+pub(crate) fn targets<const N: usize>(targets: [&str; N]) -> LoraOptions {
+    LoraOptions { targets: targets.map(str::to_owned).into(), ..LoraOptions::default() }
+}
+
+/// An adapter beside every expert, both matrices random.
+pub(crate) fn random_experts(model: &Model, seed: u64) -> Adapters {
+    stirred(model, &targets([EXPERTS]), seed)
+}
+
+fn expert_sites(model: &Model) -> Vec<LinearSite> {
+    model.linear_sites().iter().filter(|site| site.role.is_expert()).cloned().collect()
+}
+
+#[test]
+fn experts_are_a_target_and_never_one_by_default() {
+    let model = model();
+    let made = |options: &LoraOptions| -> Vec<String> {
+        let made = fresh(model.linear_sites(), options, 0, &Device::flex()).unwrap();
+        made.iter().map(|(site, _)| site.to_string()).collect()
+    };
+    // Blocks 0 and 2 have four experts of three matrices; block 1 is dense.
+    assert_eq!(made(&targets([EXPERTS])).len(), 2 * 4 * 3);
+    assert_eq!(made(&targets(["gate_proj"])).len(), 2 * 4 + 1);
+    assert_eq!(made(&targets(["experts.3.up_proj"])).len(), 2);
+    assert!(made(&LoraOptions::default()).iter().all(|site| site.contains("self_attn")));
+}
+
+#[test]
+fn a_family_whose_experts_are_stacks_has_no_such_target() {
+    let dir = litemoe_fixtures::tiny_dir().with_file_name("granitemoe");
+    let model = Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap();
+    for target in [EXPERTS, "gate_proj"] {
+        let made = fresh(model.linear_sites(), &targets([target]), 0, &Device::flex());
+        let error = made.unwrap_err();
+        assert!(matches!(error, AdapterError::UnknownTarget { .. }), "{error}");
+        assert!(!error.to_string().ends_with(EXPERTS), "{error}");
+    }
+}
+
+#[test]
+fn an_expert_that_no_token_meets_has_zeros_for_gradients() {
+    let model = model();
+    let adapters = random_experts(&model, 1);
+    let row = Sequence { tokens: vec![5, 17], completion: vec![false, true], encoder: None };
+    let micro = Micro { rows: 1, threads: 1, recompute: false };
+    let found = gradients(&model, &adapters, &[row], micro).unwrap();
+    assert_eq!(found.by_site.len(), adapters.len());
+    let is_zero = |site: &LinearSite| {
+        let gradient = &found.by_site[&site.site];
+        let values = [floats(gradient.a.clone()), floats(gradient.b.clone())].concat();
+        values.iter().all(|&value| value == 0.0)
+    };
+    // One token goes in, and two of four experts compute it.
+    let zeros = expert_sites(&model).iter().filter(|site| is_zero(site)).count();
+    assert_eq!(zeros, adapters.len() / 2);
+}
+
+#[test]
+fn however_a_batch_is_cut_experts_have_the_same_gradients() {
+    let model = model();
+    let adapters = stirred(&model, &targets([EXPERTS, "q_proj", "down_proj"]), 2);
+    let rows = &rows()[..8];
+    let of = |rows_at_once, threads, recompute| {
+        let micro = Micro { rows: rows_at_once, threads, recompute };
+        gradients(&model, &adapters, rows, micro).unwrap()
+    };
+    let whole = of(8, 1, false);
+    for cut in [of(8, 1, true), of(3, 2, false), of(1, 2, true)] {
+        for (site, whole) in &whole.by_site {
+            let cut = &cut.by_site[site];
+            for (whole, cut) in [(&whole.a, &cut.a), (&whole.b, &cut.b)] {
+                let (whole, cut) = (floats(whole.clone()), floats(cut.clone()));
+                let largest = whole.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+                assert!(farthest(&whole, &cut) <= 1e-4 * largest && largest > 0.0, "{site}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_probe_that_meets_no_updated_expert_says_so() {
+    let model = model();
+    let all = random_experts(&model, 3);
+    let of_block_0 = |expert: usize| -> Adapters {
+        let beside = format!("model.layers.0.mlp.experts.{expert}.");
+        let kept = all.iter().filter(|(site, _)| site.as_str().starts_with(&beside));
+        kept.map(|(site, lora)| (site.clone(), lora.clone())).collect()
+    };
+    let effects = (0..4).map(|expert| mount(&model, &of_block_0(expert), &[5]).unwrap());
+    let unmet = effects.filter(|effect| *effect == Effect::Unmet).count();
+    assert_eq!(unmet, 2, "a token meets two of four experts");
+}
+
+// ---- layout 1: one by one -------------------------------------------------------------------------------------------
+
+fn saved(model: &Model, adapters: &Adapters) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let target = dir.path().join("adapter");
+    save(&target, adapters, model.linear_sites(), &Default::default(), None).unwrap();
+    (dir, target)
+}
+
+fn read(model: &Model, dir: &Path) -> Result<Adapters, AdapterError> {
+    Ok(peft::read(dir, model.linear_sites(), &Device::flex())?.adapters)
+}
+
+/// The tensors of a file: shape and values.
+fn tensors(dir: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let bytes = fs::read(dir.join(peft::MODEL_FILE)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = |view: &TensorView<'_>| {
+        let (chunks, _) = view.data().as_chunks();
+        (view.shape().to_vec(), chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), values(&view))).collect()
+}
+
+fn write_tensors(dir: &Path, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) {
+    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, (shape, values))| {
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+    });
+    fs::write(dir.join(peft::MODEL_FILE), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+fn config(dir: &Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join(peft::CONFIG_FILE)).unwrap()).unwrap()
+}
+
+#[test]
+fn experts_without_an_update_are_written_as_zeros_and_read_as_none() {
+    let model = model();
+    let some: Adapters = random_experts(&model, 4)
+        .iter()
+        .filter(|(site, _)| {
+            let (path, beside) =
+                (site.as_str(), |expert| format!("layers.0.mlp.experts.{expert}."));
+            path.contains(&beside(1)) || path.contains(&beside(3)) && !path.ends_with("down_proj")
+        })
+        .map(|(site, lora)| (site.clone(), lora.clone()))
+        .collect();
+    assert_eq!(some.len(), 5);
+    let (_keep, dir) = saved(&model, &some);
+    let tensors = tensors(&dir);
+    assert_eq!(tensors.len(), 4 * 3 * 2, "the layer is whole, as PEFT needs it");
+    let is_zero = |expert: usize| {
+        let beside = format!("base_model.model.model.layers.0.mlp.experts.{expert}.");
+        let mut of = tensors.iter().filter(|(name, _)| name.starts_with(&beside));
+        of.all(|(_, (_, values))| values.iter().all(|&value| value == 0.0))
+    };
+    assert_eq!([0, 1, 2, 3].map(is_zero), [true, false, true, false]);
+    assert!(same_bits(&read(&model, &dir).unwrap(), &some));
+}
+
+#[test]
+fn targets_are_named_as_shortly_as_they_mean_nothing_else() {
+    let model = model();
+    let named = |options: &LoraOptions| {
+        let (_keep, dir) = saved(&model, &stirred(&model, options, 0));
+        config(&dir)["target_modules"].clone()
+    };
+    assert_eq!(named(&targets([EXPERTS, "gate_proj"]))[0], "experts.0.down_proj");
+    assert_eq!(named(&targets(["gate_proj"])), json!(["gate_proj"]));
+    // The dense block has projections of these names too.
+    assert_eq!(named(&targets([EXPERTS])).as_array().unwrap().len(), 4 * 3);
+    let one = "model.layers.0.mlp.experts.0.gate_proj";
+    assert_eq!(named(&targets([one]))[0], one);
+}
+
+#[test]
+fn an_expert_is_there_whole_or_not_at_all() {
+    let (model, drop) = (model(), |dir: &Path, end: &str| {
+        let mut left = tensors(dir);
+        left.retain(|name, _| !name.contains(end));
+        write_tensors(dir, &left);
+    });
+    let all = random_experts(&model, 5);
+    let (_keep, dir) = saved(&model, &all);
+    drop(&dir, "layers.0.mlp.experts.2.");
+    set(&dir, "target_modules", json!(r".*experts\..*_proj"));
+    let left = read(&model, &dir).unwrap();
+    assert_eq!(left.len(), all.len() - 3, "as other programs write it");
+    drop(&dir, "layers.2.mlp.experts.1.up_proj");
+    let error = read(&model, &dir).unwrap_err();
+    let missing = |error: &AdapterError, end: &str| matches!(error, AdapterError::MissingTensor { tensor, .. } if tensor.contains(end));
+    assert!(missing(&error, "layers.2.mlp.experts.1.up_proj"), "{error}");
+    let (_keep, dir) = saved(&model, &all);
+    drop(&dir, "mlp.experts.2.");
+    let error = read(&model, &dir).unwrap_err();
+    assert!(missing(&error, "mlp.experts.2."), "a name that claims nothing: {error}");
+}
+
+// ---- layouts 2 and 3: stacks ----------------------------------------------------------------------------------------
+
+/// An adapter of which gate and up share A, as stacks have it.
+fn shared(model: &Model, seed: u64) -> Adapters {
+    let all = random_experts(model, seed);
+    let share = |(site, lora): (&Site, &Lora)| {
+        let gate = site.as_str().replace("up_proj", "gate_proj");
+        let a = all.at(&gate).unwrap().a.clone();
+        (site.clone(), Lora { a, ..lora.clone() })
+    };
+    all.iter().map(share).collect()
+}
+
+/// A matrix by rows and columns.
+struct Grid(usize, Vec<f32>);
+
+impl Grid {
+    fn at(&self, row: usize, column: usize) -> f32 {
+        self.1[row * self.0 + column]
+    }
+}
+
+fn grid(tensor: &Tensor<2>) -> Grid {
+    Grid(tensor.dims()[1], floats(tensor.clone()))
+}
+
+/// Writes the updates beside `parts` of the experts as PEFT saves stacks of them, index by index: A `[E·r, d_in]`, expert by
+/// expert, and B `[d_out, r·E]`, expert fastest; of the transposed weights when `is_swapped`.
+fn write_stacked(dir: &Path, model: &Model, adapters: &Adapters, parts: &[&str], is_swapped: bool) {
+    let (rank, n_experts) = (8, 4);
+    let mut tensors = BTreeMap::new();
+    for block in [0, 2] {
+        for leaf in parts {
+            let halves: &[&str] = match *leaf {
+                "gate_up_proj" => &["gate_proj", "up_proj"],
+                down => &[down],
+            };
+            let path = |expert: usize, half: &str| {
+                format!("model.layers.{block}.mlp.experts.{expert}.{half}")
+            };
+            let of = |expert, half| adapters.at(&path(expert, half)).unwrap();
+            let d_in = of(0, halves[0]).a.dims()[0];
+            let widths = halves.iter().map(|half| of(0, half).b.dims()[1]);
+            let (width, d_out) = (of(0, halves[0]).b.dims()[1], widths.sum::<usize>());
+            // A by (expert, k, i), B by (o, k, expert).
+            let a = |e: usize, k: usize, i: usize| grid(&of(e, halves[0]).a).at(i, k);
+            let b =
+                |o: usize, k: usize, e: usize| grid(&of(e, halves[o / width]).b).at(k, o % width);
+            let (mut wide, mut tall) = (Vec::new(), Vec::new());
+            let [first, last] = if is_swapped { [d_out, d_in] } else { [d_in, d_out] };
+            for row in 0..n_experts * rank {
+                let (e, k) = (row / rank, row % rank);
+                wide.extend(
+                    (0..first).map(|at| if is_swapped { b(at, k, e) } else { a(e, k, at) }),
+                );
+            }
+            for at in 0..last {
+                for column in 0..rank * n_experts {
+                    let (k, e) = (column / n_experts, column % n_experts);
+                    tall.push(if is_swapped { a(e, k, at) } else { b(at, k, e) });
+                }
+            }
+            let inner = if parts.len() == 2 && halves.len() == 2 { ".base_layer" } else { "" };
+            let name = |ab| {
+                format!("base_model.model.model.layers.{block}.mlp.experts{inner}.lora_{ab}.weight")
+            };
+            tensors.insert(name("A"), (vec![n_experts * rank, first], wide));
+            tensors.insert(name("B"), (vec![last, rank * n_experts], tall));
+        }
+    }
+    save(dir, adapters, model.linear_sites(), &Default::default(), None).unwrap();
+    write_tensors(dir, &tensors);
+    set(dir, "target_modules", Value::Null);
+    set(dir, "target_parameters", parts.iter().map(|leaf| format!("mlp.experts.{leaf}")).collect());
+}
+
+fn stacked(
+    model: &Model,
+    adapters: &Adapters,
+    parts: &[&str],
+    is_swapped: bool,
+) -> (TempDir, PathBuf) {
+    let dir = TempDir::new().unwrap();
+    let target = dir.path().join("adapter");
+    write_stacked(&target, model, adapters, parts, is_swapped);
+    (dir, target)
+}
+
+const BOTH: [&str; 2] = ["gate_up_proj", "down_proj"];
+
+#[test]
+fn stacks_are_read_as_the_experts_one_by_one() {
+    let model = model();
+    let adapters = shared(&model, 6);
+    for (is_swapped, versions) in [
+        (false, ["0.21.2", "0.19.1", "0.19.0", "0.19.1.dev0@abc", "1.0.0", ""]),
+        (true, ["0.18.1", "0.17.0", "0.19.0", "0.18.2.dev0", "0.16.0", ""]),
+    ] {
+        let (_keep, dir) = stacked(&model, &adapters, &BOTH, is_swapped);
+        for version in versions {
+            // Without a version: down goes from 16 to 32. Gate and up, from 32 to twice 16, say nothing.
+            set(
+                &dir,
+                "peft_version",
+                if version.is_empty() { Value::Null } else { json!(version) },
+            );
+            let read = read(&model, &dir).unwrap();
+            assert!(same_bits(&read, &adapters), "PEFT {version}");
+        }
+    }
+}
+
+#[test]
+fn one_stack_alone_has_the_outer_name() {
+    let model = model();
+    let adapters = shared(&model, 7);
+    for (leaf, is_down) in [("gate_up_proj", false), ("down_proj", true)] {
+        let is_meant = |(site, _): &(&Site, &Lora)| site.leaf().starts_with("down") == is_down;
+        let half: Adapters = adapters
+            .iter()
+            .filter(is_meant)
+            .map(|(site, lora)| (site.clone(), lora.clone()))
+            .collect();
+        let (_keep, dir) = stacked(&model, &half, &[leaf], false);
+        assert!(same_bits(&read(&model, &dir).unwrap(), &half), "{leaf}");
+    }
+}
+
+#[test]
+fn patterns_match_the_stacks_parameter() {
+    let model = model();
+    let (_keep, dir) = stacked(&model, &shared(&model, 8), &BOTH, false);
+    set(&dir, "alpha_pattern", json!({"gate_up_proj": 4, "layers.2.mlp.experts.down_proj": 24}));
+    set(&dir, "use_rslora", json!(true));
+    let read = read(&model, &dir).unwrap();
+    let scale = |block: usize, leaf: &str| {
+        read.at(&format!("model.layers.{block}.mlp.experts.1.{leaf}")).unwrap().scale
+    };
+    let root = 8f64.sqrt();
+    assert_eq!(scale(0, "up_proj"), (4.0 / root) as f32);
+    assert_eq!(scale(2, "gate_proj"), (4.0 / root) as f32);
+    assert_eq!(scale(0, "down_proj"), (16.0 / root) as f32);
+    assert_eq!(scale(2, "down_proj"), (24.0 / root) as f32);
+    set(&dir, "rank_pattern", json!({"down_proj": 4}));
+    let error = self::read(&model, &dir).unwrap_err();
+    assert!(matches!(error, AdapterError::Shape { expected: [16, 16], .. }), "{error}");
+}
+
+#[test]
+fn stacks_that_could_lie_either_way_are_refused() {
+    let model = model();
+    let adapters = shared(&model, 9);
+    let (_keep, dir) = stacked(&model, &adapters, &["gate_up_proj"], false);
+    for version in [Value::Null, json!("0.19.0"), json!("newest")] {
+        set(&dir, "peft_version", version);
+        let error = read(&model, &dir).unwrap_err();
+        let is_named =
+            matches!(&error, AdapterError::Unsupported { key, .. } if key == "peft_version");
+        assert!(is_named, "{error}");
+    }
+    let (_keep, dir) = stacked(&model, &adapters, &BOTH, true);
+    set(&dir, "peft_version", json!("0.21.2"));
+    let error = read(&model, &dir).unwrap_err();
+    assert!(matches!(error, AdapterError::Shape { .. }), "the version is believed: {error}");
+}
+
+#[test]
+fn stacks_are_claimed_and_whole_and_nothing_is_left() {
+    let model = model();
+    let (_keep, dir) = stacked(&model, &shared(&model, 10), &BOTH, false);
+    set(&dir, "target_parameters", json!(["mlp.experts.down_proj"]));
+    assert!(matches!(read(&model, &dir).unwrap_err(), AdapterError::UnknownTensors { .. }));
+    set(&dir, "target_parameters", json!(["gate_up_proj", "down_proj", "mlp.gate.weight"]));
+    let error = read(&model, &dir).unwrap_err();
+    let is_named = matches!(&error, AdapterError::Unsupported { key, found, .. }
+        if key == "target_parameters" && found == "mlp.gate.weight");
+    assert!(is_named, "{error}");
+    set(&dir, "target_parameters", json!(["gate_up_proj", "down_proj"]));
+    read(&model, &dir).unwrap();
+    let mut left = tensors(&dir);
+    left.remove("base_model.model.model.layers.2.mlp.experts.base_layer.lora_B.weight").unwrap();
+    write_tensors(&dir, &left);
+    let error = read(&model, &dir).unwrap_err();
+    assert!(
+        matches!(&error, AdapterError::MissingTensor { tensor, .. } if tensor.contains("base_layer")),
+        "{error}"
+    );
+}
+
+#[test]
+fn sites_say_which_expert_and_which_part() {
+    let model = model();
+    let sites = expert_sites(&model);
+    let of = |path: &str| sites.iter().find(|site| site.site.as_str() == path).unwrap();
+    let down = of("model.layers.2.mlp.experts.3.down_proj");
+    let LinearRole::Expert { expert, part } = down.role else { panic!("{down:?}") };
+    assert_eq!((expert, part), (model.moe_layers()[1].id.expert(3), ExpertPart::Down));
+    assert_eq!([down.d_in, down.d_out], [16, 32]);
+}

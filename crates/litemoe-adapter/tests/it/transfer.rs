@@ -1,0 +1,217 @@
+//! Updates beside a proxy's experts move to the foundation's.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use litemoe_adapter::{
+    AdapterError, AdapterRecord, EXPERTS, LoadedAdapter, LoraOptions, SiteMap, load, load_through,
+    save, to_foundation,
+};
+use litemoe_core::{
+    Adapters, Alignment, Budget, Criterion, Group, LayerId, LayerPlan, Lora, Member, MergeMethod,
+    MoeModel, PLAN_VERSION, Plan, PlanOptions, RouterRule, SimilarityKind, Site,
+};
+use litemoe_model::{Checkpoint, Model, write_proxy};
+use tempfile::TempDir;
+
+use crate::experts::targets;
+use crate::fixture::{floats, golden, model, random_adapters, same_bits, stirred};
+use crate::mounting::record;
+
+/// A plan that keeps experts 1 and 3 of four, and in block 2 merges expert 0 into expert 1.
+fn plan(foundation: &Checkpoint) -> Plan {
+    let merged = Group {
+        host: 1,
+        share: 0.5,
+        members: vec![Member { expert: 0, share: 0.5, alignment: None }],
+    };
+    let layer =
+        |groups, removed: &[usize]| LayerPlan { n_experts: 4, groups, removed: removed.to_vec() };
+    let layers = BTreeMap::from([
+        (LayerId::decoder(0), layer(vec![Group::single(1), Group::single(3)], &[0, 2])),
+        (LayerId::decoder(2), layer(vec![merged, Group::single(3)], &[2])),
+    ]);
+    Plan {
+        version: PLAN_VERSION,
+        fingerprint: foundation.fingerprint().clone(),
+        input_sha256: String::new(),
+        options: PlanOptions {
+            budget: Budget::Share(0.5),
+            score: Criterion::Task,
+            merge: MergeMethod::Litemoe,
+            similarity: SimilarityKind::Affinity,
+            alpha: 0.6,
+            max_merged: 3,
+            alignment: Alignment::None,
+            router: RouterRule::DropRows,
+        },
+        layers,
+    }
+}
+
+/// A proxy, and an adapter as it is tuned on it.
+struct Tuned {
+    dir: TempDir,
+    foundation: Checkpoint,
+    plan: Plan,
+    proxy: Checkpoint,
+    adapters: Adapters,
+}
+
+impl Tuned {
+    fn new(options: &LoraOptions) -> Self {
+        let (dir, foundation) =
+            (TempDir::new().unwrap(), Checkpoint::open(golden("base")).unwrap());
+        let (plan, at) = (plan(&foundation), dir.path().join("proxy"));
+        write_proxy(&foundation, &plan, &at, &mut |_, plan| {
+            Ok(plan.groups.iter().map(|_| None).collect())
+        })
+        .unwrap();
+        let proxy = Checkpoint::open(at).unwrap();
+        let model = Model::load(&proxy, &Device::flex()).unwrap();
+        let adapters = stirred(&model, options, 1);
+        let tuned = Self { dir, foundation, plan, proxy, adapters };
+        let (sites, config) = (model.linear_sites(), Default::default());
+        let record = AdapterRecord {
+            foundation: tuned.foundation.fingerprint().clone(),
+            trained_on: tuned.proxy.fingerprint().clone(),
+            plan: Some(tuned.plan.hash()),
+            map: SiteMap::tuned(&tuned.adapters, sites, true),
+            ..record()
+        };
+        save(&tuned.path(), &tuned.adapters, sites, &config, Some(&record)).unwrap();
+        tuned
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("adapter")
+    }
+
+    fn mounted(&self, plan: Option<&Plan>) -> Result<LoadedAdapter, AdapterError> {
+        load_through(&self.path(), &model(), self.foundation.fingerprint(), plan)
+    }
+}
+
+fn numbers(lora: &Lora) -> Vec<f32> {
+    [floats(lora.a.clone()), floats(lora.b.clone()), vec![lora.scale]].concat()
+}
+
+#[test]
+fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
+    let tuned = Tuned::new(&targets([EXPERTS, "q_proj"]));
+    let mounted = tuned.mounted(Some(&tuned.plan)).unwrap();
+    assert_eq!(mounted.record.unwrap().map, SiteMap::Host);
+    // Two kept experts in each of two blocks, and three blocks of attention; merged and removed experts have nothing.
+    assert_eq!((mounted.adapters.len(), tuned.adapters.len()), (2 * 2 * 3 + 3, 2 * 2 * 3 + 3));
+    for block in [0, 2] {
+        for (expert, host) in [(0, 1), (1, 3)] {
+            for leaf in ["gate_proj", "up_proj", "down_proj"] {
+                let path = |expert| format!("model.layers.{block}.mlp.experts.{expert}.{leaf}");
+                let [ours, moved] =
+                    [tuned.adapters.at(&path(expert)), mounted.adapters.at(&path(host))]
+                        .map(|lora| numbers(lora.unwrap()));
+                assert_eq!(ours, moved, "{}", path(host));
+            }
+        }
+    }
+    for (site, lora) in tuned.adapters.iter().filter(|(site, _)| site.leaf() == "q_proj") {
+        assert_eq!(numbers(lora), numbers(mounted.adapters.at(site.as_str()).unwrap()));
+    }
+}
+
+#[test]
+fn a_mounted_adapter_is_the_foundations_alone() {
+    let tuned = Tuned::new(&targets([EXPERTS]));
+    let model = model();
+    let loaded = tuned.mounted(Some(&tuned.plan)).unwrap();
+    let target = tuned.dir.path().join("mounted");
+    let (sites, record) = (model.linear_sites(), loaded.record.as_ref());
+    save(&target, &loaded.adapters, sites, &loaded.config, record).unwrap();
+    let again = load(&target, &model, tuned.foundation.fingerprint()).unwrap();
+    assert!(same_bits(&again.adapters, &loaded.adapters));
+    let error = load(&target, &model, tuned.proxy.fingerprint()).unwrap_err();
+    assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
+    // It says which plan it came by, and that one is still right for it.
+    let again = load_through(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
+    assert!(same_bits(&again.unwrap().adapters, &loaded.adapters));
+}
+
+#[test]
+fn without_its_plan_an_adapter_beside_experts_is_the_proxys_alone() {
+    let tuned = Tuned::new(&targets([EXPERTS]));
+    let proxy = Model::load(&tuned.proxy, &Device::flex()).unwrap();
+    let own = load(&tuned.path(), &proxy, tuned.proxy.fingerprint()).unwrap();
+    assert!(same_bits(&own.adapters, &tuned.adapters));
+    let error = load(&tuned.path(), &model(), tuned.foundation.fingerprint()).unwrap_err();
+    assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
+    let error = tuned.mounted(None).unwrap_err();
+    assert!(matches!(&error, AdapterError::PlanNeeded { plan } if *plan == tuned.plan.hash()));
+    let mut other = tuned.plan.clone();
+    other.layers.get_mut(&LayerId::decoder(0)).unwrap().groups[0].host = 0;
+    let error = tuned.mounted(Some(&other)).unwrap_err();
+    assert!(matches!(error, AdapterError::OtherPlan { .. }), "{error}");
+}
+
+#[test]
+fn elsewhere_sites_are_the_same_and_a_plan_is_only_checked() {
+    let tuned = Tuned::new(&LoraOptions::default());
+    for plan in [None, Some(&tuned.plan)] {
+        let mounted = tuned.mounted(plan).unwrap();
+        assert!(same_bits(&mounted.adapters, &tuned.adapters));
+        assert_eq!(mounted.record.unwrap().map, SiteMap::Identity);
+    }
+    let other = Plan { input_sha256: "other".to_owned(), ..tuned.plan.clone() };
+    assert!(matches!(tuned.mounted(Some(&other)).unwrap_err(), AdapterError::OtherPlan { .. }));
+}
+
+#[test]
+fn an_adapter_that_no_proxy_was_tuned_for_has_no_plan() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let target = dir.path().join("adapter");
+    let foundation = Checkpoint::open(golden("base")).unwrap();
+    let adapters = random_adapters(&model, 0);
+    save(&target, &adapters, model.linear_sites(), &Default::default(), None).unwrap();
+    let plan = plan(&foundation);
+    let mount = |target: &Path| {
+        load_through(target, &model, foundation.fingerprint(), Some(&plan)).unwrap_err()
+    };
+    assert!(matches!(mount(&target), AdapterError::NoProxy));
+}
+
+#[test]
+fn an_expert_that_the_plan_does_not_keep_is_named() {
+    let model = model();
+    let third = |(site, _): &(&Site, &Lora)| site.as_str().contains("layers.0.mlp.experts.2.");
+    let all = stirred(&model, &targets([EXPERTS]), 0);
+    let third: Adapters =
+        all.iter().filter(third).map(|(site, lora)| (site.clone(), lora.clone())).collect();
+    let plan = plan(&Checkpoint::open(golden("base")).unwrap());
+    let error = to_foundation(&third, model.linear_sites(), &plan).unwrap_err();
+    let is_named = matches!(error, AdapterError::ExpertNotKept { expert: 2, kept: 2, .. });
+    assert!(is_named, "{error}");
+}
+
+/// An encoder's layers are others than a decoder's of the same number.
+#[test]
+fn both_stacks_of_an_encoder_decoder_are_mapped() {
+    let dir = litemoe_fixtures::tiny_dir().with_file_name("switch_transformers");
+    let model = Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap();
+    let mut plan = plan(&Checkpoint::open(golden("base")).unwrap());
+    plan.layers.clear();
+    for layer in model.moe_layers() {
+        let host = match layer.id {
+            id if id == LayerId::encoder(id.block) => 1,
+            _ => 2,
+        };
+        let groups = vec![Group::single(host)];
+        plan.layers.insert(layer.id, LayerPlan { n_experts: 4, groups, removed: Vec::new() });
+    }
+    let first = stirred(&model, &targets(["expert_0.wi"]), 0);
+    let moved = to_foundation(&first, model.linear_sites(), &plan).unwrap();
+    assert_eq!(moved.len(), model.moe_layers().len());
+    for (site, _) in moved.iter() {
+        let host = if site.as_str().starts_with("encoder") { "expert_1.wi" } else { "expert_2.wi" };
+        assert!(site.as_str().ends_with(host), "{site}");
+    }
+}
