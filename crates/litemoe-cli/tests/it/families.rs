@@ -27,7 +27,10 @@ const FAMILIES: [(&str, &[&str]); 11] = [
     ("switch_transformers", &["switch_transformers"]),
 ];
 
-const VERBS: [(&str, fn(&Bench)); 6] = [
+/// A command and how it is tried; a panic is a no.
+type Verb = (&'static str, fn(&Bench));
+
+const VERBS: [Verb; 6] = [
     ("logits", logits),
     ("generate", generate),
     ("extract", extract),
@@ -69,19 +72,21 @@ fn every_command_in_every_family_is_as_the_table_says() {
 
 /// Those of transformers, within 5e-6 of the largest.
 fn logits(bench: &Bench) {
-    let reference: Value = serde_json::from_slice(&bench.read("model/reference.json")).unwrap();
+    let reference: Value =
+        serde_json::from_slice(&bench.read("model/reference.json")).expect("JSON");
     let ids = |key: &str| -> Option<String> {
         let ids = reference.get(key)?.as_array()?.iter().map(Value::to_string);
         Some(ids.collect::<Vec<_>>().join(","))
     };
     let mut args = vec!["logits".to_owned(), "model".to_owned(), "--ids".to_owned()];
-    args.push(ids("input_ids").unwrap());
+    args.push(ids("input_ids").expect("ids"));
     args.extend(ids("decoder_input_ids").into_iter().flat_map(|ids| ["--decoder-ids".into(), ids]));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let found: Vec<Vec<f32>> = serde_json::from_value(bench.json(&args)["logits"].clone()).unwrap();
+    let found: Vec<Vec<f32>> =
+        serde_json::from_value(bench.json(&args)["logits"].clone()).expect("JSON");
     let bytes = bench.read("model/reference.safetensors");
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let expected = file.tensor("logits").unwrap();
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let expected = file.tensor("logits").expect("logits");
     let expected = expected.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     let expected: Vec<f32> = expected.collect();
     let largest = expected.iter().fold(1.0f32, |largest, logit| largest.max(logit.abs()));
@@ -97,7 +102,7 @@ fn generate(bench: &Bench) {
     let plain = bench.json(&args);
     let again = bench.json(&[&args[..], &["--logprobs", "2"]].concat());
     assert_eq!(plain["text"], again["text"]);
-    assert!(["length", "stop"].contains(&plain["finish_reason"].as_str().unwrap()));
+    assert!(["length", "stop"].contains(&plain["finish_reason"].as_str().expect("a reason")));
 }
 
 /// A proxy within its budget, with a router rule of its own and without.
@@ -107,21 +112,21 @@ fn extract(bench: &Bench) {
     bench.extract(&[]);
     let [proxy, foundation] = ["proxy", "model"].map(|model| {
         let inspected = bench.json(&["inspect", model]);
-        inspected["expert_bytes"].as_u64().unwrap()
+        inspected["expert_bytes"].as_u64().expect("bytes")
     });
     // Experts in 4-bit blocks are written in bf16.
     if !String::from_utf8_lossy(&bench.read("model/config.json")).contains("mxfp4") {
-        let budget: f64 = bench.budget.parse().unwrap();
+        let budget: f64 = bench.budget.parse().expect("a share");
         assert_eq!(proxy as f64, budget * foundation as f64);
     }
 }
 
 fn tune(bench: &Bench) {
     let tuned = bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
-    assert!(tuned["validation_loss"].as_f64().unwrap() > 0.0);
-    assert!(tuned["peak_bytes"]["anonymous"].as_u64().unwrap() > 0);
+    assert!(tuned["validation_loss"].as_f64().expect("a number") > 0.0);
+    assert!(tuned["peak_bytes"]["anonymous"].as_u64().expect("bytes") > 0);
     let on_proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "adapter"]);
-    assert!(on_proxy["perplexity"].as_f64().unwrap() > 1.0);
+    assert!(on_proxy["perplexity"].as_f64().expect("a number") > 1.0);
 }
 
 fn mount(bench: &Bench) {
@@ -130,7 +135,7 @@ fn mount(bench: &Bench) {
     assert_eq!(bench.json(&args)["scale"], 0.5);
     let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "mounted"]);
     let alone = bench.json(&["eval", "model", "rows.jsonl"]);
-    assert!(mounted["perplexity"].as_f64().unwrap() > 1.0);
+    assert!(mounted["perplexity"].as_f64().expect("a number") > 1.0);
     assert_ne!(mounted["perplexity"], alone["perplexity"]);
 }
 
@@ -138,18 +143,18 @@ fn mount(bench: &Bench) {
 fn serve(bench: &Bench) {
     let mut command =
         bench.command(&["serve", "model", "--adapter", "tuned=mounted", "--port", "0"]);
-    let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let address = line.rsplit("http://").next().unwrap().trim().to_owned();
+    let mut server = command.stdout(Stdio::piped()).spawn().expect("the server starts");
+    let mut lines = BufReader::new(server.stdout.take().expect("piped")).lines();
+    let line = lines.next().expect("a line").expect("a line");
+    let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
     let body =
         r#"{"model":"tuned","messages":[{"role":"user","content":"add 3 and 4"}],"max_tokens":4}"#;
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
-    let mut stream = TcpStream::connect(&address).unwrap();
-    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut stream = TcpStream::connect(&address).expect("a connection");
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    server.kill().unwrap();
-    server.wait().unwrap();
+    stream.read_to_string(&mut answer).expect("an answer");
+    server.kill().expect("stopped");
+    server.wait().expect("ended");
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"finish_reason\""), "{answer}");
 }
