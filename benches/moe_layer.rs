@@ -2,12 +2,13 @@
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_kernels::{ExpertBank, LinearWeight, StoredExpert, silu_mul};
+use litemoe_kernels::{ExpertBank, ExpertUpdate, LinearWeight, LowRank, StoredExpert, silu_mul};
 
 const D_MODEL: usize = 192;
 const D_EXPERT: usize = 96;
 const N_EXPERTS: usize = 32;
 const TOP_K: usize = 2;
+const RANK: usize = 8;
 
 fn random(rows: usize, columns: usize) -> Tensor<2> {
     Tensor::random([rows, columns], Distribution::Normal(0., 0.1), &Device::flex())
@@ -27,6 +28,19 @@ fn bank() -> ExpertBank {
     ExpertBank::new((0..N_EXPERTS).map(expert).collect())
 }
 
+/// An update beside every matrix of an expert.
+fn update() -> ExpertUpdate {
+    let low_rank = |d_in, d_out| {
+        let (a, b) = (tracked(random(d_in, RANK)), tracked(random(RANK, d_out)));
+        Some(LowRank { a, b, scale: 2.0 })
+    };
+    ExpertUpdate {
+        gate: low_rank(D_MODEL, D_EXPERT),
+        up: low_rank(D_MODEL, D_EXPERT),
+        down: low_rank(D_EXPERT, D_MODEL),
+    }
+}
+
 /// Choices spread unevenly over the experts, two different ones a token.
 fn chosen(tokens: usize) -> Tensor<2, Int> {
     let experts = (0..tokens).flat_map(|token| {
@@ -39,6 +53,8 @@ fn chosen(tokens: usize) -> Tensor<2, Int> {
 
 fn moe_layer(criterion: &mut Criterion) {
     let bank = bank();
+    let updates: Vec<ExpertUpdate> = (0..N_EXPERTS).map(|_| update()).collect();
+    let update = |expert: usize| updates[expert].clone();
     let mut group = criterion.benchmark_group("moe_layer");
     for tokens in [1, 16, 600] {
         let (x, gates, chosen) = (random(tokens, D_MODEL), random(tokens, TOP_K), chosen(tokens));
@@ -50,6 +66,12 @@ fn moe_layer(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("forward_backward", tokens), |bencher| {
             bencher.iter(|| {
                 bank.forward(x.clone(), chosen.clone(), gates.clone(), None).sum().backward()
+            });
+        });
+        group.bench_function(BenchmarkId::new("forward_backward_adapted", tokens), |bencher| {
+            bencher.iter(|| {
+                let (x, chosen, gates) = (x.clone(), chosen.clone(), gates.clone());
+                bank.forward_adapted(x, chosen, gates, &update, None).sum().backward()
             });
         });
     }

@@ -10,5 +10,6 @@ mod freshness;
 mod goldens;
 mod mounting;
 mod peft;
+mod stacks;
 mod transfer;
 mod tuning;

@@ -203,7 +203,7 @@ impl ExpertBank {
             (rows, gates)
         };
         let outputs = mixture.each(|group, expert, range| {
-            expert.forward(rows.clone().slice(range), self.act, updates.get(group))
+            expert.forward(&rows.clone().slice(range), self.act, updates.get(group))
         });
         if let Some(visit) = visit {
             for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {

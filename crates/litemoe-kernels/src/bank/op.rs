@@ -132,7 +132,7 @@ fn forward(
     let rows = mixture.gather(x);
     let computed = mixture.each(|group, expert, range| {
         let update = updates.get(group);
-        let product = expert.gate_up(rows.clone().slice(range), update);
+        let product = expert.gate_up(&rows.clone().slice(range), update);
         let output = expert.down(silu_mul(product.clone()), update);
         (product, output)
     });

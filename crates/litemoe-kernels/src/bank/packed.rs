@@ -51,7 +51,7 @@ impl PackedExpert {
 
     pub(super) fn forward(
         &self,
-        x: Tensor<2>,
+        x: &Tensor<2>,
         act: HiddenAct,
         update: Option<&ExpertUpdate>,
     ) -> Tensor<2> {
@@ -69,10 +69,10 @@ impl PackedExpert {
     }
 
     /// The products with gate and up.
-    pub(super) fn gate_up(&self, x: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+    pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
         let products = x.clone().matmul(self.gate_up.clone());
         match update {
-            Some(update) => update.beside_gate_up(&x, products, self.gated),
+            Some(update) => update.beside_gate_up(x, products, self.gated),
             None => products,
         }
     }

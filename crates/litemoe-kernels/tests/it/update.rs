@@ -111,7 +111,7 @@ fn assert_same(ours: Vec<Option<Tensor<2>>>, reference: Vec<Option<Tensor<2>>>, 
             (Some(ours), Some(reference)) => assert_close(ours, reference, tolerance),
             (None, None) => {}
             (Some(one), None) | (None, Some(one)) => {
-                assert_close(one.clone(), one.zeros_like(), 0.0)
+                assert_close(one.clone(), one.zeros_like(), 0.0);
             }
         }
     }
@@ -171,7 +171,7 @@ fn large_updates(case: &Case) -> Updates {
     };
     let part = |expert: usize, part: usize| {
         // Not beside every matrix.
-        ((expert + part) % 4 != 0).then(|| {
+        (!(expert + part).is_multiple_of(4)).then(|| {
             let seed = 3 * expert + part;
             Update([numbers(64, 4, seed), numbers(4, 64, seed + 1)], 0.5)
         })
