@@ -99,7 +99,9 @@ fn logits_are_the_cpus() {
     for name in TINY {
         assert_same(name, |model, device| {
             let adapters = adapters(model.linear_sites(), device);
-            let logits = |mut pass| floats(model.logits(&Input::decoder(rows()), &mut pass));
+            let encoder_rows = model.has_encoder().then(rows);
+            let input = Input { rows: rows(), encoder_rows };
+            let logits = |mut pass| floats(model.logits(&input, &mut pass));
             BTreeMap::from([
                 ("logits".to_owned(), logits(Pass::plain())),
                 ("adapted logits".to_owned(), logits(Pass::adapted(&adapters))),
@@ -118,7 +120,7 @@ fn scores_are_the_cpus() {
     };
     for name in TINY {
         assert_same(name, |model, _| {
-            let scored = score(model, &rows(), &ScoreOptions::default(), &about, |_| ());
+            let scored = score(model, &sequences(model), &ScoreOptions::default(), &about, |_| ());
             let scores = scored.expect("scores").scores;
             let of = |layer, criterion| {
                 let values = scores.of(layer, criterion).expect("a value per expert").to_vec();
@@ -130,19 +132,23 @@ fn scores_are_the_cpus() {
     }
 }
 
-#[test]
-fn gradients_are_the_cpus() {
+/// The rows with losses over their second halves; an encoder reads them too.
+fn sequences(model: &Model) -> Vec<Sequence> {
     let sequence = |tokens: Vec<u32>| Sequence {
         completion: (0..tokens.len()).map(|token| 2 * token >= tokens.len()).collect(),
+        encoder: model.has_encoder().then(|| tokens.clone()),
         tokens,
-        encoder: None,
     };
-    let rows: Vec<Sequence> = rows().into_iter().map(sequence).collect();
+    rows().into_iter().map(sequence).collect()
+}
+
+#[test]
+fn gradients_are_the_cpus() {
     for (name, recompute) in TINY.into_iter().flat_map(|name| [(name, false), (name, true)]) {
         assert_same(name, |model, device| {
             let adapters = adapters(model.linear_sites(), device);
             let micro = Micro { rows: 3, threads: 1, recompute };
-            let found = gradients(model, &adapters, &rows, micro).expect("gradients");
+            let found = gradients(model, &adapters, &sequences(model), micro).expect("gradients");
             assert_eq!(found.by_site.len(), model.linear_sites().len());
             let mut results = BTreeMap::from([("loss".to_owned(), vec![found.loss])]);
             for (site, gradient) in found.by_site {
