@@ -13,7 +13,7 @@ use crate::{TextError, bounded, tags};
 const NAME: &str = "chat_template";
 
 /// What one rendering may cost: templates come from strangers. About one unit per instruction and per 64 bytes, so
-/// this also bounds memory to about 130 MB.
+/// this also bounds what strings take to about 130 MB, twice that while one is made of another.
 const FUEL: u64 = 2_000_000;
 
 /// Bytes of a rendered conversation: more than any model reads.

@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 
 use crate::TextError;
 
-/// Steps of one kind in a tokenizer; the longest in use have six.
+/// Steps of one kind in a tokenizer, far more than those in use have.
 const MAX_STEPS: usize = 16;
 
 /// How many times as long as itself the steps of one kind may make a text.

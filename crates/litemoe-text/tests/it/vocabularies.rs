@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-/// A tokenizer without added tokens.
-fn tokenizer(normalizer: Value, pre_tokenizer: Value, decoder: Value, model: Value) -> Value {
+/// A tokenizer of a normalizer, a pre-tokenizer, a decoder and a model, without added tokens.
+fn tokenizer([normalizer, pre_tokenizer, decoder, model]: [Value; 4]) -> Value {
     json!({ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model })
 }
@@ -54,7 +54,7 @@ pub(crate) fn byte_level() -> Value {
     let model = json!({ "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
         "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": true, "vocab": ids(tokens),
         "merges": ["a b", "Ġ a", "Ġa b"] });
-    let mut tokenizer = tokenizer(json!({ "type": "NFC" }), pre, byte_level, model);
+    let mut tokenizer = tokenizer([json!({ "type": "NFC" }), pre, byte_level, model]);
     tokenizer["post_processor"] = tokenizer["decoder"].clone();
     tokenizer["added_tokens"] = json!([added(10, "<|end|>"), added(11, "<|pad|>")]);
     tokenizer
@@ -68,12 +68,12 @@ pub(crate) fn unigram() -> Value {
     let normalizer = json!({ "type": "Sequence", "normalizers": [
         { "type": "Precompiled", "precompiled_charsmap": "BAAAAAABAAAAYQA=" },
         { "type": "Replace", "pattern": { "Regex": " {2,}" }, "content": " " }]});
-    let mut tokenizer = tokenizer(
+    let mut tokenizer = tokenizer([
         normalizer,
         metaspace.clone(),
         metaspace,
         json!({ "type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": false }),
-    );
+    ]);
     tokenizer["added_tokens"] = json!([added(0, "<unk>")]);
     tokenizer
 }
@@ -87,7 +87,7 @@ pub(crate) fn word_piece() -> Value {
     let model = json!({ "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
         "max_input_chars_per_word": 100, "vocab": vocab });
     let mut tokenizer =
-        tokenizer(normalizer, json!({ "type": "BertPreTokenizer" }), decoder, model);
+        tokenizer([normalizer, json!({ "type": "BertPreTokenizer" }), decoder, model]);
     tokenizer["post_processor"] =
         json!({ "type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1] });
     tokenizer
@@ -106,12 +106,12 @@ pub(crate) fn word_level() -> Value {
         { "type": "BPEDecoder", "suffix": "</w>" },
         { "type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": true }]});
     let vocab = ids(["<unk>", "a", "ab", "1", "b|", "<pad>"]);
-    let mut tokenizer = tokenizer(
+    let mut tokenizer = tokenizer([
         normalizer,
         pre,
         decoder,
         json!({ "type": "WordLevel", "vocab": vocab, "unk_token": "<unk>" }),
-    );
+    ]);
     tokenizer["truncation"] =
         json!({ "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 1 });
     tokenizer["padding"] = json!({ "strategy": { "Fixed": 8 }, "direction": "Left", "pad_to_multiple_of": 3, "pad_id": 5,
