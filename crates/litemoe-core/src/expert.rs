@@ -60,7 +60,9 @@ impl FromStr for LayerId {
             Some(number) => (Self::encoder, number),
             None => (Self::decoder, text),
         };
-        number.parse().map(make).map_err(|_| UnknownName {
+        let layer = number.parse().ok().map(make);
+        // One spelling for each layer: `01` would be a second.
+        layer.filter(|layer| layer.to_string() == text).ok_or_else(|| UnknownName {
             what: "layer",
             given: text.to_owned(),
             known: "a block's number, or encoder.<number>".to_owned(),

@@ -127,7 +127,8 @@ impl LayerPlan {
         if kept < needed {
             return Err(PlanError::TooFew { layer: id, kept, needed });
         }
-        if !self.groups.is_sorted_by(|x, y| x.host < y.host) {
+        let in_order = self.groups.is_sorted_by(|x, y| x.host < y.host) && self.removed.is_sorted();
+        if !in_order {
             return Err(PlanError::Order { layer: id });
         }
         let mut seen = BTreeSet::new();
@@ -228,7 +229,7 @@ impl Plan {
         self.layers.values().all(LayerPlan::is_identity)
     }
 
-    /// Checks the whole plan against the model it is to be applied to.
+    /// Checks the plan against the model it is to be applied to; how it was made is not looked at.
     ///
     /// # Errors
     /// Names the first thing that does not fit; nothing has been changed.
@@ -284,7 +285,7 @@ pub enum PlanError {
     Twice { layer: LayerId, expert: usize },
     #[error("layer {layer}: the plan says nothing of expert {expert}")]
     Unmentioned { layer: LayerId, expert: usize },
-    #[error("layer {layer}: the kept experts are not in ascending order")]
+    #[error("layer {layer}: the kept or the removed experts are not in ascending order")]
     Order { layer: LayerId },
     #[error("layer {layer} keeps {kept} experts, but its router needs {needed}")]
     TooFew { layer: LayerId, kept: usize, needed: usize },

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -52,9 +53,9 @@ impl Checkpoint {
         }
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
         let mut tensors = weight_files::open(&dir)?;
-        if family.extra_blocks {
-            tensors.retain(|name, _| !is_extra(name, config.feed_forward.len()));
-        }
+        let n_blocks = config.feed_forward.len();
+        let extra = n_blocks..n_blocks.saturating_add(config.extra_blocks);
+        tensors.retain(|name, _| !is_extra(name, &extra));
         let fingerprint = OnceLock::new();
         let names = names(family, &tensors);
         let mut checkpoint =
@@ -253,7 +254,7 @@ impl Checkpoint {
             let first = self.expert_tensors(block, 0);
             let dtype = first.up.dtype();
             for expert in (0..n_experts).map(|expert| self.expert_tensors(block, expert)) {
-                if expert.matrices().any(|matrix| matrix.dtype() != dtype) {
+                if expert.dtypes().any(|found| found != dtype) {
                     return Err(ModelError::MixedExperts {
                         dir: self.dir.clone(),
                         layer: layer.id,
@@ -273,10 +274,10 @@ impl Checkpoint {
     }
 }
 
-/// Whether a tensor belongs to a block beyond the model's own.
-fn is_extra(name: &str, n_blocks: usize) -> bool {
+/// Whether a tensor belongs to one of some blocks.
+fn is_extra(name: &str, extra: &Range<usize>) -> bool {
     let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-    index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| index >= n_blocks)
+    index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| extra.contains(&index))
 }
 
 /// How a checkpoint of a family names its tensors: as the first router that is there is called.
@@ -296,7 +297,11 @@ fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), Model
     let (family, is_proxy) = Family::of(&mut file)?;
     let config = (family.read)(&mut file)?;
     let pairs = config.attention.d_rotated() / 2;
-    let found = config.attention.rope.as_ref().and_then(RopeConfig::pairs);
+    let rope = config.attention.rope.as_ref();
+    if rope.is_some_and(|rope| !rope.is_finite(config.attention.d_rotated())) {
+        return Err(file.wrong_rope("with frequencies and factors that f32 can hold"));
+    }
+    let found = rope.and_then(RopeConfig::pairs);
     if found.is_some_and(|found| found != pairs) {
         return Err(file.wrong_rope(&format!("with {pairs} factors")));
     }

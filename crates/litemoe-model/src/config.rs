@@ -42,6 +42,9 @@ pub struct ModelConfig {
     /// The ids that end a text.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
+    /// Blocks beyond these that files may hold: they predict further tokens, and are left out.
+    #[serde(skip)]
+    pub extra_blocks: usize,
     /// What a decoder begins with where an encoder reads the prompt.
     #[serde(skip)]
     pub start_id: u32,

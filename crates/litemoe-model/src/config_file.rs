@@ -32,6 +32,11 @@ pub(crate) struct ConfigFile {
     read: BTreeSet<String>,
 }
 
+/// Whether f32, in which all is computed, holds a number with full precision.
+fn is_usual(number: f64) -> bool {
+    (number as f32).is_normal()
+}
+
 impl ConfigFile {
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
         let json = fs::read(path).map_err(ModelError::io(path))?;
@@ -125,8 +130,8 @@ impl ConfigFile {
     pub(crate) fn optional_positive(&mut self, key: &str) -> Result<Option<f64>, ModelError> {
         let number: Option<f64> = self.optional(key, "a number above 0")?;
         match number {
-            Some(number) if !(number > 0.0 && number.is_finite()) => {
-                Err(self.wrong(key, "a number above 0"))
+            Some(number) if !(number > 0.0 && is_usual(number) && is_usual(1.0 / number)) => {
+                Err(self.wrong(key, "a number above 0, within what f32 can hold"))
             }
             number => Ok(number),
         }
@@ -141,6 +146,12 @@ impl ConfigFile {
     /// A truth value with the family's default.
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool, ModelError> {
         Ok(self.optional(key, "true or false")?.unwrap_or(default))
+    }
+
+    /// The same where null means no.
+    pub(crate) fn flag_or_null(&mut self, key: &str, default: bool) -> Result<bool, ModelError> {
+        let default = default && !self.is_null(key);
+        self.flag(key, default)
     }
 
     /// The first of several spellings that is there; all must agree.

@@ -19,7 +19,9 @@ pub(crate) const HARMLESS: &[&str] = &[
     "_name_or_path",
     "architectures",
     "attention_dropout",
+    "auto_map",
     "bos_token_id",
+    "cache_implementation",
     "dtype",
     "initializer_range",
     "output_attentions",
@@ -95,6 +97,7 @@ pub(crate) fn read(
         encoder: Vec::new(),
         max_tokens,
         eos_ids: eos::read(config)?.unwrap_or_default(),
+        extra_blocks: 0,
         start_id: 0,
     })
 }
@@ -153,8 +156,18 @@ pub(crate) fn n_blocks(config: &mut ConfigFile) -> Result<usize, ModelError> {
     config.count("num_hidden_layers", MAX_BLOCKS)
 }
 
-/// Reads how many experts a layer has and how many of them a token is sent to. No experts at all leaves the second alone.
+/// Reads how many experts a layer has and how many of them a token is sent to.
 pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2], ModelError> {
+    let counts = experts_or_none(config, keys)?;
+    if counts[0] == 0 {
+        let written = keys.iter().find(|key| config.has(key)).unwrap_or(&keys[0]);
+        return Err(config.wrong(written, "a whole number above 0"));
+    }
+    Ok(counts)
+}
+
+/// The same; no experts at all leave the second alone.
+fn experts_or_none(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2], ModelError> {
     let n_experts = config.spelled(keys)?.ok_or_else(|| ModelError::MissingKey {
         path: config.path.clone(),
         key: keys.join("` or `"),
@@ -196,7 +209,7 @@ pub(crate) fn qwen_blocks(
     config: &mut ConfigFile,
     shared: Option<usize>,
 ) -> Result<Vec<FeedForwardConfig>, ModelError> {
-    let [n_experts, top_k] = experts(config, NUM_EXPERTS)?;
+    let [n_experts, top_k] = experts_or_none(config, NUM_EXPERTS)?;
     let moe = MoeConfig {
         renormalise: config.flag("norm_topk_prob", false)?,
         shared,

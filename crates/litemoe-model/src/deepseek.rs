@@ -4,7 +4,7 @@ use crate::ModelError;
 use crate::attention_config::LatentConfig;
 use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
-use crate::decoder_config::{self, Defaults};
+use crate::decoder_config::{self, Defaults, MAX_EXPERTS};
 use crate::family::Names;
 use crate::feed_forward_config::{FeedForwardConfig, GroupConfig, GroupScore, MoeConfig};
 use crate::rope::{RopeConfig, THETA};
@@ -13,17 +13,12 @@ use crate::rope::{RopeConfig, THETA};
 pub(crate) const EXPERT_COUNTS: &[&str] = &["n_routed_experts", "num_local_experts", "num_experts"];
 
 /// Losses of training, bookkeeping, and widths that follow from others.
-pub(crate) const HARMLESS: &[&str] = &[
-    "auto_map",
-    "aux_loss_alpha",
-    "num_mtp_layers",
-    "num_nextn_predict_layers",
-    "pretraining_tp",
-    "qk_head_dim",
-    "seq_aux",
-];
+pub(crate) const HARMLESS: &[&str] = &["aux_loss_alpha", "pretraining_tp", "seq_aux"];
 
 pub(crate) const NAMES: &[Names] = &[Names { shared: "mlp.shared_experts", ..Names::MLP }];
+
+/// Far above any head: widths up to it can be multiplied with each other.
+const MAX_WIDTH: usize = 1 << 20;
 
 /// Keys that are written with the one value that the reference computes with.
 const NEUTRAL: &[(&str, &str)] = &[("ep_size", "1"), ("moe_layer_freq", "1")];
@@ -35,7 +30,7 @@ pub(crate) fn read(
     max_tokens: usize,
 ) -> Result<(ModelConfig, MoeConfig), ModelError> {
     decoder_config::neutral(config, NEUTRAL)?;
-    let defaults = Defaults { max_tokens, norm_eps: 1e-6, theta: THETA, d_head: None };
+    let defaults = Defaults { max_tokens, norm_eps: 1e-6, theta: THETA, d_head: Some(2) };
     let mut model = decoder_config::read(config, family, &defaults)?;
     let attention = &mut model.attention;
     if attention.n_kv_heads != attention.n_heads {
@@ -44,6 +39,11 @@ pub(crate) fn read(
     }
     let latent = read_latent(config)?;
     attention.d_head = config.size("qk_nope_head_dim")? + latent.d_rotated;
+    let whole = config.optional_size("qk_head_dim")?;
+    if whole.unwrap_or(attention.d_head) != attention.d_head || attention.d_head > MAX_WIDTH {
+        let expected = format!("{}, and at most {MAX_WIDTH}", attention.d_head);
+        return Err(config.wrong("qk_head_dim", &expected));
+    }
     attention.latent = Some(latent);
     attention.bias = config.flag("attention_bias", false)?;
     let factor = attention.rope.as_ref().map_or(1.0, RopeConfig::score_factor);
@@ -51,6 +51,9 @@ pub(crate) fn read(
     let counts = decoder_config::experts(config, EXPERT_COUNTS)?;
     let d_expert = config.size("moe_intermediate_size")?;
     let n_shared: usize = config.required("n_shared_experts", "a whole number")?;
+    if n_shared > MAX_EXPERTS {
+        return Err(config.wrong("n_shared_experts", &format!("at most {MAX_EXPERTS}")));
+    }
     let moe = MoeConfig {
         shared: Some(n_shared * d_expert),
         ungated_shared: true,

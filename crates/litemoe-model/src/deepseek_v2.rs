@@ -12,7 +12,6 @@ pub(crate) const FAMILY: Family = Family {
     harmless: deepseek::HARMLESS,
     expert_counts: deepseek::EXPERT_COUNTS,
     names: deepseek::NAMES,
-    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "deepseek_v2";
@@ -26,6 +25,9 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let (mut model, moe) = deepseek::read(config, MODEL_TYPE, 2048)?;
     model.attention.interleave(true);
     let method: Option<String> = config.optional("topk_method", "a name")?;
+    if config.is_null("topk_method") {
+        return Err(config.wrong("topk_method", "greedy or group_limited_greedy"));
+    }
     let groups = match method.as_deref().unwrap_or("greedy") {
         "greedy" => {
             config.optional_size("n_group")?;

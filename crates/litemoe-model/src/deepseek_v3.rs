@@ -12,7 +12,6 @@ pub(crate) const FAMILY: Family = Family {
     harmless: deepseek::HARMLESS,
     expert_counts: deepseek::EXPERT_COUNTS,
     names: deepseek::NAMES,
-    extra_blocks: true,
 };
 
 const MODEL_TYPE: &str = "deepseek_v3";
@@ -22,14 +21,20 @@ const NEUTRAL: &[(&str, &str)] =
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     decoder_config::neutral(config, NEUTRAL)?;
     let (mut model, moe) = deepseek::read(config, MODEL_TYPE, 4096)?;
-    model.attention.interleave(config.flag("rope_interleave", true)?);
+    model.attention.interleave(config.flag_or_null("rope_interleave", true)?);
     let moe = MoeConfig {
         router: RouterKind::Sigmoid,
         groups: Some(deepseek::read_groups(config, &moe, GroupScore::BestTwo)?),
-        renormalise: config.flag("norm_topk_prob", true)?,
+        renormalise: config.flag_or_null("norm_topk_prob", true)?,
         scale: config.optional_positive("routed_scaling_factor")?.unwrap_or(2.5),
         ..moe
     };
     model.feed_forward = deepseek::blocks(config, moe, 3)?;
+    let further = config.spelled(&["num_nextn_predict_layers", "num_mtp_layers"])?;
+    model.extra_blocks = further.unwrap_or(1);
+    let head: Option<usize> = config.optional_size("head_dim")?;
+    if head.is_some_and(|head| head != model.attention.d_rotated()) {
+        return Err(config.wrong("head_dim", "that of the rotated part, `qk_rope_head_dim`"));
+    }
     Ok(model)
 }

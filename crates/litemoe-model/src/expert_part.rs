@@ -87,7 +87,11 @@ impl Part {
     }
 
     /// Its bytes where they lie otherwise than they are wanted.
-    pub(crate) fn copied(self, expert: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
+    pub(crate) fn copied(
+        self,
+        id: ExpertId,
+        expert: &ExpertTensors,
+    ) -> Result<Vec<u8>, ModelError> {
         let gate = || expert.gate.as_ref().map_or_else(|| Ok(Vec::new()), ExpertMatrix::values);
         let bias = |part: usize| match &expert.biases {
             Some(biases) => biases[part].values(),
@@ -104,10 +108,7 @@ impl Part {
             Self::GateUpBias { interleaved } => side_by_side(&bias(0)?, &bias(1)?, interleaved),
             Self::DownBias => bias(2)?,
         };
-        let mut bytes = Vec::new();
-        // Values that were finite when they were read are so in the format they came from.
-        let _ = expert.up.dtype().encode(&values, &mut bytes);
-        Ok(bytes)
+        encoded(id, &values, expert)
     }
 
     /// Its bytes in a merged expert.
@@ -141,11 +142,16 @@ impl Part {
             }
             Self::DownBias => bias(|b| Some(&b.down)),
         };
-        let (dtype, mut bytes) = (host.up.dtype(), Vec::new());
-        if dtype.encode(&values, &mut bytes) {
-            return Ok(bytes);
-        }
-        Err(ModelError::MergedNotFinite { expert: id, dtype: dtype.name() })
+        encoded(id, &values, host)
+    }
+}
+
+/// Values as the host stores its own, biases in the same format as matrices.
+fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
+    let (dtype, mut bytes) = (host.up.dtype(), Vec::new());
+    match dtype.encode(values, &mut bytes) {
+        true => Ok(bytes),
+        false => Err(ModelError::MergedNotFinite { expert: id, dtype: dtype.name() }),
     }
 }
 

@@ -195,6 +195,12 @@ impl ExpertTensors {
         self.gate.iter().chain([&self.up, &self.down])
     }
 
+    /// Number formats of its matrices and biases.
+    pub(crate) fn dtypes(&self) -> impl Iterator<Item = StoredDtype> {
+        let biases = self.biases.iter().flatten().map(|bias| bias.stored.dtype);
+        self.matrices().map(ExpertMatrix::dtype).chain(biases)
+    }
+
     /// Bytes it takes in the file.
     pub(crate) fn bytes(&self) -> usize {
         let matrices: usize = self.matrices().map(ExpertMatrix::bytes).sum();

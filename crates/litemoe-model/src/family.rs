@@ -19,8 +19,6 @@ pub(crate) struct Family {
     pub(crate) expert_counts: &'static [&'static str],
     /// Paths inside a block, the first as released checkpoints have them.
     pub(crate) names: &'static [Names],
-    /// Whether files may hold blocks beyond the configured ones, which predict further tokens and are left out.
-    pub(crate) extra_blocks: bool,
 }
 
 /// Paths of tensors. Inside a block, `#` stands for the number of the feed-forward part, which depends on the stack.

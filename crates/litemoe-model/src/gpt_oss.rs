@@ -22,7 +22,6 @@ pub(crate) const FAMILY: Family = Family {
         stacked: true,
         ..Names::MLP
     }],
-    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "gpt_oss";
@@ -48,6 +47,9 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         Some(listed) => listed,
         None => (0..n_blocks).map(|block| block % 2 == 0).collect(),
     };
+    if attention.window.is_none() && is_windowed.contains(&true) {
+        return Err(config.wrong("sliding_window", "a whole number above 0, used by `layer_types`"));
+    }
     attention.unwindowed = (0..n_blocks).filter(|&block| !is_windowed[block]).collect();
     let moe = read_experts(config)?;
     model.feed_forward = vec![FeedForwardConfig::Moe(moe); n_blocks];

@@ -25,7 +25,6 @@ pub(crate) const FAMILY: Family = Family {
         },
         NAMES,
     ],
-    extra_blocks: false,
 };
 
 /// As transformers 5 holds it in memory.

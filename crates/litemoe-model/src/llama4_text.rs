@@ -26,7 +26,6 @@ pub(crate) const FAMILY: Family = Family {
         shared: "feed_forward.shared_expert",
         ..Names::MLP
     }],
-    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "llama4_text";
@@ -91,7 +90,7 @@ fn read_temperature(config: &mut ConfigFile) -> Result<Option<Temperature>, Mode
         Some(_) => return Err(config.wrong("attn_temperature_tuning", "true or false")),
     };
     let scale: f64 = config.optional("attn_scale", "a number")?.unwrap_or(0.1);
-    if !scale.is_finite() {
+    if !(scale as f32).is_finite() {
         return Err(config.wrong("attn_scale", "a finite number"));
     }
     let floor = config.optional_positive("floor_scale")?.unwrap_or(8192.0);

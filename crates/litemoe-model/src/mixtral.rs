@@ -14,7 +14,6 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &["router_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[NAMES, Names::MLP],
-    extra_blocks: false,
 };
 
 /// As released checkpoints have them, Phi's too.

@@ -16,7 +16,6 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &["hidden_dropout", "input_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[mixtral::NAMES, Names { router: "mlp.router", ..Names::MLP }],
-    extra_blocks: false,
 };
 
 pub(crate) const MODEL_TYPE: &str = "phimoe";

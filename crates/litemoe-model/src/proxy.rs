@@ -31,9 +31,10 @@ pub const SIDE_FILES: [&str; 9] = [
 
 /// Writes the proxy that a plan makes of a foundation.
 ///
-/// Every tensor but the experts and, under [`RouterRule::DropRows`], the router is copied byte for byte, and so is
-/// every expert that `experts` does not make anew; all keep the foundation's dtypes. Experts are stored each by its
-/// own name, as released checkpoints have them. One layer's merged experts are in memory at a time.
+/// Every tensor but the experts and, under [`RouterRule::DropRows`], the router is copied byte for byte, and so are the values
+/// of every expert that `experts` does not make anew; all keep the foundation's dtypes, but for experts in 4-bit blocks, which
+/// are written in bf16. Experts are stored as the family's released checkpoints have them: each by its own name, or in stacks.
+/// One layer's merged experts are in memory at a time.
 ///
 /// With `drop_rows` the directory is a plain model of the family. With another rule it keeps the router's rows and
 /// holds the plan, and its `model_type` begins with `litemoe_`, so that other runtimes refuse it.

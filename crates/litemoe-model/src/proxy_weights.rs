@@ -102,7 +102,7 @@ impl<'a> ProxyWeights<'a> {
                 let id = layer.expert(self.plan.layers[&layer].groups[group].host);
                 match (self.merged(layer, group)?, part.stored(&host)) {
                     (None, Some(stored)) => stored.read(|bytes| out.bytes(bytes))?,
-                    (None, None) => out.bytes(&part.copied(&host)?)?,
+                    (None, None) => out.bytes(&part.copied(id, &host)?)?,
                     (Some(expert), _) => out.bytes(&part.merged(id, expert, &host)?)?,
                 }
             }

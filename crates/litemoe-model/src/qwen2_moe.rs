@@ -14,7 +14,6 @@ pub(crate) const FAMILY: Family = Family {
     harmless: &[],
     expert_counts: NUM_EXPERTS,
     names: &[Names::MLP],
-    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "qwen2_moe";

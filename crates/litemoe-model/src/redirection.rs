@@ -56,19 +56,29 @@ impl Redirection {
         if self.select_first {
             return self.select(logits, choice);
         }
-        let probs = choice.probs(choice.scores(logits.clone())).matmul(self.to.clone());
-        let scores = choice.redirected(choice.scores(logits), self.to.clone());
-        let (experts, gates) = choice.best(scores);
+        let scores = choice.scores(logits.clone());
+        let probs = choice.probs(scores.clone()).matmul(self.to.clone());
+        let (experts, gates) =
+            choice.best(scores.matmul(self.to.clone()), self.merged_logits(logits));
         Routing { probs, experts, gates }
+    }
+
+    /// A logit for each expert, ln Σ exp over its rows; that of its only row as it is.
+    fn merged_logits(&self, logits: Tensor<2>) -> Tensor<2> {
+        let outside = self.to.clone().sub_scalar(1.0).mul_scalar(-OUT_OF_REACH);
+        let rows: Tensor<3> = logits.unsqueeze_dim::<3>(2) + outside.unsqueeze_dim::<3>(0);
+        let max = rows.clone().detach().max_dim(1);
+        ((rows - max.clone()).exp().sum_dim(1).log() + max).squeeze_dim(1)
     }
 
     /// Chooses among the rows that lead somewhere, then moves each choice to its host.
     fn select(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
-        let scores = choice.scores(logits + self.mask.clone());
-        // A score of zero, where it is not a probability, might still win by its correction.
+        let logits = logits + self.mask.clone();
+        let scores = choice.scores(logits.clone());
         let (experts, gates) = match choice.kind {
-            RouterKind::SparseMixer { .. } => choice.best(scores.clone()),
-            _ => choice.take(scores.clone(), scores.clone() + self.mask.clone()),
+            // A score of zero might still win by its correction.
+            RouterKind::Sigmoid => choice.take(scores.clone(), scores.clone() + self.mask.clone()),
+            _ => choice.best(scores.clone(), logits),
         };
         let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
         let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);

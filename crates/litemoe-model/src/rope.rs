@@ -96,6 +96,18 @@ impl RopeConfig {
         Ok(Self { theta, scaling, interleaved: false })
     }
 
+    /// Whether f32 holds all it is made of.
+    pub(crate) fn is_finite(&self, d_rotated: usize) -> bool {
+        // YaRN's ramp is between logarithms to this base.
+        let is_one = self.theta == 1.0 && matches!(self.scaling, RopeScaling::Yarn { .. });
+        let frequencies = self.frequencies(d_rotated);
+        let is_positive = |number: f32| number.is_finite() && number > 0.0;
+        !is_one
+            && frequencies.into_iter().all(is_positive)
+            && is_positive(self.attention_factor())
+            && is_positive(self.score_factor() as f32)
+    }
+
     /// The longest row that it is defined for.
     pub(crate) fn max_tokens(&self) -> usize {
         match self.scaling {

@@ -61,11 +61,7 @@ impl Router {
 impl Choice {
     fn choose(&self, logits: Tensor<2>) -> Routing {
         let scores = self.scores(logits.clone());
-        let (experts, gates) = match self.kind {
-            // Sigmoids of large logits are all 1, the logits still tell them apart.
-            RouterKind::InputSigmoid => self.take(scores.clone(), logits),
-            _ => self.best(scores.clone()),
-        };
+        let (experts, gates) = self.best(scores.clone(), logits);
         Routing { probs: self.probs(scores), experts, gates }
     }
 
@@ -75,14 +71,6 @@ impl Choice {
             RouterKind::Softmax => activation::softmax(logits, 1),
             RouterKind::Sigmoid | RouterKind::InputSigmoid => activation::sigmoid(logits),
             RouterKind::SparseMixer { .. } => logits,
-        }
-    }
-
-    /// The scores that reach each expert when rows `i` lead to experts `j` where `to` is 1, `[n_rows, n_experts]`.
-    pub(crate) fn redirected(&self, scores: Tensor<2>, to: Tensor<2>) -> Tensor<2> {
-        match self.kind {
-            RouterKind::SparseMixer { .. } => sparse_mixer::redirected(scores, to),
-            _ => scores.matmul(to),
         }
     }
 
@@ -98,11 +86,13 @@ impl Choice {
     }
 
     /// The experts of the highest scores, and their gates, `[tokens, top_k]` each.
-    pub(crate) fn best(&self, scores: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
-        if let RouterKind::SparseMixer { jitter } = self.kind {
-            return sparse_mixer::choose(&scores, jitter);
+    pub(crate) fn best(&self, scores: Tensor<2>, logits: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+        match self.kind {
+            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&logits, jitter),
+            // Sigmoids of large logits are all 1, the logits still tell them apart.
+            RouterKind::InputSigmoid => self.take(scores, logits),
+            RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), scores),
         }
-        self.take(scores.clone(), scores)
     }
 
     /// The same where experts are chosen by something else than what makes their gates.
@@ -118,6 +108,10 @@ impl Choice {
         let (_, experts) = by.topk_with_indices(self.top_k, 1);
         let gates = scores.gather(1, experts.clone());
         let gates = match self.renormalise {
+            // Sigmoids may all be zero; the reference adds as much.
+            true if self.kind == RouterKind::Sigmoid => {
+                gates.clone() / gates.sum_dim(1).add_scalar(1e-20)
+            }
             true => gates.clone() / gates.sum_dim(1),
             false => gates,
         };

@@ -30,10 +30,3 @@ fn best(logits: Tensor<2>, all: &Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Ten
     let gates = activation::softmax(logits.mask_fill(is_far, f32::MIN), 1);
     (index.clone(), gates.gather(1, index))
 }
-
-/// Logits that make the softmax add up the probabilities of rows that lead to one expert: ln Σ exp over its rows.
-pub(crate) fn redirected(logits: Tensor<2>, to: Tensor<2>) -> Tensor<2> {
-    let max = logits.clone().detach().max_dim(1);
-    let sums = (logits - max.clone()).exp().matmul(to);
-    sums.clamp_min(f32::MIN_POSITIVE).log() + max
-}

@@ -22,6 +22,7 @@ pub(crate) const FAMILY: Family = Family {
         "feed_forward_proj",
         "initializer_factor",
         "layerdrop",
+        "output_past",
         "router_ignore_padding_tokens",
         "router_jitter_noise",
         "router_z_loss_coef",
@@ -45,7 +46,6 @@ pub(crate) const FAMILY: Family = Family {
         dense_parts: ["", "wi", "wo"],
         ..Names::MLP
     }],
-    extra_blocks: false,
 };
 
 const MODEL_TYPE: &str = "switch_transformers";
@@ -57,6 +57,7 @@ const NEUTRAL: &[(&str, &str)] = &[
     ("is_encoder_decoder", "true"),
     ("is_decoder", "false"),
     ("is_gated_act", "false"),
+    ("num_selected_experts", "1"),
     ("batch_prioritized_routing", "false"),
     ("router_dtype", "\"float32\""),
     ("router_type", "\"tokens_masked\""),
@@ -99,6 +100,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
         encoder,
         max_tokens: config.optional_size("n_positions")?.unwrap_or(MAX_TOKENS),
         eos_ids: eos::read(config)?.unwrap_or_else(|| vec![1]),
+        extra_blocks: 0,
         start_id,
     })
 }

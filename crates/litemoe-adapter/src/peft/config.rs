@@ -239,8 +239,12 @@ impl Keys<'_> {
     }
 
     fn rank(&self, key: &str, value: &Value) -> Result<usize, AdapterError> {
-        let rank = value.as_u64().filter(|&rank| rank > 0).and_then(|rank| rank.try_into().ok());
-        rank.ok_or_else(|| self.unsupported(key, value, "must be a whole number above 0"))
+        let rank =
+            value.as_u64().and_then(|rank| u32::try_from(rank).ok()).filter(|&rank| rank > 0);
+        let rank = rank.map(|rank| rank as usize);
+        rank.ok_or_else(|| {
+            self.unsupported(key, value, "must be a whole number above 0, and below 2³²")
+        })
     }
 
     fn alpha(&self, key: &str, value: &Value) -> Result<f64, AdapterError> {

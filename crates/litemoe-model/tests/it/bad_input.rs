@@ -199,6 +199,68 @@ fn configuration_keys_and_values_that_would_change_the_maths() {
 }
 
 #[test]
+fn values_that_a_family_cannot_compute_with() {
+    for (family, key, value) in [
+        ("mixtral", "num_local_experts", json!(0)),
+        ("olmoe", "num_experts", json!(0)),
+        ("phimoe", "num_experts_per_tok", json!(1)),
+        ("phimoe", "rope_parameters", json!({"rope_type": "linear", "factor": 2.0})),
+        ("granitemoe", "logits_scaling", json!(1e-320)),
+        ("qwen3_moe", "rope_parameters", json!({"rope_type": "default", "rope_theta": 1e-60})),
+        ("qwen3_moe", "rope_parameters", json!({"rope_type": "linear", "factor": 1e-300})),
+        (
+            "qwen3_moe",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "factor": 2.0, "mscale": 1e308, "mscale_all_dim": 1e308}),
+        ),
+        ("deepseek_v2", "topk_method", json!(null)),
+        ("deepseek_v2", "norm_topk_prob", json!(true)),
+        ("deepseek_v2", "n_group", json!(3)),
+        ("deepseek_v2", "qk_head_dim", json!(13)),
+        ("deepseek_v3", "n_shared_experts", json!((1_u64 << 60) + 1)),
+        ("deepseek_v3", "topk_group", json!(3)),
+        ("deepseek_v3", "head_dim", json!(8)),
+        ("deepseek_v3", "routed_scaling_factor", json!(1e300)),
+        ("deepseek_v3", "scoring_func", json!("softmax")),
+        ("gpt_oss", "sliding_window", json!(null)),
+        ("gpt_oss_mxfp4", "quantization_config", json!({"quant_method": "awq"})),
+        ("llama4_text", "attention_chunk_size", json!(null)),
+        ("llama4_text", "attn_scale", json!(1e308)),
+        ("llama4_text", "no_rope_layers", json!([1, 2, 1])),
+        ("switch_transformers", "dense_act_fn", json!("silu")),
+        ("switch_transformers", "num_selected_experts", json!(2)),
+        ("switch_transformers", "decoder_start_token_id", json!(512)),
+    ] {
+        let copy = Copy::of(family).config(|config| {
+            config.insert(key.into(), value.clone());
+        });
+        let error = refused(&copy, &[key.split('.').next().unwrap(), "config.json"]);
+        assert!(matches!(error, ModelError::Value { .. }), "{family}: {error}");
+    }
+}
+
+#[test]
+fn blocks_beyond_those_that_predict_further_tokens() {
+    let fewer = |further: usize| {
+        Copy::of("deepseek_v3").config(|config| {
+            config.insert("num_hidden_layers".into(), json!(2));
+            config.insert("num_nextn_predict_layers".into(), json!(further));
+        })
+    };
+    refused(&fewer(0), &["model.layers.2.", "nothing uses"]);
+    Checkpoint::open(fewer(1).path()).unwrap();
+}
+
+#[test]
+fn biases_in_another_format_than_their_matrices() {
+    let copy = Copy::of("gpt_oss").tensors(|tensors| {
+        let raw = tensors.get_mut("model.layers.1.mlp.experts.down_proj_bias").unwrap();
+        raw.dtype = safetensors::Dtype::F16;
+    });
+    assert!(matches!(refused(&copy, &["layer 1"]), ModelError::MixedExperts { .. }));
+}
+
+#[test]
 fn a_configuration_that_is_not_json() {
     let copy = Copy::of("qwen3_moe");
     truncate(&copy.file("config.json"), |len| len / 2);

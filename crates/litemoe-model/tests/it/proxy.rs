@@ -1,19 +1,20 @@
 //! Proxies: what a plan keeps computes what it did.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    ExpertBiases, ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId, LayerPlan,
-    Member, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
+    Activation, ExpertBiases, ExpertId, ExpertSource, ExpertWeights, Group, Input, LanguageModel,
+    LayerId, LayerPlan, Member, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
 };
 use litemoe_model::{Checkpoint, write_proxy};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::edit::{self, Copy};
-use crate::setup::{TINY, copies, error, keep, load, logits, plan, row, some, tiny, values};
+use crate::setup::{TINY, copies, error, input, keep, load, logits, plan, row, some, tiny, values};
 
 /// A proxy that goes away with the test.
 struct Proxy {
@@ -201,6 +202,48 @@ fn redirect_is_exact_for_duplicated_experts_when_all_are_chosen() {
     let expected = logits(&load(copy.path()), &[row(23)]);
     assert!(error(&logits(&load(&proxy.dir), &[row(23)]), &expected) < 1e-5);
     assert_eq!(checkpoint.moe_layers()[0].top_k, 8);
+}
+
+#[test]
+fn experts_that_no_token_goes_to_are_not_missed_however_large_the_logits() {
+    for name in ["phimoe", "llama4_text"] {
+        // Sigmoids and exponentials of such logits are all 0 or 1.
+        let copy = Copy::of(name).tensors(|tensors| {
+            for (name, raw) in tensors {
+                if name.ends_with("router.weight") || name.ends_with("sparse_moe.gate.weight") {
+                    let halves = raw.bytes.as_chunks::<2>().0.iter();
+                    let larger = halves.map(|&half| half::bf16::from_le_bytes(half).to_f32() * 3e3);
+                    let larger = larger.map(half::bf16::from_f32);
+                    raw.bytes = larger.flat_map(half::bf16::to_le_bytes).collect();
+                }
+            }
+        });
+        let checkpoint = Checkpoint::open(copy.path()).unwrap();
+        let model = load(copy.path());
+        let (row, mut used) = (row(2), Used::default());
+        let expected = model.logits(&input(&model, &[row.clone()]), &mut Pass::observed(&mut used));
+        let all: Vec<usize> = (0..6).collect();
+        let is_used = |layer: LayerId, expert: usize| used.0.contains(&layer.expert(expert));
+        for rule in [RouterRule::Redirect, RouterRule::RedirectSelected] {
+            let plan = plan(&checkpoint, rule, |layer| {
+                let idle = all.iter().position(|&expert| !is_used(layer.id, expert)).unwrap();
+                let kept: Vec<usize> = all.iter().copied().filter(|&e| e != idle).collect();
+                keep(6, &kept)
+            });
+            let found = logits(&load(&write(&checkpoint, &plan).dir), &[row.clone()]);
+            assert!(error(&found, &values(&expected)) < 1e-5, "{name} {rule}");
+        }
+    }
+}
+
+/// The experts that some token went to.
+#[derive(Default)]
+struct Used(BTreeSet<ExpertId>);
+
+impl Observer for Used {
+    fn activated(&mut self, expert: ExpertId, _: &Activation) {
+        self.0.insert(expert);
+    }
 }
 
 /// The first layer's routing.
