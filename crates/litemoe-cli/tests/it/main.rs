@@ -10,7 +10,9 @@ mod embedded;
 mod failing_writes;
 mod families;
 mod generation;
+#[cfg(feature = "hub")]
 mod hub;
+#[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
