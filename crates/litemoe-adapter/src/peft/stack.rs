@@ -21,12 +21,12 @@ pub(super) struct Stack<'a> {
     experts: Vec<&'a [&'a LinearSite]>,
 }
 
-/// Which of the two matrices is the larger by experts.
+/// How the two matrices of a stack lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Since PEFT 0.19.1: A `[experts · r, d_in]`, expert by expert; B `[d_out, r · experts]`, expert fastest.
     InOut,
-    /// Before: the same for the transposed weight, A `[experts · r, d_out]` and B `[d_in, r · experts]`.
+    /// Before, the same of the transposed weight: A `[experts · r, d_out]` and B `[d_in, r · experts]`.
     OutIn,
 }
 
