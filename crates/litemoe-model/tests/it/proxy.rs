@@ -220,8 +220,8 @@ fn experts_that_no_token_goes_to_are_not_missed_however_large_the_logits() {
         });
         let checkpoint = Checkpoint::open(copy.path()).unwrap();
         let model = load(copy.path());
-        let (row, mut used) = (row(2), Used::default());
-        let expected = model.logits(&input(&model, &[row.clone()]), &mut Pass::observed(&mut used));
+        let (rows, mut used) = ([row(2)], Used::default());
+        let expected = model.logits(&input(&model, &rows), &mut Pass::observed(&mut used));
         let all: Vec<usize> = (0..6).collect();
         let is_used = |layer: LayerId, expert: usize| used.0.contains(&layer.expert(expert));
         for rule in [RouterRule::Redirect, RouterRule::RedirectSelected] {
@@ -230,7 +230,7 @@ fn experts_that_no_token_goes_to_are_not_missed_however_large_the_logits() {
                 let kept: Vec<usize> = all.iter().copied().filter(|&e| e != idle).collect();
                 keep(6, &kept)
             });
-            let found = logits(&load(&write(&checkpoint, &plan).dir), &[row.clone()]);
+            let found = logits(&load(&write(&checkpoint, &plan).dir), &rows);
             assert!(error(&found, &values(&expected)) < 1e-5, "{name} {rule}");
         }
     }
