@@ -7,6 +7,7 @@
 
 mod adapters;
 mod budget;
+mod by_layer;
 mod decoding;
 mod expert;
 mod fingerprint;

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::by_layer;
 use crate::{
     Budget, Criterion, ExpertGroups, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind,
     name::named_enum, sha256_hex,
@@ -214,6 +215,7 @@ pub struct Plan {
     /// How it was made.
     pub options: PlanOptions,
     /// Per layer.
+    #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerPlan>,
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::by_layer;
 use crate::{Fingerprint, LayerId, name::named_enum};
 
 /// Version of the shape of `scores.json`.
@@ -87,6 +88,7 @@ pub struct ExpertScores {
     /// The seed of [`Criterion::Random`].
     pub seed: u64,
     /// Per layer.
+    #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerScores>,
 }
 

@@ -1,4 +1,5 @@
 //! Properties of the records.
 
+mod layers;
 mod noise;
 mod packing;

@@ -40,9 +40,13 @@ impl Inspected<'_> {
         }
         let range = |of: fn(&Layer) -> usize| range(self.layers.values().map(of));
         format!(
-            "{} in each of {} blocks, {} for a token, {} neurons",
+            "{} in each of {}, {} for a token, {} neurons",
             range(|layer| layer.n_experts),
-            self.layers.len(),
+            if self.layers.len() == 1 {
+                "one block".to_owned()
+            } else {
+                format!("{} blocks", self.layers.len())
+            },
             range(|layer| layer.top_k),
             range(|layer| layer.d_expert)
         )
@@ -109,6 +113,7 @@ fn attention(config: &AttentionConfig) -> String {
     };
     let reach = match (reach, config.unwindowed.len()) {
         (Some(reach), 0) => format!(", {reach}"),
+        (Some(reach), 1) => format!(", {reach} but in one block"),
         (Some(reach), n) => format!(", {reach} but in {n} blocks"),
         (None, _) => String::new(),
     };
@@ -133,6 +138,7 @@ fn positions(config: &AttentionConfig) -> String {
     };
     let none = match config.unrotated.len() {
         0 => String::new(),
+        1 => ", none in one block".to_owned(),
         n => format!(", none in {n} blocks"),
     };
     format!("rotary, base {}{scaling}{none}", rope.theta)
