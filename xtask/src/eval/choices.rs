@@ -20,6 +20,8 @@ const CHOICES: &[&str] = &[
     "--router-noise 0",
     "--score frequency",
     "--score litemoe",
+    "--targets experts",
+    "--targets q_proj,k_proj,v_proj,o_proj,experts",
     "--merge litemoe --similarity affinity --router drop_rows",
     "--merge litemoe --similarity affinity --router redirect",
     "--merge litemoe --similarity affinity --router redirect_selected",
