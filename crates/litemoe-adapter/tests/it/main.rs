@@ -7,6 +7,7 @@ mod evaluating;
 mod experts;
 mod fixture;
 mod freshness;
+mod fuzz;
 mod goldens;
 mod mounting;
 mod peft;

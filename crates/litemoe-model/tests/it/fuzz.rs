@@ -5,19 +5,29 @@ use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::{LanguageModel, Pass};
+use litemoe_core::{LanguageModel, Pass, RouterRule};
 use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
-use litemoe_model::Model;
+use litemoe_model::{Checkpoint, Model};
 
 use crate::edit::Copy;
 use crate::memory::open_within;
-use crate::setup::{TINY, input};
+use crate::proxy::{pairs, write};
+use crate::setup::{TINY, input, keep, plan, some, tiny};
 
 /// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
 fn overwrite(path: &Path, bytes: &[u8]) {
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all(bytes).unwrap();
     file.set_len(bytes.len() as u64).unwrap();
+}
+
+/// Opens a directory of which a file has so many bytes. What is opened can be run, however odd its numbers.
+fn runs(dir: &Path, bytes: usize) -> bool {
+    let Ok(checkpoint) = open_within(dir, bytes) else { return false };
+    if let Ok(model) = Model::load(&checkpoint, &Device::flex()) {
+        model.logits(&input(&model, &[vec![1, 2]]), &mut Pass::plain());
+    }
+    true
 }
 
 /// The header of a safetensors file, its length before it, and the tensors.
@@ -33,13 +43,29 @@ fn fuzzed_configurations() {
     let mut opened = 0;
     fuzz(&documents, JSON_VALUES, |from, document| {
         overwrite(&copies[from].file("config.json"), document);
-        // What is opened can be run, however odd its numbers.
-        if let Ok(checkpoint) = open_within(copies[from].path(), document.len()) {
-            opened += 1;
-            if let Ok(model) = Model::load(&checkpoint, &Device::flex()) {
-                model.logits(&input(&model, &[vec![1, 2]]), &mut Pass::plain());
-            }
-        }
+        opened += usize::from(runs(copies[from].path(), document.len()));
+    });
+    assert!(opened > 0);
+}
+
+#[test]
+fn fuzzed_plans() {
+    let proxies = ["qwen3_moe", "deepseek_v3"].map(|name| {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        write(
+            &checkpoint,
+            &plan(&checkpoint, RouterRule::Redirect, |layer| match layer.groups {
+                Some(_) => keep(layer.n_experts, &some(layer)),
+                None => pairs(layer.n_experts),
+            }),
+        )
+    });
+    let path = |from: usize| proxies[from].dir.join("plan.json");
+    let documents = [0, 1].map(|from| fs::read(path(from)).unwrap());
+    let mut opened = 0;
+    fuzz(&documents, JSON_VALUES, |from, document| {
+        overwrite(&path(from), document);
+        opened += usize::from(runs(&proxies[from].dir, document.len()));
     });
     assert!(opened > 0);
 }

@@ -17,12 +17,12 @@ use crate::edit::{self, Copy};
 use crate::setup::{TINY, copies, error, input, keep, load, logits, plan, row, some, tiny, values};
 
 /// A proxy that goes away with the test.
-struct Proxy {
+pub(crate) struct Proxy {
     _folder: TempDir,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
-fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
+pub(crate) fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("proxy");
     write_proxy(checkpoint, plan, &dir, &mut copies).unwrap();
@@ -30,7 +30,7 @@ fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
 }
 
 /// Pairs of experts: each even one takes its successor in.
-fn pairs(n_experts: usize) -> LayerPlan {
+pub(crate) fn pairs(n_experts: usize) -> LayerPlan {
     let pair = |host| Group {
         host,
         share: 0.5,
