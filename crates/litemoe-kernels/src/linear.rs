@@ -1,4 +1,4 @@
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, s};
 
 use crate::pack;
 
@@ -23,6 +23,19 @@ impl LinearWeight {
     /// - output: `[tokens, d_out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         x.matmul(self.weight.clone())
+    }
+
+    /// Rows of the weight as checkpoints store it: a head that is the embedding too looks tokens up by them.
+    ///
+    /// # Shapes
+    /// - `indices`: `[n]`
+    /// - output: `[n, d_in]`
+    pub fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        let [n] = indices.dims();
+        let rows = self.weight.clone().select(1, indices).transpose();
+        // Contiguous, as rows of a stored table are: sums over them come out the same to the last bit.
+        Tensor::zeros([n, self.d_in()], (&self.device(), rows.dtype()))
+            .slice_assign(s![.., ..], rows)
     }
 
     /// Width of the input.

@@ -62,13 +62,17 @@ impl Loader<'_> {
         self.checkpoint.embedding(stack).tensor(self.device)
     }
 
-    /// The final norm and the head, which is the embedding where the checkpoint has none of its own.
-    pub(crate) fn head(
-        &self,
-        embedding: impl FnOnce() -> Result<Tensor<2>, ModelError>,
-    ) -> Result<Head, ModelError> {
-        let has_head = self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD));
-        let weight = if has_head { self.weight(tensors::HEAD)? } else { embedding()? };
+    /// Whether the head is the embedding: the checkpoint has none of its own.
+    pub(crate) fn is_tied(&self) -> bool {
+        !self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD))
+    }
+
+    /// The final norm and the head.
+    pub(crate) fn head(&self) -> Result<Head, ModelError> {
+        let weight = match self.is_tied() {
+            true => self.embedding(Stack::Decoder)?,
+            false => self.weight(tensors::HEAD)?,
+        };
         let bias = match self.checkpoint.config.head_bias {
             true => Some(self.row(&format!("{}.bias", tensors::HEAD))?),
             false => None,

@@ -20,11 +20,19 @@ pub(crate) enum Weights {
 /// Weights in memory.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// Of encoder and decoder, mostly the same, `[vocab, d_model]`.
-    embeddings: [Tensor<2>; 2],
+    /// `None` where the head is the embedding.
+    embeddings: Option<Embeddings>,
     /// An encoder's first.
     blocks: Vec<Arc<Block>>,
     head: Arc<Head>,
+}
+
+/// Tables of tokens' vectors, `[vocab, d_model]`.
+#[derive(Debug)]
+struct Embeddings {
+    decoder: Tensor<2>,
+    /// Where it is another one.
+    encoder: Option<Tensor<2>>,
 }
 
 /// Weights in the files, and the block that was used last.
@@ -40,11 +48,15 @@ pub(crate) struct Streamed {
 impl Weights {
     pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         let loader = Loader { checkpoint, device };
-        let embeddings = [loader.embedding(Stack::Encoder)?, loader.embedding(Stack::Decoder)?];
-        let head = loader.head(|| Ok(embeddings[1].clone()))?;
+        // The largest tensor first: two more copies of it are made in passing.
+        let head = Arc::new(loader.head()?);
+        let embeddings = match loader.is_tied() {
+            true => None,
+            false => Some(Embeddings::load(loader)?),
+        };
         let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id).map(Arc::new));
         let blocks = blocks.collect::<Result<_, _>>()?;
-        Ok(Self::Loaded(Box::new(Loaded { embeddings, blocks, head: Arc::new(head) })))
+        Ok(Self::Loaded(Box::new(Loaded { embeddings, blocks, head })))
     }
 
     pub(crate) fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
@@ -97,14 +109,30 @@ fn unchanged<T>(read: Result<T, ModelError>) -> T {
 
 impl Loaded {
     fn embed(&self, stack: Stack, ids: &[u32]) -> Tensor<2> {
-        let [encoder, decoder] = &self.embeddings;
-        let embedding = match stack {
-            Stack::Encoder => encoder,
-            Stack::Decoder => decoder,
-        };
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &embedding.device());
-        embedding.clone().select(0, ids)
+        let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &self.head.weight.device());
+        match &self.embeddings {
+            None => self.head.weight.stored_rows(ids),
+            Some(embeddings) => embeddings.of(stack).clone().select(0, ids),
+        }
+    }
+}
+
+impl Embeddings {
+    fn load(loader: Loader<'_>) -> Result<Self, ModelError> {
+        let decoder = loader.embedding(Stack::Decoder)?;
+        let encoder = match loader.checkpoint.config.embeds_twice() {
+            true => Some(loader.embedding(Stack::Encoder)?),
+            false => None,
+        };
+        Ok(Self { decoder, encoder })
+    }
+
+    fn of(&self, stack: Stack) -> &Tensor<2> {
+        match (stack, &self.encoder) {
+            (Stack::Encoder, Some(encoder)) => encoder,
+            _ => &self.decoder,
+        }
     }
 }
 
@@ -139,7 +167,6 @@ impl Streamed {
     }
 
     fn head(&self) -> Result<Arc<Head>, ModelError> {
-        let loader = self.loader();
-        loader.head(|| loader.embedding(Stack::Decoder)).map(Arc::new)
+        self.loader().head().map(Arc::new)
     }
 }

@@ -1,4 +1,4 @@
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor};
 use litemoe_kernels::LinearWeight;
 use proptest::prelude::*;
 
@@ -24,6 +24,18 @@ proptest! {
             };
             assert_close(gradient(&|x| linear.forward(x)), gradient(&plain), 1e-6);
         }
+    }
+}
+
+#[test]
+fn stored_rows_are_rows_of_the_stored_weight() {
+    let device = Device::flex();
+    let weight = Tensor::<2>::random([70, 33], Distribution::Default, &device);
+    let linear = LinearWeight::from_stored(weight.clone());
+    for indices in [vec![], vec![3_i64], vec![69, 0, 7, 7, 31]] {
+        let indices = Tensor::<1, Int>::from_data(indices.as_slice(), &device);
+        let expected = weight.clone().select(0, indices.clone());
+        linear.stored_rows(indices).into_data().assert_eq(&expected.into_data(), true);
     }
 }
 

@@ -1,13 +1,16 @@
-//! What files can make their reader allocate, files from hell among them.
+//! What files can make their reader allocate, files from hell among them, and what a model needs.
 
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
-use litemoe_model::{Checkpoint, ModelError};
+use burn::tensor::Device;
+use litemoe_core::MoeLayer;
+use litemoe_model::{Checkpoint, Model, ModelError};
 use serde_json::{Map, Value, json};
 
 use crate::edit::Copy;
+use crate::setup::{TINY, tiny};
 
 /// What reading a file may allocate at once beyond four times the file.
 const SLACK: u64 = 1 << 20;
@@ -139,4 +142,23 @@ fn headers() {
     let metadata = list(1 << 18, |i| format!("\"{i}\":\"\""));
     check(&format!("\"__metadata__\":{{{metadata}}}"), 0, "model.embed_tokens.weight");
     check(&tensor(&"n".repeat(1 << 20), "[]", 0, 2), 2, "model.embed_tokens.weight");
+}
+
+#[test]
+fn a_model_holds_every_weight_once() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        let sizes = || checkpoint.stored_parts().map(|part| 4 * part.parameters);
+        let n_matrices = |layer: &MoeLayer| 3 * layer.n_experts;
+        let n_experts: usize = checkpoint.moe_layers().iter().map(n_matrices).sum();
+        let mut model = None;
+        let allocated = allocation_counter::measure(|| {
+            model = Some(Model::load(&checkpoint, &Device::flex()).unwrap());
+        });
+        let held = u64::try_from(allocated.bytes_current).unwrap();
+        let limit = sizes().sum::<u64>() + 1024 * (sizes().count() + n_experts) as u64;
+        assert!(held <= limit, "{name}: {held} bytes, not {limit}");
+        let limit = held + 2 * sizes().max().unwrap();
+        assert!(allocated.bytes_max <= limit, "{name}: {} bytes, not {limit}", allocated.bytes_max);
+    }
 }
