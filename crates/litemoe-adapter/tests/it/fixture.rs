@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_adapter::{LoraOptions, fresh};
 use litemoe_core::{
     Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site,
@@ -44,12 +44,13 @@ pub(crate) fn random_adapters(model: &Model, seed: u64) -> Adapters {
 /// A fresh adapter whose B is random too.
 pub(crate) fn stirred(model: &Model, options: &LoraOptions, seed: u64) -> Adapters {
     let adapters = fresh(model.linear_sites(), options, seed, &Device::flex());
-    Device::flex().seed(seed);
-    let stir = |(site, lora): (&Site, &Lora)| {
-        let b = Tensor::random(lora.b.dims(), Distribution::Normal(0.0, 0.05), &Device::flex());
-        (site.clone(), Lora { b, ..lora.clone() })
+    let stir = |(index, (site, lora)): (usize, (&Site, &Lora))| {
+        let values =
+            litemoe_fixtures::uniform(1000 * seed + index as u64, lora.b.shape().num_elements());
+        let b = Tensor::from_data(TensorData::new(values, lora.b.shape()), &Device::flex());
+        (site.clone(), Lora { b: b.mul_scalar(0.08), ..lora.clone() })
     };
-    adapters.unwrap().iter().map(stir).collect()
+    adapters.unwrap().iter().enumerate().map(stir).collect()
 }
 
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

@@ -1,25 +1,12 @@
 //! An adapter beside the weights against the weights changed by hand.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::Device;
 use litemoe_core::{Adapters, LanguageModel, Lora, MoeModel, Pass};
 use litemoe_model::Model;
 use safetensors::Dtype;
 
 use crate::edit::{Copy, Raw};
-use crate::setup::{error, input, load, row, tiny, values};
-
-/// An adapter at every site, experts' among them.
-fn adapters(model: &Model) -> Adapters {
-    let device = Device::flex();
-    device.seed(6);
-    let random =
-        |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.1), &device);
-    let sites = model.linear_sites().iter().map(|linear| {
-        let lora = Lora { a: random([linear.d_in, 3]), b: random([3, linear.d_out]), scale: 1.5 };
-        (linear.site.clone(), lora)
-    });
-    sites.collect()
-}
+use crate::setup::{error, input, load, random_adapters, row, tiny, values};
 
 /// The stored weight plus scale · (A·B)ᵀ, in f32.
 fn changed(raw: &Raw, lora: &Lora) -> Raw {
@@ -53,7 +40,7 @@ fn beside_the_weights_is_in_the_weights() {
         "switch_transformers",
     ] {
         let model = load(tiny(name));
-        let adapters = adapters(&model);
+        let adapters = random_adapters(&model, 0.17, 1.5, &Device::flex());
         let copy = Copy::of(name).tensors(|tensors| {
             for (site, lora) in adapters.iter() {
                 let raw = tensors.get_mut(&format!("{site}.weight")).expect("a site is a weight");

@@ -2,24 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, ExpertId, LanguageModel, LayerId, LinearRole, Lora, MoeModel, Observer, Pass, Routing,
+    Adapters, ExpertId, LanguageModel, LayerId, LinearRole, Lora, MoeModel, Observer, Pass,
+    Routing, Site,
 };
 use litemoe_model::Model;
 
-use crate::setup::{TINY, input, load, row, tiny};
+use crate::setup::{TINY, input, load, random_adapters, row, tiny};
 
-fn adapters(model: &Model, device: &Device) -> Adapters {
-    device.seed(5);
-    let random = |shape: [usize; 2]| {
-        Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.2), device).require_grad()
+fn tracked_adapters(model: &Model, device: &Device) -> Adapters {
+    let track = |(site, lora): (&Site, &Lora)| {
+        let (a, b) = (lora.a.clone().require_grad(), lora.b.clone().require_grad());
+        (site.clone(), Lora { a, b, scale: lora.scale })
     };
-    let sites = model.linear_sites().iter().map(|linear| {
-        let lora = Lora { a: random([linear.d_in, 3]), b: random([3, linear.d_out]), scale: 0.5 };
-        (linear.site.clone(), lora)
-    });
-    sites.collect()
+    random_adapters(model, 0.35, 0.5, device).iter().map(track).collect()
 }
 
 /// Some number that every logit of some rows has a part in.
@@ -49,7 +46,7 @@ fn every_site_is_in_the_sum_and_has_a_gradient() {
     let device = Device::flex().autodiff();
     for name in TINY {
         let model = load(tiny(name));
-        let adapters = adapters(&model, &device);
+        let adapters = tracked_adapters(&model, &device);
         let mut met = Met::default();
         let pass = &mut Pass::observed(&mut met).with_adapters(Some(&adapters));
         let logits = model.logits(&input(&model, &[row(12), row(5)]), pass);
@@ -74,7 +71,7 @@ fn gradients_are_slopes() {
     let device = Device::flex().autodiff();
     for name in TINY {
         let model = load(tiny(name));
-        let adapters = adapters(&model, &device);
+        let adapters = tracked_adapters(&model, &device);
         let gradients = loss(&model, &adapters).backward();
         // The first block's queries act through everything that follows.
         let site = &model.linear_sites()[0].site;
@@ -99,7 +96,7 @@ fn gradients_are_slopes() {
 fn an_adapter_of_zeros_changes_nothing_and_another_does() {
     let device = Device::flex().autodiff();
     let model = load(tiny("windowed"));
-    let adapters = adapters(&model, &device);
+    let adapters = tracked_adapters(&model, &device);
     let plain: f32 = loss(&model, &Adapters::default()).into_scalar();
     assert_eq!(plain, loss(&model, &adapters.scaled(0.0)).into_scalar::<f32>());
     assert!((plain - loss(&model, &adapters).into_scalar::<f32>()).abs() > 1e-3);

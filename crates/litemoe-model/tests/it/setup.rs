@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{
-    Alignment, Budget, Criterion, Group, Input, LanguageModel, LayerPlan, MergeMethod, MoeLayer,
-    PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule, SimilarityKind,
+    Adapters, Alignment, Budget, Criterion, Group, Input, LanguageModel, LayerPlan, Lora,
+    MergeMethod, MoeLayer, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule,
+    SimilarityKind,
 };
 use litemoe_model::{Checkpoint, Model};
 
@@ -65,6 +66,20 @@ pub(crate) fn error(found: &[f32], expected: &[f32]) -> f32 {
     let largest = found.iter().zip(expected).map(difference).fold(0.0f32, f32::max);
     assert!(found.iter().all(|value| value.is_finite()));
     largest / unit
+}
+
+/// An adapter at every site, experts' among them, of random matrices with entries as large as `bound`.
+pub(crate) fn random_adapters(model: &Model, bound: f32, scale: f32, device: &Device) -> Adapters {
+    let random = |seed, shape: [usize; 2]| {
+        let values = litemoe_fixtures::uniform(seed, shape.iter().product());
+        let values = values.into_iter().map(|value| value * bound).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    };
+    let sites = (0..).step_by(2).zip(model.linear_sites()).map(|(seed, linear)| {
+        let (a, b) = (random(seed, [linear.d_in, 3]), random(seed + 1, [3, linear.d_out]));
+        (linear.site.clone(), Lora { a, b, scale })
+    });
+    sites.collect()
 }
 
 /// A plan that treats every layer alike.
