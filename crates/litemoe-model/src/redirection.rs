@@ -58,8 +58,8 @@ impl Redirection {
         }
         let scores = choice.scores(logits.clone());
         let probs = choice.probs(scores.clone()).matmul(self.to.clone());
-        let (experts, gates) =
-            choice.best(scores.matmul(self.to.clone()), self.merged_logits(logits));
+        let scores = scores.matmul(self.to.clone());
+        let (experts, gates) = choice.best(scores, || self.merged_logits(logits));
         Routing { probs, experts, gates }
     }
 
@@ -78,7 +78,7 @@ impl Redirection {
         let (experts, gates) = match choice.kind {
             // A score of zero might still win by its correction.
             RouterKind::Sigmoid => choice.take(scores.clone(), scores.clone() + self.mask.clone()),
-            _ => choice.best(scores.clone(), logits),
+            _ => choice.best(scores.clone(), || logits),
         };
         let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
         let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);

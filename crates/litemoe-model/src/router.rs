@@ -61,7 +61,7 @@ impl Router {
 impl Choice {
     fn choose(&self, logits: Tensor<2>) -> Routing {
         let scores = self.scores(logits.clone());
-        let (experts, gates) = self.best(scores.clone(), logits);
+        let (experts, gates) = self.best(scores.clone(), || logits);
         Routing { probs: self.probs(scores), experts, gates }
     }
 
@@ -85,12 +85,16 @@ impl Choice {
         }
     }
 
-    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each.
-    pub(crate) fn best(&self, scores: Tensor<2>, logits: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each; some kinds look at logits.
+    pub(crate) fn best(
+        &self,
+        scores: Tensor<2>,
+        logits: impl FnOnce() -> Tensor<2>,
+    ) -> (Tensor<2, Int>, Tensor<2>) {
         match self.kind {
-            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&logits, jitter),
+            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&logits(), jitter),
             // Sigmoids of large logits are all 1, the logits still tell them apart.
-            RouterKind::InputSigmoid => self.take(scores, logits),
+            RouterKind::InputSigmoid => self.take(scores, logits()),
             RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), scores),
         }
     }

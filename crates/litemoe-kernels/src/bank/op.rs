@@ -78,6 +78,7 @@ impl<B: Kernels, C: CheckpointStrategy> Mix for Autodiff<B, C> {
         let (output, products) = forward(&mixture, &updates, x.clone(), gates.clone());
         match prepared {
             OpsKind::Tracked(prepared) => {
+                let x = (!updates.is_empty()).then_some(x);
                 let state = State { mixture, updates, x, gates, products };
                 prepared.finish(state, B::primitive(output))
             }
@@ -95,8 +96,8 @@ struct State {
     mixture: Mixture,
     /// Of each group's expert; none at all without updates.
     updates: Vec<ExpertUpdate>,
-    /// `[tokens, d_model]`
-    x: Tensor<2>,
+    /// `[tokens, d_model]`; kept for the updates' gradients alone.
+    x: Option<Tensor<2>>,
     /// `[tokens, top_k]`
     gates: Tensor<2>,
     /// Each expert's rows times its `gate_up`, and what the updates add.
@@ -145,7 +146,7 @@ fn forward(
 fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3] {
     let State { mixture, updates, x, gates, products } = state;
     let (zeros, shape) = (grad.zeros_like(), gates.dims());
-    let rows = (!updates.is_empty()).then(|| mixture.gather(x));
+    let rows = x.map(|x| mixture.gather(x));
     let (grad, gates) = (mixture.gather(grad), mixture.gather_gates(gates));
     let computed = mixture.each(|group, expert, range| {
         let update = updates.get(group).zip(rows.as_ref());
