@@ -3,8 +3,8 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearRole, LinearSite, Lora,
-    Observer, Pass, Routing, Site,
+    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora, Observer,
+    Pass, Routing, Site,
 };
 use litemoe_kernels::{StagedDir, check_target, holds_only};
 
@@ -186,11 +186,8 @@ impl Observer for Met {
 impl Met {
     /// Whether tokens were sent to experts, but none came by an update that is not zero.
     fn nothing_of(&self, adapters: &Adapters, sites: &[LinearSite]) -> bool {
-        let expert = |site: &LinearSite| match site.role {
-            LinearRole::Expert { expert, .. } => Some((site.site.clone(), expert)),
-            LinearRole::Attention | LinearRole::Dense => None,
-        };
-        let experts: BTreeMap<Site, ExpertId> = sites.iter().filter_map(expert).collect();
+        let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?.0)));
+        let experts: BTreeMap<&Site, ExpertId> = experts.collect();
         let is_unmet = |site| experts.get(site).is_some_and(|expert| !self.0.contains(expert));
         let mut updates = adapters.iter().filter(|(_, lora)| !is_zero(lora));
         !self.0.is_empty() && updates.all(|(site, _)| is_unmet(site))

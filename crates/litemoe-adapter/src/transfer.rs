@@ -2,8 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, LanguageModel, LinearRole, LinearSite, Lora, Plan, PlanError,
-    Site,
+    Adapters, ExpertId, Fingerprint, LanguageModel, LinearSite, Lora, Plan, PlanError, Site,
 };
 
 use crate::mount::{LoadedAdapter, read_for};
@@ -58,12 +57,9 @@ pub fn to_foundation(
     sites: &[LinearSite],
     plan: &Plan,
 ) -> Result<Adapters, AdapterError> {
-    let expert = |site: &LinearSite| match site.role {
-        LinearRole::Expert { expert, part } => Some((site.site.clone(), (expert, part))),
-        _ => None,
-    };
-    let experts: BTreeMap<Site, _> = sites.iter().filter_map(expert).collect();
-    let places: BTreeMap<_, &Site> = experts.iter().map(|(site, place)| (*place, site)).collect();
+    let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?)));
+    let experts: BTreeMap<&Site, _> = experts.collect();
+    let places: BTreeMap<_, &Site> = experts.iter().map(|(&site, &place)| (place, site)).collect();
     let moved = |(site, lora): (&Site, &Lora)| {
         let to = match experts.get(site) {
             Some(&(expert, part)) => places.get(&(host(plan, expert)?, part)).copied(),

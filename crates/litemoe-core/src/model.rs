@@ -34,7 +34,15 @@ pub enum LinearRole {
 impl LinearRole {
     /// Whether it is a routed expert's.
     pub fn is_expert(self) -> bool {
-        matches!(self, Self::Expert { .. })
+        self.expert().is_some()
+    }
+
+    /// Which routed expert's, and which of its matrices.
+    pub fn expert(self) -> Option<(ExpertId, ExpertPart)> {
+        match self {
+            Self::Expert { expert, part } => Some((expert, part)),
+            Self::Attention | Self::Dense => None,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use litemoe_core::{ExpertPart, LayerId, LinearRole, LinearSite, Site};
+use litemoe_core::{ExpertPart, LayerId, LinearSite, Site};
 
 /// The sites of a layer's gated experts.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl<'a> Bank<'a> {
         let mut parts: BTreeMap<LayerId, BTreeMap<(usize, ExpertPart), &LinearSite>> =
             BTreeMap::new();
         for site in sites {
-            if let LinearRole::Expert { expert, part } = site.role {
+            if let Some((expert, part)) = site.role.expert() {
                 parts.entry(expert.layer).or_default().insert((expert.expert, part), site);
             }
         }
@@ -27,8 +27,7 @@ impl<'a> Bank<'a> {
     /// Of one layer's matrices in order of expert and part.
     fn of(parts: BTreeMap<(usize, ExpertPart), &'a LinearSite>) -> Option<Self> {
         let sites: Vec<&LinearSite> = parts.into_values().collect();
-        let has_gate =
-            matches!(sites.first()?.role, LinearRole::Expert { part: ExpertPart::Gate, .. });
+        let has_gate = matches!(sites.first()?.role.expert(), Some((_, ExpertPart::Gate)));
         let (experts, rest) = sites.as_chunks();
         let path = fused_path(&sites.first()?.site)?;
         (has_gate && rest.is_empty()).then(|| Self { path, experts: experts.to_vec() })

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, Site};
+use litemoe_core::{Adapters, LinearSite, Lora, Site};
 
 use super::bank::Bank;
 use super::config::LoraConfig;
@@ -123,10 +123,7 @@ fn claimed<'a>(
     let there = |site: &LinearSite| {
         tensor_names(site.site.as_str()).iter().any(|name| matrices.contains(name))
     };
-    let expert = |site: &LinearSite| match site.role {
-        LinearRole::Expert { expert, .. } => Some(expert),
-        _ => None,
-    };
+    let expert = |site: &LinearSite| site.role.expert().map(|(expert, _)| expert);
     let experts: BTreeSet<_> = sites.iter().filter(|site| there(site)).filter_map(expert).collect();
     let wanted = |site: &&LinearSite| {
         let is_absent = expert(site).is_some_and(|expert| !experts.contains(&expert));

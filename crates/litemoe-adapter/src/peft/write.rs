@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, Site};
+use litemoe_core::{Adapters, LinearSite, Lora, Site};
 use litemoe_kernels::StagedDir;
 use serde_json::{Map, Value, json};
 
@@ -41,15 +41,13 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     let mut all = adapters.clone();
     let mut models = BTreeMap::new();
     for LinearSite { site, role, .. } in sites {
-        if let (LinearRole::Expert { expert, part }, Some(lora)) =
-            (role, adapters.at(site.as_str()))
-        {
-            models.entry((expert.layer, *part)).or_insert(lora);
+        if let (Some((expert, part)), Some(lora)) = (role.expert(), adapters.at(site.as_str())) {
+            models.entry((expert.layer, part)).or_insert(lora);
         }
     }
     for LinearSite { site, role, .. } in sites {
-        let LinearRole::Expert { expert, part } = role else { continue };
-        let Some(model) = models.get(&(expert.layer, *part)) else { continue };
+        let Some((expert, part)) = role.expert() else { continue };
+        let Some(model) = models.get(&(expert.layer, part)) else { continue };
         if all.at(site.as_str()).is_none() {
             let (a, b) = (model.a.zeros_like(), model.b.zeros_like());
             all.insert(site.clone(), Lora { a, b, scale: model.scale });
