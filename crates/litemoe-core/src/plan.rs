@@ -54,6 +54,24 @@ pub struct PlanOptions {
     pub router: RouterRule,
 }
 
+impl Default for PlanOptions {
+    /// A third of the expert bytes, the experts of highest `task` score kept as they are, the others pruned. When merging is
+    /// chosen: `affinity`, experts below .6 of the uniform share removed, three merged into one host at most, neurons
+    /// matched.
+    fn default() -> Self {
+        Self {
+            budget: Budget::Share(0.33),
+            score: Criterion::Task,
+            merge: MergeMethod::None,
+            similarity: SimilarityKind::Affinity,
+            alpha: 0.6,
+            max_merged: 3,
+            alignment: Alignment::Hungarian,
+            router: RouterRule::DropRows,
+        }
+    }
+}
+
 /// An expert that is merged into a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -165,10 +165,7 @@ impl ProxyFile<'_> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use litemoe_core::{
-        Alignment, Budget, Criterion, Group, LayerPlan, MergeMethod, PLAN_VERSION, PlanOptions,
-        SimilarityKind,
-    };
+    use litemoe_core::{Group, LayerPlan, PLAN_VERSION, PlanOptions};
 
     use super::*;
 
@@ -213,16 +210,7 @@ mod tests {
             version: PLAN_VERSION,
             fingerprint: checkpoint.fingerprint().clone(),
             input_sha256: String::new(),
-            options: PlanOptions {
-                budget: Budget::Share(0.25),
-                score: Criterion::Task,
-                merge: MergeMethod::None,
-                similarity: SimilarityKind::Affinity,
-                alpha: 0.6,
-                max_merged: 3,
-                alignment: Alignment::None,
-                router: RouterRule::DropRows,
-            },
+            options: PlanOptions::default(),
             layers,
         }
     }

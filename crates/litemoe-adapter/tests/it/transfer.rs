@@ -9,8 +9,8 @@ use litemoe_adapter::{
     save, to_foundation,
 };
 use litemoe_core::{
-    Adapters, Alignment, Budget, Criterion, Group, LayerId, LayerPlan, Lora, Member, MergeMethod,
-    MoeModel, PLAN_VERSION, Plan, PlanOptions, RouterRule, SimilarityKind, Site,
+    Adapters, Group, LayerId, LayerPlan, Lora, Member, MoeModel, PLAN_VERSION, Plan, PlanOptions,
+    Site,
 };
 use litemoe_model::{Checkpoint, Model, write_proxy};
 use tempfile::TempDir;
@@ -36,16 +36,7 @@ fn plan(foundation: &Checkpoint) -> Plan {
         version: PLAN_VERSION,
         fingerprint: foundation.fingerprint().clone(),
         input_sha256: String::new(),
-        options: PlanOptions {
-            budget: Budget::Share(0.5),
-            score: Criterion::Task,
-            merge: MergeMethod::Litemoe,
-            similarity: SimilarityKind::Affinity,
-            alpha: 0.6,
-            max_merged: 3,
-            alignment: Alignment::None,
-            router: RouterRule::DropRows,
-        },
+        options: PlanOptions::default(),
         layers,
     }
 }

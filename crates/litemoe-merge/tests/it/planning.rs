@@ -4,7 +4,7 @@ use litemoe_core::{
     Alignment, Budget, Criterion, ExpertScores, ExpertSource, Fingerprint, LayerId, LayerScores,
     LayerSums, MergeMethod, Plan, PlanOptions, SCORES_VERSION, Similarity, SimilarityKind,
 };
-use litemoe_merge::{MergeError, PlanReport, default_options, make_plan};
+use litemoe_merge::{MergeError, PlanReport, make_plan};
 use proptest::prelude::*;
 
 use crate::experts::Experts;
@@ -47,7 +47,7 @@ fn similarity(n_experts: usize) -> Similarity {
 }
 
 fn merging() -> PlanOptions {
-    PlanOptions { merge: MergeMethod::Litemoe, ..default_options() }
+    PlanOptions { merge: MergeMethod::Litemoe, ..PlanOptions::default() }
 }
 
 fn plan(
@@ -81,7 +81,7 @@ proptest! {
             alpha,
             max_merged,
             merge: if merge { MergeMethod::Litemoe } else { MergeMethod::None },
-            ..default_options()
+            ..PlanOptions::default()
         };
         let similarity = similarity(n_experts);
         let (plan, report) = match plan(&scores, Some(&similarity), &source, &options) {
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn the_whole_budget_is_the_identity(values in values(), merge: bool) {
         let source = Experts::random(values[0].len(), 1, 3, 0);
-        let options = if merge { merging() } else { default_options() };
+        let options = if merge { merging() } else { PlanOptions::default() };
         let options = PlanOptions { budget: Budget::Share(1.0), ..options };
         let similarity = similarity(values[0].len());
         let (plan, _) =
@@ -170,7 +170,8 @@ fn progress_names_each_layer() {
     let source = Experts::random(4, 1, 3, 0);
     let scores = scores(&vec![vec![1.0; 4]; 2], Criterion::Task);
     let mut done = Vec::new();
-    make_plan(&scores, None, &source, &default_options(), &mut |layer| done.push(layer)).unwrap();
+    make_plan(&scores, None, &source, &PlanOptions::default(), &mut |layer| done.push(layer))
+        .unwrap();
     assert_eq!(done, LAYERS);
 }
 
@@ -179,7 +180,7 @@ fn scores_that_do_not_fit_are_refused() {
     let source = Experts::random(3, 1, 3, 0);
     let fine = || scores(&vec![vec![1.0; 3]; 2], Criterion::Task);
     let refusal = |scores: &ExpertScores| {
-        plan(scores, None, &source, &default_options()).unwrap_err().to_string()
+        plan(scores, None, &source, &PlanOptions::default()).unwrap_err().to_string()
     };
 
     let other = ExpertScores { version: 9, ..fine() };
@@ -232,10 +233,10 @@ fn options_outside_their_range_are_refused() {
     let source = Experts::random(3, 2, 3, 0);
     let scores = scores(&vec![vec![1.0; 3]; 2], Criterion::Task);
     for alpha in [-0.1, f64::NAN, f64::INFINITY] {
-        let options = PlanOptions { alpha, ..default_options() };
+        let options = PlanOptions { alpha, ..PlanOptions::default() };
         assert!(matches!(plan(&scores, None, &source, &options), Err(MergeError::Alpha { .. })));
     }
-    let options = PlanOptions { budget: Budget::Share(0.34), ..default_options() };
+    let options = PlanOptions { budget: Budget::Share(0.34), ..PlanOptions::default() };
     let error = plan(&scores, None, &source, &options).unwrap_err().to_string();
     let expected = "budget 0.34 leaves 1 experts a layer, but the router of layer 1 needs 2";
     assert!(error.starts_with(expected), "{error}");

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{
-    Adapters, Alignment, Budget, Criterion, Group, Input, LanguageModel, LayerPlan, Lora,
-    MergeMethod, MoeLayer, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule,
-    SimilarityKind,
+    Adapters, Group, Input, LanguageModel, LayerPlan, Lora, MoeLayer, MoeModel, PLAN_VERSION, Pass,
+    Plan, PlanOptions, RouterRule,
 };
 use litemoe_model::{Checkpoint, Model};
 
@@ -94,16 +93,7 @@ pub(crate) fn plan(
         version: PLAN_VERSION,
         fingerprint: checkpoint.fingerprint().clone(),
         input_sha256: String::new(),
-        options: PlanOptions {
-            budget: Budget::Share(0.5),
-            score: Criterion::Task,
-            merge: MergeMethod::Litemoe,
-            similarity: SimilarityKind::Affinity,
-            alpha: 0.6,
-            max_merged: 3,
-            alignment: Alignment::None,
-            router,
-        },
+        options: PlanOptions { router, ..PlanOptions::default() },
         layers,
     }
 }
