@@ -16,7 +16,8 @@ use crate::relative::RelativeBias;
 use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 
-/// A mixture-of-experts transformer, its weights in f32 on one device or in the files until they are used: a decoder, some with an encoder before it.
+/// A mixture-of-experts transformer, its weights in f32 on one device or in the files until they are used: a decoder, some
+/// with an encoder before it.
 #[derive(Debug)]
 pub struct Model {
     name: String,

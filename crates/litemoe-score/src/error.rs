@@ -12,7 +12,10 @@ pub enum ScoreError {
     EmptyRow { row: usize },
     #[error("row {row} has {tokens} tokens, but the model takes at most {max_tokens}")]
     LongRow { row: usize, tokens: usize, max_tokens: usize },
-    #[error("row {row} must have tokens for an encoder: {needed}")]
+    #[error(
+        "row {row} {}",
+        if *needed { "has no tokens for the model's encoder" } else { "has tokens for an encoder, but the model has none" }
+    )]
     Encoder { row: usize, needed: bool },
     #[error("row {row} holds token {token}, but the vocabulary ends before {vocab}")]
     UnknownToken { row: usize, token: u32, vocab: usize },

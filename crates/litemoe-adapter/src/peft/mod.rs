@@ -1,8 +1,8 @@
 //! PEFT's adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! What is read is LoRA on linear weights and experts, as PEFT 0.21 writes it, and experts in stacks as PEFT 0.17 wrote them
-//! too. Experts are written one by one. Whatever else a configuration asks for is refused
-//! by name, every tensor must be consumed, and every target the configuration claims must be there.
+//! too. Experts are written one by one. Whatever else a configuration asks for is refused by name, every tensor must be
+//! consumed, and every target the configuration claims must be there.
 
 mod bank;
 mod config;
