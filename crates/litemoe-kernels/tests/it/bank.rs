@@ -3,7 +3,7 @@ use litemoe_kernels::{ExpertBank, StoredExpert};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::case::{assert_close, constant, floats, matrix, tracked};
+use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
 
 /// Experts and what they are asked.
 #[derive(Debug, Clone)]
@@ -65,6 +65,18 @@ impl Case {
         ExpertBank::new(self.stored())
     }
 
+    /// The same case of [`magnitudes`]: what it gives is the unit of this one's error.
+    pub(crate) fn unit(&self) -> Self {
+        let experts = self.experts.iter().map(|matrices| matrices.each_ref().map(magnitudes));
+        Self {
+            experts: experts.collect(),
+            x: magnitudes(&self.x),
+            gates: magnitudes(&self.gates),
+            grad: magnitudes(&self.grad),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn chosen(&self) -> Tensor<2, Int> {
         let [tokens, top_k] = constant(&self.gates).dims();
         let flat: Vec<i64> = self.chosen.concat().iter().map(|&expert| expert as i64).collect();
@@ -76,8 +88,12 @@ impl Case {
     }
 
     /// Token by token, choice by choice.
-    fn naive(&self, x: &Tensor<2>, gates: &Tensor<2>) -> Tensor<2> {
-        self.naive_with(&self.stored(), x, gates)
+    fn naive(&self, x: Tensor<2>, gates: Tensor<2>) -> Tensor<2> {
+        self.naive_with(&self.stored(), &x, &gates)
+    }
+
+    fn output(&self, f: impl Fn(&Self, Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        f(self, constant(&self.x), constant(&self.gates))
     }
 
     pub(crate) fn naive_with(
@@ -122,22 +138,32 @@ fn run(expert: &StoredExpert, x: Tensor<2>) -> Tensor<2> {
     hidden.matmul(expert.down.clone().transpose())
 }
 
+/// Gradients of `x` and the gates that are all there, and equal.
+fn assert_all_close(
+    ours: [Option<Tensor<2>>; 2],
+    reference: [Option<Tensor<2>>; 2],
+    unit: [Option<Tensor<2>>; 2],
+) {
+    let there = |gradient: Option<Tensor<2>>| gradient.expect("a gradient");
+    for ((ours, reference), unit) in ours.into_iter().zip(reference).zip(unit) {
+        assert_close(there(ours), there(reference), there(unit), 1e-5);
+    }
+}
+
 proptest! {
     #[test]
     fn sorted_dispatch_is_the_naive_loop(case in case()) {
-        let (x, gates) = (constant(&case.x), constant(&case.gates));
-        let ours = case.forward(x.clone(), gates.clone());
-        prop_assert_eq!(ours.dims(), x.dims());
+        let ours = case.output(Case::forward);
+        prop_assert_eq!(ours.dims(), constant(&case.x).dims());
         if case.chosen.is_empty() {
             return Ok(());
         }
-        assert_close(ours, case.naive(&x, &gates), 1e-5);
+        let (naive, unit) = (case.output(Case::naive), case.unit().output(Case::naive));
+        assert_close(ours, naive, unit, 1e-5);
         let n_experts = case.experts.len();
         if case.chosen.iter().flatten().any(|&expert| expert < n_experts) {
-            let (ours, naive) = (case.gradients(Case::forward), case.gradients(|case, x, gates| case.naive(&x, &gates)));
-            for (ours, naive) in ours.into_iter().zip(naive) {
-                assert_close(ours.expect("a gradient"), naive.expect("a gradient"), 1e-5);
-            }
+            let (ours, naive) = (case.gradients(Case::forward), case.gradients(Case::naive));
+            assert_all_close(ours, naive, case.unit().gradients(Case::naive));
         }
     }
 
@@ -145,11 +171,10 @@ proptest! {
     fn only_one_side_may_be_tracked(case in case()) {
         let n_experts = case.experts.len();
         prop_assume!(case.chosen.iter().flatten().any(|&expert| expert < n_experts));
-        let [of_x, of_gates] = case.gradients(Case::forward);
         let [x_alone, _] = case.gradients(|case, x, _| case.forward(x, constant(&case.gates)));
         let [_, gates_alone] = case.gradients(|case, _, gates| case.forward(constant(&case.x), gates));
-        assert_close(x_alone.expect("of x"), of_x.expect("of x"), 1e-6);
-        assert_close(gates_alone.expect("of gates"), of_gates.expect("of gates"), 1e-6);
+        let (both, unit) = (case.gradients(Case::forward), case.unit().gradients(Case::naive));
+        assert_all_close([x_alone, gates_alone], both, unit);
     }
 
     #[test]
@@ -167,7 +192,9 @@ proptest! {
             .unsqueeze::<2>()
             .repeat_dim(0, tokens);
         prop_assume!(tokens > 0);
-        assert_close(bank.forward(x.clone(), chosen, gates, None), run(expert, x), 1e-5);
+        let unit = case.unit();
+        let unit = run(&unit.stored()[0], constant(&unit.x));
+        assert_close(bank.forward(x.clone(), chosen, gates, None), run(expert, x), unit, 1e-5);
     }
 
     #[test]
@@ -183,9 +210,13 @@ proptest! {
             .collect();
         let chosen = TensorData::new(chosen, [tokens, n_experts]);
         let chosen = Tensor::from_data(chosen, &Device::flex());
-        let full = case.stored().iter().fold(x.zeros_like(), |sum, expert| sum + run(expert, x.clone()));
-        let full = full * x.clone().slice([0..tokens, 0..1]);
-        assert_close(case.bank().forward(x, chosen, gates, None), full, 1e-5);
+        let full = |case: &Case| {
+            let x = constant(&case.x);
+            let add = |sum, expert: &StoredExpert| sum + run(expert, x.clone());
+            case.stored().iter().fold(x.zeros_like(), add) * x.clone().slice([0..tokens, 0..1])
+        };
+        let (full, unit) = (full(&case), full(&case.unit()));
+        assert_close(case.bank().forward(x, chosen, gates, None), full, unit, 1e-5);
     }
 
     #[test]
@@ -203,7 +234,10 @@ proptest! {
             visits.push((expert, rows));
         };
         let output = case.bank().forward(x, case.chosen(), gates, Some(&mut visit));
-        assert_close(Tensor::from_data(TensorData::new(sum, [tokens, d_model]), &Device::flex()), output, 1e-5);
+        if tokens > 0 {
+            let sum = constant(&TensorData::new(sum, [tokens, d_model]));
+            assert_close(sum, output, case.unit().output(Case::naive), 1e-5);
+        }
         let expected: Vec<(usize, Vec<usize>)> = (0..case.experts.len())
             .map(|expert| {
                 let choices = case.chosen.iter().enumerate();
@@ -316,8 +350,6 @@ fn a_large_batch_equals_the_one_that_is_watched() {
     let (x, gates) = (constant(&case.x), constant(&case.gates));
     let output = case.forward(x.clone(), gates.clone());
     assert_eq!(floats(output), floats(watched(&case, x, gates)));
-    let gradients = case.gradients(Case::forward).into_iter().zip(case.gradients(watched));
-    for (ours, watched) in gradients {
-        assert_close(ours.expect("a gradient"), watched.expect("a gradient"), 1e-5);
-    }
+    let unit = case.unit().gradients(watched);
+    assert_all_close(case.gradients(Case::forward), case.gradients(watched), unit);
 }

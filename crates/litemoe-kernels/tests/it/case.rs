@@ -28,14 +28,30 @@ pub(crate) fn tracked(data: &TensorData) -> Tensor<2> {
     Tensor::from_data(data.clone(), &Device::flex().autodiff()).require_grad()
 }
 
-/// Fails when any element differs by more than `tolerance` times the largest magnitude, at least 1.
-pub(crate) fn assert_close<const D: usize>(ours: Tensor<D>, reference: Tensor<D>, tolerance: f32) {
+/// The magnitudes of the data's elements.
+///
+/// A sum of products is rounded in proportion to the sum of their magnitudes, however much of it
+/// cancels: what a computation gives for the magnitudes of its inputs is the unit of its error.
+pub(crate) fn magnitudes(data: &TensorData) -> TensorData {
+    constant(data).abs().into_data()
+}
+
+/// Fails when an element differs by more than `tolerance` times that element of `unit`.
+pub(crate) fn assert_close<const D: usize>(
+    ours: Tensor<D>,
+    reference: Tensor<D>,
+    unit: Tensor<D>,
+    tolerance: f32,
+) {
     assert_eq!(ours.dims(), reference.dims());
-    let (ours, reference) = (floats(ours), floats(reference));
-    let scale = reference.iter().fold(1f32, |scale, value| scale.max(value.abs()));
-    for (at, (ours, reference)) in ours.iter().zip(&reference).enumerate() {
+    assert_eq!(ours.dims(), unit.dims());
+    let (ours, reference, unit) = (floats(ours), floats(reference), floats(unit));
+    for (at, ((ours, reference), unit)) in ours.iter().zip(&reference).zip(&unit).enumerate() {
         let difference = (ours - reference).abs();
-        assert!(difference <= tolerance * scale, "element {at}: {ours} is not {reference}");
+        assert!(
+            difference <= tolerance * unit,
+            "element {at}: {ours} is not {reference}, and its unit is {unit}"
+        );
     }
 }
 

@@ -2,7 +2,7 @@ use burn::tensor::{Device, Int, Tensor};
 use litemoe_kernels::LinearWeight;
 use proptest::prelude::*;
 
-use crate::case::{assert_close, constant, matrix, tracked};
+use crate::case::{assert_close, constant, magnitudes, matrix, tracked};
 
 proptest! {
     #[test]
@@ -15,14 +15,17 @@ proptest! {
         prop_assert_eq!([linear.d_out(), linear.d_in()], constant(&weight).dims());
         linear.stored().into_data().assert_eq(&weight, true);
         let plain = |x: Tensor<2>| x.matmul(constant(&weight).transpose());
-        assert_close(linear.forward(constant(&x)), plain(constant(&x)), 1e-6);
+        let (x_unit, weight_unit) = (constant(&magnitudes(&x)), constant(&magnitudes(&weight)));
+        let unit = x_unit.matmul(weight_unit.clone().transpose());
+        assert_close(linear.forward(constant(&x)), plain(constant(&x)), unit, 1e-6);
         if x.num_elements() > 0 {
             let gradient = |f: &dyn Fn(Tensor<2>) -> Tensor<2>| {
                 let x = tracked(&x);
                 let gradients = (f(x.clone()) * constant(&grad)).sum().backward();
                 x.grad(&gradients).expect("the input's gradient")
             };
-            assert_close(gradient(&|x| linear.forward(x)), gradient(&plain), 1e-6);
+            let unit = constant(&magnitudes(&grad)).matmul(weight_unit);
+            assert_close(gradient(&|x| linear.forward(x)), gradient(&plain), unit, 1e-6);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
 
 use burn::tensor::{Tensor, TensorData};
-use litemoe_kernels::{ExpertBank, ExpertUpdate, LowRank, StoredExpert};
+use litemoe_kernels::{ExpertUpdate, LowRank, StoredExpert};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::bank::{Case, case, large_case};
-use crate::case::{assert_close, constant, floats, matrix, tracked};
+use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
 
 /// A and B beside one matrix, and their scale.
 #[derive(Debug, Clone)]
@@ -103,15 +103,36 @@ fn any_chosen(case: &Case) -> bool {
     case.chosen.iter().flatten().any(|&expert| expert < case.experts.len())
 }
 
+/// Updates of [`magnitudes`], as [`Case::unit`] is a case of them.
+fn unit(updates: &Updates) -> Updates {
+    let part =
+        |Update(matrices, scale): &Update| Update(matrices.each_ref().map(magnitudes), *scale);
+    let expert = |parts: &[Option<Update>; 3]| parts.each_ref().map(|one| one.as_ref().map(part));
+    updates.iter().map(expert).collect()
+}
+
+/// The gradients by the naive loop over composed experts.
+fn by_hand(case: &Case, updates: &Updates) -> Vec<Option<Tensor<2>>> {
+    gradients(case, updates, |updates, x, gates| {
+        case.naive_with(&composed(case, updates), &x, &gates)
+    })
+}
+
 /// Equal, an absent gradient being zero.
-fn assert_same(ours: Vec<Option<Tensor<2>>>, reference: Vec<Option<Tensor<2>>>, tolerance: f32) {
-    assert_eq!(ours.len(), reference.len());
-    for (ours, reference) in ours.into_iter().zip(reference) {
+fn assert_same(
+    ours: Vec<Option<Tensor<2>>>,
+    reference: Vec<Option<Tensor<2>>>,
+    unit: Vec<Option<Tensor<2>>>,
+) {
+    assert_eq!((ours.len(), reference.len()), (reference.len(), unit.len()));
+    for ((ours, reference), unit) in ours.into_iter().zip(reference).zip(unit) {
         match (ours, reference) {
-            (Some(ours), Some(reference)) => assert_close(ours, reference, tolerance),
+            (Some(ours), Some(reference)) => {
+                assert_close(ours, reference, unit.expect("as there"), 1e-4);
+            }
             (None, None) => {}
             (Some(one), None) | (None, Some(one)) => {
-                assert_close(one.clone(), one.zeros_like(), 0.0);
+                assert!(floats(one).iter().all(|&value| value == 0.));
             }
         }
     }
@@ -123,14 +144,14 @@ proptest! {
         prop_assume!(any_chosen(&case));
         let (x, gates) = (constant(&case.x), constant(&case.gates));
         let plain = beside(&updates, constant);
-        let by_hand = ExpertBank::new(composed(&case, &plain));
-        let expected = by_hand.forward(x.clone(), case.chosen(), gates.clone(), None);
-        assert_close(forward(&case, &plain, x, gates, is_watched), expected, 1e-4);
+        let output = |case: &Case, updates: &Updates| {
+            let experts = composed(case, &beside(updates, constant));
+            case.naive_with(&experts, &constant(&case.x), &constant(&case.gates))
+        };
+        let (expected, one) = (output(&case, &updates), output(&case.unit(), &unit(&updates)));
+        assert_close(forward(&case, &plain, x, gates, is_watched), expected, one, 1e-4);
         let ours = gradients(&case, &updates, |updates, x, gates| forward(&case, updates, x, gates, is_watched));
-        let composed = gradients(&case, &updates, |updates, x, gates| {
-            case.naive_with(&composed(&case, updates), &x, &gates)
-        });
-        assert_same(ours, composed, 1e-4);
+        assert_same(ours, by_hand(&case, &updates), by_hand(&case.unit(), &unit(&updates)));
     }
 
     #[test]
@@ -143,7 +164,8 @@ proptest! {
         prop_assume!(output.is_tracked());
         let found = output.backward();
         let alone = leaves(&tracked).iter().map(|leaf| leaf.grad(&found)).collect();
-        assert_same(alone, whole[2..].to_vec(), 1e-5);
+        let unit = by_hand(&case.unit(), &unit(&updates));
+        assert_same(alone, whole[2..].to_vec(), unit[2..].to_vec());
     }
 
     #[test]
@@ -202,7 +224,7 @@ fn a_large_batch_equals_the_one_that_is_watched() {
             forward(&case, updates, x, gates, is_watched)
         })
     };
-    assert_same(of(false), of(true), 1e-5);
+    assert_same(of(false), of(true), by_hand(&case.unit(), &unit(&updates)));
 }
 
 #[test]
