@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use litemoe_core::{CausalLm, Input, LanguageModel, Pass};
+use litemoe_core::{CausalLm, Input, LanguageModel, Pass, RouterNoise};
 use litemoe_model::Model;
 use proptest::prelude::*;
 
@@ -15,6 +15,31 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0u32..256, 1..24), 1..5)
 }
 
+/// Whether the rows' logits hang on a choice between equal experts: noise far below the router's logits changes them.
+/// Rounding may then change them too.
+fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
+    let plain = logits(model, rows);
+    (0..32).any(|draw| {
+        let seeds = (0..).map(|row| 1000 * draw + row).take(rows.len()).collect();
+        let noise = RouterNoise { std: 1e-5, seeds };
+        let mut pass = Pass { router_noise: Some(&noise), ..Pass::plain() };
+        error(&values(&model.logits(&input(model, rows), &mut pass)), &plain) > 1e-3
+    })
+}
+
+#[test]
+fn a_tie_is_told_from_ordinary_rows() {
+    // Its routing in deepseek_v2 falls one way in one pass and the other way token by token.
+    let tie = [
+        44, 107, 229, 59, 249, 112, 157, 213, 7, 17, 53, 59, 199, 25, 255, 44, 255, 33, 4, 65, 162,
+        220, 137, 229, 15, 37,
+    ];
+    for (name, model) in TINY.iter().zip(&*MODELS) {
+        assert!(!stands_on_a_tie(model, &[row(24), row(9)]), "{name}");
+        assert_eq!(stands_on_a_tie(model, &[tie.to_vec()]), *name == "deepseek_v2", "{name}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -23,7 +48,7 @@ proptest! {
         let model = &MODELS[model];
         let alone = rows.iter().flat_map(|row| logits(model, std::slice::from_ref(row)));
         let alone: Vec<f32> = alone.collect();
-        prop_assert!(error(&logits(model, &rows), &alone) < 2e-5);
+        prop_assert!(error(&logits(model, &rows), &alone) < 2e-5 || stands_on_a_tie(model, &rows));
     }
 
     #[test]
@@ -32,12 +57,13 @@ proptest! {
         model in 0..TINY.len() - 1,
     ) {
         let model = &MODELS[model];
-        let whole = logits(model, &[chunks.concat()]);
+        let rows = [chunks.concat()];
+        let whole = logits(model, &rows);
         let mut cache = model.new_cache();
         for chunk in &chunks {
             let last = values(&model.extend(chunk, &mut cache, None));
             let expected = &whole[(cache.len() - 1) * model.vocab()..][..model.vocab()];
-            prop_assert!(error(&last, expected) < 2e-5);
+            prop_assert!(error(&last, expected) < 2e-5 || stands_on_a_tie(model, &rows));
         }
     }
 }
