@@ -143,10 +143,11 @@ fn assert_all_close(
     ours: [Option<Tensor<2>>; 2],
     reference: [Option<Tensor<2>>; 2],
     unit: [Option<Tensor<2>>; 2],
+    tolerance: f32,
 ) {
     let there = |gradient: Option<Tensor<2>>| gradient.expect("a gradient");
     for ((ours, reference), unit) in ours.into_iter().zip(reference).zip(unit) {
-        assert_close(there(ours), there(reference), there(unit), 1e-5);
+        assert_close(there(ours), there(reference), there(unit), tolerance);
     }
 }
 
@@ -158,11 +159,11 @@ proptest! {
         if case.chosen.is_empty() {
             return Ok(());
         }
-        assert_close(ours, case.naive(), case.unit().naive(), 1e-5);
+        assert_close(ours, case.naive(), case.unit().naive(), 1e-6);
         let n_experts = case.experts.len();
         if case.chosen.iter().flatten().any(|&expert| expert < n_experts) {
             let ours = case.gradients(Case::forward);
-            assert_all_close(ours, case.naive_gradients(), case.unit().naive_gradients());
+            assert_all_close(ours, case.naive_gradients(), case.unit().naive_gradients(), 1e-6);
         }
     }
 
@@ -173,7 +174,7 @@ proptest! {
         let [x_alone, _] = case.gradients(|case, x, _| case.forward(x, constant(&case.gates)));
         let [_, gates_alone] = case.gradients(|case, _, gates| case.forward(constant(&case.x), gates));
         let (both, unit) = (case.gradients(Case::forward), case.unit().naive_gradients());
-        assert_all_close([x_alone, gates_alone], both, unit);
+        assert_all_close([x_alone, gates_alone], both, unit, 1e-6);
     }
 
     #[test]
@@ -193,7 +194,7 @@ proptest! {
         prop_assume!(tokens > 0);
         let unit = case.unit();
         let unit = run(&unit.stored()[0], constant(&unit.x));
-        assert_close(bank.forward(x.clone(), chosen, gates, None), run(expert, x), unit, 1e-5);
+        assert_close(bank.forward(x.clone(), chosen, gates, None), run(expert, x), unit, 1e-6);
     }
 
     #[test]
@@ -215,7 +216,7 @@ proptest! {
             case.stored().iter().fold(x.zeros_like(), add) * x.clone().slice([0..tokens, 0..1])
         };
         let (full, unit) = (full(&case), full(&case.unit()));
-        assert_close(case.bank().forward(x, chosen, gates, None), full, unit, 1e-5);
+        assert_close(case.bank().forward(x, chosen, gates, None), full, unit, 1e-6);
     }
 
     #[test]
@@ -235,7 +236,7 @@ proptest! {
         let output = case.bank().forward(x, case.chosen(), gates, Some(&mut visit));
         if tokens > 0 {
             let sum = constant(&TensorData::new(sum, [tokens, d_model]));
-            assert_close(sum, output, case.unit().naive(), 1e-5);
+            assert_close(sum, output, case.unit().naive(), 1e-6);
         }
         let expected: Vec<(usize, Vec<usize>)> = (0..case.experts.len())
             .map(|expert| {
@@ -350,5 +351,5 @@ fn a_large_batch_equals_the_one_that_is_watched() {
     let output = case.forward(x.clone(), gates.clone());
     assert_eq!(floats(output), floats(watched(&case, x, gates)));
     let unit = case.unit().gradients(watched);
-    assert_all_close(case.gradients(Case::forward), case.gradients(watched), unit);
+    assert_all_close(case.gradients(Case::forward), case.gradients(watched), unit, 1e-8);
 }
