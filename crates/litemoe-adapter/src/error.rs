@@ -1,8 +1,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Fingerprint, LayerId, PlanError, Site};
+use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, Site};
 use thiserror::Error;
+
+use crate::MountRouting;
 
 /// Why an adapter could not be made, trained, read, written or mounted.
 #[derive(Debug, Error)]
@@ -87,6 +89,24 @@ pub enum AdapterError {
         "layer {layer}: the adapter has an update beside expert {expert}, but the plan keeps {kept}"
     )]
     ExpertNotKept { layer: LayerId, expert: usize, kept: usize },
+    #[error(
+        "{routing} routing confines tokens to the experts of a proxy, but the adapter was not tuned on one"
+    )]
+    NoProxyRouting { routing: MountRouting },
+    #[error("{}: layer {layer} has {n_experts} experts, but expert {expert} is named", path.display())]
+    StrayExpert { path: PathBuf, layer: LayerId, expert: usize, n_experts: usize },
+    #[error("the adapter's routing does not fit the model: {source}")]
+    Routing { source: RouterBiasError },
+    #[error(
+        "{}: {routing} routing, which PEFT's format cannot say, beside a file of that format: `peft_type` is {found}, but \
+         {} is expected", path.display(), crate::peft::LITEMOE_TYPE
+    )]
+    RoutingFormat { path: PathBuf, routing: MountRouting, found: &'static str },
+    #[error(
+        "{}: `peft_type` is {}, so litemoe.json beside it must say how tokens are routed, but it does not", path.display(),
+        crate::peft::LITEMOE_TYPE
+    )]
+    NoRouting { path: PathBuf },
     #[error("the plan does not fit the foundation: {source}")]
     Plan { source: PlanError },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]

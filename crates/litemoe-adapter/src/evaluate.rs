@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, LanguageModel, Pass, Sequence};
+use litemoe_core::{LanguageModel, MountedAdapter, Pass, Sequence};
 use serde::{Deserialize, Serialize};
 
 use crate::AdapterError;
@@ -54,7 +54,7 @@ impl Evaluation {
 pub fn evaluate<M: LanguageModel + ?Sized>(
     model: &M,
     sequences: &[Sequence],
-    adapters: Option<&Adapters>,
+    mounted: Option<&MountedAdapter>,
     batch_tokens: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, AdapterError> {
@@ -63,7 +63,7 @@ pub fn evaluate<M: LanguageModel + ?Sized>(
     let mut done = 0;
     for rows in batches(sequences, batch_tokens) {
         let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
-        for (&row, score) in rows.iter().zip(score_batch(model, &batch, adapters)) {
+        for (&row, score) in rows.iter().zip(score_batch(model, &batch, mounted)) {
             scores[row] = score;
         }
         done += rows.len();
@@ -112,9 +112,9 @@ struct RowScore {
 fn score_batch<M: LanguageModel + ?Sized>(
     model: &M,
     batch: &Batch,
-    adapters: Option<&Adapters>,
+    mounted: Option<&MountedAdapter>,
 ) -> Vec<RowScore> {
-    let mut pass = Pass::plain().with_adapters(adapters);
+    let mut pass = Pass::mounted(mounted);
     let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
     let logits = floats(model.head(hidden, &mut pass));
     let mut places = logits.chunks_exact(model.vocab()).zip(&batch.targets);

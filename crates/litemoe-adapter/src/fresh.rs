@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
 
+/// The target that means every matrix of attention.
+pub const ATTENTION: &str = "attention";
+
 /// The target that means every matrix of every routed expert.
 pub const EXPERTS: &str = "experts";
 
@@ -16,18 +19,21 @@ pub const EXPERTS: &str = "experts";
 pub struct LoraOptions {
     /// r, above 0.
     pub rank: usize,
-    /// α, above 0: an update is scaled by α/r.
+    /// r beside routed experts, above 0.
+    pub expert_rank: usize,
+    /// α, above 0: every update, those beside experts too, is scaled by α/r with r the `rank`.
     pub alpha: f64,
-    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`; or [`EXPERTS`]. None: all of attention.
+    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`; [`ATTENTION`] or [`EXPERTS`]. None: both of
+    /// these.
     pub targets: Vec<String>,
     /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
     pub rslora: bool,
 }
 
 impl Default for LoraOptions {
-    /// Rank 8 and α 16 on attention's projections.
+    /// Rank 8 and α 16 beside attention and experts.
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, targets: Vec::new(), rslora: false }
+        Self { rank: 8, expert_rank: 8, alpha: 16.0, targets: Vec::new(), rslora: false }
     }
 }
 
@@ -42,12 +48,11 @@ impl LoraOptions {
     /// # Errors
     /// [`AdapterError::Option`]
     pub fn check(&self) -> Result<(), AdapterError> {
-        if self.rank == 0 {
-            return Err(AdapterError::Option {
-                option: "rank",
-                given: self.rank.to_string(),
-                expected: "at least 1",
-            });
+        for (option, rank) in [("rank", self.rank), ("expert_rank", self.expert_rank)] {
+            if rank == 0 {
+                let given = rank.to_string();
+                return Err(AdapterError::Option { option, given, expected: "at least 1" });
+            }
         }
         if !(self.alpha.is_finite() && self.alpha > 0.0) {
             return Err(AdapterError::Option {
@@ -77,7 +82,11 @@ pub(crate) fn ends_with(path: &str, target: &str) -> bool {
 
 /// Whether a target means a weight.
 fn is_meant(weight: &LinearSite, target: &str) -> bool {
-    ends_with(weight.site.as_str(), target) || (target == EXPERTS && weight.role.is_expert())
+    match target {
+        EXPERTS => weight.role.is_expert(),
+        ATTENTION => weight.role == LinearRole::Attention,
+        _ => ends_with(weight.site.as_str(), target),
+    }
 }
 
 /// A new adapter, which changes nothing yet: A is uniform within ±1/√d_in, PEFT's Kaiming initialisation with a = √5;
@@ -87,7 +96,7 @@ fn is_meant(weight: &LinearSite, target: &str) -> bool {
 /// on every platform and whatever other sites there are.
 ///
 /// # Errors
-/// A target that matches no site, a model without attention where none is named, or a rank or α out of range.
+/// A target that matches no site, a model without attention and experts where none is named, or a rank or α out of range.
 pub fn fresh(
     sites: &[LinearSite],
     options: &LoraOptions,
@@ -99,7 +108,7 @@ pub fn fresh(
         return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
     }
     let wanted = |site: &&LinearSite| match options.targets.is_empty() {
-        true => site.role == LinearRole::Attention,
+        true => site.role != LinearRole::Dense,
         false => options.targets.iter().any(|target| is_meant(site, target)),
     };
     let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));
@@ -108,11 +117,11 @@ pub fn fresh(
 }
 
 fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Device) -> Lora {
-    let values =
-        uniform(&site.site, seed, site.d_in * options.rank, 1.0 / (site.d_in as f64).sqrt());
+    let rank = if site.role.is_expert() { options.expert_rank } else { options.rank };
+    let values = uniform(&site.site, seed, site.d_in * rank, 1.0 / (site.d_in as f64).sqrt());
     Lora {
-        a: Tensor::from_data(TensorData::new(values, [site.d_in, options.rank]), device),
-        b: Tensor::zeros([options.rank, site.d_out], device),
+        a: Tensor::from_data(TensorData::new(values, [site.d_in, rank]), device),
+        b: Tensor::zeros([rank, site.d_out], device),
         scale: options.scale(),
     }
 }
@@ -131,7 +140,8 @@ fn matches_any(target: &str, sites: &[LinearSite]) -> bool {
     sites.iter().any(|site| is_meant(site, target))
 }
 
-/// The last components of all sites' paths, each once, in order of the model, and [`EXPERTS`] where there are any.
+/// The last components of all sites' paths, each once, in order of the model, then [`ATTENTION`] and [`EXPERTS`] where
+/// there are any.
 pub(crate) fn leaves(sites: &[LinearSite]) -> String {
     let mut leaves: Vec<&str> = Vec::new();
     for site in sites {
@@ -139,6 +149,8 @@ pub(crate) fn leaves(sites: &[LinearSite]) -> String {
             leaves.push(site.site.leaf());
         }
     }
-    leaves.extend(sites.iter().any(|site| site.role.is_expert()).then_some(EXPERTS));
+    let has = |role: fn(&LinearSite) -> bool| sites.iter().any(role);
+    leaves.extend(has(|site| site.role == LinearRole::Attention).then_some(ATTENTION));
+    leaves.extend(has(|site| site.role.is_expert()).then_some(EXPERTS));
     leaves.join(", ")
 }

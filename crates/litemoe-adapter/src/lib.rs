@@ -8,16 +8,20 @@ mod guard;
 mod mount;
 pub mod peft;
 mod record;
+mod routing;
 mod tensors;
 mod transfer;
 mod tune;
 
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, evaluate};
-pub use fresh::{EXPERTS, LoraOptions, fresh};
-pub use guard::{Guard, SCALES, choose_scale};
+pub use fresh::{ATTENTION, EXPERTS, LoraOptions, fresh};
+pub use guard::{
+    Guard, GuardOptions, Measure, MountChoice, PENALTIES, SCALES, Tried, choose_mount,
+};
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
-pub use record::{AdapterRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
+pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
+pub use routing::{KeptExperts, KeptOfLayer, MountRouting};
 pub use transfer::{load_through, to_foundation};
 pub use tune::{
     Checkpoint, Gradient, Gradients, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher,

@@ -3,8 +3,8 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora, Observer,
-    Pass, Routing, Site,
+    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora,
+    MountedAdapter, Observer, Pass, Routing, Site,
 };
 use litemoe_kernels::{StagedDir, check_target, holds_only};
 
@@ -15,8 +15,8 @@ use crate::{AdapterError, AdapterRecord, RECORD_FILE};
 /// An adapter's directory in memory.
 #[derive(Debug, Clone)]
 pub struct LoadedAdapter {
-    /// The updates.
-    pub adapters: Adapters,
+    /// The updates, and where the adapter is mounted its router bias.
+    pub mounted: MountedAdapter,
     /// What PEFT's configuration says beside them.
     pub config: PeftConfig,
     /// `litemoe.json`; `None` when another program wrote the adapter.
@@ -66,14 +66,15 @@ pub fn check_save(target: &Path) -> Result<(), AdapterError> {
 
 /// Whether a directory is an adapter with a record, and nothing else.
 pub fn is_own(dir: &Path) -> bool {
-    dir.join(RECORD_FILE).exists()
-        && holds_only(dir, &[peft::CONFIG_FILE, peft::MODEL_FILE, RECORD_FILE])
+    let names = [peft::CONFIG_FILE, peft::MODEL_FILE, peft::LITEMOE_FILE, RECORD_FILE];
+    dir.join(RECORD_FILE).exists() && holds_only(dir, &names)
 }
 
 /// Reads an adapter's directory for a model and checks that it was made for it.
 ///
 /// # Errors
-/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`].
+/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; a router bias that does not fit the
+/// model, and files of which one speaks of a bias and the other does not.
 pub fn load<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -93,21 +94,46 @@ pub(crate) fn read_for<M: LanguageModel + ?Sized>(
     record: Option<AdapterRecord>,
 ) -> Result<LoadedAdapter, AdapterError> {
     let read = peft::read(dir, model.linear_sites(), &model.device())?;
-    Ok(LoadedAdapter { adapters: read.adapters, config: read.config, record })
+    let router_bias = record.as_ref().map(|record| record.router_bias(dir)).transpose()?.flatten();
+    check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
+    let mounted = MountedAdapter { adapters: read.adapters, router_bias };
+    let checked = mounted.check_routing(model.moe_layers());
+    checked.map_err(|source| AdapterError::Routing { source })?;
+    Ok(LoadedAdapter { mounted, config: read.config, record })
 }
 
-/// Checks that an adapter can stand on a model and shows on `probe_ids`, a row of tokens, that it does something.
+/// A router bias and the format that says there is one go together.
+fn check_format(
+    dir: &Path,
+    config: &PeftConfig,
+    record: Option<&AdapterRecord>,
+    is_biased: bool,
+) -> Result<(), AdapterError> {
+    let path = dir.join(peft::CONFIG_FILE);
+    match (config.routed, is_biased, record.and_then(|record| record.mount.as_ref())) {
+        (true, false, _) => Err(AdapterError::NoRouting { path }),
+        (false, true, Some(mount)) => {
+            let (routing, found) = (mount.routing, peft::LORA_TYPE);
+            Err(AdapterError::RoutingFormat { path, routing, found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that an adapter can be mounted on a model and shows on `probe_ids`, a row of tokens, that it does something.
 ///
 /// # Errors
-/// An update where the model has no weight, one of another shape or with a value that is no finite number, and
-/// [`AdapterError::NoEffect`].
+/// An update where the model has no weight, one of another shape or with a value that is no finite number, a router bias
+/// for other layers, and [`AdapterError::NoEffect`].
 pub fn mount<M: LanguageModel + ?Sized>(
     model: &M,
-    adapters: &Adapters,
+    mounted: &MountedAdapter,
     probe_ids: &[u32],
 ) -> Result<Effect, AdapterError> {
-    check_fit(adapters, model.linear_sites())?;
-    probe(model, adapters, probe_ids)
+    check_fit(&mounted.adapters, model.linear_sites())?;
+    let checked = mounted.check_routing(model.moe_layers());
+    checked.map_err(|source| AdapterError::Routing { source })?;
+    probe(model, mounted, probe_ids)
 }
 
 /// Checks every update against the weight it is to stand beside.
@@ -138,25 +164,27 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
     Err(AdapterError::SiteNotFinite { site: site.clone() })
 }
 
-/// Shows on one row of tokens that an adapter changes what a model says: the field's commonest defect is one that
-/// silently does nothing.
+/// Shows on one row of tokens that an adapter's updates change what a model says, under its router bias: the field's
+/// commonest defect is one that silently does nothing.
 ///
 /// # Errors
 /// [`AdapterError::NoEffect`] when some update that the tokens come by is not zero and yet no logit moves;
 /// [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
-    adapters: &Adapters,
+    mounted: &MountedAdapter,
     ids: &[u32],
 ) -> Result<Effect, AdapterError> {
+    let adapters = &mounted.adapters;
     if adapters.iter().all(|(_, lora)| is_zero(lora)) {
         return Ok(Effect::Zero);
     }
     let rows = vec![ids.to_vec()];
     let input = Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows };
     let mut met = Met::default();
-    let plain = floats(model.logits(&input, &mut Pass::observed(&mut met)));
-    let adapted = floats(model.logits(&input, &mut Pass::adapted(adapters)));
+    let bare = Pass { observer: Some(&mut met), adapters: None, ..Pass::mounted(Some(mounted)) };
+    let plain = floats(model.logits(&input, &mut { bare }));
+    let adapted = floats(model.logits(&input, &mut Pass::mounted(Some(mounted))));
     if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {
         return Err(AdapterError::LogitsNotFinite { logit: *logit });
     }

@@ -1,16 +1,16 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::{Adapters, Fingerprint, LinearSite};
+use litemoe_core::{Adapters, Fingerprint, LinearSite, RouterBias};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdapterError, LoraOptions, TuneOptions};
+use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
 
 /// The file's name, beside PEFT's.
 pub const RECORD_FILE: &str = "litemoe.json";
 
 /// Version of the shape of `litemoe.json`.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 
 /// How an adapter's sites on the proxy become the foundation's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,42 @@ pub struct TuneMetrics {
     pub tokens: u64,
 }
 
+/// How an adapter is mounted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountRecord {
+    /// How the foundation routes the app's tokens.
+    pub routing: MountRouting,
+    /// What the updates were multiplied by, which α says too.
+    pub scale: f32,
+    /// The experts of the proxy it was tuned on; `None` where it was tuned on the foundation.
+    pub experts: Option<KeptExperts>,
+    /// What the guard measured, in the order it tried: the foundation alone first.
+    pub tried: Vec<Tried>,
+}
+
+impl MountRecord {
+    /// The router bias that the mounted adapter brings.
+    ///
+    /// # Errors
+    /// A routing that needs a proxy's experts where there are none, or experts that their layer does not have.
+    fn router_bias(&self, path: &Path) -> Result<Option<RouterBias>, AdapterError> {
+        let Some(experts) = &self.experts else {
+            return match self.routing {
+                MountRouting::Full => Ok(None),
+                routing => Err(AdapterError::NoProxyRouting { routing }),
+            };
+        };
+        match experts.stray() {
+            None => Ok(experts.router_bias(self.routing)),
+            Some((layer, expert)) => {
+                let (path, n_experts) = (path.to_owned(), experts.layers[&layer].n_experts);
+                Err(AdapterError::StrayExpert { path, layer, expert, n_experts })
+            }
+        }
+    }
+}
+
 /// `litemoe.json`: what PEFT's files do not say of an adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,8 +101,8 @@ pub struct AdapterRecord {
     pub plan: Option<String>,
     /// How its tensors map to the foundation's.
     pub map: SiteMap,
-    /// The guard's scale, already multiplied into α; 1 before mounting.
-    pub scale: f32,
+    /// How it is mounted; `None` before that.
+    pub mount: Option<MountRecord>,
     /// The adapter's shape.
     pub lora: LoraOptions,
     /// How it was trained.
@@ -89,6 +125,16 @@ impl AdapterRecord {
         };
         check_version(&path, &bytes)?;
         serde_json::from_slice(&bytes).map(Some).map_err(AdapterError::json(&path))
+    }
+
+    /// The router bias that the adapter brings where it is mounted; `dir` is where the record was read.
+    ///
+    /// # Errors
+    /// A record that contradicts itself.
+    pub fn router_bias(&self, dir: &Path) -> Result<Option<RouterBias>, AdapterError> {
+        let mount = self.mount.as_ref();
+        let bias = mount.map(|mount| mount.router_bias(&dir.join(RECORD_FILE))).transpose()?;
+        Ok(bias.flatten())
     }
 
     /// Writes the record as indented JSON.

@@ -31,8 +31,8 @@ pub fn load_through<M: LanguageModel + ?Sized>(
     checked.map_err(|source| AdapterError::Plan { source })?;
     let record = AdapterRecord { map: SiteMap::Host, ..record };
     let loaded = read_for(dir, foundation, Some(record))?;
-    let adapters = to_foundation(&loaded.adapters, foundation.linear_sites(), plan)?;
-    Ok(LoadedAdapter { adapters, ..loaded })
+    let adapters = to_foundation(&loaded.mounted.adapters, foundation.linear_sites(), plan)?;
+    Ok(LoadedAdapter { mounted: adapters.into(), ..loaded })
 }
 
 /// Refuses a plan that is not the adapter's.

@@ -1,6 +1,7 @@
 //! `litemoe`: from a foundation and an app's rows to an adapter mounted on the foundation.
 
 mod artefact;
+mod auto;
 mod chat;
 mod commands;
 mod customize;

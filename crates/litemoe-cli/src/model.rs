@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_through};
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, Plan};
+use litemoe_core::{Fingerprint, LanguageModel, MountedAdapter, Plan};
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
@@ -96,9 +96,9 @@ impl Loaded {
         }
     }
 
-    /// Reads an adapter and shows that it does something to this model.
-    pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<Adapters> {
-        Ok(self.mounted(dir, None)?.adapters)
+    /// Reads an adapter, its router bias too, and shows that it does something to this model.
+    pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
+        Ok(self.mounted(dir, None)?.mounted)
     }
 
     /// The same with all that its directory says, and experts renumbered by the plan of a proxy.
@@ -112,15 +112,15 @@ impl Loaded {
         };
         let fingerprint = self.checkpoint.fingerprint();
         let loaded = load_through(dir, &self.model, fingerprint, plan).with_context(cannot)?;
-        self.expect_effect(&loaded.adapters).with_context(cannot)?;
+        self.expect_effect(&loaded.mounted).with_context(cannot)?;
         Ok(loaded)
     }
 
     /// Refuses updates that do not fit, or that change nothing.
-    pub(crate) fn expect_effect(&self, adapters: &Adapters) -> anyhow::Result<()> {
+    pub(crate) fn expect_effect(&self, mounted: &MountedAdapter) -> anyhow::Result<()> {
         let probe: Vec<u32> =
             (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
-        match litemoe_adapter::mount(&self.model, adapters, &probe)? {
+        match litemoe_adapter::mount(&self.model, mounted, &probe)? {
             Effect::Moves(_) | Effect::Unmet => Ok(()),
             Effect::Zero => bail!("it is all zero: it would change nothing"),
         }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Adapters, CausalLm, Logprobs, Sampler};
+use crate::{CausalLm, Logprobs, MountedAdapter, Sampler};
 
 /// A token that was drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Drawn {
 /// drawn, but for the last token.
 pub struct Decoding<'a, M: CausalLm> {
     model: &'a M,
-    adapters: Option<&'a Adapters>,
+    mounted: Option<&'a MountedAdapter>,
     cache: &'a mut M::Cache,
     sampler: Sampler,
     n_top: Option<usize>,
@@ -35,7 +35,7 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
     /// When the cache holds the whole prompt, or the prompt is longer than the model's longest row.
     pub fn new(
         model: &'a M,
-        adapters: Option<&'a Adapters>,
+        mounted: Option<&'a MountedAdapter>,
         prompt: &[u32],
         cache: &'a mut M::Cache,
         n_held: usize,
@@ -48,7 +48,7 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
             sampler.read(prompt);
         }
         let (pending, n_left) = (prompt[n_held..].to_vec(), model.room_after(prompt.len()));
-        Self { model, adapters, cache, sampler, n_top: None, pending, begun: n_held > 0, n_left }
+        Self { model, mounted, cache, sampler, n_top: None, pending, begun: n_held > 0, n_left }
     }
 
     /// Tells with every token how probable it was, and the `n_top` most probable ones.
@@ -65,8 +65,8 @@ impl<M: CausalLm> Iterator for Decoding<'_, M> {
         self.n_left = self.n_left.checked_sub(1)?;
         let (pending, cache) = (&self.pending, &mut *self.cache);
         let logits = match std::mem::replace(&mut self.begun, true) {
-            true => self.model.extend(pending, cache, self.adapters),
-            false => self.model.begin(pending, cache, self.adapters),
+            true => self.model.extend(pending, cache, self.mounted),
+            false => self.model.begin(pending, cache, self.mounted),
         };
         let logits: Vec<f32> =
             logits.into_data().convert::<f32>().try_into_vec().expect("they were converted to f32");

@@ -8,15 +8,18 @@
 mod adapters;
 mod budget;
 mod by_layer;
+mod by_rows;
 mod decoding;
 mod expert;
 mod fingerprint;
 mod input;
 mod model;
+mod mounted;
 mod name;
 mod noise;
 mod observer;
 mod plan;
+mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
@@ -25,6 +28,7 @@ mod site;
 
 pub use adapters::{Adapters, Lora};
 pub use budget::Budget;
+pub use by_rows::ByRows;
 pub use decoding::{Decoding, Drawn};
 pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
@@ -32,12 +36,14 @@ pub use expert::{
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream, TokenRow};
 pub use model::{CausalLm, ExpertSource, LanguageModel, LinearRole, LinearSite, MoeModel};
+pub use mounted::MountedAdapter;
 pub use name::UnknownName;
 pub use noise::RouterNoise;
 pub use observer::{Activation, Observer, Pass};
 pub use plan::{
     Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,
 };
+pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
 pub use scores::{Criterion, ExpertScores, LayerScores, LayerSums, SCORES_VERSION};

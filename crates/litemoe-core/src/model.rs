@@ -1,6 +1,8 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{Adapters, ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
+use crate::{
+    ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, MountedAdapter, Pass, Site, Stream,
+};
 
 /// A frozen linear weight that an adapter can stand beside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +128,9 @@ pub trait CausalLm: LanguageModel {
         &self,
         prompt: &[u32],
         cache: &mut Self::Cache,
-        adapters: Option<&Adapters>,
+        mounted: Option<&MountedAdapter>,
     ) -> Tensor<1> {
-        self.extend(prompt, cache, adapters)
+        self.extend(prompt, cache, mounted)
     }
 
     /// How many tokens may follow a prompt of this length.
@@ -142,6 +144,6 @@ pub trait CausalLm: LanguageModel {
         &self,
         tokens: &[u32],
         cache: &mut Self::Cache,
-        adapters: Option<&Adapters>,
+        mounted: Option<&MountedAdapter>,
     ) -> Tensor<1>;
 }

@@ -1,6 +1,8 @@
 use burn::tensor::Tensor;
 
-use crate::{Adapters, ExpertId, LayerId, RouterNoise, Routing};
+use crate::{
+    Adapters, ByRows, ExpertId, LayerId, MountedAdapter, RouterBias, RouterNoise, Routing,
+};
 
 /// What one expert did for the tokens routed to it.
 #[derive(Debug, Clone)]
@@ -86,6 +88,8 @@ pub struct Pass<'a> {
     pub observer: Option<&'a mut dyn Observer>,
     /// The adapters beside the frozen weights.
     pub adapters: Option<&'a Adapters>,
+    /// The router biases, for ranges of the batch's rows. They fit the model, see [`RouterBias::check`].
+    pub router_bias: ByRows<'a, RouterBias>,
     /// Noise on the router logits; only while tuning.
     pub router_noise: Option<&'a RouterNoise>,
 }
@@ -99,6 +103,13 @@ impl<'a> Pass<'a> {
     /// A pass through adapters.
     pub fn adapted(adapters: &'a Adapters) -> Self {
         Self::default().with_adapters(Some(adapters))
+    }
+
+    /// A pass in which every row is an app's, or none.
+    pub fn mounted(mounted: Option<&'a MountedAdapter>) -> Self {
+        let Some(MountedAdapter { adapters, router_bias }) = mounted else { return Self::plain() };
+        let router_bias = router_bias.as_ref().map(ByRows::all).unwrap_or_default();
+        Self { router_bias, ..Self::adapted(adapters) }
     }
 
     /// A pass that is watched.

@@ -24,5 +24,8 @@ named_enum! {
         RedirectSelected = "redirect_selected",
         /// The removed and merged experts' router rows are deleted; loads in stock runtimes.
         DropRows = "drop_rows",
+        /// All rows are kept and the softmax is over all of them, then the top-k are chosen among the kept experts: gates that
+        /// are not divided by their sum keep the scale they were trained with.
+        Mask = "mask",
     }
 }

@@ -8,6 +8,7 @@ use crate::capacity::within_capacity;
 use crate::expert_sites::ExpertSites;
 use crate::linear::Linear;
 use crate::router::Router;
+use crate::router_bias::LayerBias;
 
 /// What follows the attention in a block.
 #[derive(Debug)]
@@ -149,7 +150,8 @@ impl Moe {
         let n_rows = self.router.weight.d_out();
         let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
         let noise = pass.router_noise.map(noise);
-        let routing = self.router.route(x, noise);
+        let bias = LayerBias::new(&pass.router_bias, self.id, packing, n_rows, &x.device());
+        let routing = self.router.route(x, noise, bias);
         match self.capacity {
             Some(capacity) => {
                 within_capacity(routing, packing.row_lens(), capacity, self.experts.n_experts())

@@ -45,6 +45,7 @@ mod redirection;
 mod relative;
 mod rope;
 mod router;
+mod router_bias;
 mod sparse_mixer;
 mod stored;
 mod switch_transformers;

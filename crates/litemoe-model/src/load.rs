@@ -107,7 +107,8 @@ impl Loader<'_> {
         Ok(self.tensor::<1>(name)?.unsqueeze_dim(0))
     }
 
-    pub(crate) fn block(&self, id: LayerId) -> Result<Block, ModelError> {
+    /// A block, without the weights of `unused` experts.
+    pub(crate) fn block(&self, id: LayerId, unused: &[usize]) -> Result<Block, ModelError> {
         let names = self.checkpoint.names;
         let path = |part| names.path(id, part);
         let [input_norm, post_attention_norm] = names.norms.map(path);
@@ -117,7 +118,7 @@ impl Loader<'_> {
             attention: self.attention(id.block, &path(names.attention))?,
             cross: self.cross(id)?,
             post_attention_norm: self.norm(&post_attention_norm)?,
-            feed_forward: self.feed_forward(id)?,
+            feed_forward: self.feed_forward(id, unused)?,
             multiplier: self.checkpoint.config.multipliers.residual,
         })
     }
@@ -210,14 +211,16 @@ impl Loader<'_> {
         })
     }
 
-    fn feed_forward(&self, id: LayerId) -> Result<FeedForward, ModelError> {
+    fn feed_forward(&self, id: LayerId, unused: &[usize]) -> Result<FeedForward, ModelError> {
         let checkpoint = self.checkpoint;
         match checkpoint.config.feed_forward_of(id) {
             FeedForwardConfig::Dense(dense) => {
                 let path = checkpoint.names.path(id, checkpoint.names.dense);
                 Ok(FeedForward::Dense(Box::new(self.dense(&path, dense.network)?)))
             }
-            FeedForwardConfig::Moe(moe) => Ok(FeedForward::Moe(Box::new(self.moe(id, moe)?))),
+            FeedForwardConfig::Moe(moe) => {
+                Ok(FeedForward::Moe(Box::new(self.moe(id, moe, unused)?)))
+            }
         }
     }
 
@@ -232,10 +235,10 @@ impl Loader<'_> {
         })
     }
 
-    fn moe(&self, id: LayerId, moe: &MoeConfig) -> Result<Moe, ModelError> {
+    fn moe(&self, id: LayerId, moe: &MoeConfig, unused: &[usize]) -> Result<Moe, ModelError> {
         let has_shared = moe.shared.is_some_and(|d_hidden| d_hidden > 0);
         let Checkpoint { family, config, .. } = self.checkpoint;
-        let experts = self.experts(id, moe)?;
+        let experts = self.experts(id, moe, unused)?;
         Ok(Moe {
             id,
             router: self.router(id, moe)?,
@@ -287,14 +290,24 @@ impl Loader<'_> {
         Redirection::new(self.checkpoint.layer_plan(id)?, rule, self.device)
     }
 
-    fn experts(&self, id: LayerId, moe: &MoeConfig) -> Result<ExpertBank, ModelError> {
+    fn experts(
+        &self,
+        id: LayerId,
+        moe: &MoeConfig,
+        unused: &[usize],
+    ) -> Result<ExpertBank, ModelError> {
         let n_experts = self.checkpoint.n_experts(id);
         let mut bank = ExpertBank::with_capacity(n_experts).activated(moe.network.act);
         if moe.router == RouterKind::InputSigmoid {
             bank = bank.gating_inputs();
         }
         for expert in 0..n_experts {
-            bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?);
+            match unused.binary_search(&expert) {
+                Ok(_) => bank.push_absent(),
+                Err(_) => {
+                    bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?)
+                }
+            }
         }
         Ok(bank)
     }

@@ -2,17 +2,18 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, Packing, Pass, Stack,
-    Stream,
+    CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, MountedAdapter, Packing, Pass,
+    Stack, Stream,
 };
 
 use crate::attention::Memory;
-use crate::block::{Cross, Rows, scaled};
+use crate::block::{Block, Cross, Rows, scaled};
 use crate::cache::{BlockCache, KvCache};
 use crate::load::Loader;
 use crate::norm::Norm;
 use crate::positions::{PositionMaker, Positions, Span};
 use crate::relative::RelativeBias;
+use crate::router_bias::removed;
 use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 
@@ -103,6 +104,13 @@ impl Model {
         Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
     }
 
+    /// Block `index` with the experts that a pass over these rows may use.
+    fn block_of(&self, index: usize, packing: &Packing, pass: &Pass<'_>) -> Arc<Block> {
+        self.weights.block(index, &|layer, n_experts| {
+            removed(&pass.router_bias, layer, n_experts, packing.batch())
+        })
+    }
+
     fn n_encoder(&self) -> usize {
         self.config.encoder.len()
     }
@@ -126,7 +134,7 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions(Stack::Encoder, packing);
         let rows = Rows { packing, positions: &positions };
-        let hidden = self.weights.block(index).forward(hidden, rows, None, pass, None);
+        let hidden = self.block_of(index, packing, pass).forward(hidden, rows, None, pass, None);
         match &self.encoder_norm {
             Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
             _ => hidden,
@@ -154,7 +162,7 @@ impl Model {
             }
             _ => None,
         };
-        self.weights.block(index).forward(hidden, rows, memory, pass, cache)
+        self.block_of(index, packing, pass).forward(hidden, rows, memory, pass, cache)
     }
 }
 
@@ -228,23 +236,28 @@ impl CausalLm for Model {
         KvCache::new(self.config.feed_forward.len())
     }
 
-    fn begin(&self, prompt: &[u32], cache: &mut KvCache, adapters: Option<&Adapters>) -> Tensor<1> {
+    fn begin(
+        &self,
+        prompt: &[u32],
+        cache: &mut KvCache,
+        mounted: Option<&MountedAdapter>,
+    ) -> Tensor<1> {
         if !self.has_encoder() {
-            return self.extend(prompt, cache, adapters);
+            return self.extend(prompt, cache, mounted);
         }
         cache.truncate(0);
-        let mut pass = Pass::plain().with_adapters(adapters);
+        let mut pass = Pass::mounted(mounted);
         let Stream { mut hidden, packing } = self.embed_from(Stack::Encoder, &[prompt.to_vec()], 0);
         for index in 0..self.n_encoder() {
             hidden = self.encode(index, &hidden, &packing, &mut pass);
         }
         let positions = self.positions(Stack::Encoder, &packing);
-        let place = Rows { packing: &packing, positions: &positions }.place(adapters);
+        let place = Rows { packing: &packing, positions: &positions }.place(pass.adapters);
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
             let remember = |cross: &Cross| cross.attention.remember(hidden.clone(), place);
-            cache.memory = self.weights.block(index).cross.as_ref().map(remember);
+            cache.memory = self.block_of(index, &packing, &pass).cross.as_ref().map(remember);
         }
-        self.extend(&[self.config.start_id], cache, adapters)
+        self.extend(&[self.config.start_id], cache, mounted)
     }
 
     fn room_after(&self, prompt: usize) -> usize {
@@ -256,9 +269,9 @@ impl CausalLm for Model {
         &self,
         tokens: &[u32],
         cache: &mut KvCache,
-        adapters: Option<&Adapters>,
+        mounted: Option<&MountedAdapter>,
     ) -> Tensor<1> {
-        let mut pass = Pass::plain().with_adapters(adapters);
+        let mut pass = Pass::mounted(mounted);
         let Stream { mut hidden, packing } =
             self.embed_from(Stack::Decoder, &[tokens.to_vec()], cache.len());
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {

@@ -214,7 +214,9 @@ fn replace_router(
         let Some(Source::Copy(router)) = sources.remove(&old) else { continue };
         let source = match rule {
             RouterRule::DropRows => Source::Rows(router, plan.hosts()),
-            RouterRule::Redirect | RouterRule::RedirectSelected => Source::Copy(router),
+            RouterRule::Redirect | RouterRule::RedirectSelected | RouterRule::Mask => {
+                Source::Copy(router)
+            }
         };
         sources.insert(name(checkpoint.family.released_names(), leaf), source);
     }

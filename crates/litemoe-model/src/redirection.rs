@@ -1,32 +1,52 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerPlan, RouterRule, Routing};
 
-use crate::feed_forward_config::RouterKind;
 use crate::router::{Choice, OUT_OF_REACH};
 
 /// Where the rows of a foundation's router lead in a proxy that keeps them (LiteMoE §3.4,
 /// doi 10.1145/3666025.3699355). `n` rows, `m` experts.
 #[derive(Debug)]
 pub(crate) struct Redirection {
-    select_first: bool,
+    order: Order,
     /// 1 where row i leads to expert j, `[n, m]`: zero rows for removed experts.
     to: Tensor<2>,
     /// The expert of each row, `m` for removed experts, `[n]`.
     hosts: Tensor<1, Int>,
-    /// Very negative at the removed experts' rows, `[1, n]`.
+    /// Very negative at rows that lead nowhere, `[1, n]`.
     mask: Tensor<2>,
     /// The row of each expert itself, `[m]`.
     own_rows: Tensor<1, Int>,
     n_experts: usize,
 }
 
+/// When experts are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// After scores were moved to the hosts.
+    MoveThenChoose,
+    /// Among the rows that lead somewhere, before choices are moved to the hosts.
+    ChooseThenMove,
+    /// Among the hosts' own rows, by scores over all rows.
+    ScoreThenChoose,
+}
+
 impl Redirection {
     /// `None` where the rule or the plan leaves the router as it is.
     pub(crate) fn new(plan: &LayerPlan, rule: RouterRule, device: &Device) -> Option<Self> {
-        if plan.is_identity() || rule == RouterRule::DropRows {
+        let order = match rule {
+            RouterRule::DropRows => return None,
+            RouterRule::Redirect => Order::MoveThenChoose,
+            RouterRule::RedirectSelected => Order::ChooseThenMove,
+            RouterRule::Mask => Order::ScoreThenChoose,
+        };
+        if plan.is_identity() {
             return None;
         }
-        let (to, n_experts) = (plan.redirections(), plan.groups.len());
+        let (mut to, n_experts) = (plan.redirections(), plan.groups.len());
+        if order == Order::ScoreThenChoose {
+            // What was merged into a host brings it no tokens.
+            plan.groups.iter().flat_map(|group| &group.members).for_each(|m| to[m.expert] = None);
+        }
         let hosts: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
         let mask: Vec<f32> =
             to.iter().map(|to| if to.is_some() { 0.0 } else { OUT_OF_REACH }).collect();
@@ -37,7 +57,7 @@ impl Redirection {
         };
         let one_hot: Vec<f32> = to.iter().flat_map(one_hot).collect();
         Some(Self {
-            select_first: rule == RouterRule::RedirectSelected,
+            order,
             to: Tensor::from_data(TensorData::new(one_hot, [to.len(), n_experts]), device),
             hosts: Tensor::from_data(hosts.as_slice(), device),
             mask: Tensor::from_data(TensorData::new(mask, [1, to.len()]), device),
@@ -48,18 +68,29 @@ impl Redirection {
 
     /// What concerns the experts that are chosen among, of `[1, n]`: the hosts' own where redirected scores are compared.
     pub(crate) fn of_experts(&self, rows: Tensor<2>) -> Tensor<2> {
-        if self.select_first { rows } else { rows.select(1, self.own_rows.clone()) }
+        match self.order {
+            Order::MoveThenChoose => rows.select(1, self.own_rows.clone()),
+            Order::ChooseThenMove | Order::ScoreThenChoose => rows,
+        }
     }
 
     /// Routes by the foundation's logits `[tokens, n]`, given how experts are chosen from them.
     pub(crate) fn route(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
-        if self.select_first {
-            return self.select(logits, choice);
+        match self.order {
+            Order::MoveThenChoose => self.redirect(logits, choice),
+            Order::ChooseThenMove => {
+                self.choose(logits.clone() + self.mask.clone(), logits, choice)
+            }
+            Order::ScoreThenChoose => self.choose(logits.clone(), logits, choice),
         }
+    }
+
+    /// Moves the scores to the hosts, then chooses among those.
+    fn redirect(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
         let scores = choice.scores(logits.clone());
         let probs = choice.probs(scores.clone()).matmul(self.to.clone());
         let scores = scores.matmul(self.to.clone());
-        let (experts, gates) = choice.best(scores, || self.merged_logits(logits));
+        let (experts, gates) = choice.best(scores, None, || self.merged_logits(logits));
         Routing { probs, experts, gates }
     }
 
@@ -71,15 +102,10 @@ impl Redirection {
         ((rows - max.clone()).exp().sum_dim(1).log() + max).squeeze_dim(1)
     }
 
-    /// Chooses among the rows that lead somewhere, then moves each choice to its host.
-    fn select(&self, logits: Tensor<2>, choice: &Choice) -> Routing {
-        let logits = logits + self.mask.clone();
-        let scores = choice.scores(logits.clone());
-        let (experts, gates) = match choice.kind {
-            // A score of zero might still win by its correction.
-            RouterKind::Sigmoid => choice.take(scores.clone(), scores.clone() + self.mask.clone()),
-            _ => choice.best(scores.clone(), || logits),
-        };
+    /// Chooses among the rows that lead somewhere, by scores made of `scored` logits, then moves each choice to its host.
+    fn choose(&self, scored: Tensor<2>, logits: Tensor<2>, choice: &Choice) -> Routing {
+        let scores = choice.scores(scored);
+        let (experts, gates) = choice.best(scores.clone(), Some(self.mask.clone()), || logits);
         let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
         let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);
         Routing { probs: choice.probs(scores).matmul(self.to.clone()), experts, gates }

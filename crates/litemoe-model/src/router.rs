@@ -4,6 +4,7 @@ use litemoe_kernels::LinearWeight;
 
 use crate::feed_forward_config::{GroupConfig, GroupScore, RouterKind};
 use crate::redirection::Redirection;
+use crate::router_bias::LayerBias;
 use crate::sparse_mixer;
 
 /// Chooses experts for every token.
@@ -41,7 +42,12 @@ impl Router {
     /// - `x`: `[tokens, d_model]`
     /// - `noise`: what [`RouterNoise::sample`](litemoe_core::RouterNoise::sample) draws for the router's rows, `[tokens, n_rows]`
     /// - output: see [`Routing`]
-    pub(crate) fn route(&self, x: Tensor<2>, noise: Option<Tensor<2>>) -> Routing {
+    pub(crate) fn route(
+        &self,
+        x: Tensor<2>,
+        noise: Option<Tensor<2>>,
+        bias: Option<LayerBias>,
+    ) -> Routing {
         let logits = self.weight.forward(x);
         let logits = match &self.bias {
             Some(bias) => logits + bias.clone(),
@@ -52,17 +58,36 @@ impl Router {
             None => logits,
         };
         match &self.redirection {
-            Some(redirection) => redirection.route(logits, &self.choice),
-            None => self.choice.choose(logits),
+            // A proxy's router is what its plan made of the foundation's; a bias on top is added to the foundation's logits.
+            Some(redirection) => {
+                let logits = bias.into_iter().fold(logits, |logits, bias| logits + bias.logits);
+                redirection.route(logits, &self.choice)
+            }
+            None => self.choice.choose(logits, bias),
         }
     }
 }
 
 impl Choice {
-    fn choose(&self, logits: Tensor<2>) -> Routing {
-        let scores = self.scores(logits.clone());
-        let (experts, gates) = self.best(scores.clone(), || logits);
+    fn choose(&self, logits: Tensor<2>, bias: Option<LayerBias>) -> Routing {
+        let (scores, logits, barred) = match bias {
+            None => (self.scores(logits.clone()), logits, None),
+            Some(bias) => {
+                let scores = self.biased_scores(logits.clone(), &bias);
+                (scores, logits + bias.logits, Some(bias.barred))
+            }
+        };
+        let (experts, gates) = self.best(scores.clone(), barred, || logits);
         Routing { probs: self.probs(scores), experts, gates }
+    }
+
+    /// The scores under a router bias.
+    fn biased_scores(&self, logits: Tensor<2>, bias: &LayerBias) -> Tensor<2> {
+        match self.kind {
+            // Its scores are logits, of which no softmax over all experts is ever taken.
+            RouterKind::SparseMixer { .. } => logits + bias.logits.clone(),
+            _ => self.scores(logits + bias.before.clone()) * bias.after.clone(),
+        }
     }
 
     /// What a router makes of its logits, `[tokens, n_experts]`.
@@ -74,7 +99,7 @@ impl Choice {
         }
     }
 
-    /// The same as probabilities: each row sums to what the redirection left of 1.
+    /// The same as probabilities: each row sums to what the redirection or a bias left of 1.
     pub(crate) fn probs(&self, scores: Tensor<2>) -> Tensor<2> {
         match self.kind {
             RouterKind::Softmax => scores,
@@ -85,22 +110,28 @@ impl Choice {
         }
     }
 
-    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each; some kinds look at logits.
+    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each; some kinds look at logits. `barred` is 0,
+    /// and [`OUT_OF_REACH`] at experts that are not to be chosen.
     pub(crate) fn best(
         &self,
         scores: Tensor<2>,
+        barred: Option<Tensor<2>>,
         logits: impl FnOnce() -> Tensor<2>,
     ) -> (Tensor<2, Int>, Tensor<2>) {
+        let reach = |by: Tensor<2>| match barred {
+            Some(barred) => by + barred,
+            None => by,
+        };
         match self.kind {
-            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&logits(), jitter),
+            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&reach(logits()), jitter),
             // Sigmoids of large logits are all 1, the logits still tell them apart.
-            RouterKind::InputSigmoid => self.take(scores, logits()),
-            RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), scores),
+            RouterKind::InputSigmoid => self.take(scores, reach(logits())),
+            RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), reach(scores)),
         }
     }
 
     /// The same where experts are chosen by something else than what makes their gates.
-    pub(crate) fn take(&self, scores: Tensor<2>, by: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
+    fn take(&self, scores: Tensor<2>, by: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
         let by = match &self.correction {
             Some(correction) => by + correction.clone(),
             None => by,

@@ -42,8 +42,20 @@ pub(crate) struct Streamed {
     device: Device,
     /// An encoder's first.
     blocks: Vec<LayerId>,
-    last: Mutex<Option<(usize, Arc<Block>)>>,
+    last: Mutex<Option<Last>>,
 }
+
+/// A block in memory.
+#[derive(Debug)]
+struct Last {
+    index: usize,
+    /// The experts that were not read, ascending.
+    unread: Vec<usize>,
+    block: Arc<Block>,
+}
+
+/// The experts of a layer, of so many, that are not needed, ascending.
+pub(crate) type Unused<'a> = &'a dyn Fn(LayerId, usize) -> Vec<usize>;
 
 impl Weights {
     pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
@@ -54,7 +66,7 @@ impl Weights {
             true => None,
             false => Some(Embeddings::load(loader)?),
         };
-        let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id).map(Arc::new));
+        let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id, &[]).map(Arc::new));
         let blocks = blocks.collect::<Result<_, _>>()?;
         Ok(Self::Loaded(Box::new(Loaded { embeddings, blocks, head })))
     }
@@ -82,10 +94,11 @@ impl Weights {
         }
     }
 
-    pub(crate) fn block(&self, index: usize) -> Arc<Block> {
+    /// Block `index`; of experts that are not used the weights may be absent.
+    pub(crate) fn block(&self, index: usize, unused: Unused<'_>) -> Arc<Block> {
         match self {
             Self::Loaded(loaded) => loaded.blocks[index].clone(),
-            Self::Streamed(streamed) => unchanged(streamed.block(index)),
+            Self::Streamed(streamed) => unchanged(streamed.block(index, unused)),
         }
     }
 
@@ -98,7 +111,8 @@ impl Weights {
 
     /// The linear layers of all blocks that an adapter can stand beside.
     pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
-        (0..self.n_blocks()).flat_map(|index| self.block(index).linear_sites()).collect()
+        let all = |_, _| Vec::new();
+        (0..self.n_blocks()).flat_map(|index| self.block(index, &all).linear_sites()).collect()
     }
 }
 
@@ -152,17 +166,20 @@ impl Streamed {
     }
 
     /// The block, kept until another one is asked for: a batch after the other can be run through it.
-    fn block(&self, index: usize) -> Result<Arc<Block>, ModelError> {
-        // A panic elsewhere cannot leave a half-written pair behind.
+    fn block(&self, index: usize, unused: Unused<'_>) -> Result<Arc<Block>, ModelError> {
+        let id = self.blocks[index];
+        let unread = unused(id, self.checkpoint.n_experts(id));
+        // A panic elsewhere cannot leave a half-written one behind.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, block)) = &*last
-            && *known == index
+        if let Some(last) = &*last
+            && last.index == index
+            && last.unread.iter().all(|expert| unread.binary_search(expert).is_ok())
         {
-            return Ok(block.clone());
+            return Ok(last.block.clone());
         }
         *last = None; // freed before the next one is read
-        let block = Arc::new(self.loader().block(self.blocks[index])?);
-        *last = Some((index, block.clone()));
+        let block = Arc::new(self.loader().block(id, &unread)?);
+        *last = Some(Last { index, unread, block: block.clone() });
         Ok(block)
     }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use litemoe_core::{Adapters, CausalLm, Decoding, Sampler, Sampling};
+use litemoe_core::{CausalLm, Decoding, MountedAdapter, Sampler, Sampling};
 use litemoe_text::{Piece, TextError, Tokenizer};
 
 /// What is to be generated.
@@ -8,7 +8,7 @@ use litemoe_text::{Piece, TextError, Tokenizer};
 pub(crate) struct Request {
     /// Not empty, and shorter than the model's longest row.
     pub(crate) prompt: Vec<u32>,
-    pub(crate) adapters: Option<Arc<Adapters>>,
+    pub(crate) mounted: Option<Arc<MountedAdapter>>,
     pub(crate) sampling: Sampling,
     /// How many texts.
     pub(crate) n: usize,
@@ -74,7 +74,7 @@ impl<'a, M: CausalLm> Generation<'a, M> {
         let n_held = if request.n > 1 { request.prompt.len() - 1 } else { 0 };
         let mut cache = model.new_cache();
         if n_held > 0 {
-            model.extend(&request.prompt[..n_held], &mut cache, request.adapters.as_deref());
+            model.extend(&request.prompt[..n_held], &mut cache, request.mounted.as_deref());
         }
         Self { model, tokenizer, request, cache, n_held }
     }
@@ -87,9 +87,9 @@ impl<'a, M: CausalLm> Generation<'a, M> {
     ) -> Result<Option<usize>, TextError> {
         let Self { model, tokenizer, request, .. } = *self;
         let sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
-        let (adapters, mut cache) = (request.adapters.as_deref(), self.cache.clone());
+        let (mounted, mut cache) = (request.mounted.as_deref(), self.cache.clone());
         let prompt = &request.prompt;
-        let decoding = Decoding::new(model, adapters, prompt, &mut cache, self.n_held, sampler)
+        let decoding = Decoding::new(model, mounted, prompt, &mut cache, self.n_held, sampler)
             .with_logprobs(request.n_top)
             .take(request.max_new.unwrap_or(usize::MAX));
         let mut answer = tokenizer.answer(decoding, &request.stop);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use litemoe_core::Adapters;
+use litemoe_core::MountedAdapter;
 
 use crate::ServerError;
 
@@ -8,8 +8,8 @@ use crate::ServerError;
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     pub(crate) name: String,
-    /// What stands beside the foundation's weights; `None` for the foundation itself.
-    pub(crate) adapters: Option<Arc<Adapters>>,
+    /// What the app brings; `None` for the foundation itself.
+    pub(crate) mounted: Option<Arc<MountedAdapter>>,
 }
 
 /// Names and what they stand for: the foundation first, then its adapters in the order they were added.
@@ -24,20 +24,20 @@ impl Registry {
         match foundation.is_empty() {
             true => Err(ServerError::NoName),
             false => Ok(Self {
-                foundation: Served { name: foundation, adapters: None },
+                foundation: Served { name: foundation, mounted: None },
                 adapters: Vec::new(),
             }),
         }
     }
 
-    pub(crate) fn add(&mut self, name: String, adapters: Adapters) -> Result<(), ServerError> {
+    pub(crate) fn add(&mut self, name: String, mounted: MountedAdapter) -> Result<(), ServerError> {
         if name.is_empty() {
             return Err(ServerError::NoName);
         }
         if self.find(&name).is_some() {
             return Err(ServerError::SameName { name });
         }
-        self.adapters.push(Served { name, adapters: Some(Arc::new(adapters)) });
+        self.adapters.push(Served { name, mounted: Some(Arc::new(mounted)) });
         Ok(())
     }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use litemoe_core::{Adapters, CausalLm};
+use litemoe_core::{CausalLm, MountedAdapter};
 use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
@@ -59,16 +59,16 @@ impl Server {
         Ok(Self { state })
     }
 
-    /// Serves the foundation with adapters under another name too. They must fit the model.
+    /// Serves the foundation with an app's adapter under another name too. It must fit the model.
     ///
     /// # Errors
     /// When the name is empty or taken.
     pub fn with_adapter(
         mut self,
         name: impl Into<String>,
-        adapters: Adapters,
+        mounted: MountedAdapter,
     ) -> Result<Self, ServerError> {
-        self.state.registry.add(name.into(), adapters)?;
+        self.state.registry.add(name.into(), mounted)?;
         Ok(self)
     }
 

@@ -5,6 +5,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::pattern::{self, Targets};
+use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
 
 /// What a written configuration says beside the adapter itself.
@@ -16,6 +17,15 @@ pub struct PeftConfig {
     pub task_type: Option<String>,
     /// `use_rslora`: α is divided by √r instead of r.
     pub rslora: bool,
+    /// Whether `peft_type` is ours: the adapter comes with a router bias, which is in `litemoe.json`.
+    pub routed: bool,
+}
+
+impl PeftConfig {
+    /// The name of the file that holds the tensors.
+    pub(super) fn model_file(&self) -> &'static str {
+        if self.routed { LITEMOE_FILE } else { MODEL_FILE }
+    }
 }
 
 /// Keys that say nothing about what a loaded adapter computes.
@@ -161,8 +171,9 @@ impl Keys<'_> {
     /// Keys of which some values are implemented.
     fn check_values(&self) -> Result<(), AdapterError> {
         let kind = self.required("peft_type")?;
-        if kind != "LORA" {
-            return Err(self.unsupported("peft_type", kind, "only LORA is read"));
+        if kind != LORA_TYPE && kind != LITEMOE_TYPE {
+            let expected = "only LORA is read, and our own LITEMOE_LORA";
+            return Err(self.unsupported("peft_type", kind, expected));
         }
         if let Some(bias) = self.json.get("bias").filter(|bias| !is_off(bias) && **bias != "none") {
             return Err(self.unsupported("bias", bias, "only none is read"));
@@ -189,7 +200,8 @@ impl Keys<'_> {
         };
         let (base_model, task_type) =
             (self.text("base_model_name_or_path"), self.text("task_type"));
-        Ok(PeftConfig { base_model, task_type, rslora })
+        let routed = self.required("peft_type")? == LITEMOE_TYPE;
+        Ok(PeftConfig { base_model, task_type, rslora, routed })
     }
 
     fn text(&self, key: &str) -> Option<String> {

@@ -3,6 +3,8 @@
 //! What is read is LoRA on linear weights and experts, as PEFT 0.21 writes it, and experts in stacks as PEFT 0.17 wrote them
 //! too. Experts are written one by one. Whatever else a configuration asks for is refused by name, every tensor must be
 //! consumed, and every target the configuration claims must be there.
+//!
+//! An adapter with a router bias is written in the same layout under a `peft_type` and a file name of our own.
 
 mod bank;
 mod config;
@@ -20,6 +22,16 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 
 /// The tensors' file name.
 pub const MODEL_FILE: &str = "adapter_model.safetensors";
+
+/// `peft_type` of a LoRA that PEFT loads.
+pub const LORA_TYPE: &str = "LORA";
+
+/// `peft_type` of an adapter with a router bias. PEFT does not know it and refuses the directory; without the bias it would
+/// compute something else.
+pub const LITEMOE_TYPE: &str = "LITEMOE_LORA";
+
+/// The tensors' file name in such a directory, for loaders that do not look at `peft_type`.
+pub const LITEMOE_FILE: &str = "litemoe_adapter.safetensors";
 
 /// The tensors' file name before safetensors: a pickle.
 const PICKLE_FILE: &str = "adapter_model.bin";

@@ -8,7 +8,7 @@ use super::bank::Bank;
 use super::config::LoraConfig;
 use super::pattern::{Targets, suffixes};
 use super::stack::{Order, Stack};
-use super::{CONFIG_FILE, MODEL_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
+use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
 use crate::AdapterError;
 use crate::evaluate::floats;
 use crate::fresh::leaves;
@@ -34,8 +34,12 @@ pub fn read(
     sites: &[LinearSite],
     device: &Device,
 ) -> Result<PeftAdapter, AdapterError> {
-    let (config_path, model_path) = files(dir)?;
+    let config_path = dir.join(CONFIG_FILE);
+    if !config_path.is_file() {
+        return Err(AdapterError::NotAnAdapter { path: config_path });
+    }
     let config = LoraConfig::read(&config_path)?;
+    let model_path = model_file(dir, &config.written)?;
     check_targets(&config_path, &config, sites)?;
     let banks = Bank::all(sites);
     let stacks = Stack::claimed(&config_path, &config, &banks)?;
@@ -71,19 +75,14 @@ fn is_blank(lora: &Lora) -> bool {
     is_zero(&lora.a) && is_zero(&lora.b)
 }
 
-fn files(dir: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
-    let (config, model, pickle) =
-        (dir.join(CONFIG_FILE), dir.join(MODEL_FILE), dir.join(PICKLE_FILE));
-    if !config.is_file() {
-        return Err(AdapterError::NotAnAdapter { path: config });
+/// The file that holds the tensors.
+fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> {
+    let (model, pickle) = (dir.join(config.model_file()), dir.join(PICKLE_FILE));
+    match (model.is_file(), pickle.is_file()) {
+        (true, _) => Ok(model),
+        (false, true) => Err(AdapterError::Pickle { path: pickle }),
+        (false, false) => Err(AdapterError::NotAnAdapter { path: model }),
     }
-    if !model.is_file() && pickle.is_file() {
-        return Err(AdapterError::Pickle { path: pickle });
-    }
-    if !model.is_file() {
-        return Err(AdapterError::NotAnAdapter { path: model });
-    }
-    Ok((config, model))
 }
 
 /// Every claimed target is a weight of the model.

@@ -6,7 +6,7 @@ use litemoe_kernels::StagedDir;
 use serde_json::{Map, Value, json};
 
 use super::pattern::suffixes;
-use super::{CONFIG_FILE, MODEL_FILE, PeftConfig, tensor_names, transposed};
+use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
 use crate::evaluate::floats;
 use crate::fresh::{divisor, scale};
 use crate::tensors::MatrixFile;
@@ -18,7 +18,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// beside every weight of one name, the configuration names that alone, as others' loaders like best.
 ///
 /// Where rank or scale differ between sites, the first site's are the default and the others' become patterns. Where some of
-/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
+/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all. An
+/// adapter with a router bias, which PEFT refuses, is written without those.
 ///
 /// # Errors
 /// Those of the disk.
@@ -28,12 +29,13 @@ pub fn write(
     sites: &[LinearSite],
     config: &PeftConfig,
 ) -> io::Result<()> {
-    let adapters = with_blanks(adapters, sites);
+    // Loaders of PEFT's format stack a layer's experts; ours does not.
+    let adapters = if config.routed { adapters.clone() } else { with_blanks(adapters, sites) };
     let mut file = dir.file(CONFIG_FILE)?;
     serde_json::to_writer_pretty(&mut file, &configuration(&adapters, sites, config))?;
     file.write_all(b"\n")?;
     drop(file);
-    dir.file(MODEL_FILE)?.write_all(&tensors(&adapters)?)
+    dir.file(config.model_file())?.write_all(&tensors(&adapters)?)
 }
 
 /// The same updates, and zeros at experts without any where others of the layer have one beside the same matrix.
@@ -114,7 +116,7 @@ fn configuration(adapters: &Adapters, sites: &[LinearSite], config: &PeftConfig)
         "megatron_core": "megatron.core",
         "modules_to_save": null,
         "monteclora_config": null,
-        "peft_type": "LORA",
+        "peft_type": if config.routed { LITEMOE_TYPE } else { LORA_TYPE },
         "peft_version": PEFT_VERSION,
         "qalora_group_size": 16,
         "r": rank,

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, Sequence, Site};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MountedAdapter, Sequence, Site};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -236,7 +236,10 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
         let (rows, adapters) = (self.data.validation, &self.state.adapters);
         let evaluation = match rows {
             [] => None,
-            rows => Some(evaluate(self.model, rows, Some(adapters), BATCH_TOKENS, &mut |_| ())?),
+            rows => {
+                let mounted = MountedAdapter::from(adapters.clone());
+                Some(evaluate(self.model, rows, Some(&mounted), BATCH_TOKENS, &mut |_| ())?)
+            }
         };
         if self.state.best.as_ref().is_none_or(|best| best.is_beaten_by(evaluation.as_ref())) {
             let adapters = adapters.clone();

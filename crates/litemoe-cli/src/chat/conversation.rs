@@ -1,5 +1,5 @@
 use anyhow::bail;
-use litemoe_core::{Adapters, CausalLm, Decoding, LanguageModel, Sampler, Sampling};
+use litemoe_core::{CausalLm, Decoding, LanguageModel, MountedAdapter, Sampler, Sampling};
 use litemoe_model::KvCache;
 use litemoe_text::{Finish, Message};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::model::Loaded;
 /// What was said, and what the model has run of it.
 pub(crate) struct Conversation<'a> {
     loaded: &'a Loaded,
-    adapters: Option<&'a Adapters>,
+    mounted: Option<&'a MountedAdapter>,
     rule: Sampling,
     system: Option<String>,
     /// The user's and the assistant's in turn.
@@ -39,9 +39,13 @@ pub(crate) struct Saved {
 }
 
 impl<'a> Conversation<'a> {
-    pub(crate) fn new(loaded: &'a Loaded, adapters: Option<&'a Adapters>, rule: Sampling) -> Self {
+    pub(crate) fn new(
+        loaded: &'a Loaded,
+        mounted: Option<&'a MountedAdapter>,
+        rule: Sampling,
+    ) -> Self {
         let (cache, held) = (loaded.model.new_cache(), Vec::new());
-        Self { loaded, adapters, rule, system: None, messages: Vec::new(), cache, held }
+        Self { loaded, mounted, rule, system: None, messages: Vec::new(), cache, held }
     }
 
     /// What the model is told before all messages.
@@ -97,7 +101,7 @@ impl<'a> Conversation<'a> {
         let sampler = Sampler::new(self.rule.clone()).for_text(self.messages.len() as u64 / 2);
         let mut tokens = prompt.clone();
         let decoding =
-            Decoding::new(model, self.adapters, &prompt, &mut self.cache, n_held, sampler)
+            Decoding::new(model, self.mounted, &prompt, &mut self.cache, n_held, sampler)
                 .take(max_new.unwrap_or(usize::MAX))
                 .inspect(|drawn| tokens.push(drawn.token));
         let (mut text, mut finish) = (String::new(), None);

@@ -57,8 +57,8 @@ impl ChatArgs {
                 self.model.display()
             );
         }
-        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let mut conversation = Conversation::new(&loaded, adapters.as_ref(), self.sampling.rule());
+        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mut conversation = Conversation::new(&loaded, mounted.as_ref(), self.sampling.rule());
         conversation.set_system(self.system.clone());
         let mut chat = Chat { args: &self, conversation, interrupt: Interrupt::watch()? };
         chat.talk(&mut Input::open(), &loaded)

@@ -58,12 +58,12 @@ impl EvalArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let loaded = Loaded::open(&self.model, self.device)?;
         let rows = Rows::read_first(&self.data, &loaded, self.max_tokens, self.limit)?;
-        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let bar = progress::bar(rows.sequences.len() as u64, "evaluating");
         let found = evaluate(
             &loaded.model,
             &rows.sequences,
-            adapters.as_ref(),
+            mounted.as_ref(),
             self.batch_tokens,
             &mut |done| {
                 bar.set_position(done as u64);

@@ -51,12 +51,12 @@ struct Generated {
 impl GenerateArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let loaded = Loaded::open(&self.model, self.device)?;
-        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let prompt = loaded.tokenizer.encode_prompt(&[Message::user(self.prompt.as_str())])?;
         loaded.expect_ids(&prompt)?;
         let (mut cache, sampler) = (loaded.model.new_cache(), Sampler::new(self.sampling.rule()));
-        let adapters = adapters.as_ref();
-        let decoding = Decoding::new(&loaded.model, adapters, &prompt, &mut cache, 0, sampler)
+        let mounted = mounted.as_ref();
+        let decoding = Decoding::new(&loaded.model, mounted, &prompt, &mut cache, 0, sampler)
             .with_logprobs(self.logprobs)
             .take(self.max_tokens);
         let mut answer = loaded.tokenizer.answer(decoding, &self.sampling.stop);

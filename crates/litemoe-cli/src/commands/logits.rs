@@ -40,8 +40,8 @@ impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let loaded = Loaded::open(&self.model, self.device)?;
         let input = self.input(&loaded)?;
-        let adapters = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let mut pass = Pass::plain().with_adapters(adapters.as_ref());
+        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mut pass = Pass::mounted(mounted.as_ref());
         let logits = loaded.model.logits(&input, &mut pass);
         let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
         let rows = flat.chunks(loaded.model.vocab()).map(<[f32]>::to_vec);

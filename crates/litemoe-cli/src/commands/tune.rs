@@ -134,11 +134,11 @@ impl TuneCommand {
         let adapter = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
         let (rank, scale) = (self.options.rank, self.lora_options().scale());
         if let Some((site, _)) =
-            adapter.adapters.iter().find(|(_, l)| l.rank() != rank || l.scale != scale)
+            adapter.mounted.adapters.iter().find(|(_, l)| l.rank() != rank || l.scale != scale)
         {
             bail!("--init {}: {site} is not of rank {rank} and scale {scale}", dir.display());
         }
-        Ok(adapter.adapters)
+        Ok(adapter.mounted.adapters)
     }
 
     fn save(&self, loaded: &Loaded, plan: Option<&Plan>, tuned: &Tuned) -> anyhow::Result<()> {
@@ -150,7 +150,7 @@ impl TuneCommand {
             trained_on: trained_on.clone(),
             plan: plan.map(Plan::hash),
             map: SiteMap::tuned(&tuned.adapters, sites, plan.is_some()),
-            scale: 1.0,
+            mount: None,
             lora: self.lora_options(),
             tune: self.tune_options(),
             metrics: TuneMetrics {
@@ -164,7 +164,7 @@ impl TuneCommand {
         let config = PeftConfig {
             base_model: Some(model::base(&loaded.checkpoint)),
             task_type: Some(task.to_owned()),
-            rslora: false,
+            ..PeftConfig::default()
         };
         Ok(save(&self.out, &tuned.adapters, sites, &config, Some(&record))?)
     }

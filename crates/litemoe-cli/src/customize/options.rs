@@ -30,7 +30,8 @@ pub(crate) struct PlanArgs {
     /// How a merged expert's neurons are matched to its host's: hungarian or none.
     #[arg(long, default_value_t = PlanOptions::default().alignment)]
     pub(crate) alignment: Alignment,
-    /// What the proxy's router does with the experts taken out: redirect, redirect_selected or drop_rows.
+    /// What the proxy's router does with the experts taken out: drop_rows, mask, redirect
+    /// or redirect_selected.
     #[arg(long, default_value_t = PlanOptions::default().router)]
     pub(crate) router: RouterRule,
 }
@@ -68,13 +69,16 @@ impl PlanArgs {
 /// How an adapter is tuned; the same on `tune` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct TuneArgs {
-    /// Rank of the LoRA update.
+    /// Rank of the LoRA updates, but for those beside routed experts.
     #[arg(long, default_value_t = LoraOptions::default().rank)]
     pub(crate) rank: usize,
-    /// α: the update is scaled by α/rank.
+    /// Rank of the updates beside routed experts, of which there are many.
+    #[arg(long, default_value_t = LoraOptions::default().expert_rank)]
+    pub(crate) expert_rank: usize,
+    /// α: every update is scaled by α/rank.
     #[arg(long, default_value_t = LoraOptions::default().alpha)]
     pub(crate) alpha: f64,
-    /// The linear layers to adapt, by the last part of their names, or `experts` for every routed expert; all of attention's
+    /// The linear layers to adapt, by the last part of their names, or `attention` and `experts` for all of these; both
     /// unless named.
     #[arg(long, value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
@@ -116,8 +120,8 @@ pub(crate) struct TuneArgs {
 
 impl TuneArgs {
     pub(crate) fn lora(&self) -> LoraOptions {
-        let Self { rank, alpha, targets, .. } = self;
-        LoraOptions { rank: *rank, alpha: *alpha, targets: targets.clone(), rslora: false }
+        let Self { rank, expert_rank, alpha, targets, .. } = self.clone();
+        LoraOptions { rank, expert_rank, alpha, targets, rslora: false }
     }
 
     /// But for order and seed.
@@ -158,6 +162,7 @@ impl TuneArgs {
     pub(crate) fn to_args(&self) -> Vec<String> {
         let mut args = flags([
             ("--rank", self.rank.to_string()),
+            ("--expert-rank", self.expert_rank.to_string()),
             ("--alpha", self.alpha.to_string()),
             ("--steps", self.steps.to_string()),
             ("--batch", self.batch.to_string()),

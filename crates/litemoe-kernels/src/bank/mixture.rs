@@ -4,7 +4,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use rayon::prelude::*;
 
-use super::packed::PackedExpert;
+use super::packed::{PackedExpert, present};
 use crate::dispatch::Dispatch;
 
 /// Multiplications worth waking the threads for.
@@ -15,7 +15,7 @@ const PARALLEL_WORK: usize = 1 << 20;
 /// "Rows" are places in sorted order: row `i` of `[n_rows, …]` is a token's choice of an expert.
 #[derive(Debug, Clone)]
 pub(super) struct Mixture {
-    experts: Arc<Vec<PackedExpert>>,
+    experts: Arc<Vec<Option<PackedExpert>>>,
     dispatch: Arc<Dispatch>,
     /// The token of each row.
     tokens: Tensor<1, Int>,
@@ -27,14 +27,15 @@ pub(super) struct Mixture {
 impl Mixture {
     /// `parallel` when operations on `device` may be called from many threads at once.
     pub(super) fn new(
-        experts: Arc<Vec<PackedExpert>>,
+        experts: Arc<Vec<Option<PackedExpert>>>,
         dispatch: Dispatch,
         device: &Device,
         parallel: bool,
     ) -> Self {
         let (tokens, places) = (dispatch.token_indices(device), dispatch.place_indices(device));
-        let [d_expert, d_model] = experts[0].down.dims();
-        let parallel = parallel && dispatch.n_rows() * d_expert * d_model >= PARALLEL_WORK;
+        let size =
+            experts.iter().flatten().next().map_or(0, |expert| expert.down.shape().num_elements());
+        let parallel = parallel && dispatch.n_rows() * size >= PARALLEL_WORK;
         Self { experts, dispatch: Arc::new(dispatch), tokens, places, parallel }
     }
 
@@ -70,7 +71,7 @@ impl Mixture {
     ) -> Vec<T> {
         let groups = self.dispatch.groups();
         let call = |(group, (expert, rows)): (usize, &(usize, Range<usize>))| {
-            f(group, &self.experts[*expert], rows.clone())
+            f(group, present(&self.experts, *expert), rows.clone())
         };
         if self.parallel {
             groups.par_iter().enumerate().map(call).collect()

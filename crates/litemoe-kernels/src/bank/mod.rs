@@ -55,7 +55,7 @@ pub type ExpertVisit<'a> = &'a mut dyn FnMut(usize, Vec<usize>, Tensor<1>, Tenso
 /// [told otherwise](Self::activated).
 #[derive(Debug, Clone, Default)]
 pub struct ExpertBank {
-    experts: Arc<Vec<PackedExpert>>,
+    experts: Arc<Vec<Option<PackedExpert>>>,
     act: HiddenAct,
     gates_inputs: bool,
 }
@@ -91,10 +91,20 @@ impl ExpertBank {
     /// When the expert's shape differs from those before it.
     pub fn push(&mut self, expert: StoredExpert) {
         let packed = PackedExpert::new(expert);
-        if let Some(first) = self.experts.first() {
+        if let Some(first) = self.first() {
             assert_eq!(first.shape(), packed.shape(), "experts of one bank have one shape");
         }
-        Arc::make_mut(&mut self.experts).push(packed);
+        Arc::make_mut(&mut self.experts).push(Some(packed));
+    }
+
+    /// Leaves out the weights of the next expert: no token must be sent to it.
+    pub fn push_absent(&mut self) {
+        Arc::make_mut(&mut self.experts).push(None);
+    }
+
+    /// The first expert whose weights are there.
+    fn first(&self) -> Option<&PackedExpert> {
+        self.experts.iter().flatten().next()
     }
 
     /// Experts in the bank.
@@ -103,13 +113,16 @@ impl ExpertBank {
     }
 
     /// An expert as checkpoints store it: views that copy nothing.
+    ///
+    /// # Panics
+    /// When its weights were left out.
     pub fn stored(&self, expert: usize) -> StoredExpert {
-        self.experts[expert].stored()
+        packed::present(&self.experts, expert).stored()
     }
 
-    /// Where the experts live; `None` for an empty bank.
+    /// Where the experts live; `None` for a bank without weights.
     pub fn device(&self) -> Option<Device> {
-        self.experts.first().map(|expert| expert.down.device())
+        self.first().map(|expert| expert.down.device())
     }
 
     /// Sends every token to its chosen experts and adds up their outputs times the gates, or their outputs for the inputs
@@ -125,7 +138,7 @@ impl ExpertBank {
     /// - output: `[tokens, d_model]`
     ///
     /// # Panics
-    /// When an index in `chosen` is above the number of experts.
+    /// When an index in `chosen` is above the number of experts, or an expert's weights were left out.
     pub fn forward(
         &self,
         x: Tensor<2>,
@@ -182,8 +195,8 @@ impl ExpertBank {
     /// Whether the operation with a backward by hand computes these experts.
     #[cfg(any(feature = "flex", feature = "wgpu"))]
     fn is_plain(&self) -> bool {
-        let expert = &self.experts[0];
-        expert.gated && expert.biases.is_none() && self.act == HiddenAct::Silu && !self.gates_inputs
+        let plain = |expert: &PackedExpert| expert.gated && expert.biases.is_none();
+        self.first().is_some_and(plain) && self.act == HiddenAct::Silu && !self.gates_inputs
     }
 
     /// The mixture from plain tensor operations, which Burn differentiates step by step.

@@ -21,6 +21,16 @@ pub(super) struct PackedBiases {
     down: Tensor<2>,
 }
 
+/// An expert whose weights are there.
+///
+/// # Panics
+/// When they were left out.
+pub(super) fn present(experts: &[Option<PackedExpert>], expert: usize) -> &PackedExpert {
+    experts[expert]
+        .as_ref()
+        .unwrap_or_else(|| panic!("the weights of expert {expert} were left out"))
+}
+
 impl PackedExpert {
     pub(super) fn new(StoredExpert { gate, up, down, biases }: StoredExpert) -> Self {
         let gated = gate.is_some();

@@ -26,7 +26,7 @@ pub(crate) async fn complete(
     chat.sampling.check_tokens(state.vocab)?;
     let request = Request {
         prompt: prompt(&state, chat.messages).await?,
-        adapters: served.adapters.clone(),
+        mounted: served.mounted.clone(),
         sampling: chat.sampling,
         n: chat.n,
         n_top: chat.n_top,

@@ -26,6 +26,6 @@ fn card(state: &State, served: &Served) -> Value {
     let foundation = state.registry.foundation();
     json!({
         "id": served.name, "object": "model", "created": state.created, "owned_by": "litemoe",
-        "root": foundation, "parent": served.adapters.as_ref().map(|_| foundation),
+        "root": foundation, "parent": served.mounted.as_ref().map(|_| foundation),
     })
 }

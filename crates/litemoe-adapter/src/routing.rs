@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use litemoe_core::{BiasStage, LayerId, Plan, RouterBias, RouterRule, UnknownName};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// How the foundation routes the tokens of an app whose adapter was tuned on a proxy: what is taken off the router's logits
+/// of the experts that the proxy lacks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MountRouting {
+    /// Nothing: any expert may be chosen.
+    Full,
+    /// Everything: tokens go to the proxy's experts alone.
+    Restricted,
+    /// This much, above 0: other experts are chosen where they are the better ones by more than that.
+    Biased(f32),
+}
+
+impl MountRouting {
+    /// What is taken off.
+    pub fn penalty(self) -> f32 {
+        match self {
+            Self::Full => 0.0,
+            Self::Restricted => f32::INFINITY,
+            Self::Biased(penalty) => penalty,
+        }
+    }
+
+    /// The routing that takes so much off; `None` for what is no number or negative.
+    pub fn of_penalty(penalty: f32) -> Option<Self> {
+        match penalty {
+            0.0 => Some(Self::Full),
+            f32::INFINITY => Some(Self::Restricted),
+            penalty if penalty > 0.0 => Some(Self::Biased(penalty)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for MountRouting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.pad("full"),
+            Self::Restricted => f.pad("restricted"),
+            Self::Biased(penalty) => f.pad(&penalty.to_string()),
+        }
+    }
+}
+
+impl FromStr for MountRouting {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = || text.parse::<f32>().ok().filter(|number| number.is_finite());
+        let found = match text {
+            "full" => Some(Self::Full),
+            "restricted" => Some(Self::Restricted),
+            _ => number().and_then(Self::of_penalty),
+        };
+        found.ok_or_else(|| UnknownName {
+            what: "routing",
+            given: text.to_owned(),
+            known: "full, restricted, a number not below 0".to_owned(),
+        })
+    }
+}
+
+impl Serialize for MountRouting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Biased(penalty) => serializer.serialize_f32(*penalty),
+            named => serializer.collect_str(named),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MountRouting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Text {
+            Name(String),
+            Number(f32),
+        }
+        let text = match Text::deserialize(deserializer)? {
+            Text::Name(name) => name,
+            Text::Number(number) => number.to_string(),
+        };
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The experts of the foundation that a proxy has, and what its router made of the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptExperts {
+    /// The rule of the proxy's router.
+    pub router: RouterRule,
+    /// By layer.
+    pub layers: BTreeMap<LayerId, KeptOfLayer>,
+}
+
+/// The experts of a layer that a proxy has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptOfLayer {
+    /// How many the foundation has.
+    pub n_experts: usize,
+    /// The kept ones, ascending, each below `n_experts`.
+    pub kept: Vec<usize>,
+}
+
+impl KeptExperts {
+    /// Those of a plan: its hosts.
+    pub fn of_plan(plan: &Plan) -> Self {
+        let layer = |(&id, plan): (&LayerId, &litemoe_core::LayerPlan)| {
+            (id, KeptOfLayer { n_experts: plan.n_experts, kept: plan.hosts() })
+        };
+        Self { router: plan.options.router, layers: plan.layers.iter().map(layer).collect() }
+    }
+
+    /// The first layer that names an expert which it does not have, with that expert.
+    pub(crate) fn stray(&self) -> Option<(LayerId, usize)> {
+        self.layers.iter().find_map(|(&id, layer)| {
+            layer.kept.iter().find(|&&expert| expert >= layer.n_experts).map(|&expert| (id, expert))
+        })
+    }
+
+    /// The router bias of a routing; none for [`MountRouting::Full`].
+    ///
+    /// # Panics
+    /// When a kept expert is not below its layer's number of experts.
+    pub fn router_bias(&self, routing: MountRouting) -> Option<RouterBias> {
+        if routing == MountRouting::Full {
+            return None;
+        }
+        let layers = self.layers.iter().map(|(&id, layer)| (id, layer.n_experts, &layer.kept[..]));
+        let stage = BiasStage::of_rule(self.router);
+        Some(RouterBias::keeping(stage, layers, routing.penalty()))
+    }
+}

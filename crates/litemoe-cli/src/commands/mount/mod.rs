@@ -1,0 +1,225 @@
+mod options;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use litemoe_adapter::peft::PeftConfig;
+use litemoe_adapter::{
+    AdapterRecord, Guard, GuardOptions, KeptExperts, LoadedAdapter, MountChoice, MountRecord,
+    MountRouting, check_save, choose_mount, is_own, save,
+};
+use litemoe_core::{MoeModel, Plan};
+
+pub(crate) use self::options::{MountOptions, Scale};
+use self::report::{Measured, Mounted};
+use crate::device::DeviceArgs;
+use crate::input::Rows;
+use crate::memory::MemoryWatch;
+use crate::model::{self, Loaded};
+use crate::{artefact, output, progress};
+
+/// Mount an adapter on its foundation, with the routing and the scale that are best for it
+///
+/// Checks that the adapter fits and does something, tries routings and scales on validation rows (the guard), and writes the
+/// best one as a directory whose base is the foundation. Nothing is written where the foundation alone is best.
+///
+/// Routing decides which of the foundation's experts the app's tokens may go to. With full routing the directory is one that
+/// PEFT loads. Any other routing PEFT cannot express: the directory then has a peft_type of its own, and other programs refuse
+/// it instead of computing something else.
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    #[arg(value_name = "FOUNDATION")]
+    foundation: PathBuf,
+    /// The adapter, a PEFT directory.
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// The plan of the proxy the adapter was tuned on: it says which of the foundation's experts the proxy had.
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<PathBuf>,
+    /// The mounted adapter's folder.
+    #[arg(long, value_name = "DIR", default_value = "mounted")]
+    out: PathBuf,
+    /// The validation rows; needed where routing or scale are to be chosen.
+    #[arg(long, value_name = "ROWS")]
+    validation: Option<PathBuf>,
+    #[command(flatten)]
+    options: MountOptions,
+    /// Write a directory that PEFT loads, with full routing, and say what that costs on the validation rows.
+    #[arg(long)]
+    portable: bool,
+    /// Rows longer than this many tokens are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    max_tokens: usize,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl MountArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check()?;
+        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
+        let loaded = Loaded::open(&self.foundation, self.device)?;
+        let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
+        self.check_adapter(&loaded, &adapter, plan.as_ref())?;
+        let kept = plan.as_ref().map(KeptExperts::of_plan);
+        let guard = self.choose(&loaded, &adapter, kept.as_ref())?;
+        match guard.choice {
+            Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
+            None => self.remove()?,
+        }
+        let report = Mounted {
+            mounted: guard.choice.is_some(),
+            adapter: guard.choice.map(|_| self.out.clone()),
+            adapter_bytes: if guard.choice.is_some() { folder_bytes(&self.out)? } else { 0 },
+            choice: guard.choice,
+            portable: self.portable,
+            tried: guard.tried.iter().map(Measured::of).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        };
+        if self.json { output::json(&report) } else { report.print() }
+    }
+
+    /// Refuses what can be refused before anything is read.
+    fn check(&self) -> anyhow::Result<()> {
+        if artefact::same(&self.out, &self.adapter) {
+            bail!("--out {} is the adapter itself", self.out.display());
+        }
+        let GuardOptions { routing, scale, .. } = self.options.guard();
+        match routing {
+            Some(routing) if self.portable && routing != MountRouting::Full => {
+                bail!("--portable is full routing, but --routing is {routing}")
+            }
+            None if self.validation.is_none() && !self.portable && scale != Some(0.0) => {
+                bail!("--routing auto needs --validation")
+            }
+            _ if scale.is_none() && self.validation.is_none() => {
+                bail!("--scale auto needs --validation")
+            }
+            _ => Ok(check_save(&self.out)?),
+        }
+    }
+
+    fn check_adapter(
+        &self,
+        loaded: &Loaded,
+        adapter: &LoadedAdapter,
+        plan: Option<&Plan>,
+    ) -> anyhow::Result<()> {
+        let Some(record) = &adapter.record else { return Ok(()) };
+        let dir = self.adapter.display();
+        if record.foundation != *loaded.checkpoint.fingerprint() {
+            bail!("the adapter {dir} is to be mounted on its foundation, not on a proxy");
+        }
+        if record.mount.is_some() {
+            bail!("the adapter {dir} is mounted already: mount the one that was tuned");
+        }
+        let is_full = self.portable || self.options.guard().routing == Some(MountRouting::Full);
+        match &record.plan {
+            Some(hash) if plan.is_none() && !is_full => bail!(
+                "the adapter {dir} was tuned on the proxy of the plan {hash}: give it with --plan, so that tokens can be \
+                 kept to that proxy's experts, or ask for --routing full"
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the guard finds, or what is asked for where nothing is to be chosen.
+    fn choose(
+        &self,
+        loaded: &Loaded,
+        adapter: &LoadedAdapter,
+        kept: Option<&KeptExperts>,
+    ) -> anyhow::Result<Guard> {
+        let options = self.options.guard();
+        if options.scale == Some(0.0) {
+            return Ok(Guard { choice: None, tried: Vec::new() });
+        }
+        let routing = if self.portable { Some(MountRouting::Full) } else { options.routing };
+        options.check(kept)?;
+        let Some(validation) = &self.validation else {
+            let choice = routing.zip(options.scale);
+            let choice = choice.map(|(routing, scale)| MountChoice { routing, scale });
+            return Ok(Guard { choice, tried: Vec::new() });
+        };
+        let limit = Some(self.options.guard_rows);
+        let rows = Rows::read_first(validation, loaded, self.max_tokens, limit)?.sequences;
+        let best = guard(loaded, adapter, kept, &rows, options)?;
+        if !self.portable {
+            return Ok(best);
+        }
+        let full = GuardOptions { routing, ..options };
+        let portable = guard(loaded, adapter, kept, &rows, full)?;
+        let others = best.tried.into_iter().filter(|tried| !portable.tried.contains(tried));
+        let tried = portable.tried.iter().copied().chain(others).collect();
+        Ok(Guard { choice: portable.choice, tried })
+    }
+
+    fn write(
+        &self,
+        loaded: &Loaded,
+        adapter: &LoadedAdapter,
+        choice: MountChoice,
+        kept: Option<KeptExperts>,
+        guard: &Guard,
+    ) -> anyhow::Result<()> {
+        artefact::create_parent(&self.out)?;
+        let mounted = choice.mount(&adapter.mounted.adapters, kept.as_ref());
+        loaded.expect_effect(&mounted)?;
+        let MountChoice { routing, scale } = choice;
+        let mount = MountRecord { routing, scale, experts: kept, tried: guard.tried.clone() };
+        let record = adapter.record.clone();
+        let record = record.map(|record| AdapterRecord { mount: Some(mount), ..record });
+        let config = PeftConfig {
+            base_model: Some(model::base(&loaded.checkpoint)),
+            routed: mounted.router_bias.is_some(),
+            ..adapter.config.clone()
+        };
+        let sites = loaded.model.linear_sites();
+        Ok(save(&self.out, &mounted.adapters, sites, &config, record.as_ref())?)
+    }
+
+    /// Whoever serves the folder must not go on serving what was refused now.
+    fn remove(&self) -> anyhow::Result<()> {
+        if is_own(&self.out) {
+            fs::remove_dir_all(&self.out)
+                .with_context(|| format!("cannot remove {}", self.out.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets the guard choose, with a progress bar.
+fn guard(
+    loaded: &Loaded,
+    adapter: &LoadedAdapter,
+    kept: Option<&KeptExperts>,
+    rows: &[litemoe_core::Sequence],
+    options: GuardOptions,
+) -> anyhow::Result<Guard> {
+    let n_tried = options.max_tried(kept.is_some());
+    let bar = progress::bar((rows.len() * n_tried) as u64, "guarding");
+    let adapters = &adapter.mounted.adapters;
+    let found = choose_mount(&loaded.model, adapters, kept, rows, options, &mut |done| {
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(found)
+}
+
+/// The bytes of a folder's files.
+fn folder_bytes(dir: &Path) -> anyhow::Result<u64> {
+    let cannot = || format!("cannot read {}", dir.display());
+    let files = fs::read_dir(dir).with_context(cannot)?;
+    let sizes = files.map(|file| Ok(file?.metadata()?.len())).collect::<std::io::Result<Vec<_>>>();
+    Ok(sizes.with_context(cannot)?.iter().sum())
+}

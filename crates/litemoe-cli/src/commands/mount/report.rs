@@ -1,0 +1,97 @@
+use std::path::PathBuf;
+
+use litemoe_adapter::{MountChoice, Tried};
+use serde::Serialize;
+
+use crate::memory::Peak;
+use crate::output;
+
+/// What `mount --json` prints.
+#[derive(Serialize)]
+pub(super) struct Mounted {
+    pub(super) mounted: bool,
+    /// Where it was written.
+    pub(super) adapter: Option<PathBuf>,
+    /// Its bytes on disk.
+    pub(super) adapter_bytes: u64,
+    /// How it was mounted.
+    pub(super) choice: Option<MountChoice>,
+    /// Whether other programs can load it.
+    pub(super) portable: bool,
+    /// What the guard measured, the foundation alone first.
+    pub(super) tried: Vec<Measured>,
+    pub(super) seconds: f64,
+    pub(super) peak_bytes: Peak,
+}
+
+/// One way of mounting.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Measured {
+    /// `None` is the foundation alone.
+    pub(super) choice: Option<MountChoice>,
+    /// Mean loss per covered token, in nats.
+    pub(super) loss: f64,
+    pub(super) accuracy: f64,
+}
+
+impl Measured {
+    pub(super) fn of(Tried { choice, evaluation }: &Tried) -> Self {
+        Self { choice: *choice, loss: evaluation.loss(), accuracy: evaluation.accuracy() }
+    }
+}
+
+impl Mounted {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        for measured in &self.tried {
+            let chosen = if measured.choice == self.choice { "  <- chosen" } else { "" };
+            output::line(&format!(
+                "{:<28} validation loss {:.4}, accuracy {:5.1} %{chosen}",
+                describe(measured.choice),
+                measured.loss,
+                100.0 * measured.accuracy
+            ));
+        }
+        self.warn();
+        output::line(&match (&self.adapter, self.choice) {
+            (Some(path), choice) => {
+                let bytes = output::bytes(self.adapter_bytes);
+                format!("{} written ({bytes}): mounted with {}", path.display(), describe(choice))
+            }
+            (None, _) if self.tried.is_empty() => "not mounted, as asked".to_owned(),
+            (None, _) => "not mounted: the foundation alone is best".to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Says so where what was asked for is worse than the foundation, or than what PEFT cannot load.
+    fn warn(&self) {
+        let Some(chosen) = self.tried.iter().find(|tried| tried.choice == self.choice) else {
+            return;
+        };
+        if let Some(foundation) = self.tried.first().filter(|first| first.loss < chosen.loss) {
+            output::note(&format!(
+                "warning: on these rows the foundation alone has a lower loss, {:.4}",
+                foundation.loss
+            ));
+        }
+        let least = self.tried.iter().min_by(|x, y| x.loss.total_cmp(&y.loss));
+        if let Some(least) = least.filter(|least| self.portable && least.loss < chosen.loss) {
+            output::note(&format!(
+                "what --portable costs here: loss {:.4} and accuracy {:.1} % instead of {:.4} and {:.1} % ({})",
+                chosen.loss,
+                100.0 * chosen.accuracy,
+                least.loss,
+                100.0 * least.accuracy,
+                describe(least.choice)
+            ));
+        }
+    }
+}
+
+/// A way of mounting in words.
+fn describe(choice: Option<MountChoice>) -> String {
+    match choice {
+        Some(MountChoice { routing, scale }) => format!("routing {routing}, scale {scale}"),
+        None => "the foundation alone".to_owned(),
+    }
+}
