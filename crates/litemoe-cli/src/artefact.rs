@@ -62,3 +62,11 @@ pub(crate) fn create_parent(path: &Path) -> anyhow::Result<()> {
         None => Ok(()),
     }
 }
+
+/// The bytes of a folder's files.
+pub(crate) fn folder_bytes(dir: &Path) -> anyhow::Result<u64> {
+    let cannot = || format!("cannot read {}", dir.display());
+    let files = fs::read_dir(dir).with_context(cannot)?;
+    let sizes = files.map(|file| Ok(file?.metadata()?.len())).collect::<std::io::Result<Vec<_>>>();
+    Ok(sizes.with_context(cannot)?.iter().sum())
+}

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_through};
-use litemoe_core::{Fingerprint, LanguageModel, MountedAdapter, Plan};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan};
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
@@ -148,4 +148,12 @@ pub(crate) fn base(checkpoint: &Checkpoint) -> String {
     let dir = checkpoint.dir();
     let path = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     path.to_string_lossy().into_owned()
+}
+
+/// Bytes of an adapter's matrices in memory.
+pub(crate) fn matrix_bytes(adapters: &Adapters) -> u64 {
+    let values = adapters
+        .iter()
+        .map(|(_, lora)| lora.a.shape().num_elements() + lora.b.shape().num_elements());
+    values.sum::<usize>() as u64 * size_of::<f32>() as u64
 }

@@ -61,6 +61,10 @@ pub(crate) struct TuneCommand {
 #[derive(Serialize)]
 struct TunedReport {
     adapter: PathBuf,
+    /// Bytes of its files.
+    adapter_bytes: u64,
+    /// Bytes of its matrices in memory.
+    memory_bytes: u64,
     steps: usize,
     best_step: usize,
     validation_loss: f64,
@@ -181,6 +185,8 @@ impl TuneCommand {
         let validation = tuned.validation.context("nothing was validated")?;
         let report = TunedReport {
             adapter: self.out.clone(),
+            adapter_bytes: artefact::folder_bytes(&self.out)?,
+            memory_bytes: model::matrix_bytes(&tuned.adapters),
             steps: self.options.steps,
             best_step: tuned.best_step,
             validation_loss: validation.loss(),

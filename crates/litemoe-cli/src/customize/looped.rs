@@ -2,16 +2,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use litemoe_adapter::MountChoice;
 use litemoe_core::{Criterion, MergeMethod};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::CustomizeArgs;
 use super::app::App;
 use super::options::RecordedOptions;
-use super::report::{AppReport, ExpertBytes, PeakBytes, Quality, recovery, recovery_perplexity};
+use super::report::{
+    AdapterBytes, AppReport, ExpertBytes, PeakBytes, Quality, ServeBytes, recovery,
+    recovery_perplexity,
+};
 use super::stage::{Runner, Stage};
 use crate::artefact;
+use crate::memory::Peak;
 
 /// The loop for one app.
 pub(super) struct Loop<'a> {
@@ -26,7 +32,7 @@ pub(super) struct Loop<'a> {
 /// What the loop is judged by.
 struct Controls {
     full: Quality,
-    full_peak: u64,
+    tuned: Tuned,
     random: Branch,
 }
 
@@ -35,9 +41,27 @@ struct Branch {
     proxy: Quality,
     tuned_proxy: Option<Quality>,
     mounted: Quality,
-    scale: f64,
+    mount: Mounted,
     proxy_bytes: u64,
-    tune_peak: u64,
+    tuned: Tuned,
+}
+
+/// What a tuning stage said.
+#[derive(Deserialize)]
+struct Tuned {
+    /// Of its files.
+    adapter_bytes: u64,
+    /// Of its matrices.
+    memory_bytes: u64,
+    peak_bytes: Peak,
+}
+
+/// What a mounting stage said.
+#[derive(Deserialize)]
+struct Mounted {
+    choice: Option<MountChoice>,
+    adapter_bytes: u64,
+    memory_bytes: u64,
 }
 
 impl<'a> Loop<'a> {
@@ -77,8 +101,8 @@ impl<'a> Loop<'a> {
             tuned_proxy: branch.tuned_proxy.context("the tuned proxy was not evaluated")?,
             mounted: branch.mounted,
             full,
-            scale: branch.scale,
-            random_scale: random.map(|random| random.scale),
+            choice: branch.mount.choice,
+            random_choice: random.and_then(|random| random.mount.choice),
             recovery: full.and_then(|full| recovery(foundation, branch.mounted, full)),
             recovery_perplexity: full
                 .and_then(|full| recovery_perplexity(foundation, branch.mounted, full)),
@@ -86,9 +110,19 @@ impl<'a> Loop<'a> {
                 foundation: self.foundation_bytes()?,
                 proxy: branch.proxy_bytes,
             },
+            adapter_bytes: AdapterBytes {
+                mounted: branch.mount.adapter_bytes,
+                full: controls.map(|controls| controls.tuned.adapter_bytes),
+            },
+            serve_bytes: ServeBytes {
+                mounted: branch.mount.memory_bytes,
+                full: controls.map(|controls| controls.tuned.memory_bytes),
+                proxy: memory_bytes(&self.dir.join("proxy"))? + branch.tuned.memory_bytes,
+                foundation: memory_bytes(self.foundation)?,
+            },
             peak_bytes: PeakBytes {
-                tune_proxy: branch.tune_peak,
-                tune_full: controls.map(|controls| controls.full_peak),
+                tune_proxy: branch.tuned.peak_bytes.anonymous,
+                tune_full: controls.map(|controls| controls.tuned.peak_bytes.anonymous),
             },
             seconds: self.seconds.borrow().clone(),
         })
@@ -99,7 +133,7 @@ impl<'a> Loop<'a> {
         let tuned = self.tune("tune_full", self.foundation, &adapter, None)?;
         let (full, _) = self.eval("full", self.foundation, Some(&adapter))?;
         let random = self.branch("random_", Criterion::Random, foundation)?;
-        Ok(Controls { full, full_peak: field(&tuned, "/peak_bytes/anonymous")?, random })
+        Ok(Controls { full, tuned, random })
     }
 
     /// From a score to a mounted adapter; `prefix` names the stages.
@@ -122,19 +156,18 @@ impl<'a> Loop<'a> {
             _ => None,
         };
         let mounted_dir = dir.join("mounted");
-        let scale = self.mount(&name("mount"), &adapter, &plan, &mounted_dir)?;
-        let mounted = if scale == 0.0 {
-            foundation
-        } else {
-            self.eval(&name("mounted"), self.foundation, Some(&mounted_dir))?.0
+        let mount = self.mount(&name("mount"), &adapter, &plan, &mounted_dir)?;
+        let mounted = match mount.choice {
+            None => foundation,
+            Some(_) => self.eval(&name("mounted"), self.foundation, Some(&mounted_dir))?.0,
         };
         Ok(Branch {
             proxy: proxy_quality,
             tuned_proxy,
             mounted,
-            scale,
+            mount,
             proxy_bytes: field(&extracted, "/expert_bytes/proxy")?,
-            tune_peak: field(&tuned, "/peak_bytes/anonymous")?,
+            tuned,
         })
     }
 
@@ -146,6 +179,7 @@ impl<'a> Loop<'a> {
     ) -> anyhow::Result<(Quality, u64)> {
         let mut args = words(["eval", &text(model), &text(&self.app.test)]);
         args.extend(words(["--limit", &self.options.limit.to_string()]));
+        args.extend(words(["--seed", &self.options.seed.to_string()]));
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
         let mut inputs = vec![model, self.app.test.as_path()];
         if let Some(adapter) = adapter {
@@ -163,6 +197,7 @@ impl<'a> Loop<'a> {
         })?;
         let quality = Quality {
             accuracy: field(&result, "/accuracy")?,
+            accuracy_95: field(&result, "/accuracy_95")?,
             perplexity: field(&result, "/perplexity")?,
         };
         Ok((quality, field(&result, "/rows")?))
@@ -227,7 +262,7 @@ impl<'a> Loop<'a> {
         model: &Path,
         adapter: &Path,
         plan: Option<&Path>,
-    ) -> anyhow::Result<Value> {
+    ) -> anyhow::Result<Tuned> {
         let mut args = words(["tune", &text(model), &text(&self.app.train)]);
         args.extend(words(["--validation", &text(&self.app.validation), "--out", &text(adapter)]));
         args.extend(words(["--seed", &self.options.seed.to_string()]));
@@ -244,7 +279,9 @@ impl<'a> Loop<'a> {
         };
         let checkpoint = artefact::checkpoint_of(adapter);
         let resumes = Some(checkpoint.as_path());
-        self.stage(Stage { name, about, args, inputs, outputs: vec![adapter], resumes })
+        let outputs = vec![adapter];
+        let result = self.stage(Stage { name, about, args, inputs, outputs, resumes })?;
+        serde_json::from_value(result).context("tune printed something odd")
     }
 
     fn mount(
@@ -253,19 +290,18 @@ impl<'a> Loop<'a> {
         adapter: &Path,
         plan: &Path,
         mounted: &Path,
-    ) -> anyhow::Result<f64> {
+    ) -> anyhow::Result<Mounted> {
         let mut args =
             words(["mount", &text(self.foundation), &text(adapter), "--out", &text(mounted)]);
         args.extend(words(["--plan", &text(plan)]));
         args.extend(words(["--validation", &text(&self.app.validation)]));
-        args.extend(words(["--scale", &self.options.scale.to_string()]));
-        args.extend(words(["--rows", &self.options.guard_rows.to_string()]));
+        args.extend(self.options.mount.to_args());
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
         let inputs = vec![self.foundation, adapter, plan, self.app.validation.as_path()];
         let about = "mounting the adapter on the foundation";
         let result =
             self.stage(Stage { name, about, args, inputs, outputs: vec![mounted], resumes: None })?;
-        field(&result, "/scale")
+        serde_json::from_value(result).context("mount printed something odd")
     }
 
     fn stage(&self, mut stage: Stage<'_>) -> anyhow::Result<Value> {
@@ -290,12 +326,18 @@ impl<'a> Loop<'a> {
             plan: self.options.plan.options(),
             tune: self.options.tune.clone(),
             calibration_rows: self.options.calibration_rows,
-            guard_rows: self.options.guard_rows,
-            scale: self.options.scale.to_string(),
+            mount: self.options.mount.to_args(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: self.options.tune.tune().threads,
         }
     }
+}
+
+/// Bytes of a model's parameters in f32.
+fn memory_bytes(model: &Path) -> anyhow::Result<u64> {
+    let checkpoint = crate::model::open(model)?;
+    let parameters: u64 = checkpoint.stored_parts().map(|part| part.parameters).sum();
+    Ok(parameters * size_of::<f32>() as u64)
 }
 
 fn with(adapter: Option<&Path>) -> &'static str {

@@ -16,6 +16,7 @@ use self::app::App;
 use self::looped::Loop;
 use self::options::{PlanArgs, TuneArgs};
 use self::report::Report;
+use crate::commands::mount::MountOptions;
 use crate::device::DeviceArgs;
 use crate::{artefact, hub, output};
 
@@ -39,12 +40,8 @@ pub(crate) struct CustomizeArgs {
     /// Training rows to score the experts on.
     #[arg(long, default_value_t = 256)]
     calibration_rows: usize,
-    /// Validation rows on which the guard chooses the mounting scale.
-    #[arg(long, default_value_t = 200)]
-    guard_rows: usize,
-    /// The mounting scale: auto (the guard chooses) or a number in [0, 1].
-    #[arg(long, default_value = "auto")]
-    scale: crate::commands::mount::Scale,
+    #[command(flatten)]
+    mount: MountOptions,
     /// Test rows to evaluate, the first ones of the split.
     #[arg(long, default_value_t = 300)]
     limit: usize,
@@ -80,7 +77,11 @@ impl CustomizeArgs {
             report.apps.push(looped.run().with_context(|| format!("app {}", app.name))?);
         }
         artefact::write(&self.out.join("report.json"), &report)?;
-        if self.json { output::json(&report) } else { table::print(&report, &self.out) }
+        if self.json {
+            output::json(&report)
+        } else {
+            table::print(&report, &self.out, &foundation)
+        }
     }
 
     fn parse_apps(&self) -> anyhow::Result<Vec<App>> {

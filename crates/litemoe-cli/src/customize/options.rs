@@ -192,10 +192,8 @@ pub(crate) struct RecordedOptions {
     pub(crate) tune: TuneArgs,
     /// Training rows the scores were measured on.
     pub(crate) calibration_rows: usize,
-    /// Validation rows the guard chose the scale on.
-    pub(crate) guard_rows: usize,
-    /// `auto`, or a fixed scale.
-    pub(crate) scale: String,
+    /// How the adapter was to be mounted, as arguments of the command line.
+    pub(crate) mount: Vec<String>,
     pub(crate) program: String,
     pub(crate) threads: usize,
 }

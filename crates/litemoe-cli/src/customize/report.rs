@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use litemoe_adapter::MountChoice;
 use serde::{Deserialize, Serialize};
 
 use super::options::RecordedOptions;
@@ -9,6 +10,8 @@ use super::options::RecordedOptions;
 pub(crate) struct Quality {
     /// Share of rows whose greedy continuation is the completion, in [0, 1].
     pub(crate) accuracy: f64,
+    /// Its 95 % confidence interval, by bootstrap over the rows.
+    pub(crate) accuracy_95: [f64; 2],
     /// exp of the mean negative log-likelihood over all completion tokens.
     pub(crate) perplexity: f64,
 }
@@ -32,13 +35,15 @@ pub(crate) struct AppReport {
     pub(crate) tuned_proxy: Quality,
     pub(crate) mounted: Quality,
     pub(crate) full: Option<Quality>,
-    /// The scale at which the guard mounted the adapter, in [0, 1]; 0 is not mounted.
-    pub(crate) scale: f64,
+    /// How the adapter is mounted; `None` where the foundation alone is better.
+    pub(crate) choice: Option<MountChoice>,
     /// The same for the adapter tuned under random scores.
-    pub(crate) random_scale: Option<f64>,
+    pub(crate) random_choice: Option<MountChoice>,
     pub(crate) recovery: Option<f64>,
     pub(crate) recovery_perplexity: Option<f64>,
     pub(crate) expert_bytes: ExpertBytes,
+    pub(crate) adapter_bytes: AdapterBytes,
+    pub(crate) serve_bytes: ServeBytes,
     pub(crate) peak_bytes: PeakBytes,
     pub(crate) seconds: BTreeMap<String, f64>,
 }
@@ -48,6 +53,26 @@ pub(crate) struct AppReport {
 pub(crate) struct ExpertBytes {
     pub(crate) foundation: u64,
     pub(crate) proxy: u64,
+}
+
+/// Bytes of an adapter's files.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct AdapterBytes {
+    /// As it is mounted; 0 where it is not.
+    pub(crate) mounted: u64,
+    pub(crate) full: Option<u64>,
+}
+
+/// Bytes in memory, in f32, that serving the app needs beside the foundation's.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ServeBytes {
+    /// The mounted adapter; 0 where it is not mounted.
+    pub(crate) mounted: u64,
+    pub(crate) full: Option<u64>,
+    /// The proxy and its adapter, which need no foundation.
+    pub(crate) proxy: u64,
+    /// The foundation itself.
+    pub(crate) foundation: u64,
 }
 
 /// Peak anonymous memory of the two tuning stages, each a process of its own.
@@ -85,7 +110,7 @@ mod tests {
     use super::*;
 
     fn quality(accuracy: f64, nats: f64) -> Quality {
-        Quality { accuracy, perplexity: nats.exp() }
+        Quality { accuracy, accuracy_95: [accuracy; 2], perplexity: nats.exp() }
     }
 
     #[test]

@@ -2,17 +2,18 @@ use std::path::Path;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
+use litemoe_adapter::{MountChoice, MountRouting};
 
 use super::report::{AppReport, Quality, Report};
 use crate::output;
 
 /// Prints one table an app, and how to use what was made.
-pub(super) fn print(report: &Report, out: &Path) -> anyhow::Result<()> {
+pub(super) fn print(report: &Report, out: &Path, foundation: &Path) -> anyhow::Result<()> {
     for app in &report.apps {
         output::line(&describe(app));
         output::line(&rows(app).to_string());
         output::line(&verdict(app));
-        output::line(&format!("everything is in {}\n", out.join(&app.app).display()));
+        output::line(&next(app, &out.join(&app.app), foundation));
     }
     Ok(())
 }
@@ -28,61 +29,135 @@ fn describe(app: &AppReport) -> String {
     )
 }
 
+const HEADER: [&str; 7] = [
+    "model",
+    "accuracy (95 %)",
+    "perplexity",
+    "memory to tune",
+    "time to tune",
+    "adapter",
+    "memory to serve",
+];
+
+/// A line of the table.
+struct Line {
+    model: &'static str,
+    quality: Option<Quality>,
+    /// Peak memory of tuning it, and the stage that did.
+    tuned: Option<(u64, &'static str)>,
+    /// Bytes of its adapter's files.
+    adapter: Option<u64>,
+    /// Bytes in memory beside the foundation.
+    serve: Option<u64>,
+}
+
+impl Line {
+    fn new(model: &'static str, quality: Option<Quality>) -> Self {
+        Self { model, quality, tuned: None, adapter: None, serve: None }
+    }
+
+    /// `None` where it was left out.
+    fn cells(&self, app: &AppReport) -> Option<[String; 7]> {
+        let Quality { accuracy, perplexity, accuracy_95: [low, high] } = self.quality?;
+        let bytes = |count: Option<u64>| count.map_or_else(String::new, output::bytes);
+        let time = self.tuned.and_then(|(_, stage)| app.seconds.get(stage));
+        Some([
+            self.model.to_owned(),
+            format!("{:.1} % ({:.1}–{:.1})", 100.0 * accuracy, 100.0 * low, 100.0 * high),
+            format!("{perplexity:.3}"),
+            bytes(self.tuned.map(|(bytes, _)| bytes)),
+            time.map_or_else(String::new, |seconds| format!("{seconds:.0} s")),
+            bytes(self.adapter),
+            bytes(self.serve),
+        ])
+    }
+}
+
 fn rows(app: &AppReport) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["model", "accuracy", "perplexity", "tuning memory", "tuning time"]);
-    let tuned = |stage: &str, bytes: u64| {
-        let seconds = app.seconds.get(stage).copied().unwrap_or(0.0);
-        [output::bytes(bytes), format!("{seconds:.0} s")]
-    };
-    let none = || [String::new(), String::new()];
-    let tuned_proxy = tuned("tune", app.peak_bytes.tune_proxy);
-    let tuned_full = app.peak_bytes.tune_full.map_or_else(none, |bytes| tuned("tune_full", bytes));
+    table.set_header(HEADER);
+    let full_peak = app.peak_bytes.tune_full;
     let lines = [
-        ("foundation", Some(app.foundation), none()),
-        ("proxy", Some(app.proxy), none()),
-        ("proxy, tuned", Some(app.tuned_proxy), tuned_proxy),
-        ("mounted on the foundation", Some(app.mounted), none()),
-        ("tuned on the foundation", app.full, tuned_full),
-        ("control: random proxy", app.random_proxy, none()),
-        ("control: random, mounted", app.random_mounted, none()),
+        Line::new("foundation", Some(app.foundation)),
+        Line::new("proxy", Some(app.proxy)),
+        Line {
+            tuned: Some((app.peak_bytes.tune_proxy, "tune")),
+            ..Line::new("proxy, tuned", Some(app.tuned_proxy))
+        },
+        Line {
+            adapter: Some(app.adapter_bytes.mounted),
+            serve: Some(app.serve_bytes.mounted),
+            ..Line::new("mounted on the foundation", Some(app.mounted))
+        },
+        Line {
+            tuned: full_peak.map(|bytes| (bytes, "tune_full")),
+            adapter: app.adapter_bytes.full,
+            serve: app.serve_bytes.full,
+            ..Line::new("tuned on the foundation", app.full)
+        },
+        Line::new("control: random proxy", app.random_proxy),
+        Line::new("control: random, mounted", app.random_mounted),
     ];
-    for (name, quality, [memory, time]) in lines {
-        let Some(Quality { accuracy, perplexity }) = quality else { continue };
-        table.add_row([
-            name.to_owned(),
-            format!("{:.1} %", 100.0 * accuracy),
-            format!("{perplexity:.3}"),
-            memory,
-            time,
-        ]);
-    }
+    lines.iter().filter_map(|line| line.cells(app)).for_each(|cells| {
+        table.add_row(cells);
+    });
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
-fn verdict(app: &AppReport) -> String {
-    if app.scale == 0.0 {
-        return match app.options.scale.as_str() {
-            "auto" => "the guard did not mount the adapter: on validation rows the foundation alone is best",
-            _ => "not mounted, as asked",
+/// A way of mounting in words.
+pub(crate) fn in_words(MountChoice { routing, scale }: MountChoice) -> String {
+    let routing = match routing {
+        MountRouting::Restricted => "tokens routed to the proxy's experts alone".to_owned(),
+        MountRouting::Full => "tokens routed to all experts".to_owned(),
+        MountRouting::Biased(penalty) => {
+            format!("{penalty} off the router's logits of experts outside the proxy")
         }
-        .to_owned();
+    };
+    match scale {
+        1.0 => routing,
+        scale => format!("{routing}, at scale {scale}"),
     }
+}
+
+fn verdict(app: &AppReport) -> String {
+    let Some(choice) = app.choice else {
+        return "not mounted: on the validation rows the foundation alone is best".to_owned();
+    };
+    let mounted = format!("mounted with {}", in_words(choice));
     if app.full.is_none() {
-        return format!("mounted at scale {}; the controls were left out", app.scale);
+        return format!("{mounted}; the controls were left out");
     }
     let share = |recovery: Option<f64>, why: &str| match recovery {
         Some(share) => format!("{:.0} %", 100.0 * share),
         None => format!("not stated ({why})"),
     };
     format!(
-        "mounted at scale {}; of the gain of tuning on the whole foundation it keeps {} in log-perplexity, {} in accuracy",
-        app.scale,
+        "{mounted}; of the gain of tuning on the whole foundation it keeps {} in log-perplexity, {} in accuracy",
         share(app.recovery_perplexity, "full tuning gains under .05 nat"),
         share(app.recovery, "full tuning gains under five points"),
+    )
+}
+
+/// What to type next, and when to serve the proxy instead.
+fn next(app: &AppReport, dir: &Path, foundation: &Path) -> String {
+    let [dir, foundation] = [dir, foundation].map(Path::display);
+    let mut text = format!("everything is in {dir}\n");
+    if app.choice.is_some() {
+        text += &format!(
+            "\nnext:\n  litemoe chat {foundation} --adapter {dir}/mounted\n  \
+             litemoe serve {foundation} --adapter {}={dir}/mounted   (with one --adapter for each app)\n",
+            app.app
+        );
+    }
+    text + &format!(
+        "on a device that serves this app alone the proxy needs {} of memory instead of the foundation's {}:\n  \
+         litemoe serve {dir}/proxy --adapter {}={dir}/adapter\n",
+        output::bytes(app.serve_bytes.proxy),
+        output::bytes(app.serve_bytes.foundation),
+        app.app
     )
 }

@@ -2,7 +2,7 @@ mod options;
 mod report;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -19,7 +19,7 @@ use self::report::{Measured, Mounted};
 use crate::device::DeviceArgs;
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, matrix_bytes};
 use crate::{artefact, output, progress};
 
 /// Mount an adapter on its foundation, with the routing and the scale that are best for it
@@ -76,10 +76,12 @@ impl MountArgs {
             Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
             None => self.remove()?,
         }
+        let is_mounted = guard.choice.is_some();
         let report = Mounted {
-            mounted: guard.choice.is_some(),
-            adapter: guard.choice.map(|_| self.out.clone()),
-            adapter_bytes: if guard.choice.is_some() { folder_bytes(&self.out)? } else { 0 },
+            mounted: is_mounted,
+            adapter: is_mounted.then(|| self.out.clone()),
+            adapter_bytes: if is_mounted { artefact::folder_bytes(&self.out)? } else { 0 },
+            memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
             choice: guard.choice,
             portable: self.portable,
             tried: guard.tried.iter().map(Measured::of).collect(),
@@ -214,12 +216,4 @@ fn guard(
     })?;
     bar.finish_and_clear();
     Ok(found)
-}
-
-/// The bytes of a folder's files.
-fn folder_bytes(dir: &Path) -> anyhow::Result<u64> {
-    let cannot = || format!("cannot read {}", dir.display());
-    let files = fs::read_dir(dir).with_context(cannot)?;
-    let sizes = files.map(|file| Ok(file?.metadata()?.len())).collect::<std::io::Result<Vec<_>>>();
-    Ok(sizes.with_context(cannot)?.iter().sum())
 }

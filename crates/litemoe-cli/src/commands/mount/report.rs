@@ -12,8 +12,10 @@ pub(super) struct Mounted {
     pub(super) mounted: bool,
     /// Where it was written.
     pub(super) adapter: Option<PathBuf>,
-    /// Its bytes on disk.
+    /// Bytes of its files.
     pub(super) adapter_bytes: u64,
+    /// Bytes of its matrices in memory.
+    pub(super) memory_bytes: u64,
     /// How it was mounted.
     pub(super) choice: Option<MountChoice>,
     /// Whether other programs can load it.
