@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod bootstrap;
 mod error;
 mod evaluate;
 mod fresh;
@@ -12,8 +13,9 @@ mod tensors;
 mod transfer;
 mod tune;
 
+pub use bootstrap::mean_95;
 pub use error::{AdapterError, RowProblem};
-pub use evaluate::{BATCH_TOKENS, Evaluation, evaluate};
+pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use fresh::{EXPERTS, LoraOptions, fresh};
 pub use guard::{Guard, SCALES, choose_scale};
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
