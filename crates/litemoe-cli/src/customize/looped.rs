@@ -146,6 +146,7 @@ impl<'a> Loop<'a> {
     ) -> anyhow::Result<(Quality, u64)> {
         let mut args = words(["eval", &text(model), &text(&self.app.test)]);
         args.extend(words(["--limit", &self.options.limit.to_string()]));
+        args.extend(words(["--seed", &self.options.seed.to_string()]));
         args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
         let mut inputs = vec![model, self.app.test.as_path()];
         if let Some(adapter) = adapter {

@@ -45,7 +45,7 @@ pub(crate) struct CustomizeArgs {
     /// The mounting scale: auto (the guard chooses) or a number in [0, 1].
     #[arg(long, default_value = "auto")]
     scale: crate::commands::mount::Scale,
-    /// Test rows to evaluate, the first ones of the split.
+    /// Test rows to evaluate, drawn by the seed.
     #[arg(long, default_value_t = 300)]
     limit: usize,
     /// Seed of everything random.
