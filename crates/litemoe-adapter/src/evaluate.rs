@@ -1,3 +1,5 @@
+use std::iter::Sum;
+
 use burn::tensor::Tensor;
 use litemoe_core::{LanguageModel, MountedAdapter, Pass, Sequence};
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,7 @@ impl Evaluation {
         self.exact_rows as f64 / self.rows as f64
     }
 
-    fn add(&mut self, row: &RowScore) {
+    fn add(&mut self, row: &RowEvaluation) {
         self.nll_sum += row.nll;
         self.tokens += row.tokens;
         self.exact_rows += u64::from(row.exact);
@@ -46,11 +48,30 @@ impl Evaluation {
     }
 }
 
-/// Runs a model over rows in one teacher-forced pass each, packed by length into batches of about `batch_tokens` tokens
-/// (a longer row is a batch of its own). `progress` is told how many rows are done.
+impl<'a> Sum<&'a RowEvaluation> for Evaluation {
+    fn sum<I: Iterator<Item = &'a RowEvaluation>>(rows: I) -> Self {
+        rows.fold(Self::default(), |mut sum, row| {
+            sum.add(row);
+            sum
+        })
+    }
+}
+
+/// How well a model continues one row.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RowEvaluation {
+    /// Σ −ln p over the tokens the loss covers, in nats.
+    pub nll: f64,
+    /// How many tokens the loss covers.
+    pub tokens: u64,
+    /// Whether each of them is the arg-max given the ones before, ties going to the lower id.
+    pub exact: bool,
+}
+
+/// The sum of [`evaluate_rows`], in the rows' own order, so that batching does not show.
 ///
 /// # Errors
-/// A row that the model cannot take, no rows, or logits that are no numbers.
+/// Those of [`evaluate_rows`].
 pub fn evaluate<M: LanguageModel + ?Sized>(
     model: &M,
     sequences: &[Sequence],
@@ -58,8 +79,23 @@ pub fn evaluate<M: LanguageModel + ?Sized>(
     batch_tokens: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, AdapterError> {
+    Ok(evaluate_rows(model, sequences, mounted, batch_tokens, progress)?.iter().sum())
+}
+
+/// Runs a model over rows in one teacher-forced pass each, packed by length into batches of about `batch_tokens` tokens
+/// (a longer row is a batch of its own). `progress` is told how many rows are done. One result a row, in their order.
+///
+/// # Errors
+/// A row that the model cannot take, no rows, or logits that are no numbers.
+pub fn evaluate_rows<M: LanguageModel + ?Sized>(
+    model: &M,
+    sequences: &[Sequence],
+    mounted: Option<&MountedAdapter>,
+    batch_tokens: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<RowEvaluation>, AdapterError> {
     check_rows(model, "evaluation", sequences)?;
-    let mut scores = vec![RowScore::default(); sequences.len()];
+    let mut scores = vec![RowEvaluation::default(); sequences.len()];
     let mut done = 0;
     for rows in batches(sequences, batch_tokens) {
         let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
@@ -69,19 +105,10 @@ pub fn evaluate<M: LanguageModel + ?Sized>(
         done += rows.len();
         progress(done);
     }
-    sum(&scores)
-}
-
-/// Adds rows up in their own order, so that batching does not show.
-fn sum(scores: &[RowScore]) -> Result<Evaluation, AdapterError> {
-    let mut evaluation = Evaluation::default();
-    for (row, score) in scores.iter().enumerate() {
-        if !score.nll.is_finite() {
-            return Err(AdapterError::EvaluationNotFinite { row, nll: score.nll });
-        }
-        evaluation.add(score);
+    match scores.iter().enumerate().find(|(_, score)| !score.nll.is_finite()) {
+        Some((row, score)) => Err(AdapterError::EvaluationNotFinite { row, nll: score.nll }),
+        None => Ok(scores),
     }
-    Ok(evaluation)
 }
 
 /// Row indices, longest rows first so that memory peaks at once, cut into batches.
@@ -102,18 +129,11 @@ fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-#[derive(Clone, Default)]
-struct RowScore {
-    nll: f64,
-    tokens: u64,
-    exact: bool,
-}
-
 fn score_batch<M: LanguageModel + ?Sized>(
     model: &M,
     batch: &Batch,
     mounted: Option<&MountedAdapter>,
-) -> Vec<RowScore> {
+) -> Vec<RowEvaluation> {
     let mut pass = Pass::mounted(mounted);
     let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
     let logits = floats(model.head(hidden, &mut pass));
@@ -122,11 +142,11 @@ fn score_batch<M: LanguageModel + ?Sized>(
     batch.row_targets.iter().map(score).collect()
 }
 
-fn score_row<'a>(places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowScore {
-    let start = RowScore { exact: true, ..RowScore::default() };
+fn score_row<'a>(places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowEvaluation {
+    let start = RowEvaluation { exact: true, ..RowEvaluation::default() };
     places.fold(start, |row, (logits, &target)| {
         let (nll, is_best) = score_token(logits, target as usize);
-        RowScore { nll: row.nll + nll, tokens: row.tokens + 1, exact: row.exact && is_best }
+        RowEvaluation { nll: row.nll + nll, tokens: row.tokens + 1, exact: row.exact && is_best }
     })
 }
 

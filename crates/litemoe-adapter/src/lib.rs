@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod bootstrap;
 mod error;
 mod evaluate;
 mod fresh;
@@ -13,8 +14,9 @@ mod tensors;
 mod transfer;
 mod tune;
 
+pub use bootstrap::mean_95;
 pub use error::{AdapterError, RowProblem};
-pub use evaluate::{BATCH_TOKENS, Evaluation, evaluate};
+pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use fresh::{ATTENTION, EXPERTS, LoraOptions, fresh};
 pub use guard::{
     Guard, GuardOptions, Measure, MountChoice, PENALTIES, SCALES, Tried, choose_mount,

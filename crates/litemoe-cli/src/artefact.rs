@@ -22,6 +22,23 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
+    write_text(path, &text)
+}
+
+/// Writes JSON Lines, a value a line, whole or not at all.
+pub(crate) fn write_lines<T: Serialize>(
+    path: &Path,
+    values: impl IntoIterator<Item = T>,
+) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for value in values {
+        text += &serde_json::to_string(&value)?;
+        text.push('\n');
+    }
+    write_text(path, &text)
+}
+
+fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     create_parent(path)?;
     write_file(path, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use litemoe_core::{LanguageModel, Sequence};
-use litemoe_text::read_rows;
+use litemoe_text::{Encoded, Row, read_rows};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -29,33 +29,55 @@ impl Rows {
         max_tokens: usize,
         limit: Option<usize>,
     ) -> anyhow::Result<Self> {
-        let mut rows = read_rows(file)?;
-        rows.truncate(limit.unwrap_or(usize::MAX));
-        let max_tokens = max_tokens.min(loaded.model.max_tokens());
-        let encoded = loaded.tokenizer.encode_all(&rows, max_tokens);
-        let encoded = encoded.with_context(|| format!("{}", file.display()))?;
-        if encoded.sequences.is_empty() {
-            bail!("{}: none of {} rows is within {max_tokens} tokens", file.display(), rows.len());
-        }
-        let skipped = encoded.skipped_too_long;
-        if skipped > 0 {
-            let file = file.display();
-            crate::output::note(&format!(
-                "{file}: {skipped} rows longer than {max_tokens} tokens are skipped"
-            ));
-        }
-        Ok(Self { sequences: encoded.sequences, skipped })
+        let rows = read_rows(file)?;
+        let first = (0..limit.unwrap_or(usize::MAX).min(rows.len())).collect();
+        let encoded = encode(&rows, first, file, loaded, max_tokens)?;
+        Ok(Self { sequences: encoded.sequences, skipped: encoded.skipped_too_long })
     }
 
     /// `count` of the rows, drawn by a seed, in their own order.
     pub(crate) fn drawn(mut self, count: usize, seed: u64) -> Self {
         if count < self.sequences.len() {
-            let mut order: Vec<usize> = (0..self.sequences.len()).collect();
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-            order.truncate(count);
-            order.sort_unstable();
+            let order = draw(self.sequences.len(), count, seed);
             self.sequences = order.into_iter().map(|row| self.sequences[row].clone()).collect();
         }
         self
     }
+}
+
+/// Which `count` of `n_rows` rows a seed draws, in their own order; all where there are no more. The rows themselves do not
+/// matter, so every model meets the same ones.
+pub(crate) fn draw(n_rows: usize, count: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n_rows).collect();
+    if count < n_rows {
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        order.truncate(count);
+        order.sort_unstable();
+    }
+    order
+}
+
+/// Some of a file's rows as tokens; those longer than `max_tokens`, or than the model takes, are told of and left out.
+pub(crate) fn encode(
+    rows: &[Row],
+    which: Vec<usize>,
+    file: &Path,
+    loaded: &Loaded,
+    max_tokens: usize,
+) -> anyhow::Result<Encoded> {
+    let max_tokens = max_tokens.min(loaded.model.max_tokens());
+    let n_rows = which.len();
+    let encoded = loaded.tokenizer.encode_some(rows, which, max_tokens);
+    let encoded = encoded.with_context(|| format!("{}", file.display()))?;
+    if encoded.sequences.is_empty() {
+        bail!("{}: none of {n_rows} rows is within {max_tokens} tokens", file.display());
+    }
+    let skipped = encoded.skipped_too_long;
+    if skipped > 0 {
+        let file = file.display();
+        crate::output::note(&format!(
+            "{file}: {skipped} rows longer than {max_tokens} tokens are skipped"
+        ));
+    }
+    Ok(encoded)
 }

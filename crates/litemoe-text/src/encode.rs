@@ -47,10 +47,23 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::InRow`] for the first row that [`encode`](Self::encode) refuses, counted from 1.
     pub fn encode_all(&self, rows: &[Row], max_tokens: usize) -> Result<Encoded, TextError> {
+        self.encode_some(rows, 0..rows.len(), max_tokens)
+    }
+
+    /// The same of some of the rows, by their places.
+    ///
+    /// # Errors
+    /// Those of [`encode_all`](Self::encode_all); a row's number is its own among all.
+    pub fn encode_some(
+        &self,
+        rows: &[Row],
+        which: impl IntoIterator<Item = usize>,
+        max_tokens: usize,
+    ) -> Result<Encoded, TextError> {
         let mut encoded = Encoded::default();
-        for (index, row) in rows.iter().enumerate() {
+        for index in which {
             let in_row = |error| TextError::InRow { row: index + 1, error: Box::new(error) };
-            let sequence = self.encode(row).map_err(in_row)?;
+            let sequence = self.encode(&rows[index]).map_err(in_row)?;
             let encoder = sequence.encoder.as_ref().map_or(0, Vec::len);
             if sequence.tokens.len().max(encoder) > max_tokens {
                 encoded.skipped_too_long += 1;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bounded;
+mod chrf;
 mod config;
 mod detokenizer;
 mod encode;
@@ -12,15 +13,18 @@ mod row;
 mod stop;
 mod tags;
 mod template;
+mod text_score;
 mod token_bytes;
 mod tokenizer;
 mod tokenizer_file;
 
 pub use answer::{Answer, Finish, Piece};
+pub use chrf::Chrf;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;
 pub use error::TextError;
 pub use logprobs::{Logprob, TokenLogprob};
 pub use row::{Row, read_rows};
 pub use template::{ChatTemplate, Message};
+pub use text_score::TextScore;
 pub use tokenizer::Tokenizer;

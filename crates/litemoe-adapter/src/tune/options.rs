@@ -56,7 +56,7 @@ impl Default for TuneOptions {
             warmup: 20,
             final_lr: 0.05,
             weight_decay: 0.0,
-            router_noise: 0.5,
+            router_noise: 0.0,
             validate_every: 50,
             shuffle: true,
             seed: 0,

@@ -1,4 +1,4 @@
-use litemoe_adapter::{Evaluation, SCALES, choose_scale, evaluate};
+use litemoe_adapter::{Evaluation, SCALES, choose_scale, evaluate, evaluate_rows};
 use litemoe_core::{
     Adapters, CausalLm, Input, LanguageModel, Lora, Pass, Sampler, Sampling, Sequence, Site,
 };
@@ -40,6 +40,17 @@ fn it_is_the_definition() {
         let expected = by_definition(&model, &row);
         assert!(close(&run(&model, std::slice::from_ref(&row), None), &expected));
     }
+}
+
+#[test]
+fn every_row_has_its_own_result_in_its_own_place() {
+    let (model, rows) = (model(), rows());
+    let found = evaluate_rows(&model, &rows, None, 64, &mut |_| ()).unwrap();
+    assert_eq!(found.len(), rows.len());
+    for (row, found) in rows.iter().zip(&found) {
+        assert!(close(&[*found].iter().sum(), &by_definition(&model, row)));
+    }
+    assert_eq!(found.iter().sum::<Evaluation>(), run(&model, &rows, None));
 }
 
 #[test]

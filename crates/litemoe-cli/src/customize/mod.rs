@@ -42,7 +42,7 @@ pub(crate) struct CustomizeArgs {
     calibration_rows: usize,
     #[command(flatten)]
     mount: MountOptions,
-    /// Test rows to evaluate, the first ones of the split.
+    /// Test rows to evaluate, drawn by the seed.
     #[arg(long, default_value_t = 300)]
     limit: usize,
     /// Seed of everything random.

@@ -22,10 +22,22 @@ fn an_artefact_is_whole_or_as_before() {
     let bench = Bench::new();
     bench.extract(&[]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
-    let commands: [(&str, &[&str]); 4] = [
+    let commands: [(&str, &[&str]); 5] = [
         ("scores.json", &["score", "model", "rows.jsonl"]),
         ("plan.json", &["plan", "model", "scores.json", "--budget", "0.5"]),
         ("proxy/model.safetensors", &["extract", "model", "plan.json"]),
+        (
+            "predictions.jsonl",
+            &[
+                "eval",
+                "model",
+                "rows.jsonl",
+                "--max-new",
+                "1",
+                "--predictions",
+                "predictions.jsonl",
+            ],
+        ),
         (
             "mounted/adapter_model.safetensors",
             &[

@@ -7,6 +7,7 @@ mod determinism;
 mod doors;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod evaluating;
 mod failing_writes;
 mod families;
 mod generation;

@@ -103,6 +103,9 @@ fn rows_over_the_limit_are_counted_and_never_cut() {
     assert_eq!((encoded.rows, encoded.skipped_too_long), (vec![0, 2], 1));
     assert_eq!(encoded.sequences[1], tokenizer.encode(&rows[2]).unwrap());
     assert_eq!(tokenizer.encode_all(&rows, limit - 1).unwrap().skipped_too_long, 3);
+    let some = tokenizer.encode_some(&rows, [2, 1], limit).unwrap();
+    assert_eq!((some.rows, some.skipped_too_long), (vec![2], 1));
+    assert_eq!(some.sequences, encoded.sequences[1..]);
 }
 
 #[test]
@@ -111,8 +114,11 @@ fn a_row_that_cannot_be_encoded_is_named() {
         "{% for m in messages %}{% if m.content == 'bad' %}{{ raise_exception('bad') }}{% endif %}\
          {{ m.content }}<|pad|>{% endfor %}",
     );
-    let error = tokenizer.encode_all(&[Row::new("a", "b"), Row::new("bad", "b")], 99).unwrap_err();
-    assert_eq!(error.to_string(), "row 2: the chat template refuses these messages: bad");
+    let rows = [Row::new("a", "b"), Row::new("bad", "b")];
+    for error in [tokenizer.encode_all(&rows, 99), tokenizer.encode_some(&rows, [1], 99)] {
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "row 2: the chat template refuses these messages: bad");
+    }
 }
 
 proptest! {

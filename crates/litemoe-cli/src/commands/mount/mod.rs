@@ -14,7 +14,8 @@ use litemoe_adapter::{
 };
 use litemoe_core::{MoeModel, Plan};
 
-pub(crate) use self::options::{MountOptions, Scale};
+pub(crate) use self::options::MountOptions;
+use self::options::Scale;
 use self::report::{Measured, Mounted};
 use crate::device::DeviceArgs;
 use crate::input::Rows;

@@ -1,0 +1,42 @@
+//! What a model says to a prompt when it always takes the most probable token.
+
+use litemoe_core::{CausalLm, Decoding, MountedAdapter, Sampler, Sampling};
+use litemoe_text::{Message, Row};
+
+use crate::model::Loaded;
+use crate::progress;
+
+/// The answers to all rows, of at most `max_new` tokens each, ended by the model's context at the latest.
+pub(super) fn answers(
+    loaded: &Loaded,
+    mounted: Option<&MountedAdapter>,
+    rows: &[Row],
+    max_new: usize,
+) -> anyhow::Result<Vec<String>> {
+    let bar = progress::bar(rows.len() as u64, "answering");
+    let answers = rows.iter().map(|row| {
+        let answer = answer(loaded, mounted, &row.prompt, max_new);
+        bar.inc(1);
+        answer
+    });
+    let answers = answers.collect();
+    bar.finish_and_clear();
+    answers
+}
+
+/// One answer, without what the template puts before an assistant's message.
+fn answer(
+    loaded: &Loaded,
+    mounted: Option<&MountedAdapter>,
+    prompt: &str,
+    max_new: usize,
+) -> anyhow::Result<String> {
+    let Loaded { model, tokenizer, .. } = loaded;
+    let prompt = tokenizer.encode_prompt(&[Message::user(prompt)])?;
+    loaded.expect_ids(&prompt)?;
+    let (mut cache, greedy) = (model.new_cache(), Sampler::new(Sampling::default()));
+    let decoding = Decoding::new(model, mounted, &prompt, &mut cache, 0, greedy).take(max_new);
+    let pieces = tokenizer.answer(decoding, &[]).map(|piece| piece.map(|piece| piece.text));
+    let text = pieces.collect::<Result<String, _>>()?;
+    Ok(text.strip_prefix(tokenizer.answer_lead()).map(str::to_owned).unwrap_or(text))
+}

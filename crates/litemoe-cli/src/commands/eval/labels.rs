@@ -1,0 +1,97 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use litemoe_adapter::evaluate_rows;
+use litemoe_core::{LanguageModel, MountedAdapter, Sequence};
+use litemoe_text::Row;
+
+use super::test_rows::TestRows;
+use crate::model::Loaded;
+use crate::{artefact, progress};
+
+/// All the completions there are in an app of a closed set.
+///
+/// A model's choice is the one that it finds most probable as a whole, end token included; of several the first.
+pub(super) struct Labels {
+    pub(super) texts: Vec<String>,
+    file: PathBuf,
+}
+
+impl Labels {
+    /// Reads a JSON list of texts.
+    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+        let texts: Vec<String> = artefact::read(file)?;
+        if texts.len() < 2 {
+            bail!("{} has {} labels: there is nothing to choose", file.display(), texts.len());
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = texts.iter().find(|text| !seen.insert(text.trim())) {
+            bail!("{} has {twice:?} twice", file.display());
+        }
+        Ok(Self { texts, file: file.to_owned() })
+    }
+
+    /// Refuses rows whose completion is none of the labels.
+    pub(super) fn expect_completions(&self, rows: &TestRows) -> anyhow::Result<()> {
+        let known: BTreeSet<&str> = self.texts.iter().map(|text| text.trim()).collect();
+        for (row, number) in rows.rows.iter().zip(&rows.numbers) {
+            if !known.contains(row.completion.trim()) {
+                let (completion, file) = (&row.completion, self.file.display());
+                bail!(
+                    "row {number}: its completion {completion:?} is none of the labels in {file}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Which label a model chooses for each row.
+    pub(super) fn choices(
+        &self,
+        loaded: &Loaded,
+        mounted: Option<&MountedAdapter>,
+        rows: &TestRows,
+        batch_tokens: usize,
+    ) -> anyhow::Result<Vec<&str>> {
+        let bar = progress::bar(rows.rows.len() as u64, "choosing");
+        let choices = rows.rows.iter().zip(&rows.numbers).map(|(row, number)| {
+            let choice = self.choice(loaded, mounted, &row.prompt, batch_tokens);
+            bar.inc(1);
+            choice.with_context(|| format!("row {number}"))
+        });
+        let choices = choices.collect();
+        bar.finish_and_clear();
+        choices
+    }
+
+    fn choice(
+        &self,
+        loaded: &Loaded,
+        mounted: Option<&MountedAdapter>,
+        prompt: &str,
+        batch_tokens: usize,
+    ) -> anyhow::Result<&str> {
+        let candidates = self.candidates(loaded, prompt)?;
+        let found = evaluate_rows(&loaded.model, &candidates, mounted, batch_tokens, &mut |_| ())?;
+        Ok(&self.texts[least(found.iter().map(|found| found.nll))])
+    }
+
+    /// A prompt with each of the labels after it.
+    fn candidates(&self, loaded: &Loaded, prompt: &str) -> anyhow::Result<Vec<Sequence>> {
+        let rows: Vec<Row> = self.texts.iter().map(|text| Row::new(prompt, text)).collect();
+        let max = loaded.model.max_tokens();
+        let encoded = loaded.tokenizer.encode_all(&rows, max)?;
+        if encoded.skipped_too_long > 0 {
+            let n_long = encoded.skipped_too_long;
+            bail!("with {n_long} of the labels it is longer than the {max} tokens the model takes");
+        }
+        Ok(encoded.sequences)
+    }
+}
+
+/// Where the smallest number is, the first of several.
+fn least(values: impl Iterator<Item = f64>) -> usize {
+    let smaller = |x: (usize, f64), y: (usize, f64)| if y.1 < x.1 { y } else { x };
+    values.enumerate().reduce(smaller).map_or(0, |(index, _)| index)
+}
