@@ -7,28 +7,37 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::binary::Binary;
-use super::record::{self, App, Record};
-use super::{HOME, write_readme, write_record};
+use super::binary::{Binary, Work};
+use super::record::{self, Record};
+use super::table::line;
+use super::{EMBEDDED, HOME, write_readme, write_record};
 
 const RECORD: &str = "results/choices.json";
 const MARK: &str = "results:choices";
 
-/// What is tried: arguments of `litemoe customize` in place of its defaults.
+/// What is tried: arguments of `litemoe customize` in place of its defaults. Those that differ in a late stage stand together:
+/// earlier stages are then not run again.
 const CHOICES: &[&str] = &[
     "",
-    "--router-noise 0",
+    "--routing restricted",
+    "--routing full",
+    "--targets attention",
+    "--targets experts",
+    "--expert-rank 4",
+    "--expert-rank 2",
+    "--expert-rank 1",
+    "--router-noise 0.5",
+    "--router-noise 0.5 --routing full",
+    "--router mask",
+    "--router mask --routing full",
+    "--refit low-rank",
     "--score frequency",
     "--score litemoe",
-    "--targets experts",
-    "--targets q_proj,k_proj,v_proj,o_proj,experts",
     "--merge litemoe --similarity affinity --router drop_rows",
-    "--merge litemoe --similarity affinity --router redirect",
-    "--merge litemoe --similarity affinity --router redirect_selected",
-    "--merge litemoe --similarity expert_output_gated --router drop_rows",
-    "--merge litemoe --similarity expert_output_gated --router redirect",
-    "--merge litemoe --similarity expert_output_gated --router redirect_selected",
 ];
+
+/// The apps that choices are tried on.
+const APPS: [&str; 2] = [HOME, "banking"];
 
 /// What `cargo xtask eval choices` is asked.
 #[derive(Args)]
@@ -65,9 +74,10 @@ struct Run {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cell {
     app: String,
-    proxy_perplexity: f64,
+    mounted_accuracy: f64,
     mounted_perplexity: f64,
     recovery_perplexity: f64,
+    adapter_bytes: u64,
 }
 
 /// Records every choice, unless only the table is asked for, and writes the table.
@@ -79,21 +89,20 @@ pub(crate) fn run(args: &ChoicesArgs, root: &Path) -> Result<()> {
 }
 
 fn measure(args: &ChoicesArgs, root: &Path) -> Result<Choices> {
-    let recorded = Record::read(&root.join(super::RECORD))?.apps()?;
-    // Where full tuning gains next to nothing there is nothing to keep.
-    let apps: Vec<&App> = recorded
-        .iter()
-        .filter(|app| app.recovery_perplexity.is_some())
-        .filter(|app| app.app == HOME || args.data.is_some())
-        .collect();
+    let recorded = Record::read(&root.join(super::RECORD))?.cells()?;
+    let of_app = |app: &&str| {
+        let found = recorded
+            .iter()
+            .find(|cell| (&*cell.app, &*cell.foundation_name, cell.seed) == (*app, EMBEDDED, 0));
+        found.with_context(|| format!("{} has no {app}", super::RECORD))
+    };
+    let there = |app: &&&str| **app == HOME || args.data.is_some();
+    let apps: Vec<_> = APPS.iter().filter(there).map(of_app).collect::<Result<_>>()?;
     let binary = Binary::build(root)?;
     let cpus = thread::available_parallelism()?.get();
     let mut choices = Choices { commit: record::commit(root)?, cpus, runs: vec![] };
-    for (number, &arguments) in CHOICES.iter().enumerate() {
-        let out = args.out.join(number.to_string());
-        let more: Vec<&str> = arguments.split(' ').filter(|word| !word.is_empty()).collect();
-        let more = [&["--no-controls"], &more[..]].concat();
-        let cell = |app: &&App| cell(&binary, &out, args.data.as_deref(), app, &more);
+    for &arguments in CHOICES {
+        let cell = |app: &&record::Cell| cell(&binary, args, root, app, arguments);
         let apps = apps.iter().map(cell).collect::<Result<_>>()?;
         choices.runs.push(Run { arguments: arguments.to_owned(), apps });
     }
@@ -102,30 +111,40 @@ fn measure(args: &ChoicesArgs, root: &Path) -> Result<Choices> {
 
 fn cell(
     binary: &Binary,
-    out: &Path,
-    data: Option<&Path>,
-    app: &App,
-    more: &[&str],
+    args: &ChoicesArgs,
+    root: &Path,
+    app: &record::Cell,
+    arguments: &str,
 ) -> Result<Cell> {
-    let folder = data.map(|data| data.join(&app.app));
-    let folder = folder.as_deref().filter(|_| app.app != HOME);
-    let report = binary.customize(out, folder.map(|folder| (app.app.as_str(), folder)), more)?;
-    let found = report.pointer("/apps/0").context("the report has no app")?;
-    let perplexity = |model: &str| {
-        let value = found.pointer(&format!("/{model}/perplexity")).and_then(|it| it.as_f64());
-        value.with_context(|| format!("the report has no perplexity of {model}"))
+    let home = root.join("fixtures/apps/home");
+    let data = match (&args.data, &*app.app) {
+        (Some(data), name) if name != HOME => data.join(name),
+        _ => home,
     };
-    let foundation = perplexity("foundation")?;
+    let mut more = vec!["--no-controls".to_owned(), format!("--budget={}", app.budget)];
+    more.extend(arguments.split_whitespace().map(str::to_owned));
+    let foundation = root.join("fixtures/foundation");
+    let work =
+        Work { out: args.out.clone(), foundation: &foundation, app: &app.app, data: &data, more };
+    let name = format!("{}{}", app.app, arguments.replace(' ', "_"));
+    let report = binary.customize(&work, &args.out.join("printed").join(name + ".json"))?;
+    let found = report.pointer("/apps/0").context("the report has no app")?;
+    let number = |path: &str| {
+        let value = found.pointer(path).and_then(|it| it.as_f64());
+        value.with_context(|| format!("the report has no {path}"))
+    };
+    let foundation = number("/foundation/perplexity")?;
     if foundation != app.foundation.perplexity {
         bail!("{}: another foundation, or other rows, than in {}", app.app, super::RECORD);
     }
-    let mounted = perplexity("mounted")?;
+    let mounted = number("/mounted/perplexity")?;
     let gain = |model: f64| foundation.ln() - model.ln();
     Ok(Cell {
         app: app.app.clone(),
-        proxy_perplexity: perplexity("proxy")?,
+        mounted_accuracy: number("/mounted/accuracy")?,
         mounted_perplexity: mounted,
         recovery_perplexity: gain(mounted) / gain(app.full.perplexity),
+        adapter_bytes: number("/adapter_bytes/mounted")? as u64,
     })
 }
 
@@ -138,23 +157,29 @@ fn recorded_table(root: &Path) -> Result<String> {
 }
 
 fn render(choices: &Choices) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let apps = choices.runs.first().map_or(&[][..], |run| &run.apps[..]);
-    let names: Vec<String> = apps.iter().map(|cell| cell.app.clone()).collect();
-    let heading = [&["choice".to_owned()], &names[..], &["mean".to_owned()]].concat();
+    let names = apps.iter().map(|cell| cell.app.clone());
+    let heading: Vec<String> =
+        ["choice".to_owned()].into_iter().chain(names).chain(["adapter, MiB".to_owned()]).collect();
     let rows = choices.runs.iter().map(|run| {
         let name = match run.arguments.as_str() {
             "" => "**the defaults**".to_owned(),
             arguments => format!("`{arguments}`"),
         };
-        let shares = run.apps.iter().map(|cell| format!("{:.3}", cell.recovery_perplexity));
-        let capped: f64 = run.apps.iter().map(|cell| cell.recovery_perplexity.min(1.0)).sum();
-        let mean = format!("{:.3}", capped / run.apps.len() as f64);
-        line(&[&[name], &shares.collect::<Vec<_>>()[..], &[mean]].concat())
+        let cell = |cell: &Cell| {
+            let Cell { mounted_accuracy, mounted_perplexity, recovery_perplexity, .. } = cell;
+            let percent = 100.0 * mounted_accuracy;
+            format!("{percent:.1} / {mounted_perplexity:.3} ({recovery_perplexity:.3})")
+        };
+        let bytes = run.apps.iter().map(|cell| cell.adapter_bytes).max().unwrap_or(0);
+        let mib = format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+        let cells: Vec<String> =
+            [name].into_iter().chain(run.apps.iter().map(cell)).chain([mib]).collect();
+        line(&cells)
     });
     format!(
-        "\nRecovery in log-perplexity, as above, with one choice changed at a time. Recorded with `cargo xtask eval choices` at\n\
-         `{}` on {} CPUs.\n\n{}|{}\n{}\n",
+        "\nMounted: accuracy in percent / perplexity (recovery in log-perplexity, against full tuning under the defaults), with\n\
+         one choice changed at a time. Recorded with `cargo xtask eval choices` at `{}` on {} CPUs.\n\n{}|{}\n{}\n",
         choices.commit,
         choices.cpus,
         line(&heading),
@@ -182,12 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_a_choice_and_its_mean_is_capped() {
+    fn a_row_is_a_choice() {
         let cell = |app: &str, recovery_perplexity| Cell {
             app: app.to_owned(),
-            proxy_perplexity: 9.0,
+            mounted_accuracy: 0.5,
             mounted_perplexity: 2.0,
             recovery_perplexity,
+            adapter_bytes: 3 << 19,
         };
         let run = |arguments: &str, home, other| Run {
             arguments: arguments.to_owned(),
@@ -195,8 +221,12 @@ mod tests {
         };
         let runs = vec![run("", 0.8, 0.9), run("--score reap", 1.2, 0.5)];
         let table = render(&Choices { commit: "abc".to_owned(), cpus: 2, runs });
-        assert!(table.contains("| choice | home | other | mean |\n|---|---|---|---|\n"), "{table}");
-        assert!(table.contains("| **the defaults** | 0.800 | 0.900 | 0.850 |\n"), "{table}");
-        assert!(table.contains("| `--score reap` | 1.200 | 0.500 | 0.750 |\n"), "{table}");
+        assert!(
+            table.contains("| choice | home | other | adapter, MiB |\n|---|---|---|---|\n"),
+            "{table}"
+        );
+        let row = "| **the defaults** | 50.0 / 2.000 (0.800) | 50.0 / 2.000 (0.900) | 1.5 |\n";
+        assert!(table.contains(row), "{table}");
+        assert!(table.contains("| `--score reap` | 50.0 / 2.000 (1.200) | "), "{table}");
     }
 }

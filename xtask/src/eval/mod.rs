@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use binary::Binary;
+use binary::{Binary, Work};
 pub(crate) use choices::{ChoicesArgs, run as run_choices};
 use record::{Record, Source};
 
@@ -21,11 +21,20 @@ const RECORD: &str = "results/loop.json";
 const README: &str = "README.md";
 const MARK: &str = "results:loop";
 
-/// The app the binary embeds.
+/// The app that the project wrote itself.
 const HOME: &str = "home";
 
-/// Apps of the table below `--data`, in its order.
-const APPS: &[&str] = &["banking", "reviews", "terminal", "assistant"];
+/// Apps below `--data`, in the table's order; the foundations saw the training rows of the last three.
+const APPS: &[&str] = &["banking", "reviews", "terminal", "assistant", "tables", "phrasebook"];
+
+/// The apps that the foundations were trained on.
+const SEEN: &[&str] = &["assistant", "tables", "phrasebook"];
+
+/// The foundation in `fixtures`.
+const EMBEDDED: &str = "embedded";
+
+/// Apps that are run with more seeds, on the embedded foundation under the first budget.
+const SEEDED: &[&str] = &[HOME, "banking"];
 
 /// What `cargo xtask eval loop` is asked.
 #[derive(Args)]
@@ -33,14 +42,23 @@ pub(crate) struct LoopArgs {
     /// A folder of more apps, each a folder with train, validation and test.jsonl and meta.json (source, licence).
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Apps of the folder to run after `home` [default: those of banking, reviews, terminal, assistant that are there].
-    #[arg(long, value_name = "APP", value_delimiter = ',', requires = "data")]
+    /// Apps to run [default: home and those of banking, reviews, terminal, assistant, tables, phrasebook that are there].
+    #[arg(long, value_name = "APP", value_delimiter = ',')]
     apps: Option<Vec<String>>,
-    /// Folder for what the loop makes; stages that are there and unchanged are not run again.
+    /// A folder of more foundations, each a Hugging Face directory.
+    #[arg(long, value_name = "DIR")]
+    foundations: Option<PathBuf>,
+    /// Budgets of experts' bytes.
+    #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.33,0.17")]
+    budgets: Vec<String>,
+    /// How many seeds home and banking are run with.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seeds: u64,
+    /// Folder for what the loop makes; what is there and unchanged is not run again.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out/eval")]
     out: PathBuf,
     /// Write the README's table from the record; run nothing.
-    #[arg(long, conflicts_with_all = ["data", "apps"])]
+    #[arg(long, conflicts_with_all = ["data", "apps", "foundations"])]
     table_only: bool,
 }
 
@@ -50,37 +68,100 @@ pub(crate) fn run(args: &LoopArgs, root: &Path) -> Result<()> {
         let record = measure(args, root)?;
         write_record(root, RECORD, &record)?;
     }
-    write_table(root)
+    write_readme(root, MARK, &recorded_table(root)?)
 }
+
+/// A foundation's name and folder.
+type Named = (String, PathBuf);
 
 fn measure(args: &LoopArgs, root: &Path) -> Result<Record> {
     let binary = Binary::build(root)?;
     let mut record = Record::new(root)?;
-    record.add(binary.customize(&args.out, None, &[])?, None)?;
-    for app in apps(args)? {
-        let folder = args.data.as_deref().unwrap_or(Path::new("")).join(&app);
-        let source = Source::read(&folder)?;
-        record.add(binary.customize(&args.out, Some((&app, &folder)), &[])?, Some(&source))?;
+    let apps = apps(args, root)?;
+    for (name, foundation) in foundations(args, root)? {
+        for (app, data) in &apps {
+            for (budget, seed) in settings(args, &name, app) {
+                let report =
+                    cell(&binary, &args.out, (&name, &foundation), (app, data), &budget, seed)?;
+                let source = (app != HOME).then(|| Source::read(data)).transpose()?;
+                record.add(&name, report, source.as_ref())?;
+            }
+        }
     }
     Ok(record)
 }
 
-/// The apps to run after `home`.
-fn apps(args: &LoopArgs) -> Result<Vec<String>> {
-    let Some(data) = &args.data else { return Ok(vec![]) };
-    if let Some(apps) = &args.apps {
-        return Ok(apps.iter().filter(|app| *app != HOME).cloned().collect());
-    }
-    let there = |app: &&&str| data.join(app).join("test.jsonl").is_file();
-    let apps: Vec<_> = APPS.iter().filter(there).map(|app| (*app).to_owned()).collect();
-    if apps.is_empty() {
-        bail!("{} has none of the apps {}", data.display(), APPS.join(", "));
-    }
-    Ok(apps)
+fn cell(
+    binary: &Binary,
+    out: &Path,
+    (name, foundation): (&str, &Path),
+    (app, data): (&str, &Path),
+    budget: &str,
+    seed: u64,
+) -> Result<serde_json::Value> {
+    // Budgets share a folder: what judges them is made once.
+    let work = Work {
+        out: out.join(name).join(format!("seed-{seed}")),
+        foundation,
+        app,
+        data,
+        more: vec![format!("--budget={budget}"), format!("--seed={seed}")],
+    };
+    let saved = out.join("printed").join(format!("{name}-{app}-{budget}-{seed}.json"));
+    binary.customize(&work, &saved)
 }
 
-fn write_table(root: &Path) -> Result<()> {
-    write_readme(root, MARK, &recorded_table(root)?)
+/// Every budget, and under the first one more seeds where there are some.
+fn settings(args: &LoopArgs, foundation: &str, app: &str) -> Vec<(String, u64)> {
+    let budgets = args.budgets.iter().map(|budget| (budget.clone(), 0));
+    let seeded = foundation == EMBEDDED && SEEDED.contains(&app);
+    let seeds = if seeded { 1..args.seeds } else { 1..1 };
+    let first = args.budgets.first().cloned().unwrap_or_default();
+    budgets.chain(seeds.map(|seed| (first.clone(), seed))).collect()
+}
+
+/// The foundations to run: the embedded one first.
+fn foundations(args: &LoopArgs, root: &Path) -> Result<Vec<Named>> {
+    let mut found = vec![(EMBEDDED.to_owned(), root.join("fixtures/foundation"))];
+    if let Some(dir) = &args.foundations {
+        let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+        let mut more = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.join("config.json").is_file() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                more.push((name, path));
+            }
+        }
+        if more.is_empty() {
+            bail!("{} has no folder with a config.json", dir.display());
+        }
+        more.sort();
+        found.extend(more);
+    }
+    Ok(found)
+}
+
+/// The apps to run: `home` first.
+fn apps(args: &LoopArgs, root: &Path) -> Result<Vec<Named>> {
+    let folder = |app: &str| match (app, &args.data) {
+        (HOME, _) => Ok(root.join("fixtures/apps/home")),
+        (_, Some(data)) => Ok(data.join(app)),
+        (app, None) => bail!("where {app} is, --data says"),
+    };
+    if let Some(apps) = &args.apps {
+        return apps.iter().map(|app| Ok((app.clone(), folder(app)?))).collect();
+    }
+    let mut found = vec![(HOME.to_owned(), folder(HOME)?)];
+    if let Some(data) = &args.data {
+        let there = |app: &&&str| data.join(app).join("test.jsonl").is_file();
+        let more = APPS.iter().filter(there).map(|app| ((*app).to_owned(), data.join(app)));
+        found.extend(more);
+        if found.len() == 1 {
+            bail!("{} has none of the apps {}", data.display(), APPS.join(", "));
+        }
+    }
+    Ok(found)
 }
 
 /// Puts a text between two marks of the README.
@@ -101,7 +182,7 @@ fn write_record(root: &Path, name: &str, record: &impl serde::Serialize) -> Resu
 
 fn recorded_table(root: &Path) -> Result<String> {
     let record = Record::read(&root.join(RECORD))?;
-    Ok(table::render(&record, &record.apps()?))
+    Ok(table::render(&record, &record.cells()?))
 }
 
 #[cfg(test)]

@@ -10,19 +10,37 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The loop on some apps, all under one foundation, budget and seed.
+/// The loop on some foundations, apps, budgets and seeds, all on as many rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     /// Commit of the program; `+` when there were changes.
     pub(super) commit: String,
+    pub(super) machine: Machine,
+    pub(super) cells: Vec<Recorded>,
+}
+
+/// Where it was run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Machine {
     /// Processors that the program could use.
     pub(super) cpus: usize,
-    /// As printed, each with the `source` of its data.
-    pub(super) apps: Vec<Value>,
+    /// Their name, where the system tells.
+    pub(super) model: String,
+}
+
+/// One run of the loop.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    /// The foundation's folder.
+    pub(super) foundation_name: String,
+    /// What was printed of the app.
+    pub(super) report: Value,
+    /// Absent for the app that the project wrote itself.
+    pub(super) source: Option<Source>,
 }
 
 /// Whose an app's data is.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Source {
     pub(super) source: String,
     pub(super) licence: String,
@@ -45,46 +63,54 @@ pub(super) struct Quality {
     pub(super) perplexity: f64,
 }
 
-/// The part of an app's results that the table shows.
-#[derive(Debug, Deserialize)]
-pub(super) struct App {
+/// The part of a run's results that the tables show.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Cell {
+    #[serde(skip)]
+    pub(super) foundation_name: String,
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
     pub(super) app: String,
-    pub(super) budget: Value,
+    pub(super) budget: String,
     pub(super) rows: u64,
     pub(super) seed: u64,
-    pub(super) fingerprint: String,
     pub(super) foundation: Quality,
-    pub(super) proxy: Quality,
     pub(super) tuned_proxy: Quality,
     pub(super) mounted: Quality,
     pub(super) full: Quality,
     pub(super) random_mounted: Quality,
-    pub(super) scale: f64,
+    /// `None` is not mounted.
+    pub(super) choice: Option<Choice>,
+    pub(super) recovery: Option<f64>,
     pub(super) recovery_perplexity: Option<f64>,
-    pub(super) expert_bytes: ExpertBytes,
+    pub(super) adapter_bytes: AdapterBytes,
     pub(super) peak_bytes: PeakBytes,
     pub(super) seconds: BTreeMap<String, f64>,
-    /// Absent for the app that the project wrote itself.
-    pub(super) source: Option<Source>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct ExpertBytes {
-    pub(super) foundation: u64,
-    pub(super) proxy: u64,
+/// How an adapter was mounted.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Choice {
+    /// A word, or what is taken off other experts' logits.
+    pub(super) routing: Value,
+    pub(super) scale: f64,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct AdapterBytes {
+    pub(super) mounted: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct PeakBytes {
     pub(super) tune_proxy: u64,
     pub(super) tune_full: u64,
 }
 
 impl Record {
-    /// A record of no app yet, for the checkout at `root`.
+    /// An empty record, for the checkout at `root`.
     pub(super) fn new(root: &Path) -> Result<Self> {
-        let cpus = thread::available_parallelism()?.get();
-        Ok(Self { commit: commit(root)?, cpus, apps: vec![] })
+        Ok(Self { commit: commit(root)?, machine: Machine::this()?, cells: vec![] })
     }
 
     /// Reads a record.
@@ -93,36 +119,40 @@ impl Record {
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
 
-    /// Adds the apps of a report of `litemoe customize --json`.
-    pub(super) fn add(&mut self, mut report: Value, source: Option<&Source>) -> Result<()> {
-        let apps = report.get_mut("apps").and_then(Value::as_array_mut);
-        for mut app in apps.context("the report has no apps")?.drain(..) {
-            if let (Some(source), Some(app)) = (source, app.as_object_mut()) {
-                app.insert("source".to_owned(), serde_json::to_value(source)?);
-            }
-            self.apps.push(app);
-        }
-        self.apps().map(|_| ())
+    /// Adds the only app of a report of `litemoe customize --json`.
+    pub(super) fn add(
+        &mut self,
+        foundation: &str,
+        mut report: Value,
+        source: Option<&Source>,
+    ) -> Result<()> {
+        let report = report.pointer_mut("/apps/0").context("the report has no app")?.take();
+        let (foundation_name, source) = (foundation.to_owned(), source.cloned());
+        self.cells.push(Recorded { foundation_name, report, source });
+        self.cells().map(|_| ())
     }
 
-    /// The apps as the table needs them; all of one foundation, budget, seed and number of rows.
-    pub(super) fn apps(&self) -> Result<Vec<App>> {
-        let apps: Vec<App> = (self.apps.iter())
-            .map(|app| App::deserialize(app).context("an app's results"))
-            .collect::<Result<_>>()?;
-        for app in &apps {
-            let (a, b) = (app.setting(), apps[0].setting());
-            if a != b {
-                bail!("{} ran under {a:?}, but {} under {b:?}", app.app, apps[0].app);
-            }
-        }
-        Ok(apps)
+    /// The runs as the tables need them; all on as many rows, unless an app has fewer.
+    pub(super) fn cells(&self) -> Result<Vec<Cell>> {
+        self.cells.iter().map(Recorded::cell).collect()
     }
 }
 
-impl App {
-    fn setting(&self) -> (&str, &Value, u64, u64) {
-        (&self.fingerprint, &self.budget, self.seed, self.rows)
+impl Recorded {
+    fn cell(&self) -> Result<Cell> {
+        let cell = Cell::deserialize(&self.report).context("a run's results")?;
+        let (foundation_name, source) = (self.foundation_name.clone(), self.source.clone());
+        Ok(Cell { foundation_name, source, ..cell })
+    }
+}
+
+impl Machine {
+    fn this() -> Result<Self> {
+        let cpus = thread::available_parallelism()?.get();
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let line = info.lines().find_map(|line| line.strip_prefix("model name"));
+        let model = line.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name);
+        Ok(Self { cpus, model: model.trim().to_owned() })
     }
 }
 

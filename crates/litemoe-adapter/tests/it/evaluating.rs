@@ -1,13 +1,17 @@
-use litemoe_adapter::{Evaluation, SCALES, choose_scale, evaluate, evaluate_rows};
+use litemoe_adapter::{Evaluation, evaluate, evaluate_rows};
 use litemoe_core::{
-    Adapters, CausalLm, Input, LanguageModel, Lora, Pass, Sampler, Sampling, Sequence, Site,
+    CausalLm, Input, LanguageModel, MountedAdapter, Pass, Sampler, Sampling, Sequence,
 };
 use proptest::prelude::*;
 
 use crate::fixture::{floats, model, random_adapters, rows};
 
-fn run<M: LanguageModel>(model: &M, rows: &[Sequence], adapters: Option<&Adapters>) -> Evaluation {
-    evaluate(model, rows, adapters, 64, &mut |_| ()).unwrap()
+fn run<M: LanguageModel>(
+    model: &M,
+    rows: &[Sequence],
+    mounted: Option<&MountedAdapter>,
+) -> Evaluation {
+    evaluate(model, rows, mounted, 64, &mut |_| ()).unwrap()
 }
 
 fn close(x: &Evaluation, y: &Evaluation) -> bool {
@@ -79,41 +83,13 @@ fn progress_counts_every_row() {
     assert_eq!(seen.last(), Some(&20));
 }
 
-#[test]
-fn the_guard_takes_the_lowest_loss_and_the_smaller_of_equals() {
-    let (model, rows) = (model(), rows());
-    let harmful = random_adapters(&model, 1).scaled(20.0);
-    let guard = choose_scale(&model, &harmful, &rows, &SCALES, 64, &mut |_| ()).unwrap();
-    let losses: Vec<f64> = guard.evaluations.iter().map(|(_, found)| found.loss()).collect();
-    let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
-    let place = losses.iter().position(|&loss| loss == least).unwrap();
-    assert_eq!(guard.scale, SCALES[place]);
-    assert_eq!(guard.evaluations[0].1, run(&model, &rows, None));
-
-    let zero = |(site, lora): (&Site, &Lora)| {
-        (site.clone(), Lora { b: lora.b.zeros_like(), ..lora.clone() })
-    };
-    let nothing: Adapters = harmful.iter().map(zero).collect();
-    let guard = choose_scale(&model, &nothing, &rows, &[1.0, 0.5, 0.0], 64, &mut |_| ()).unwrap();
-    assert_eq!(guard.scale, 0.0);
-}
-
-#[test]
-fn scales_that_are_none_are_refused() {
-    let (model, rows) = (model(), rows());
-    for scales in [&[][..], &[-0.5], &[f32::NAN]] {
-        let error = choose_scale(&model, &Adapters::default(), &rows, scales, 64, &mut |_| ());
-        assert!(error.unwrap_err().to_string().contains("none below 0"));
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn batching_and_order_do_not_show(batch_tokens in 1usize..400, turn in 0usize..20, seed in 0u64..4) {
         let model = model();
-        let adapters = random_adapters(&model, seed);
+        let adapters = random_adapters(&model, seed).into();
         let mut rows = rows();
         let one_by_one = evaluate(&model, &rows, Some(&adapters), 1, &mut |_| ()).unwrap();
         rows.rotate_left(turn);

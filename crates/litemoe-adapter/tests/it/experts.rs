@@ -106,7 +106,7 @@ fn a_probe_that_meets_no_updated_expert_says_so() {
         let kept = all.iter().filter(|(site, _)| site.as_str().starts_with(&beside));
         kept.map(|(site, lora)| (site.clone(), lora.clone())).collect()
     };
-    let effects = (0..4).map(|expert| mount(&model, &of_block_0(expert), &[5]).unwrap());
+    let effects = (0..4).map(|expert| mount(&model, &of_block_0(expert).into(), &[5]).unwrap());
     let unmet = effects.filter(|effect| *effect == Effect::Unmet).count();
     assert_eq!(unmet, 2, "a token meets two of four experts");
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_adapter::{LoraOptions, fresh};
+use litemoe_adapter::{ATTENTION, LoraOptions, fresh};
 use litemoe_core::{
     Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site,
     Stream,
@@ -38,7 +38,12 @@ pub(crate) fn rows() -> Vec<Sequence> {
 
 /// An adapter on attention of which both matrices are random.
 pub(crate) fn random_adapters(model: &Model, seed: u64) -> Adapters {
-    stirred(model, &LoraOptions::default(), seed)
+    stirred(model, &attention(), seed)
+}
+
+/// Updates beside attention alone.
+pub(crate) fn attention() -> LoraOptions {
+    LoraOptions { targets: vec![ATTENTION.to_owned()], ..LoraOptions::default() }
 }
 
 /// A fresh adapter whose B is random too.

@@ -9,6 +9,7 @@ mod fixture;
 mod freshness;
 mod fuzz;
 mod goldens;
+mod guarding;
 mod mounting;
 mod peft;
 mod stacks;

@@ -6,7 +6,7 @@ use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
 use tempfile::TempDir;
 
 use crate::experts::targets;
-use crate::fixture::{Deaf, model, random_adapters, stirred};
+use crate::fixture::{Deaf, attention, model, random_adapters, stirred};
 
 pub(crate) fn record() -> AdapterRecord {
     AdapterRecord {
@@ -16,7 +16,7 @@ pub(crate) fn record() -> AdapterRecord {
         trained_on: Fingerprint::new("proxy"),
         plan: Some("plan".to_owned()),
         map: SiteMap::Identity,
-        scale: 1.0,
+        mount: None,
         lora: LoraOptions::default(),
         tune: TuneOptions::default(),
         metrics: TuneMetrics {
@@ -44,24 +44,24 @@ fn an_adapter_fits_its_foundation_and_its_proxy_and_no_other() {
 #[test]
 fn an_adapter_that_moves_logits_is_mounted() {
     let model = model();
-    let effect = mount(&model, &random_adapters(&model, 0), &[5, 17, 90]).unwrap();
+    let effect = mount(&model, &random_adapters(&model, 0).into(), &[5, 17, 90]).unwrap();
     assert!(matches!(effect, Effect::Moves(by) if by > 1e-3), "{effect:?}");
 }
 
 #[test]
 fn an_adapter_of_zeros_is_named_as_such() {
     let model = model();
-    let adapters =
-        fresh(model.linear_sites(), &LoraOptions::default(), 0, &model.device()).unwrap();
-    assert_eq!(mount(&model, &adapters, &[5, 17]).unwrap(), Effect::Zero);
-    assert_eq!(mount(&model, &random_adapters(&model, 0).scaled(0.0), &[5]).unwrap(), Effect::Zero);
+    let adapters = fresh(model.linear_sites(), &attention(), 0, &model.device()).unwrap();
+    let zero = random_adapters(&model, 0).scaled(0.0);
+    assert_eq!(mount(&model, &adapters.into(), &[5, 17]).unwrap(), Effect::Zero);
+    assert_eq!(mount(&model, &zero.into(), &[5]).unwrap(), Effect::Zero);
 }
 
 #[test]
 fn an_adapter_without_effect_is_refused() {
     let model = model();
     let adapters = random_adapters(&model, 0);
-    let error = mount(&Deaf(model), &adapters, &[5, 17]).unwrap_err();
+    let error = mount(&Deaf(model), &adapters.into(), &[5, 17]).unwrap_err();
     assert!(matches!(error, AdapterError::NoEffect { sites: 12 }), "{error}");
 }
 
@@ -69,7 +69,7 @@ fn an_adapter_without_effect_is_refused() {
 fn an_adapter_beside_experts_without_effect_is_refused() {
     let model = model();
     let adapters = stirred(&model, &targets([EXPERTS]), 0);
-    let error = mount(&Deaf(model), &adapters, &[5, 17]).unwrap_err();
+    let error = mount(&Deaf(model), &adapters.into(), &[5, 17]).unwrap_err();
     assert!(matches!(error, AdapterError::NoEffect { sites: 24 }), "{error}");
 }
 

@@ -16,7 +16,7 @@ use litemoe_model::{Checkpoint, Model, write_proxy};
 use tempfile::TempDir;
 
 use crate::experts::targets;
-use crate::fixture::{floats, golden, model, random_adapters, same_bits, stirred};
+use crate::fixture::{attention, floats, golden, model, random_adapters, same_bits, stirred};
 use crate::mounting::record;
 
 /// A plan that keeps experts 1 and 3 of four, and in block 2 merges expert 0 into expert 1.
@@ -94,20 +94,23 @@ fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
     let mounted = tuned.mounted(Some(&tuned.plan)).unwrap();
     assert_eq!(mounted.record.unwrap().map, SiteMap::Host);
     // Two kept experts in each of two blocks, and three blocks of attention; merged and removed experts have nothing.
-    assert_eq!((mounted.adapters.len(), tuned.adapters.len()), (2 * 2 * 3 + 3, 2 * 2 * 3 + 3));
+    assert_eq!(
+        (mounted.mounted.adapters.len(), tuned.adapters.len()),
+        (2 * 2 * 3 + 3, 2 * 2 * 3 + 3)
+    );
     for block in [0, 2] {
         for (expert, host) in [(0, 1), (1, 3)] {
             for leaf in ["gate_proj", "up_proj", "down_proj"] {
                 let path = |expert| format!("model.layers.{block}.mlp.experts.{expert}.{leaf}");
                 let [ours, moved] =
-                    [tuned.adapters.at(&path(expert)), mounted.adapters.at(&path(host))]
+                    [tuned.adapters.at(&path(expert)), mounted.mounted.adapters.at(&path(host))]
                         .map(|lora| numbers(lora.unwrap()));
                 assert_eq!(ours, moved, "{}", path(host));
             }
         }
     }
     for (site, lora) in tuned.adapters.iter().filter(|(site, _)| site.leaf() == "q_proj") {
-        assert_eq!(numbers(lora), numbers(mounted.adapters.at(site.as_str()).unwrap()));
+        assert_eq!(numbers(lora), numbers(mounted.mounted.adapters.at(site.as_str()).unwrap()));
     }
 }
 
@@ -118,14 +121,14 @@ fn a_mounted_adapter_is_the_foundations_alone() {
     let loaded = tuned.mounted(Some(&tuned.plan)).unwrap();
     let target = tuned.dir.path().join("mounted");
     let (sites, record) = (model.linear_sites(), loaded.record.as_ref());
-    save(&target, &loaded.adapters, sites, &loaded.config, record).unwrap();
+    save(&target, &loaded.mounted.adapters, sites, &loaded.config, record).unwrap();
     let again = load(&target, &model, tuned.foundation.fingerprint()).unwrap();
-    assert!(same_bits(&again.adapters, &loaded.adapters));
+    assert!(same_bits(&again.mounted.adapters, &loaded.mounted.adapters));
     let error = load(&target, &model, tuned.proxy.fingerprint()).unwrap_err();
     assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
     // It says which plan it came by, and that one is still right for it.
     let again = load_through(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
-    assert!(same_bits(&again.unwrap().adapters, &loaded.adapters));
+    assert!(same_bits(&again.unwrap().mounted.adapters, &loaded.mounted.adapters));
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn without_its_plan_an_adapter_beside_experts_is_the_proxys_alone() {
     let tuned = Tuned::new(&targets([EXPERTS]));
     let proxy = Model::load(&tuned.proxy, &Device::flex()).unwrap();
     let own = load(&tuned.path(), &proxy, tuned.proxy.fingerprint()).unwrap();
-    assert!(same_bits(&own.adapters, &tuned.adapters));
+    assert!(same_bits(&own.mounted.adapters, &tuned.adapters));
     let error = load(&tuned.path(), &model(), tuned.foundation.fingerprint()).unwrap_err();
     assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
     let error = tuned.mounted(None).unwrap_err();
@@ -146,10 +149,10 @@ fn without_its_plan_an_adapter_beside_experts_is_the_proxys_alone() {
 
 #[test]
 fn elsewhere_sites_are_the_same_and_a_plan_is_only_checked() {
-    let tuned = Tuned::new(&LoraOptions::default());
+    let tuned = Tuned::new(&attention());
     for plan in [None, Some(&tuned.plan)] {
         let mounted = tuned.mounted(plan).unwrap();
-        assert!(same_bits(&mounted.adapters, &tuned.adapters));
+        assert!(same_bits(&mounted.mounted.adapters, &tuned.adapters));
         assert_eq!(mounted.record.unwrap().map, SiteMap::Identity);
     }
     let other = Plan { input_sha256: "other".to_owned(), ..tuned.plan.clone() };

@@ -82,7 +82,8 @@ fn the_best_looked_at_step_is_kept() {
     assert_eq!(looked.iter().map(|looked| looked.0).collect::<Vec<_>>(), [5, 10, 12]);
     let best = looked.iter().min_by(|x, y| x.1.loss().total_cmp(&y.1.loss())).unwrap();
     assert_eq!((tuned.best_step, tuned.validation), (best.0, Some(best.1)));
-    let again = evaluate(&model, &rows()[14..], Some(&tuned.adapters), 1024, &mut |_| ()).unwrap();
+    let again =
+        evaluate(&model, &rows()[14..], Some(&tuned.adapters.into()), 1024, &mut |_| ()).unwrap();
     assert_eq!(again, best.1);
 }
 

@@ -17,7 +17,7 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
 
 /// Whether the rows' logits hang on a choice between equal experts: noise far below the router's logits changes them.
 /// Rounding may then change them too.
-fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
+pub(crate) fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
     let plain = logits(model, rows);
     (0..32).any(|draw| {
         let seeds = (0..).map(|row| 1000 * draw + row).take(rows.len()).collect();

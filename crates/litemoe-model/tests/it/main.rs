@@ -16,5 +16,6 @@ mod mixture;
 mod noise;
 mod parts;
 mod proxy;
+mod router_bias;
 mod setup;
 mod streamed;

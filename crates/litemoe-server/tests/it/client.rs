@@ -7,7 +7,7 @@ use litemoe_server::{Server, ServerOptions};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::toy::{Toy, adapters, tokenizer};
+use crate::toy::{Toy, adapter, tokenizer};
 
 /// A server of a toy, `toy`, and the same under an adapter, `toy/app`.
 pub(crate) fn serving(toy: Toy) -> Router {
@@ -16,7 +16,7 @@ pub(crate) fn serving(toy: Toy) -> Router {
 
 pub(crate) fn serving_with(toy: Toy, options: ServerOptions) -> Router {
     let server = Server::new("toy", toy, tokenizer(), options).unwrap();
-    server.with_adapter("toy/app", adapters()).unwrap().into_router()
+    server.with_adapter("toy/app", adapter()).unwrap().into_router()
 }
 
 /// A conversation of one message, with more fields.

@@ -3,7 +3,7 @@ use litemoe_server::{Server, ServerError, ServerOptions};
 use serde_json::json;
 
 use crate::client::{get, read, send, serving};
-use crate::toy::{Toy, adapters, tokenizer};
+use crate::toy::{Toy, adapter, tokenizer};
 
 #[tokio::test]
 async fn the_foundation_and_its_adapters_are_listed() {
@@ -49,9 +49,9 @@ fn names_are_there_once_and_not_empty() {
     let server =
         |name: &str| Server::new(name, Toy::saying(""), tokenizer(), ServerOptions::default());
     assert!(matches!(server(""), Err(ServerError::NoName)));
-    let add = |name: &str| server("toy").unwrap().with_adapter(name, adapters());
+    let add = |name: &str| server("toy").unwrap().with_adapter(name, adapter());
     assert!(matches!(add(""), Err(ServerError::NoName)));
     assert!(matches!(add("toy"), Err(ServerError::SameName { name }) if name == "toy"));
-    let again = add("app").unwrap().with_adapter("app", adapters());
+    let again = add("app").unwrap().with_adapter("app", adapter());
     assert!(matches!(again, Err(ServerError::SameName { name }) if name == "app"));
 }

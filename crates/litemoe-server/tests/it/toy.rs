@@ -4,8 +4,8 @@ use std::sync::mpsc;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, CausalLm, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Site,
-    Stream,
+    Adapters, CausalLm, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, MountedAdapter,
+    Pass, Site, Stream,
 };
 use litemoe_text::Tokenizer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -75,9 +75,10 @@ pub(crate) fn tokens(text: &str) -> Vec<u32> {
 }
 
 /// Some adapter: toys only look whether there is one.
-pub(crate) fn adapters() -> Adapters {
+pub(crate) fn adapter() -> MountedAdapter {
     let zeros = || Tensor::zeros([1, 1], &Device::flex());
-    [(Site::new("toy"), Lora { a: zeros(), b: zeros(), scale: 1.0 })].into_iter().collect()
+    let toy = (Site::new("toy"), Lora { a: zeros(), b: zeros(), scale: 1.0 });
+    Adapters::from_iter([toy]).into()
 }
 
 impl MoeModel for Toy {
@@ -134,7 +135,12 @@ impl CausalLm for Toy {
         Seen::default()
     }
 
-    fn extend(&self, tokens: &[u32], seen: &mut Seen, adapters: Option<&Adapters>) -> Tensor<1> {
+    fn extend(
+        &self,
+        tokens: &[u32],
+        seen: &mut Seen,
+        mounted: Option<&MountedAdapter>,
+    ) -> Tensor<1> {
         if let Some(gate) = &self.gate {
             // The test may be over.
             let _ = gate.entered.send(());
@@ -145,7 +151,7 @@ impl CausalLm for Toy {
         if tokens.contains(&ASSISTANT) {
             seen.steps = 0;
         }
-        let script = if adapters.is_some() { &self.adapted } else { &self.script };
+        let script = if mounted.is_some() { &self.adapted } else { &self.script };
         let step = script.get(seen.steps).copied().unwrap_or(Step::Say(END));
         seen.steps += 1;
         logits(step)
