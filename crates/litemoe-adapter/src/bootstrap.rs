@@ -40,16 +40,28 @@ fn quantile(sorted: &[f64], p: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The smallest k at which the distribution function of Bin(n, p) reaches `share`.
+    /// The smallest k at which the distribution function of Bin(n, p) reaches `share`. In logarithms, since (1 − p)ⁿ underflows.
     fn binomial_quantile(n: u32, p: f64, share: f64) -> f64 {
-        let mut probability = (1.0 - p).powi(n as i32);
-        let (mut k, mut below) = (0, probability);
-        while below < share {
-            probability *= f64::from(n - k) / f64::from(k + 1) * p / (1.0 - p);
+        let mut log = f64::from(n) * (1.0 - p).ln();
+        let (mut k, mut reached) = (0, log.exp());
+        while reached < share && k < n {
+            log += (f64::from(n - k) / f64::from(k + 1) * p / (1.0 - p)).ln();
             k += 1;
-            below += probability;
+            reached += log.exp();
         }
         f64::from(k)
+    }
+
+    #[test]
+    fn the_binomial_quantiles_are_those_of_the_tables() {
+        for (n, p, share, k) in [
+            (10, 0.5, 0.025, 2.0),
+            (10, 0.5, 0.975, 8.0),
+            (20, 0.1, 0.5, 2.0),
+            (300, 0.99, 0.5, 297.0),
+        ] {
+            assert_eq!(binomial_quantile(n, p, share), k, "Bin({n}, {p})");
+        }
     }
 
     /// The mean of n draws from k ones and n − k zeros is Bin(n, k/n) / n, so its quantiles are known. Of 2000 draws, a share of

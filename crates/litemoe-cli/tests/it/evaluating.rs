@@ -9,6 +9,7 @@ use crate::bench::{Bench, copy_dir};
 /// A folder with the foundation in `model/`, and rows of kinds that it knows.
 fn foundation() -> Bench {
     let bench = Bench::new();
+    fs::remove_dir_all(bench.path("model")).expect("removed");
     copy_dir(&litemoe_fixtures::foundation_dir(), &bench.path("model"));
     let rows = [
         (
@@ -110,17 +111,19 @@ fn references_are_right_too() {
 fn the_seed_draws_the_same_rows_for_every_model() {
     let bench = Bench::new();
     bench.extract(&[]);
+    let row = |i| json!({"prompt": "add 3 ".repeat(i), "completion": "return 3"});
+    write_rows(&bench, "rows.jsonl", (0..40).map(row));
     let drawn = |model: &str, args: &[&str]| -> Vec<Value> {
         let eval = ["eval", model, "rows.jsonl", "--limit", "10", "--max-new", "1"];
-        bench.json(&[&eval, &["--predictions", "drawn.jsonl"], args].concat());
+        bench.json(&[&eval[..], &["--predictions", "drawn.jsonl"], args].concat());
         lines(&bench, "drawn.jsonl").iter().map(|prediction| prediction["row"].clone()).collect()
     };
     let rows = drawn("model", &["--seed", "1"]);
     assert_eq!((rows.len(), rows.is_sorted_by_key(Value::as_u64)), (10, true));
     assert_eq!(drawn("proxy", &["--seed", "1"]), rows);
     // Rows that are too long for a model make way for no others.
-    let short = drawn("model", &["--seed", "1", "--max-tokens", "14"]);
-    assert!(0 < short.len() && short.len() < 10, "{}", short.len());
+    let short = drawn("model", &["--seed", "1", "--max-tokens", "99"]);
+    assert!((1..10).contains(&short.len()), "{}", short.len());
     assert!(short.iter().all(|row| rows.contains(row)));
     let others = drawn("model", &["--seed", "2"]);
     assert_ne!(others, rows);
