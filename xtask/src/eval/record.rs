@@ -1,6 +1,5 @@
 //! `results/loop.json`: what `litemoe customize --json` printed, where it was run, and whose the data is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -85,7 +84,6 @@ pub(super) struct Cell {
     pub(super) recovery_perplexity: Option<f64>,
     pub(super) adapter_bytes: AdapterBytes,
     pub(super) peak_bytes: PeakBytes,
-    pub(super) seconds: BTreeMap<String, f64>,
 }
 
 /// How an adapter was mounted.

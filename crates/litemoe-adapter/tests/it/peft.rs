@@ -199,11 +199,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_written_is_read_bit_for_bit((sites, adapters) in any_adapters(), rslora: bool) {
+    fn what_is_written_is_read_bit_for_bit((sites, adapters) in any_adapters(), rslora: bool, routed: bool) {
         let dir = TempDir::new().unwrap();
         let target = dir.path().join("adapter");
         let config = peft::PeftConfig {
-            base_model: Some("base".to_owned()), task_type: Some("CAUSAL_LM".to_owned()), rslora,
+            base_model: Some("base".to_owned()),
+            task_type: Some("CAUSAL_LM".to_owned()),
+            rslora,
+            routed,
         };
         save(&target, &adapters, &sites, &config, None).unwrap();
         let read = read(&target, &sites).unwrap();
@@ -220,5 +223,5 @@ fn a_written_adapter_keeps_its_record() {
     save(&target, &adapters, model.linear_sites(), &Default::default(), Some(&record)).unwrap();
     let loaded: LoadedAdapter = litemoe_adapter::load(&target, &model, &record.foundation).unwrap();
     assert_eq!(loaded.record, Some(record));
-    assert!(same_bits(&loaded.adapters, &adapters));
+    assert!(same_bits(&loaded.mounted.adapters, &adapters));
 }

@@ -130,9 +130,10 @@ fn tune(bench: &Bench) {
 }
 
 fn mount(bench: &Bench) {
-    let data = ["--validation", "rows.jsonl", "--scale", "0.5"];
-    let args = [&["mount", "model", "adapter", "--out", "mounted"][..], &data].concat();
-    assert_eq!(bench.json(&args)["scale"], 0.5);
+    let data = ["--validation", "rows.jsonl", "--scale", "0.5", "--routing", "restricted"];
+    let out = ["--plan", "plan.json", "--out", "mounted"];
+    let args = [&["mount", "model", "adapter"][..], &data, &out].concat();
+    assert_eq!(bench.json(&args)["choice"]["scale"], 0.5);
     let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "mounted"]);
     let alone = bench.json(&["eval", "model", "rows.jsonl"]);
     assert!(mounted["perplexity"].as_f64().expect("a number") > 1.0);

@@ -98,15 +98,14 @@ impl MountArgs {
             bail!("--out {} is the adapter itself", self.out.display());
         }
         let GuardOptions { routing, scale, .. } = self.options.guard();
-        match routing {
-            Some(routing) if self.portable && routing != MountRouting::Full => {
-                bail!("--portable is full routing, but --routing is {routing}")
-            }
-            None if self.validation.is_none() && !self.portable && scale != Some(0.0) => {
+        if let Some(routing) = routing.filter(|&it| self.portable && it != MountRouting::Full) {
+            bail!("--portable is full routing, but --routing is {routing}");
+        }
+        let is_free = routing.is_none() && self.plan.is_some() && !self.portable;
+        match self.validation {
+            None if scale.is_none() => bail!("--scale auto needs --validation"),
+            None if is_free && scale != Some(Scale::NONE) => {
                 bail!("--routing auto needs --validation")
-            }
-            _ if scale.is_none() && self.validation.is_none() => {
-                bail!("--scale auto needs --validation")
             }
             _ => Ok(check_save(&self.out)?),
         }
@@ -144,11 +143,12 @@ impl MountArgs {
         kept: Option<&KeptExperts>,
     ) -> anyhow::Result<Guard> {
         let options = self.options.guard();
-        if options.scale == Some(0.0) {
+        if options.scale == Some(Scale::NONE) {
             return Ok(Guard { choice: None, tried: Vec::new() });
         }
-        let routing = if self.portable { Some(MountRouting::Full) } else { options.routing };
         options.check(kept)?;
+        let is_full = self.portable || kept.is_none();
+        let routing = if is_full { Some(MountRouting::Full) } else { options.routing };
         let Some(validation) = &self.validation else {
             let choice = routing.zip(options.scale);
             let choice = choice.map(|(routing, scale)| MountChoice { routing, scale });

@@ -51,7 +51,12 @@ impl MountOptions {
 
 /// A scale in [0, 1]; 0 is not mounted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Scale(pub(crate) f32);
+pub(crate) struct Scale(f32);
+
+impl Scale {
+    /// Not mounted.
+    pub(crate) const NONE: f32 = 0.0;
+}
 
 impl FromStr for Scale {
     type Err = String;
