@@ -26,6 +26,8 @@ pub struct LoraOptions {
     /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`; [`ATTENTION`] or [`EXPERTS`]. None: both of
     /// these.
     pub targets: Vec<String>,
+    /// Which share of each layer's experts, the hottest, was left to adapt; `None`: all.
+    pub hot_experts: Option<f64>,
     /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
     pub rslora: bool,
 }
@@ -33,7 +35,14 @@ pub struct LoraOptions {
 impl Default for LoraOptions {
     /// Rank 8 and α 16 beside attention and experts.
     fn default() -> Self {
-        Self { rank: 8, expert_rank: 8, alpha: 16.0, targets: Vec::new(), rslora: false }
+        Self {
+            rank: 8,
+            expert_rank: 8,
+            alpha: 16.0,
+            targets: Vec::new(),
+            hot_experts: None,
+            rslora: false,
+        }
     }
 }
 

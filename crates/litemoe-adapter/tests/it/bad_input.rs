@@ -230,7 +230,10 @@ fn a_record_of_another_version_or_shape_is_refused() {
     write(r#"{"version": 99, "new": true}"#);
     let error = AdapterRecord::read(dir.path()).unwrap_err();
     assert!(matches!(error, AdapterError::RecordVersion { found: 99, .. }), "{error}");
-    write(r#"{"version": 1}"#);
+    write(r#"{"version": 1, "scale": 0.5}"#);
+    let error = AdapterRecord::read(dir.path()).unwrap_err();
+    assert!(matches!(error, AdapterError::RecordVersion { found: 1, .. }), "{error}");
+    write(r#"{"version": 2}"#);
     assert!(matches!(AdapterRecord::read(dir.path()).unwrap_err(), AdapterError::Json { .. }));
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::{
-    AdapterError, EXPERTS, Effect, LoraOptions, Micro, fresh, gradients, mount, peft, save,
+    ATTENTION, AdapterError, EXPERTS, Effect, LoraOptions, Micro, fresh, gradients, mount, peft,
+    save,
 };
 use litemoe_core::{Adapters, ExpertPart, LinearRole, LinearSite, MoeModel, Sequence};
 use litemoe_model::{Checkpoint, Model};
@@ -32,7 +33,7 @@ fn expert_sites(model: &Model) -> Vec<LinearSite> {
 }
 
 #[test]
-fn experts_are_a_target_and_never_one_by_default() {
+fn attention_and_experts_are_targets_and_both_by_default() {
     let model = model();
     let made = |options: &LoraOptions| -> Vec<String> {
         let made = fresh(model.linear_sites(), options, 0, &Device::flex()).unwrap();
@@ -42,7 +43,22 @@ fn experts_are_a_target_and_never_one_by_default() {
     assert_eq!(made(&targets([EXPERTS])).len(), 2 * 4 * 3);
     assert_eq!(made(&targets(["gate_proj"])).len(), 2 * 4 + 1);
     assert_eq!(made(&targets(["experts.3.up_proj"])).len(), 2);
-    assert!(made(&LoraOptions::default()).iter().all(|site| site.contains("self_attn")));
+    let attention = made(&targets([ATTENTION]));
+    assert!(attention.len() == 12 && attention.iter().all(|site| site.contains("self_attn")));
+    let mut both = [attention, made(&targets([EXPERTS]))].concat();
+    both.sort();
+    assert_eq!(made(&LoraOptions::default()), both);
+}
+
+#[test]
+fn experts_have_a_rank_of_their_own_and_one_scale_with_the_others() {
+    let model = model();
+    let options = LoraOptions { rank: 4, expert_rank: 2, alpha: 6.0, ..LoraOptions::default() };
+    let made = fresh(model.linear_sites(), &options, 0, &Device::flex()).unwrap();
+    for (site, lora) in made.iter() {
+        let rank = if site.as_str().contains("experts") { 2 } else { 4 };
+        assert_eq!((lora.rank(), lora.scale), (rank, 1.5), "{site}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_fresh_adapter_is_the_identity_bit_for_bit() {
     let input = Input::decoder(vec![vec![5, 17, 90], vec![3, 44, 61, 8]]);
     let plain = floats(model.logits(&input, &mut Pass::plain()));
     assert_eq!(floats(model.logits(&input, &mut Pass::adapted(&adapters))), plain);
-    assert_eq!(adapters.len(), 12);
+    assert_eq!(adapters.len(), 36);
 }
 
 #[test]
@@ -51,8 +51,7 @@ fn an_unknown_target_is_refused_with_the_known_ones() {
     let sites = [site("l.0.q_proj", 2, 2), site("l.1.q_proj", 2, 2), site("l.1.up_proj", 2, 2)];
     let error = fresh(&sites, &only("qproj"), 0, &Device::flex()).unwrap_err();
     assert!(matches!(error, AdapterError::UnknownTarget { .. }));
-    let message =
-        "no linear weight of the model matches the target `qproj`; known targets: q_proj, up_proj";
+    let message = "no linear weight of the model matches the target `qproj`; known targets: q_proj, up_proj, attention";
     assert_eq!(error.to_string(), message);
 }
 

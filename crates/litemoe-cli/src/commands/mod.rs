@@ -3,6 +3,7 @@
 mod eval;
 mod extract;
 mod generate;
+mod hot;
 mod inspect;
 mod logits;
 pub(crate) mod mount;

@@ -9,9 +9,10 @@ use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
     TuneMetrics, TuneOptions, Tuned, Watcher, check_save, fresh, is_checkpoint, save, tune,
 };
-use litemoe_core::{Adapters, LanguageModel, MoeModel, Plan};
+use litemoe_core::{Adapters, ExpertScores, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::Serialize;
 
+use super::hot::hottest;
 use crate::customize::options::TuneArgs;
 use crate::device::DeviceArgs;
 use crate::input::Rows;
@@ -42,6 +43,9 @@ pub(crate) struct TuneCommand {
     /// Start from this adapter instead of a fresh one.
     #[arg(long, value_name = "DIR")]
     init: Option<PathBuf>,
+    /// What `litemoe score` wrote of the foundation, for --hot-experts.
+    #[arg(long, value_name = "FILE", requires = "hot_experts")]
+    scores: Option<PathBuf>,
     /// Take the training rows in order instead of shuffling them.
     #[arg(long)]
     in_order: bool,
@@ -94,7 +98,7 @@ impl TuneCommand {
             self.options.max_tokens,
             Some(self.options.validation_rows),
         )?;
-        let initial = self.initial(&loaded)?;
+        let initial = self.initial(&loaded, plan.as_ref())?;
         let state = artefact::checkpoint_of(&self.out);
         artefact::create_parent(&state)?;
         if !self.resume && state.exists() {
@@ -130,10 +134,10 @@ impl TuneCommand {
         Ok(check_save(&self.out)?)
     }
 
-    fn initial(&self, loaded: &Loaded) -> anyhow::Result<Adapters> {
+    fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
         let Some(dir) = &self.init else {
-            let sites = loaded.model.linear_sites();
-            return Ok(fresh(sites, &self.lora_options(), self.seed, &loaded.model.device())?);
+            let sites = self.sites(loaded, plan)?;
+            return Ok(fresh(&sites, &self.lora_options(), self.seed, &loaded.model.device())?);
         };
         let adapter = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
         let (rank, scale) = (self.options.rank, self.lora_options().scale());
@@ -143,6 +147,21 @@ impl TuneCommand {
             bail!("--init {}: {site} is not of rank {rank} and scale {scale}", dir.display());
         }
         Ok(adapter.mounted.adapters)
+    }
+
+    /// The weights that targets are looked for among.
+    fn sites(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Vec<LinearSite>> {
+        let sites = loaded.model.linear_sites();
+        let Some(share) = self.options.hot_experts else { return Ok(sites.to_vec()) };
+        let path = self.scores.as_ref().context("--hot-experts needs --scores")?;
+        let scores: ExpertScores = artefact::read(path)?;
+        litemoe_score::check(&scores).with_context(|| path.display().to_string())?;
+        let foundation = plan.map_or(loaded.checkpoint.fingerprint(), |plan| &plan.fingerprint);
+        if scores.fingerprint != *foundation {
+            let (path, found) = (path.display(), &scores.fingerprint);
+            bail!("{path} is of the model {found}, but the foundation is {foundation}");
+        }
+        hottest(sites, &scores, plan, share)
     }
 
     fn save(&self, loaded: &Loaded, plan: Option<&Plan>, tuned: &Tuned) -> anyhow::Result<()> {

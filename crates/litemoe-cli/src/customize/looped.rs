@@ -267,6 +267,10 @@ impl<'a> Loop<'a> {
         args.extend(words(["--validation", &text(&self.app.validation), "--out", &text(adapter)]));
         args.extend(words(["--seed", &self.options.seed.to_string()]));
         args.extend(self.options.tune.to_args());
+        let scores = self.dir.join("scores.json");
+        if self.options.tune.hot_experts.is_some() {
+            args.extend(words(["--scores", &text(&scores)]));
+        }
         let mut inputs = vec![model, self.app.train.as_path(), self.app.validation.as_path()];
         if let Some(plan) = plan {
             args.extend(words(["--plan", &text(plan)]));

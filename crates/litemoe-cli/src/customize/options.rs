@@ -82,6 +82,9 @@ pub(crate) struct TuneArgs {
     /// unless named.
     #[arg(long, value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
+    /// Of routed experts adapt only the hottest share, in (0, 1], of each layer's [default: all].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) hot_experts: Option<f64>,
     /// Optimiser steps.
     #[arg(long, default_value_t = TuneOptions::default().steps)]
     pub(crate) steps: usize,
@@ -120,8 +123,8 @@ pub(crate) struct TuneArgs {
 
 impl TuneArgs {
     pub(crate) fn lora(&self) -> LoraOptions {
-        let Self { rank, expert_rank, alpha, targets, .. } = self.clone();
-        LoraOptions { rank, expert_rank, alpha, targets, rslora: false }
+        let Self { rank, expert_rank, alpha, targets, hot_experts, .. } = self.clone();
+        LoraOptions { rank, expert_rank, alpha, targets, hot_experts, rslora: false }
     }
 
     /// But for order and seed.
@@ -147,6 +150,9 @@ impl TuneArgs {
         if !(1..=self.batch).contains(&self.accumulate) {
             let (parts, rows) = (self.accumulate, self.batch);
             bail!("--accumulate is {parts}: a step's {rows} rows make 1 to {rows} parts");
+        }
+        if let Some(share) = self.hot_experts.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            bail!("--hot-experts is {share}, but must be a share in (0, 1]");
         }
         for (option, value) in
             [("--validation-rows", self.validation_rows), ("--max-tokens", self.max_tokens)]
@@ -177,6 +183,9 @@ impl TuneArgs {
         ]);
         if !self.targets.is_empty() {
             args.push(format!("--targets={}", self.targets.join(",")));
+        }
+        if let Some(share) = self.hot_experts {
+            args.push(format!("--hot-experts={share}"));
         }
         if self.recompute {
             args.push("--recompute".to_owned());

@@ -1,0 +1,109 @@
+use std::collections::BTreeSet;
+
+use anyhow::{Context, bail};
+use litemoe_core::{Criterion, ExpertId, ExpertScores, LinearSite, Plan};
+
+/// The linear weights without those of experts that are not among the hottest share of their layer's (hot-expert LoRA, arXiv
+/// 2603.24044): of the kept ones on a proxy, whose numbers are the plan's groups, else of all.
+pub(crate) fn hottest(
+    sites: &[LinearSite],
+    scores: &ExpertScores,
+    plan: Option<&Plan>,
+    share: f64,
+) -> anyhow::Result<Vec<LinearSite>> {
+    let score = plan.map_or(Criterion::Task, |plan| plan.options.score);
+    let mut hot: BTreeSet<ExpertId> = BTreeSet::new();
+    for &layer in scores.layers.keys() {
+        let scores = scores.of(layer, score);
+        let scores =
+            scores.with_context(|| format!("the scores have no {score} of layer {layer}"))?;
+        let of_layer =
+            plan.map(|plan| plan.layers.get(&layer).context("the plan is of other layers"));
+        let experts = match of_layer.transpose()? {
+            Some(layer) => layer.hosts(),
+            None => (0..scores.len()).collect(),
+        };
+        if let Some(stray) = experts.iter().find(|&&expert| expert >= scores.len()) {
+            bail!(
+                "layer {layer}: the plan keeps expert {stray}, but the scores are of {}",
+                scores.len()
+            );
+        }
+        let mut order: Vec<usize> = (0..experts.len()).collect();
+        order.sort_by(|&x, &y| scores[experts[y]].total_cmp(&scores[experts[x]]));
+        let n_hot = ((share * experts.len() as f64).ceil() as usize).max(1);
+        hot.extend(order.into_iter().take(n_hot).map(|expert| layer.expert(expert)));
+    }
+    let is_wanted =
+        |site: &&LinearSite| site.role.expert().is_none_or(|(expert, _)| hot.contains(&expert));
+    Ok(sites.iter().filter(is_wanted).cloned().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use litemoe_core::{
+        ExpertPart, Fingerprint, Group, LayerId, LayerPlan, LayerScores, LinearRole, PLAN_VERSION,
+        PlanOptions, SCORES_VERSION, Site,
+    };
+
+    use super::*;
+
+    fn scores(values: [f64; 4]) -> ExpertScores {
+        let layer = LayerScores {
+            tokens: 1,
+            top_k: 1,
+            sums: Default::default(),
+            scores: BTreeMap::from([(Criterion::Task, values.to_vec())]),
+        };
+        ExpertScores {
+            version: SCORES_VERSION,
+            program: String::new(),
+            fingerprint: Fingerprint::new("f"),
+            model: String::new(),
+            family: String::new(),
+            sequences: 1,
+            tokens: 1,
+            input_sha256: String::new(),
+            seed: 0,
+            layers: BTreeMap::from([(LayerId::decoder(0), layer)]),
+        }
+    }
+
+    fn sites(n: usize) -> Vec<LinearSite> {
+        let site = |role| LinearSite { site: Site::new("x"), role, d_in: 1, d_out: 1 };
+        let expert = |expert| LinearRole::Expert {
+            expert: LayerId::decoder(0).expert(expert),
+            part: ExpertPart::Up,
+        };
+        std::iter::once(LinearRole::Attention).chain((0..n).map(expert)).map(site).collect()
+    }
+
+    fn experts(sites: &[LinearSite]) -> Vec<usize> {
+        sites.iter().filter_map(|site| Some(site.role.expert()?.0.expert)).collect()
+    }
+
+    #[test]
+    fn the_hottest_of_all_or_of_the_kept() {
+        let scores = scores([0.1, 0.4, 0.2, 0.3]);
+        let of = |share, plan, n| {
+            let found = hottest(&sites(n), &scores, plan, share).expect("they fit");
+            assert_eq!(found[0].role, LinearRole::Attention);
+            experts(&found)
+        };
+        assert_eq!(of(0.5, None, 4), [1, 3]);
+        assert_eq!(of(0.01, None, 4), [1]);
+        let groups = vec![Group::single(0), Group::single(2), Group::single(3)];
+        let layer = LayerPlan { n_experts: 4, groups, removed: vec![1] };
+        let plan = Plan {
+            version: PLAN_VERSION,
+            fingerprint: Fingerprint::new("f"),
+            input_sha256: String::new(),
+            options: PlanOptions::default(),
+            layers: BTreeMap::from([(LayerId::decoder(0), layer)]),
+        };
+        // Numbered as in the proxy.
+        assert_eq!(of(0.34, Some(&plan), 3), [1, 2]);
+    }
+}
