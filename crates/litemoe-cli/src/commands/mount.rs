@@ -124,6 +124,11 @@ impl MountArgs {
                 self.adapter.display()
             );
         }
+        if let Some(refit) = adapter.record.as_ref().and_then(|record| record.refit.as_ref()) {
+            output::note(&format!(
+                "warning: the adapter was tuned on a proxy refitted in {refit}, a change that it does not carry"
+            ));
+        }
         let (scale, tried) = self.choose(&loaded, &adapter.adapters)?;
         if scale > 0.0 {
             self.write(&loaded, &adapter, scale)?;

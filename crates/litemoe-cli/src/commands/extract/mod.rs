@@ -1,0 +1,123 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use litemoe_core::Plan;
+use litemoe_merge::merged_experts;
+use litemoe_model::{Checkpoint, StagedProxy, stage_proxy};
+use serde::Serialize;
+
+use self::refit::{Refit, RefitReport};
+use self::refit_args::RefitArgs;
+use crate::device::cpu;
+use crate::memory::{MemoryWatch, Peak};
+use crate::{artefact, model, output, progress};
+
+mod refit;
+mod refit_args;
+
+/// Write the proxy that a plan describes: a smaller model directory
+#[derive(Debug, Args)]
+pub(crate) struct ExtractArgs {
+    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// What `litemoe plan` wrote.
+    #[arg(value_name = "PLAN")]
+    plan: PathBuf,
+    /// The proxy's folder.
+    #[arg(long, value_name = "DIR", default_value = "proxy")]
+    out: PathBuf,
+    #[command(flatten)]
+    refit: RefitArgs,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Extracted {
+    proxy: PathBuf,
+    expert_bytes: ExpertBytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refit: Option<RefitReport>,
+    seconds: f64,
+    peak_bytes: Peak,
+}
+
+#[derive(Serialize)]
+struct ExpertBytes {
+    foundation: u64,
+    proxy: u64,
+}
+
+impl ExtractArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
+        let opened = if refit.is_none() { Some(model::open(&self.model)?) } else { None };
+        let checkpoint = refit.as_ref().map(Refit::foundation).or(opened.as_ref());
+        let checkpoint = checkpoint.context("the foundation was not opened")?;
+        let plan = self.plan(checkpoint)?;
+        artefact::create_parent(&self.out)?;
+        let staged = self.staged(checkpoint, &plan)?;
+        let report = match &refit {
+            None => {
+                staged.commit()?;
+                None
+            }
+            Some(refit) => Some(refit.run(&plan, staged)?),
+        };
+        let extracted = Extracted {
+            expert_bytes: ExpertBytes {
+                foundation: checkpoint.expert_bytes(),
+                proxy: model::open(&self.out)?.expert_bytes(),
+            },
+            refit: report,
+            proxy: self.out,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        };
+        if self.json { output::json(&extracted) } else { extracted.print() }
+    }
+
+    fn plan(&self, checkpoint: &Checkpoint) -> anyhow::Result<Plan> {
+        if artefact::same(&self.out, checkpoint.dir()) {
+            bail!("--out {} is the model itself", self.out.display());
+        }
+        let plan: Plan = artefact::read(&self.plan)?;
+        plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {
+            format!("{} does not fit {}", self.plan.display(), self.model.display())
+        })?;
+        Ok(plan)
+    }
+
+    /// The proxy as the plan has it, not yet in its place.
+    fn staged(&self, checkpoint: &Checkpoint, plan: &Plan) -> anyhow::Result<StagedProxy> {
+        let bar = progress::bar(plan.layers.len() as u64, "extracting");
+        let experts = checkpoint.experts(&cpu()?);
+        let staged = stage_proxy(checkpoint, plan, &self.out, None, &mut |layer, plan| {
+            bar.inc(1);
+            Ok(merged_experts(layer, plan, &experts)?)
+        })?;
+        bar.finish_and_clear();
+        Ok(staged)
+    }
+}
+
+impl Extracted {
+    fn print(&self) -> anyhow::Result<()> {
+        let ExpertBytes { foundation, proxy } = self.expert_bytes;
+        output::line(&format!(
+            "{} written: {} of experts, the foundation has {}",
+            self.proxy.display(),
+            output::bytes(proxy),
+            output::bytes(foundation)
+        ));
+        if let Some(refit) = &self.refit {
+            refit.print();
+        }
+        Ok(())
+    }
+}
