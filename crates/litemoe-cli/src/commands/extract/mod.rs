@@ -56,9 +56,14 @@ impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
-        let opened = if refit.is_none() { Some(model::open(&self.model)?) } else { None };
-        let checkpoint = refit.as_ref().map(Refit::foundation).or(opened.as_ref());
-        let checkpoint = checkpoint.context("the foundation was not opened")?;
+        let opened;
+        let checkpoint = match &refit {
+            Some(refit) => refit.foundation(),
+            None => {
+                opened = model::open(&self.model)?;
+                &opened
+            }
+        };
         let plan = self.plan(checkpoint)?;
         artefact::create_parent(&self.out)?;
         let staged = self.staged(checkpoint, &plan)?;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, ExpertPart, Group, Input, LanguageModel, LayerId, LayerPlan, Lora, Member, MoeLayer,
-    MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule, Sequence,
+    Adapters, ExpertPart, ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId,
+    LayerPlan, Lora, Member, MoeLayer, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule,
+    Sequence,
 };
 use litemoe_merge::{DownChange, LayerRefit, RefitOptions, merged_experts, refit};
-use litemoe_model::{Checkpoint, Model, write_proxy};
+use litemoe_model::{Checkpoint, Model, stage_proxy, write_proxy};
 use tempfile::TempDir;
 
 /// The decoder-only families' folders.
@@ -39,7 +40,10 @@ pub(super) fn checkpoint(name: &str) -> Checkpoint {
 pub(super) struct Pair {
     pub(super) foundation: Model,
     pub(super) proxy: Model,
-    _dir: TempDir,
+    plan: Plan,
+    /// Of the two, in this order.
+    checkpoints: [Checkpoint; 2],
+    dir: TempDir,
 }
 
 impl Pair {
@@ -57,8 +61,34 @@ impl Pair {
         Self {
             foundation: Model::load(&foundation, &device).unwrap(),
             proxy: Model::load(&proxy, &device).unwrap(),
-            _dir: dir,
+            plan,
+            checkpoints: [foundation.clone(), proxy],
+            dir,
         }
+    }
+
+    /// The proxy with full changes in its own files.
+    pub(super) fn rewritten(&self, layers: &[LayerRefit]) -> Model {
+        let ([foundation, proxy], device) = (&self.checkpoints, Device::flex());
+        let target = self.dir.path().join("rewritten");
+        let changed = |layer: LayerId, expert: usize| {
+            let read = proxy.experts(&device).expert(layer.expert(expert)).unwrap();
+            let found = layers.iter().find(|found| found.layer == layer);
+            match found.map(|found| &found.solution.change) {
+                Some(DownChange::Full(down)) => {
+                    let down = read.down + down[expert].clone().transpose();
+                    Some(ExpertWeights { down, ..read })
+                }
+                _ => None,
+            }
+        };
+        stage_proxy(foundation, &self.plan, &target, Some("full"), &mut |layer, plan| {
+            Ok((0..plan.groups.len()).map(|expert| changed(layer, expert)).collect())
+        })
+        .unwrap()
+        .commit()
+        .unwrap();
+        Model::load(&Checkpoint::open(&target).unwrap(), &device).unwrap()
     }
 
     pub(super) fn refit(&self, rows: &[Sequence], options: &RefitOptions) -> Vec<LayerRefit> {
@@ -92,9 +122,14 @@ impl Pair {
 
     /// ‖foundation − proxy‖² at the end of the stream.
     pub(super) fn distance(&self, rows: &[Sequence], adapters: &Adapters) -> f64 {
+        self.distance_of(&self.proxy, rows, adapters)
+    }
+
+    /// The same of another proxy.
+    pub(super) fn distance_of(&self, proxy: &Model, rows: &[Sequence], adapters: &Adapters) -> f64 {
         let input = Input::decoder(rows.iter().map(|row| row.tokens.clone()).collect());
         let ahead = self.foundation.stream(&input, &mut Pass::plain()).hidden;
-        let behind = self.proxy.stream(&input, &mut Pass::adapted(adapters)).hidden;
+        let behind = proxy.stream(&input, &mut Pass::adapted(adapters)).hidden;
         let values: Vec<f64> = (ahead - behind).to_data().iter().collect();
         values.iter().map(|value| value * value).sum()
     }

@@ -27,7 +27,8 @@ fn bits(layers: &[LayerRefit]) -> Vec<Vec<u32>> {
 fn a_refitted_proxy_is_nearer_to_its_foundation_and_no_worse_on_its_rows() {
     for name in FAMILIES {
         let pair = Pair::new(name, RouterRule::DropRows);
-        let rows = pair.rows(16);
+        // The fit is of hidden states: of few rows of a random model the loss may rise by a hundredth.
+        let rows = pair.rows(96);
         for rank in [Some(8), None] {
             let layers = pair.refit(&rows, &options(rank));
             for LayerRefit { layer, solution, .. } in &layers {
@@ -38,7 +39,6 @@ fn a_refitted_proxy_is_nearer_to_its_foundation_and_no_worse_on_its_rows() {
             let [before, after] = [&none, &change].map(|adapters| pair.distance(&rows, adapters));
             assert!(after < before, "{name}, rank {rank:?}: {before} then {after}");
             let [before, after] = [&none, &change].map(|adapters| loss(&pair, &rows, adapters));
-            println!("{name}, rank {rank:?}: loss {before:.4} then {after:.4}");
             assert!(after <= before, "{name}, rank {rank:?}: loss {before} then {after}");
         }
     }
@@ -69,6 +69,21 @@ fn what_is_reported_of_the_last_layer_is_what_the_changed_proxy_does() {
                 (last.solution.after / last.solution.before, change(&layers) / change(before));
             assert!((expected - found).abs() < 1e-3, "{name} {rank:?}: {expected}, but {found}");
         }
+    }
+}
+
+#[test]
+fn a_proxy_written_with_its_changes_does_what_is_reported() {
+    for name in FAMILIES {
+        let pair = Pair::new(name, RouterRule::DropRows);
+        let rows = pair.rows(16);
+        let layers = pair.refit(&rows, &options(None));
+        let (last, before) = layers.split_last().unwrap();
+        let distance =
+            |layers| pair.distance_of(&pair.rewritten(layers), &rows, &Adapters::default());
+        let (expected, found) =
+            (last.solution.after / last.solution.before, distance(&layers) / distance(before));
+        assert!((expected - found).abs() < 0.02, "{name}: {expected}, but {found}");
     }
 }
 
