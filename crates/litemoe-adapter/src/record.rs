@@ -99,6 +99,9 @@ pub struct AdapterRecord {
     pub trained_on: Fingerprint,
     /// The hash of the plan that made the proxy; `None` when trained on the full model.
     pub plan: Option<String>,
+    /// How the proxy's own weights were solved anew, where they were: a change that the adapter leans on and does not carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit: Option<String>,
     /// How its tensors map to the foundation's.
     pub map: SiteMap,
     /// How it is mounted; `None` before that.

@@ -139,6 +139,14 @@ impl Loaded {
     }
 }
 
+/// As [`base`], of a model that will be at a path.
+pub(crate) fn base_at(dir: &Path) -> String {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = std::fs::canonicalize(parent.unwrap_or(Path::new(".")));
+    let path = parent.ok().zip(dir.file_name()).map(|(parent, name)| parent.join(name));
+    path.unwrap_or_else(|| dir.to_owned()).to_string_lossy().into_owned()
+}
+
 /// Where an adapter's base is: the id on the hub that stands for it, or the absolute path, so that the adapter can be
 /// used from any folder.
 pub(crate) fn base(checkpoint: &Checkpoint) -> String {

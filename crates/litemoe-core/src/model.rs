@@ -98,6 +98,14 @@ pub trait LanguageModel: MoeModel {
     /// Runs block `index`. The blocks of an encoder come first, and leave the decoder's tokens as they are.
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream;
 
+    /// What a block multiplies by what its attention and its feed-forward part add to the stream.
+    fn residual_multiplier(&self) -> f64 {
+        1.0
+    }
+
+    /// Frees what is kept of the block that ran last, of a model whose weights are read when they are used.
+    fn release(&self) {}
+
     /// Logits `[n, vocab]` for `n` positions of the last block's hidden state, `[n, d_model]`.
     fn head(&self, hidden: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
 

@@ -13,6 +13,8 @@ pub struct Activation {
     pub gates: Tensor<1>,
     /// f: the expert's output before that factor, `[n, d_model]`.
     pub outputs: Tensor<2>,
+    /// What its down projection was given, act(gate)·up, `[n, d_expert]`; only where [`Observer::wants_inner`] says so.
+    pub inner: Option<Tensor<2>>,
 }
 
 /// Watches a forward pass. Every method does nothing unless overridden; tensors hold real tokens only.
@@ -31,6 +33,11 @@ pub trait Observer {
     /// Whether [`Self::activated`] should be called: it costs a copy of every expert's outputs.
     fn wants_activations(&self) -> bool {
         true
+    }
+
+    /// Whether [`Activation::inner`] should be there, which is then kept until the expert has been shown.
+    fn wants_inner(&self) -> bool {
+        false
     }
 
     /// A block has run: the residual stream before and after it, `[tokens, d_model]`.
@@ -55,6 +62,10 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
         self.0.wants_activations() || self.1.wants_activations()
     }
 
+    fn wants_inner(&self) -> bool {
+        self.0.wants_inner() || self.1.wants_inner()
+    }
+
     fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
         self.0.block_output(layer, before, after);
         self.1.block_output(layer, before, after);
@@ -72,6 +83,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 
     fn wants_activations(&self) -> bool {
         (**self).wants_activations()
+    }
+
+    fn wants_inner(&self) -> bool {
+        (**self).wants_inner()
     }
 
     fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {

@@ -10,7 +10,9 @@ mod primitive;
 mod silu_mul;
 mod staged;
 
-pub use bank::{ExpertBank, ExpertBiases, ExpertUpdate, ExpertVisit, LowRank, StoredExpert};
+pub use bank::{
+    ExpertBank, ExpertBiases, ExpertUpdate, ExpertVisit, ExpertWork, LowRank, StoredExpert,
+};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 pub use mapped::MappedFile;

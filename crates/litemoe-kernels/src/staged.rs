@@ -40,6 +40,11 @@ impl StagedDir {
         Ok(Self { target: target.to_owned(), staging, room, failure: None })
     }
 
+    /// Where the directory is until it is committed: for reading back what was written.
+    pub fn path(&self) -> &Path {
+        self.staging.path()
+    }
+
     /// Creates a file in the directory; one is open at a time.
     pub fn file(&mut self, name: impl AsRef<Path>) -> io::Result<StagedFile<'_>> {
         let file = File::create_new(self.staging.path().join(name))?;

@@ -74,4 +74,33 @@ pub enum MergeError {
     NotFinite { expert: ExpertId },
     #[error("the plan merges {expert} with an alignment that is not a permutation of its neurons")]
     NotAPermutation { expert: ExpertId },
+
+    #[error("an encoder–decoder cannot be refitted")]
+    Encoder,
+    #[error("the proxy differs from the foundation in more than the number of its experts")]
+    OtherProxy,
+    #[error("there are no rows to refit the proxy on")]
+    NoRows,
+    #[error("a batch of 0 rows cannot be run")]
+    EmptyBatch,
+    #[error("row {row} holds no tokens")]
+    EmptyRow { row: usize },
+    #[error("row {row} has {tokens} tokens, but the model takes at most {max_tokens}")]
+    LongRow { row: usize, tokens: usize, max_tokens: usize },
+    #[error("row {row} holds token {token}, but the vocabulary ends before {vocab}")]
+    UnknownToken { row: usize, token: u32, vocab: usize },
+    #[error("the ridge is {ridge}, but must be a finite number above 0")]
+    Ridge { ridge: f64 },
+    #[error("layer {layer}: a change of rank {rank} is asked for, but its rank is 1 to {largest}")]
+    Rank { layer: LayerId, rank: usize, largest: usize },
+    #[error(
+        "the proxy's blocks told the observer nothing of what goes into the down projections of layer {layer}"
+    )]
+    NoInner { layer: LayerId },
+    #[error("layer {layer} cannot be refitted: the activations' sums are not all finite numbers")]
+    RefitNotFinite { layer: LayerId },
+    #[error("sums of {found:?} (experts, neurons, width) do not add up with those of {expected:?}")]
+    OtherSums { found: [usize; 3], expected: [usize; 3] },
+    #[error("the change of layer {layer} could not be taken: {source}")]
+    Take { layer: LayerId, source: Box<dyn Error + Send + Sync> },
 }

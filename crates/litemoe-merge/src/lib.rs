@@ -9,6 +9,7 @@ mod matching;
 mod merge;
 mod partition;
 mod plan;
+mod refit;
 mod report;
 
 pub use alignment::align;
@@ -18,4 +19,7 @@ pub use error::MergeError;
 pub use matching::match_to_hosts;
 pub use partition::{Partition, partition};
 pub use plan::make_plan;
+pub use refit::{
+    DownChange, GatedInner, LayerRefit, RefitOptions, RefitSums, Solution, TakeLayer, refit, solve,
+};
 pub use report::{LayerReport, PlanReport};

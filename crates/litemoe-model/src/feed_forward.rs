@@ -2,7 +2,7 @@ use burn::tensor::{Tensor, activation};
 use litemoe_core::{
     Activation, Adapters, LayerId, LinearSite, Packing, Pass, RouterNoise, Routing,
 };
-use litemoe_kernels::{ExpertBank, ExpertVisit, HiddenAct, LinearWeight};
+use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct, LinearWeight};
 
 use crate::capacity::within_capacity;
 use crate::expert_sites::ExpertSites;
@@ -123,10 +123,12 @@ impl Moe {
         if !observer.wants_activations() {
             return self.mix(x, routing, adapters, None);
         }
-        let mut visit = |expert, tokens, gates, outputs| {
-            observer.activated(self.id.expert(expert), &Activation { tokens, gates, outputs });
+        let wants_inner = observer.wants_inner();
+        let mut see = |ExpertWork { expert, rows, gates, outputs, inner }: ExpertWork| {
+            let activation = Activation { tokens: rows, gates, outputs, inner };
+            observer.activated(self.id.expert(expert), &activation);
         };
-        self.mix(x, routing, adapters, Some(&mut visit))
+        self.mix(x, routing, adapters, Some(ExpertVisit { see: &mut see, wants_inner }))
     }
 
     fn mix(

@@ -64,7 +64,7 @@ pub use feed_forward_config::{
 pub use model::Model;
 pub use origin::Origin;
 pub use parts::{Part, StoredPart};
-pub use proxy::{SIDE_FILES, write_proxy};
+pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};
 pub use proxy_weights::MakeExperts;
 pub use rope::{RopeConfig, RopeScaling};
 pub use weight_files::shards;

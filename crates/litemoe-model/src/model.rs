@@ -224,6 +224,14 @@ impl LanguageModel for Model {
         Stream { hidden: Tensor::cat(vec![encoded, decoded], 0), packing }
     }
 
+    fn residual_multiplier(&self) -> f64 {
+        self.config.multipliers.residual
+    }
+
+    fn release(&self) {
+        self.weights.release();
+    }
+
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
         scaled(self.weights.head().forward(hidden), self.config.multipliers.logits)
     }

@@ -48,9 +48,46 @@ pub fn write_proxy(
     target: &Path,
     experts: MakeExperts<'_>,
 ) -> Result<(), ModelError> {
+    stage_proxy(checkpoint, plan, target, None, experts)?.commit()
+}
+
+/// A proxy that is written, but not yet where it is to be. Dropped, it is gone.
+#[derive(Debug)]
+pub struct StagedProxy {
+    dir: StagedDir,
+    target: PathBuf,
+}
+
+impl StagedProxy {
+    /// Where it can be opened until then.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes it the target.
+    ///
+    /// # Errors
+    /// Those of the disk; the target is then as it was.
+    pub fn commit(self) -> Result<(), ModelError> {
+        self.dir.commit().map_err(ModelError::io(&self.target))
+    }
+}
+
+/// As [`write_proxy`], but leaves it to the caller to make the proxy the target. `refit` says how its down projections were
+/// solved anew, if `experts` makes such: see [`Origin::refit`](crate::Origin::refit).
+///
+/// # Errors
+/// Those of [`write_proxy`].
+pub fn stage_proxy(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    target: &Path,
+    refit: Option<&str>,
+    experts: MakeExperts<'_>,
+) -> Result<StagedProxy, ModelError> {
     check(checkpoint, plan)?;
     let dir = StagedDir::new(target, is_own).map_err(ModelError::io(target))?;
-    write_into(dir, target, checkpoint, plan, experts)
+    write_into(dir, target, checkpoint, ProxyWeights::new(checkpoint, plan, refit, experts))
 }
 
 /// Whether a directory is a proxy that [`write_proxy`] wrote, and nothing else.
@@ -83,9 +120,9 @@ fn write_into(
     dir: StagedDir,
     target: &Path,
     checkpoint: &Checkpoint,
-    plan: &Plan,
-    experts: MakeExperts<'_>,
-) -> Result<(), ModelError> {
+    mut weights: ProxyWeights<'_>,
+) -> Result<StagedProxy, ModelError> {
+    let plan = weights.plan();
     let mut proxy = ProxyDir { dir, target };
     proxy.file("config.json", |out| out.json(&config(checkpoint, plan)?))?;
     if plan.options.router != RouterRule::DropRows {
@@ -98,9 +135,8 @@ fn write_into(
             proxy.file(name, |out| out.bytes(&bytes))?;
         }
     }
-    let mut weights = ProxyWeights::new(checkpoint, plan, experts);
     proxy.file(WEIGHT_FILE, |out| weights.write(out))?;
-    proxy.dir.commit().map_err(ModelError::io(target))
+    Ok(StagedProxy { dir: proxy.dir, target: target.to_owned() })
 }
 
 /// The foundation's configuration with the proxy's expert count, or with a model type of our own.
@@ -177,9 +213,9 @@ mod tests {
         let target = folder.path().join("proxy");
         let write = |max_bytes| {
             let dir = StagedDir::limited(&target, max_bytes).unwrap();
-            write_into(dir, &target, &checkpoint, &plan, &mut |_, plan| {
-                Ok(plan.groups.iter().map(|_| None).collect())
-            })
+            let mut copies = |_, plan: &LayerPlan| Ok(plan.groups.iter().map(|_| None).collect());
+            let weights = ProxyWeights::new(&checkpoint, &plan, None, &mut copies);
+            write_into(dir, &target, &checkpoint, weights)?.commit()
         };
         // Every number within the small files and the header, then strides over the tensors.
         for max_bytes in (0..4_000).chain((4_000..500_000).step_by(31_000)) {

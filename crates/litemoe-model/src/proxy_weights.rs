@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::expert_part::{Part, Place};
 use crate::expert_tensors::ExpertTensors;
 use crate::family::Names;
-use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN};
+use crate::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN, ORIGIN_REFIT};
 use crate::proxy::ProxyFile;
 use crate::stored::{StoredDtype, StoredTensor};
 use crate::{Checkpoint, ModelError};
@@ -56,6 +56,8 @@ impl Source {
 /// A proxy's tensors in the order they lie in the file. The experts of a layer, all of one dtype, lie side by side.
 pub(crate) struct ProxyWeights<'a> {
     plan: &'a Plan,
+    /// How the experts that are made differ from those of the plan.
+    refit: Option<&'a str>,
     sources: Vec<(String, Source)>,
     make: MakeExperts<'a>,
     /// The merged experts of the layer that is being written.
@@ -63,7 +65,12 @@ pub(crate) struct ProxyWeights<'a> {
 }
 
 impl<'a> ProxyWeights<'a> {
-    pub(crate) fn new(checkpoint: &Checkpoint, plan: &'a Plan, make: MakeExperts<'a>) -> Self {
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        plan: &'a Plan,
+        refit: Option<&'a str>,
+        make: MakeExperts<'a>,
+    ) -> Self {
         let mut sources: BTreeMap<String, Source> = checkpoint
             .tensors
             .iter()
@@ -76,7 +83,11 @@ impl<'a> ProxyWeights<'a> {
         let mut sources: Vec<_> = sources.into_iter().collect();
         // Wide values first, as the format's own writer does: every tensor is then aligned.
         sources.sort_by_key(|(_, source)| Reverse(source.dtype().size()));
-        Self { plan, sources, make, made: None }
+        Self { plan, refit, sources, make, made: None }
+    }
+
+    pub(crate) fn plan(&self) -> &'a Plan {
+        self.plan
     }
 
     pub(crate) fn write(&mut self, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
@@ -129,6 +140,9 @@ impl<'a> ProxyWeights<'a> {
             ORIGIN_FOUNDATION: self.plan.fingerprint,
             ORIGIN_PLAN: self.plan.hash(),
         });
+        if let Some(refit) = self.refit {
+            header["__metadata__"][ORIGIN_REFIT] = refit.into();
+        }
         let mut header = header.to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
         header

@@ -102,6 +102,13 @@ impl Weights {
         }
     }
 
+    /// Frees the block that was used last, of weights that are read when they are used.
+    pub(crate) fn release(&self) {
+        if let Self::Streamed(streamed) = self {
+            *streamed.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     pub(crate) fn head(&self) -> Arc<Head> {
         match self {
             Self::Loaded(loaded) => loaded.head.clone(),

@@ -53,7 +53,8 @@ impl Compass {
         let gates = routing.gates.clone().flatten::<1>(0, 1).select(0, places.clone());
         let turned: Vec<usize> = (0..POINTS).map(|point| (point + POINTS - 1) % POINTS).collect();
         let outputs = x.clone().select(0, places).select(1, self.indices(&turned));
-        Some(Activation { tokens, gates, outputs: outputs.mul_scalar(self.strengths[expert]) })
+        let outputs = outputs.mul_scalar(self.strengths[expert]);
+        Some(Activation { tokens, gates, outputs, inner: None })
     }
 
     fn indices(&self, values: &[usize]) -> Tensor<1, Int> {

@@ -15,6 +15,7 @@ pub(crate) fn record() -> AdapterRecord {
         foundation: Fingerprint::new("foundation"),
         trained_on: Fingerprint::new("proxy"),
         plan: Some("plan".to_owned()),
+        refit: None,
         map: SiteMap::Identity,
         mount: None,
         lora: LoraOptions::default(),

@@ -40,7 +40,7 @@ pub(crate) struct TuneCommand {
     out: PathBuf,
     #[command(flatten)]
     options: TuneArgs,
-    /// Start from this adapter instead of a fresh one.
+    /// Start from this adapter where it has updates, with their own rank and scale; the other targets start fresh.
     #[arg(long, value_name = "DIR")]
     init: Option<PathBuf>,
     /// What `litemoe score` wrote of the foundation, for --hot-experts.
@@ -135,18 +135,16 @@ impl TuneCommand {
     }
 
     fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
-        let Some(dir) = &self.init else {
-            let sites = self.sites(loaded, plan)?;
-            return Ok(fresh(&sites, &self.lora_options(), self.seed, &loaded.model.device())?);
-        };
-        let adapter = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
-        let (rank, scale) = (self.options.rank, self.lora_options().scale());
-        if let Some((site, _)) =
-            adapter.mounted.adapters.iter().find(|(_, l)| l.rank() != rank || l.scale != scale)
-        {
-            bail!("--init {}: {site} is not of rank {rank} and scale {scale}", dir.display());
+        let sites = self.sites(loaded, plan)?;
+        let mut initial = fresh(&sites, &self.lora_options(), self.seed, &loaded.model.device())?;
+        let Some(dir) = &self.init else { return Ok(initial) };
+        let given = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
+        for (site, lora) in given.mounted.adapters.iter() {
+            if initial.insert(site.clone(), lora.clone()).is_none() {
+                bail!("--init {}: {site} is not among the targets", dir.display());
+            }
         }
-        Ok(adapter.mounted.adapters)
+        Ok(initial)
     }
 
     /// The weights that targets are looked for among.
@@ -172,6 +170,7 @@ impl TuneCommand {
             foundation: plan.map_or(trained_on, |plan| &plan.fingerprint).clone(),
             trained_on: trained_on.clone(),
             plan: plan.map(Plan::hash),
+            refit: loaded.checkpoint.origin().and_then(|origin| origin.refit.clone()),
             map: SiteMap::tuned(&tuned.adapters, sites, plan.is_some()),
             mount: None,
             lora: self.lora_options(),

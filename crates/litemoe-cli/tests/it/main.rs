@@ -18,4 +18,5 @@ mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
+mod refit;
 mod verbs;

@@ -45,9 +45,28 @@ pub struct ExpertBiases {
     pub down: Tensor<1>,
 }
 
-/// Sees one expert's work: the expert, the rows of `x` it was given, the factors of its outputs `[n]` and its outputs
-/// before them `[n, d_model]`.
-pub type ExpertVisit<'a> = &'a mut dyn FnMut(usize, Vec<usize>, Tensor<1>, Tensor<2>);
+/// One expert's work on the `n` rows it was given.
+#[derive(Debug, Clone)]
+pub struct ExpertWork {
+    /// Which expert.
+    pub expert: usize,
+    /// The rows of `x`.
+    pub rows: Vec<usize>,
+    /// The factors of its outputs, `[n]`.
+    pub gates: Tensor<1>,
+    /// Its outputs before them, `[n, d_model]`.
+    pub outputs: Tensor<2>,
+    /// What down was given, `[n, d_expert]`, where it was asked for.
+    pub inner: Option<Tensor<2>>,
+}
+
+/// Who sees every expert's work.
+pub struct ExpertVisit<'a> {
+    /// Told of one expert after the other.
+    pub see: &'a mut dyn FnMut(ExpertWork),
+    /// Whether to keep what down was given.
+    pub wants_inner: bool,
+}
 
 /// The frozen experts of one layer, packed once for the matrix product.
 ///
@@ -215,13 +234,23 @@ impl ExpertBank {
         } else {
             (rows, gates)
         };
-        let outputs = mixture.each(|group, expert, range| {
-            expert.forward(&rows.clone().slice(range), self.act, updates.get(group))
+        let wants_inner = visit.as_ref().is_some_and(|visit| visit.wants_inner);
+        let computed = mixture.each(|group, expert, range| {
+            let update = updates.get(group);
+            let inner = expert.inner(&rows.clone().slice(range), self.act, update);
+            (wants_inner.then(|| inner.clone()), expert.output(inner, update))
         });
+        let (inner, outputs): (Vec<_>, Vec<_>) = computed.into_iter().unzip();
         if let Some(visit) = visit {
-            for ((expert, rows), output) in mixture.dispatch().groups().iter().zip(&outputs) {
-                let factors = factors.clone().slice(rows.clone()).squeeze_dim(1);
-                visit(*expert, mixture.dispatch().tokens_of(rows), factors, output.clone());
+            let groups = mixture.dispatch().groups().iter();
+            for (((expert, rows), inner), outputs) in groups.zip(inner).zip(&outputs) {
+                (visit.see)(ExpertWork {
+                    expert: *expert,
+                    gates: factors.clone().slice(rows.clone()).squeeze_dim(1),
+                    rows: mixture.dispatch().tokens_of(rows),
+                    outputs: outputs.clone(),
+                    inner,
+                });
             }
         }
         let outputs = Tensor::cat(outputs, 0);

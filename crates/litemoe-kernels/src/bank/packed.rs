@@ -59,7 +59,8 @@ impl PackedExpert {
         (self.gated, self.biases.is_some(), self.gate_up.dims(), self.down.dims())
     }
 
-    pub(super) fn forward(
+    /// What down is given, `[n, d_expert]`.
+    pub(super) fn inner(
         &self,
         x: &Tensor<2>,
         act: HiddenAct,
@@ -70,7 +71,11 @@ impl PackedExpert {
             Some(biases) => inner + biases.gate_up.clone(),
             None => inner,
         };
-        let inner = if self.gated { act.gated(inner) } else { act.apply(inner) };
+        if self.gated { act.gated(inner) } else { act.apply(inner) }
+    }
+
+    /// What it makes of that, `[n, d_model]`.
+    pub(super) fn output(&self, inner: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
         let output = self.down(inner, update);
         match &self.biases {
             Some(biases) => output + biases.down.clone(),

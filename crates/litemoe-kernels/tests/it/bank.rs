@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use litemoe_kernels::{ExpertBank, StoredExpert};
+use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -224,7 +224,9 @@ proptest! {
         let (x, gates) = (constant(&case.x), constant(&case.gates));
         let [tokens, d_model] = x.dims();
         let (mut visits, mut sum) = (Vec::new(), vec![0f32; tokens * d_model]);
-        let mut visit = |expert, rows: Vec<usize>, gates: Tensor<1>, outputs: Tensor<2>| {
+        let mut see = |ExpertWork { expert, rows, gates, outputs, inner }: ExpertWork| {
+            let inner = inner.expect("it was asked for");
+            assert_eq!(inner.dims(), [rows.len(), case.stored()[expert].up.dims()[0]]);
             assert_eq!((gates.dims(), outputs.dims()), ([rows.len()], [rows.len(), d_model]));
             let (gates, outputs) = (floats(gates), floats(outputs));
             for ((&row, gate), output) in rows.iter().zip(gates).zip(outputs.chunks(d_model)) {
@@ -233,7 +235,7 @@ proptest! {
             }
             visits.push((expert, rows));
         };
-        let output = case.bank().forward(x, case.chosen(), gates, Some(&mut visit));
+        let output = case.bank().forward(x, case.chosen(), gates, Some(ExpertVisit { see: &mut see, wants_inner: true }));
         if tokens > 0 {
             let sum = constant(&TensorData::new(sum, [tokens, d_model]));
             assert_close(sum, output, case.unit().naive(), 1e-6);
@@ -345,7 +347,9 @@ fn a_large_batch_equals_the_one_that_is_watched() {
     let case = large_case();
     // With a visitor, Burn differentiates the plain operations.
     let watched = |case: &Case, x, gates| {
-        case.bank().forward(x, case.chosen(), gates, Some(&mut |_, _, _, _| ()))
+        let mut see = |work: ExpertWork| assert!(work.inner.is_none());
+        let visit = ExpertVisit { see: &mut see, wants_inner: false };
+        case.bank().forward(x, case.chosen(), gates, Some(visit))
     };
     let (x, gates) = (constant(&case.x), constant(&case.gates));
     let output = case.forward(x.clone(), gates.clone());

@@ -74,9 +74,8 @@ fn forward(
     is_watched: bool,
 ) -> Tensor<2> {
     let (bank, update) = (case.bank(), |expert: usize| updates[expert].clone());
-    let mut visit = |_: usize, _: Vec<usize>, _: Tensor<1>, _: Tensor<2>| ();
-    let visit: Option<litemoe_kernels::ExpertVisit<'_>> =
-        if is_watched { Some(&mut visit) } else { None };
+    let mut see = |_| ();
+    let visit = is_watched.then_some(ExpertVisit { see: &mut see, wants_inner: true });
     bank.forward_adapted(x, case.chosen(), gates, &update, visit)
 }
 

@@ -124,9 +124,8 @@ fn expert_banks_and_updates_beside_them_are_the_cpus() {
             ("the gradient of down's B", leaf([3, d_model], 53)),
         ];
         results(device, leaves, |[x, gates, up_a, up_b, down_a, down_b]| {
-            let mut watch = |_, _, _, _| ();
-            let visit: Option<litemoe_kernels::ExpertVisit<'_>> =
-                if watched { Some(&mut watch) } else { None };
+            let mut see = |_| ();
+            let visit = watched.then_some(ExpertVisit { see: &mut see, wants_inner: true });
             let low_rank = |a: &Tensor<2>, b: &Tensor<2>| {
                 Some(LowRank { a: a.clone(), b: b.clone(), scale: 0.5 })
             };

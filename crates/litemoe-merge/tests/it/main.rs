@@ -9,3 +9,4 @@ mod matching;
 mod merging;
 mod partitioning;
 mod planning;
+mod refit;

@@ -126,7 +126,7 @@ impl ToyBlock {
                 burn::tensor::IndexingUpdateOp::Add,
             );
             if let Some(observer) = pass.observer.as_deref_mut() {
-                let activation = Activation { tokens, gates, outputs };
+                let activation = Activation { tokens, gates, outputs, inner: None };
                 observer.activated(layer.expert(index), &activation);
             }
         }

@@ -119,6 +119,11 @@ impl MountArgs {
     ) -> anyhow::Result<()> {
         let Some(record) = &adapter.record else { return Ok(()) };
         let dir = self.adapter.display();
+        if let Some(refit) = &record.refit {
+            output::note(&format!(
+                "warning: the adapter was tuned on a proxy refitted in {refit}, a change that it does not carry"
+            ));
+        }
         if record.foundation != *loaded.checkpoint.fingerprint() {
             bail!("the adapter {dir} is to be mounted on its foundation, not on a proxy");
         }

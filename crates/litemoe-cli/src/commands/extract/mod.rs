@@ -5,12 +5,17 @@ use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_core::Plan;
 use litemoe_merge::merged_experts;
-use litemoe_model::write_proxy;
+use litemoe_model::{Checkpoint, StagedProxy, stage_proxy};
 use serde::Serialize;
 
+use self::refit::{Refit, RefitReport};
+use self::refit_args::RefitArgs;
 use crate::device::cpu;
 use crate::memory::{MemoryWatch, Peak};
 use crate::{artefact, model, output, progress};
+
+mod refit;
+mod refit_args;
 
 /// Write the proxy that a plan describes: a smaller model directory
 #[derive(Debug, Args)]
@@ -24,6 +29,8 @@ pub(crate) struct ExtractArgs {
     /// The proxy's folder.
     #[arg(long, value_name = "DIR", default_value = "proxy")]
     out: PathBuf,
+    #[command(flatten)]
+    refit: RefitArgs,
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -33,6 +40,8 @@ pub(crate) struct ExtractArgs {
 struct Extracted {
     proxy: PathBuf,
     expert_bytes: ExpertBytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refit: Option<RefitReport>,
     seconds: f64,
     peak_bytes: Peak,
 }
@@ -46,7 +55,39 @@ struct ExpertBytes {
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        let checkpoint = model::open(&self.model)?;
+        let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
+        let opened;
+        let checkpoint = match &refit {
+            Some(refit) => refit.foundation(),
+            None => {
+                opened = model::open(&self.model)?;
+                &opened
+            }
+        };
+        let plan = self.plan(checkpoint)?;
+        artefact::create_parent(&self.out)?;
+        let staged = self.staged(checkpoint, &plan)?;
+        let report = match &refit {
+            None => {
+                staged.commit()?;
+                None
+            }
+            Some(refit) => Some(refit.run(&plan, staged)?),
+        };
+        let extracted = Extracted {
+            expert_bytes: ExpertBytes {
+                foundation: checkpoint.expert_bytes(),
+                proxy: model::open(&self.out)?.expert_bytes(),
+            },
+            refit: report,
+            proxy: self.out,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        };
+        if self.json { output::json(&extracted) } else { extracted.print() }
+    }
+
+    fn plan(&self, checkpoint: &Checkpoint) -> anyhow::Result<Plan> {
         if artefact::same(&self.out, checkpoint.dir()) {
             bail!("--out {} is the model itself", self.out.display());
         }
@@ -54,34 +95,34 @@ impl ExtractArgs {
         plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {
             format!("{} does not fit {}", self.plan.display(), self.model.display())
         })?;
-        artefact::create_parent(&self.out)?;
+        Ok(plan)
+    }
+
+    /// The proxy as the plan has it, not yet in its place.
+    fn staged(&self, checkpoint: &Checkpoint, plan: &Plan) -> anyhow::Result<StagedProxy> {
         let bar = progress::bar(plan.layers.len() as u64, "extracting");
         let experts = checkpoint.experts(&cpu()?);
-        write_proxy(&checkpoint, &plan, &self.out, &mut |layer, plan| {
+        let staged = stage_proxy(checkpoint, plan, &self.out, None, &mut |layer, plan| {
             bar.inc(1);
             Ok(merged_experts(layer, plan, &experts)?)
         })?;
         bar.finish_and_clear();
-        let proxy = model::open(&self.out)?;
-        let extracted = Extracted {
-            expert_bytes: ExpertBytes {
-                foundation: checkpoint.expert_bytes(),
-                proxy: proxy.expert_bytes(),
-            },
-            proxy: self.out,
-            seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory.peak(),
-        };
-        if self.json {
-            return output::json(&extracted);
-        }
-        let ExpertBytes { foundation, proxy } = extracted.expert_bytes;
+        Ok(staged)
+    }
+}
+
+impl Extracted {
+    fn print(&self) -> anyhow::Result<()> {
+        let ExpertBytes { foundation, proxy } = self.expert_bytes;
         output::line(&format!(
             "{} written: {} of experts, the foundation has {}",
-            extracted.proxy.display(),
+            self.proxy.display(),
             output::bytes(proxy),
             output::bytes(foundation)
         ));
+        if let Some(refit) = &self.refit {
+            refit.print();
+        }
         Ok(())
     }
 }

@@ -1,0 +1,294 @@
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use burn::tensor::{DType, Tensor, TensorData};
+use litemoe_adapter::peft::PeftConfig;
+use litemoe_adapter::{
+    AdapterRecord, LoraOptions, RECORD_VERSION, SiteMap, TuneMetrics, TuneOptions, check_save, save,
+};
+use litemoe_core::{
+    Adapters, ExpertId, ExpertPart, ExpertSource, ExpertWeights, LanguageModel, LayerId, Lora,
+    MoeModel, Plan, Site,
+};
+use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
+use litemoe_model::{Checkpoint, Model, StagedProxy, stage_proxy};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::refit_args::{RefitArgs, RefitKind};
+use crate::input::Rows;
+use crate::model::{self, Loaded};
+use crate::{artefact, output, progress};
+
+/// The refit of a proxy, with the foundation and the rows at hand.
+pub(super) struct Refit<'a> {
+    args: &'a RefitArgs,
+    /// Where the proxy is to be.
+    out: &'a Path,
+    foundation: Loaded,
+    rows: Rows,
+}
+
+/// What a refit did.
+#[derive(Debug, Serialize)]
+pub(super) struct RefitReport {
+    kind: RefitKind,
+    rank: Option<usize>,
+    /// The low-rank change.
+    adapter: Option<PathBuf>,
+    sequences: usize,
+    skipped: usize,
+    layers: Vec<LayerReport>,
+}
+
+/// The relative residual ‖t − ZW‖² / ‖t‖² of a layer on the rows.
+#[derive(Debug, Serialize)]
+struct LayerReport {
+    layer: LayerId,
+    tokens: u64,
+    before: f64,
+    after: f64,
+}
+
+impl<'a> Refit<'a> {
+    /// Opens what a refit needs; `None` where none is asked for.
+    pub(super) fn prepared(
+        args: &'a RefitArgs,
+        model: &Path,
+        out: &'a Path,
+    ) -> anyhow::Result<Option<Self>> {
+        args.check(out)?;
+        let Some(data) = &args.data else { return Ok(None) };
+        if args.refit == RefitKind::LowRank {
+            let adapter = args.adapter(out);
+            artefact::create_parent(&adapter)?;
+            check_save(&adapter)?;
+        }
+        let foundation = Loaded::stream(model, args.device)?;
+        let rows = Rows::read(data, &foundation, args.max_tokens)?.drawn(args.rows, args.seed);
+        Ok(Some(Self { args, out, foundation, rows }))
+    }
+
+    pub(super) fn foundation(&self) -> &Checkpoint {
+        &self.foundation.checkpoint
+    }
+
+    /// Refits a proxy and puts it, and what goes with it, in its place: only when all is done.
+    pub(super) fn run(&self, plan: &Plan, staged: StagedProxy) -> anyhow::Result<RefitReport> {
+        let checkpoint = Checkpoint::open(staged.path())?;
+        let proxy = Model::stream(&checkpoint, &self.foundation.model.device())?;
+        match self.args.refit {
+            RefitKind::LowRank => self.low_rank(plan, staged, &checkpoint, &proxy),
+            _ => self.full(plan, &checkpoint, &proxy),
+        }
+    }
+
+    /// Leaves the proxy as it is and writes the change as an adapter.
+    fn low_rank(
+        &self,
+        plan: &Plan,
+        staged: StagedProxy,
+        checkpoint: &Checkpoint,
+        proxy: &Model,
+    ) -> anyhow::Result<RefitReport> {
+        let sites = down_sites(proxy)?;
+        let mut adapters = Adapters::default();
+        let layers = self.solved(proxy, &mut |layer, change| {
+            beside(layer, change, &sites, &mut adapters);
+            Ok(())
+        })?;
+        let target = self.args.adapter(self.out);
+        let record = self.record(plan, checkpoint, &layers);
+        let config = PeftConfig {
+            base_model: Some(model::base_at(self.out)),
+            task_type: Some("CAUSAL_LM".to_owned()),
+            ..PeftConfig::default()
+        };
+        save(&target, &adapters, proxy.linear_sites(), &config, Some(&record))?;
+        staged.commit()?;
+        Ok(self.report(Some(target), layers))
+    }
+
+    /// Writes the proxy a second time, with the changed weights. The changes wait on disk, since they come in the order in
+    /// which layers run and are written in that of their names.
+    fn full(
+        &self,
+        plan: &Plan,
+        checkpoint: &Checkpoint,
+        proxy: &Model,
+    ) -> anyhow::Result<RefitReport> {
+        let parent = self.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let changes =
+            Changes(TempDir::with_prefix_in(".refit-", parent.unwrap_or(Path::new(".")))?);
+        let layers = self.solved(proxy, &mut |layer, change| changes.put(layer, &change))?;
+        proxy.release();
+        let bar = progress::bar(plan.layers.len() as u64, "rewriting");
+        let refitted =
+            stage_proxy(self.foundation(), plan, self.out, Some("full"), &mut |layer, plan| {
+                bar.inc(1);
+                changes.added(layer, plan.groups.len(), checkpoint)
+            })?;
+        bar.finish_and_clear();
+        refitted.commit()?;
+        Ok(self.report(None, layers))
+    }
+
+    /// Solves every layer and passes its change on.
+    fn solved(
+        &self,
+        proxy: &Model,
+        take: &mut dyn FnMut(LayerId, DownChange) -> Result<(), Box<dyn Error + Send + Sync>>,
+    ) -> anyhow::Result<Vec<LayerReport>> {
+        let steps = 2 * self.rows.sequences.len() * proxy.n_blocks();
+        let bar = progress::bar(steps as u64, "refitting");
+        let mut layers = Vec::new();
+        let mut take_layer = |LayerRefit { layer, tokens, solution }: LayerRefit| {
+            let (before, after) = (solution.before, solution.after);
+            bar.set_message(format!("layer {layer}: {before:.3} to {after:.3}"));
+            layers.push(LayerReport { layer, tokens, before, after });
+            take(layer, solution.change)
+        };
+        let take_layer: TakeLayer<'_> = &mut take_layer;
+        let options = RefitOptions { rank: self.args.rank(), ..RefitOptions::default() };
+        let (foundation, rows) = (&self.foundation.model, &self.rows.sequences);
+        refit(foundation, proxy, rows, &options, take_layer, |done| bar.set_position(done as u64))?;
+        foundation.release();
+        bar.finish_and_clear();
+        Ok(layers)
+    }
+
+    fn record(&self, plan: &Plan, proxy: &Checkpoint, layers: &[LayerReport]) -> AdapterRecord {
+        let rank = self.args.rank().unwrap_or_default();
+        AdapterRecord {
+            version: RECORD_VERSION,
+            program: format!("litemoe {}", env!("CARGO_PKG_VERSION")),
+            foundation: plan.fingerprint.clone(),
+            trained_on: proxy.fingerprint().clone(),
+            plan: Some(plan.hash()),
+            refit: None,
+            map: SiteMap::Proxy,
+            mount: None,
+            lora: LoraOptions {
+                rank,
+                expert_rank: rank,
+                alpha: f64::from(SCALE) * rank as f64,
+                targets: vec!["down_proj".to_owned()],
+                ..LoraOptions::default()
+            },
+            // It was solved for, not trained.
+            tune: TuneOptions { steps: 0, seed: self.args.seed, ..TuneOptions::default() },
+            metrics: TuneMetrics {
+                best_step: 0,
+                validation_loss: None,
+                validation_accuracy: None,
+                tokens: layers.first().map_or(0, |layer| layer.tokens),
+            },
+        }
+    }
+
+    fn report(&self, adapter: Option<PathBuf>, layers: Vec<LayerReport>) -> RefitReport {
+        RefitReport {
+            kind: self.args.refit,
+            rank: self.args.rank(),
+            adapter,
+            sequences: self.rows.sequences.len(),
+            skipped: self.rows.skipped,
+            layers,
+        }
+    }
+}
+
+impl RefitReport {
+    pub(super) fn print(&self) {
+        let mean = |value: fn(&LayerReport) -> f64| {
+            self.layers.iter().map(value).sum::<f64>() / self.layers.len() as f64
+        };
+        output::line(&format!(
+            "refitted on {} rows: the residual is {:.1} % of what the experts should give, was {:.1} % (mean of {} layers)",
+            self.sequences,
+            100.0 * mean(|layer| layer.after),
+            100.0 * mean(|layer| layer.before),
+            self.layers.len()
+        ));
+        if let Some(adapter) = &self.adapter {
+            output::line(&format!("{} written: `tune --init` goes on from it", adapter.display()));
+        }
+    }
+}
+
+/// α/r of the change, that of an adapter tuned with the default options.
+const SCALE: f32 = 2.0;
+
+/// The sites of the down projections.
+fn down_sites(proxy: &Model) -> anyhow::Result<BTreeMap<ExpertId, Site>> {
+    let down = |site: &litemoe_core::LinearSite| match site.role.expert() {
+        Some((expert, ExpertPart::Down)) => Some((expert, site.site.clone())),
+        _ => None,
+    };
+    let sites: BTreeMap<_, _> = proxy.linear_sites().iter().filter_map(down).collect();
+    proxy.release();
+    if sites.is_empty() {
+        bail!(
+            "--refit low-rank: checkpoints of {} hold experts in stacks, which no adapter stands beside; --refit full \
+             changes the proxy itself",
+            proxy.family()
+        );
+    }
+    Ok(sites)
+}
+
+/// Puts a layer's low-rank change beside its experts.
+fn beside(
+    layer: LayerId,
+    change: DownChange,
+    sites: &BTreeMap<ExpertId, Site>,
+    adapters: &mut Adapters,
+) {
+    let DownChange::LowRank { a, b } = change else { return };
+    let b = b.div_scalar(SCALE);
+    for (expert, a) in a.into_iter().enumerate() {
+        if let Some(site) = sites.get(&layer.expert(expert)) {
+            adapters.insert(site.clone(), Lora { a, b: b.clone(), scale: SCALE });
+        }
+    }
+}
+
+/// Full changes, a file for each layer.
+struct Changes(TempDir);
+
+impl Changes {
+    fn file(&self, layer: LayerId) -> PathBuf {
+        self.0.path().join(layer.to_string())
+    }
+
+    fn put(&self, layer: LayerId, change: &DownChange) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let DownChange::Full(down) = change else { return Ok(()) };
+        let data = Tensor::cat(down.clone(), 0).into_data();
+        Ok(fs::write(self.file(layer), data.as_bytes())?)
+    }
+
+    /// A layer's experts with their changes.
+    fn added(
+        &self,
+        layer: LayerId,
+        n_experts: usize,
+        proxy: &Checkpoint,
+    ) -> Result<Vec<Option<ExpertWeights>>, Box<dyn Error + Send + Sync>> {
+        let device = crate::device::cpu()?;
+        let experts = proxy.experts(&device);
+        let bytes = fs::read(self.file(layer))?;
+        let size = bytes.len() / n_experts;
+        let added = |index: usize| {
+            let expert = experts.expert(layer.expert(index))?;
+            let [d_model, d_expert] = expert.down.dims();
+            let bytes = bytes[index * size..(index + 1) * size].to_vec();
+            let change = TensorData::from_bytes_vec(bytes, [d_expert, d_model], DType::F32);
+            let change = Tensor::<2>::from_data(change, &device).transpose();
+            Ok(Some(ExpertWeights { down: expert.down + change, ..expert }))
+        };
+        (0..n_experts).map(added).collect()
+    }
+}

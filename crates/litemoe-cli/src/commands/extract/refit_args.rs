@@ -1,0 +1,89 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::artefact;
+use crate::device::DeviceArgs;
+
+/// How the down projections are solved anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RefitKind {
+    /// Not at all: the proxy is a view of the foundation.
+    #[default]
+    None,
+    /// In low rank, as an adapter beside the unchanged proxy that `tune --init` goes on from.
+    LowRank,
+    /// In full: the proxy's own weights change.
+    Full,
+}
+
+/// The options of the refit.
+#[derive(Debug, Args)]
+pub(super) struct RefitArgs {
+    /// Solve the kept experts' down projections anew, so that the proxy's hidden states follow the foundation's on the
+    /// app's rows.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t)]
+    pub(super) refit: RefitKind,
+    /// The app's rows for --refit, a JSONL file with `prompt` and `completion`.
+    #[arg(long, value_name = "ROWS", required_if_eq_any([("refit", "low-rank"), ("refit", "full")]))]
+    pub(super) data: Option<PathBuf>,
+    /// Rows to use, drawn by the seed.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(super) rows: usize,
+    /// Rows longer than this many tokens are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    pub(super) max_tokens: usize,
+    /// Seed of the rows drawn.
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Rank of --refit low-rank [default: 8].
+    #[arg(long, value_name = "R")]
+    refit_rank: Option<usize>,
+    /// The adapter's folder of --refit low-rank, in PEFT's layout [default: the proxy's, with -refit behind].
+    #[arg(long, value_name = "DIR")]
+    refit_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+}
+
+impl RefitArgs {
+    /// Refuses options that would do nothing, and folders in each other's way.
+    pub(super) fn check(&self, proxy: &Path) -> anyhow::Result<()> {
+        if self.refit == RefitKind::None && self.data.is_some() {
+            bail!("--data is for --refit low-rank and full alone");
+        }
+        if self.refit != RefitKind::LowRank {
+            let given = [("rank", self.refit_rank.is_some()), ("out", self.refit_out.is_some())];
+            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+                bail!("--refit-{option} is for --refit low-rank alone");
+            }
+            return Ok(());
+        }
+        let adapter = self.adapter(proxy);
+        if adapter == proxy || artefact::same(&adapter, proxy) {
+            bail!("--out and --refit-out are both {}", proxy.display());
+        }
+        if self.rank() == Some(0) {
+            bail!("--refit-rank is 0, but at least 1 is needed");
+        }
+        Ok(())
+    }
+
+    /// `None` for any rank.
+    pub(super) fn rank(&self) -> Option<usize> {
+        (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(8))
+    }
+
+    /// Where the low-rank change is written.
+    pub(super) fn adapter(&self, proxy: &Path) -> PathBuf {
+        let beside = || {
+            let mut name = proxy.file_name().unwrap_or_default().to_owned();
+            name.push("-refit");
+            proxy.with_file_name(name)
+        };
+        self.refit_out.clone().unwrap_or_else(beside)
+    }
+}

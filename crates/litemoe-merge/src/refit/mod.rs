@@ -1,0 +1,19 @@
+//! The refit: a proxy's down projections solved anew, so that its residual stream follows the foundation's.
+//!
+//! Layer by layer, with Z the kept experts' gated inner activations on the proxy's own stream, all earlier layers refitted, and r
+//! what the foundation's stream is ahead of the proxy's: the down projections W change by the ridge solution
+//! S = (ZᵀZ + λI)⁻¹ Zᵀr, which brings W to (ZᵀZ + λI)⁻¹ Zᵀ(t − ZW) + W for the target t = ZW + r.
+//! Relatives: GRAIL (arXiv 2602.23795), MergeMoE (arXiv 2510.14436).
+
+mod batches;
+mod change;
+mod run;
+mod seen;
+mod solve;
+mod sums;
+
+pub use change::DownChange;
+pub use run::{LayerRefit, RefitOptions, TakeLayer, refit};
+pub use seen::GatedInner;
+pub use solve::{Solution, solve};
+pub use sums::RefitSums;

@@ -1,0 +1,230 @@
+use std::error::Error;
+
+use litemoe_core::{Input, LanguageModel, LayerId, MoeLayer, Pass, Stream, TokenRow};
+
+use super::batches::{batches, check_row};
+use super::seen::Seen;
+use super::solve::solve;
+use super::{DownChange, GatedInner, RefitSums, Solution};
+use crate::MergeError;
+
+/// How a proxy is refitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefitOptions {
+    /// The rank of the change; `None` for any rank.
+    pub rank: Option<usize>,
+    /// λ as a share of the mean diagonal of ZᵀZ, above 0.
+    pub ridge: f64,
+    /// Most rows that go through a block together, at least 1.
+    pub batch: usize,
+    /// Most tokens that do, padding counted; a row that is longer goes alone.
+    pub batch_tokens: usize,
+    /// Bytes of inner activations kept from when a layer is measured to when its change is applied; of batches beyond them the
+    /// proxy's block is run a second time.
+    pub held_bytes: usize,
+}
+
+impl Default for RefitOptions {
+    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 32 MiB held.
+    fn default() -> Self {
+        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 32 << 20 }
+    }
+}
+
+/// What became of one layer.
+#[derive(Debug, Clone)]
+pub struct LayerRefit {
+    /// Which.
+    pub layer: LayerId,
+    /// Tokens it was solved on.
+    pub tokens: u64,
+    /// The change and what it does.
+    pub solution: Solution,
+}
+
+/// Takes a layer's change before the next layer is solved, so that one is in memory at a time.
+pub type TakeLayer<'a> = &'a mut dyn FnMut(LayerRefit) -> Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Refits a proxy's down projections to the foundation on `rows` of token ids, layer by layer.
+///
+/// All batches go through a block of the foundation, then through the proxy's, before the next: models that read their blocks
+/// when they use them read each once, and one block is in memory at a time. Beside it are the hidden states of all rows in both
+/// models, a layer's sums, and `options.held_bytes`. `take` is given every layer in turn; `progress` is told how many
+/// rows went through how many blocks, added up: `2 * rows.len() * proxy.n_blocks()` in the end.
+///
+/// # Errors
+/// Before anything is computed: an option out of range, models with an encoder, a proxy that is not one of the
+/// foundation, a row that they cannot take. Later: sums that are not finite, a rank that a layer cannot have, what `take` says.
+pub fn refit(
+    foundation: &(impl LanguageModel + ?Sized),
+    proxy: &(impl LanguageModel + ?Sized),
+    rows: &[impl TokenRow],
+    options: &RefitOptions,
+    take: TakeLayer<'_>,
+    mut progress: impl FnMut(usize),
+) -> Result<(), MergeError> {
+    check(foundation, proxy, rows, options)?;
+    let inputs = batches(rows, options);
+    let mut ahead: Vec<Stream> = inputs.iter().map(|input| foundation.embed(input)).collect();
+    let mut behind: Vec<Stream> = inputs.iter().map(|input| proxy.embed(input)).collect();
+    let mut done = 0;
+    let mut passed = |input: &Input| {
+        done += input.rows.len();
+        progress(done);
+    };
+    for index in 0..proxy.n_blocks() {
+        for (stream, input) in ahead.iter_mut().zip(&inputs) {
+            *stream = foundation.block(index, stream.clone(), &mut Pass::plain());
+            passed(input);
+        }
+        foundation.release();
+        let mut block = Block { proxy, index, options, sums: None, held: Vec::new(), bytes: 0 };
+        for ((stream, target), input) in behind.drain(..).zip(&ahead).zip(&inputs) {
+            block.measure(stream, target)?;
+            passed(input);
+        }
+        behind = block.refitted(take)?;
+        proxy.release();
+    }
+    Ok(())
+}
+
+/// A block of the proxy that is being refitted.
+struct Block<'a, P: ?Sized> {
+    proxy: &'a P,
+    index: usize,
+    options: &'a RefitOptions,
+    /// `None` where the block has no experts.
+    sums: Option<(LayerId, RefitSums)>,
+    held: Vec<Held>,
+    /// Of the inner activations held.
+    bytes: usize,
+}
+
+/// A batch between a block and its refit.
+enum Held {
+    /// What came out of the block, and what its experts' down projections saw.
+    After(Stream, Vec<GatedInner>),
+    /// What goes into the block.
+    Before(Stream),
+}
+
+impl<P: LanguageModel + ?Sized> Block<'_, P> {
+    /// Runs a batch and adds it to the layer's sums.
+    fn measure(&mut self, stream: Stream, target: &Stream) -> Result<(), MergeError> {
+        let (after, seen) = self.run(stream.clone());
+        let Some(layer) = seen.layer else {
+            self.held.push(Held::After(after, Vec::new()));
+            return Ok(());
+        };
+        if seen.is_silent {
+            return Err(MergeError::NoInner { layer });
+        }
+        let ahead = target.hidden.clone() - after.hidden.clone();
+        let residual = ahead.div_scalar(self.proxy.residual_multiplier());
+        let wanted = seen.add_outputs(residual.clone());
+        if self.sums.is_none() {
+            let found = self.proxy.moe_layers().iter().find(|known| known.id == layer);
+            let known = found.ok_or(MergeError::NoSuchLayer { layer })?;
+            self.sums = Some((layer, RefitSums::new(known)));
+        }
+        if let Some((_, sums)) = &mut self.sums {
+            sums.watch(&seen.inner, &residual, &wanted);
+        }
+        self.hold(stream, after, seen.inner);
+        Ok(())
+    }
+
+    fn run(&self, stream: Stream) -> (Stream, Seen) {
+        let mut seen = Seen::default();
+        let after = self.proxy.block(self.index, stream, &mut Pass::observed(&mut seen));
+        (after, seen)
+    }
+
+    fn hold(&mut self, before: Stream, after: Stream, inner: Vec<GatedInner>) {
+        let values: usize =
+            inner.iter().map(|seen| seen.inner.dims().iter().product::<usize>()).sum();
+        let bytes = self.bytes + values * size_of::<f32>();
+        if bytes <= self.options.held_bytes {
+            self.bytes = bytes;
+            self.held.push(Held::After(after, inner));
+        } else {
+            self.held.push(Held::Before(before));
+        }
+    }
+
+    /// Solves the layer and moves every batch behind it; behind the last block nothing is needed.
+    fn refitted(mut self, take: TakeLayer<'_>) -> Result<Vec<Stream>, MergeError> {
+        let Some((layer, sums)) = self.sums.take() else { return Ok(self.advanced(None)) };
+        if self.held.iter().all(|held| matches!(held, Held::After(..))) {
+            self.proxy.release();
+        }
+        let RefitOptions { rank, ridge, .. } = *self.options;
+        let tokens = sums.tokens();
+        let solution = solve(layer, sums, rank, ridge, &self.proxy.device())?;
+        let change = solution.change.clone();
+        take(LayerRefit { layer, tokens, solution })
+            .map_err(|source| MergeError::Take { layer, source })?;
+        let is_last = self.index + 1 == self.proxy.n_blocks();
+        Ok(if is_last { Vec::new() } else { self.advanced(Some(&change)) })
+    }
+
+    fn advanced(&mut self, change: Option<&DownChange>) -> Vec<Stream> {
+        let multiplier = self.proxy.residual_multiplier();
+        let held = std::mem::take(&mut self.held);
+        let advance = |held| {
+            let (after, inner) = match held {
+                Held::After(after, inner) => (after, inner),
+                Held::Before(before) => {
+                    let (after, seen) = self.run(before);
+                    (after, seen.inner)
+                }
+            };
+            match change {
+                Some(change) => {
+                    after.with_hidden(change.applied(after.hidden.clone(), &inner, multiplier))
+                }
+                None => after,
+            }
+        };
+        held.into_iter().map(advance).collect()
+    }
+}
+
+fn check(
+    foundation: &(impl LanguageModel + ?Sized),
+    proxy: &(impl LanguageModel + ?Sized),
+    rows: &[impl TokenRow],
+    options: &RefitOptions,
+) -> Result<(), MergeError> {
+    if !(options.ridge.is_finite() && options.ridge > 0.0) {
+        return Err(MergeError::Ridge { ridge: options.ridge });
+    }
+    if options.batch == 0 {
+        return Err(MergeError::EmptyBatch);
+    }
+    if proxy.has_encoder() || foundation.has_encoder() {
+        return Err(MergeError::Encoder);
+    }
+    check_proxy(foundation, proxy)?;
+    if rows.is_empty() {
+        return Err(MergeError::NoRows);
+    }
+    (0..).zip(rows).try_for_each(|(index, row)| check_row(proxy, index, row.tokens()))
+}
+
+/// Refuses a model that differs from the foundation in more than its experts' number.
+fn check_proxy(
+    foundation: &(impl LanguageModel + ?Sized),
+    proxy: &(impl LanguageModel + ?Sized),
+) -> Result<(), MergeError> {
+    if proxy.moe_layers().is_empty() {
+        return Err(MergeError::NoExperts);
+    }
+    let shape = |layer: &MoeLayer| (layer.id, layer.d_model, layer.d_expert);
+    let shapes = |layers: &[MoeLayer]| layers.iter().map(shape).collect::<Vec<_>>();
+    let same = foundation.n_blocks() == proxy.n_blocks()
+        && foundation.vocab() == proxy.vocab()
+        && shapes(foundation.moe_layers()) == shapes(proxy.moe_layers());
+    if same { Ok(()) } else { Err(MergeError::OtherProxy) }
+}

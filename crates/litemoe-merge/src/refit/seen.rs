@@ -1,0 +1,67 @@
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use litemoe_core::{Activation, ExpertId, LayerId, Observer, Routing};
+
+/// What an expert's down projection sees of a batch, times the experts' gates: the expert's columns of Z, but for the rows
+/// of zeros.
+#[derive(Debug, Clone)]
+pub struct GatedInner {
+    /// The expert's index in its layer.
+    pub expert: usize,
+    /// The tokens that chose it, each once, `n` of them.
+    pub tokens: Vec<usize>,
+    /// g·act(gate)·up, `[n, d_expert]`
+    pub inner: Tensor<2>,
+}
+
+/// What a block's experts do to one batch.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// `None` where the block has no experts.
+    pub(super) layer: Option<LayerId>,
+    /// Of every expert with tokens.
+    pub(super) inner: Vec<GatedInner>,
+    /// g·f of each, `[n, d_model]`
+    outputs: Vec<Tensor<2>>,
+    /// The model did not tell what went into the down projection.
+    pub(super) is_silent: bool,
+}
+
+impl Seen {
+    /// Adds the experts' gated outputs to `sum`, `[tokens, d_model]`.
+    pub(super) fn add_outputs(&self, sum: Tensor<2>) -> Tensor<2> {
+        let parts = self.inner.iter().zip(&self.outputs);
+        parts.fold(sum, |sum, (inner, outputs)| add_rows(sum, &inner.tokens, outputs.clone()))
+    }
+}
+
+impl Observer for Seen {
+    fn routed(&mut self, layer: LayerId, _: &Routing) {
+        self.layer = Some(layer);
+    }
+
+    fn wants_inner(&self) -> bool {
+        true
+    }
+
+    fn activated(&mut self, expert: ExpertId, activation: &Activation) {
+        let Some(inner) = activation.inner.clone() else {
+            self.is_silent = true;
+            return;
+        };
+        let gates = activation.gates.clone().unsqueeze_dim::<2>(1);
+        let (expert, tokens) = (expert.expert, activation.tokens.clone());
+        self.inner.push(GatedInner { expert, tokens, inner: inner * gates.clone() });
+        self.outputs.push(activation.outputs.clone() * gates);
+    }
+}
+
+/// Adds rows to those of `sum` with these indices.
+pub(super) fn add_rows(sum: Tensor<2>, tokens: &[usize], rows: Tensor<2>) -> Tensor<2> {
+    let tokens = indices(tokens, &sum.device());
+    sum.select_assign(0, tokens, rows, IndexingUpdateOp::Add)
+}
+
+fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
+    Tensor::from_data(values.as_slice(), device)
+}

@@ -1,0 +1,165 @@
+use burn::tensor::Tensor;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use litemoe_core::MoeLayer;
+
+use super::GatedInner;
+use crate::MergeError;
+
+/// Sufficient statistics of a layer's ridge regression, in f64: those of shards of the rows, on whatever machines,
+/// [add up](Self::add).
+///
+/// Z is `[tokens, n_experts · d_expert]`, mostly zeros, and never made: a pair of experts is summed over the tokens that chose
+/// both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefitSums {
+    pub(super) d_expert: usize,
+    pub(super) d_model: usize,
+    /// `n_experts · d_expert`
+    pub(super) width: usize,
+    /// Tokens seen.
+    pub(super) tokens: u64,
+    /// ZᵀZ, `[width, width]` by columns; what lies above the blocks of the diagonal is never touched and takes no memory.
+    pub(super) zz: Vec<f64>,
+    /// Zᵀr, `[width, d_model]` by columns.
+    pub(super) zr: Vec<f64>,
+    /// ‖r‖²
+    pub(super) r_squares: f64,
+    /// ‖t‖²
+    pub(super) t_squares: f64,
+}
+
+impl RefitSums {
+    /// Of a proxy's layer, with no token yet.
+    pub fn new(layer: &MoeLayer) -> Self {
+        let MoeLayer { n_experts, d_expert, d_model, .. } = *layer;
+        let width = n_experts * d_expert;
+        Self {
+            d_expert,
+            d_model,
+            width,
+            tokens: 0,
+            zz: vec![0.0; width * width],
+            zr: vec![0.0; width * d_model],
+            r_squares: 0.0,
+            t_squares: 0.0,
+        }
+    }
+
+    /// Tokens seen.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Adds a batch of tokens.
+    ///
+    /// # Shapes
+    /// - `inner`: of every expert that some token chose
+    /// - `residual`: r, what the experts' summed outputs lack, `[tokens, d_model]`
+    /// - `target`: t, what they should be, `[tokens, d_model]`
+    pub fn watch(&mut self, inner: &[GatedInner], residual: &Tensor<2>, target: &Tensor<2>) {
+        let residual = values(residual);
+        self.tokens += (residual.len() / self.d_model) as u64;
+        self.r_squares += squares(&residual);
+        self.t_squares += squares(&values(target));
+        let z: Vec<Vec<f64>> = inner.iter().map(|seen| values(&seen.inner)).collect();
+        for (first, seen) in inner.iter().enumerate() {
+            self.add_residual(seen, &z[first], &residual);
+            for (second, other) in inner.iter().enumerate() {
+                if other.expert <= seen.expert {
+                    self.add_pair([seen, other], [&z[first], &z[second]]);
+                }
+            }
+        }
+    }
+
+    /// Adds the sums of another shard.
+    ///
+    /// # Errors
+    /// [`MergeError::OtherSums`] when they are of a layer of another shape; nothing has been added then.
+    pub fn add(&mut self, other: &Self) -> Result<(), MergeError> {
+        let shape = |sums: &Self| [sums.width / sums.d_expert, sums.d_expert, sums.d_model];
+        let (found, expected) = (shape(other), shape(self));
+        if found != expected {
+            return Err(MergeError::OtherSums { found, expected });
+        }
+        self.tokens += other.tokens;
+        self.r_squares += other.r_squares;
+        self.t_squares += other.t_squares;
+        let (width, d_expert) = (self.width, self.d_expert);
+        for column in 0..width {
+            let below = column * width + column / d_expert * d_expert..(column + 1) * width;
+            add_all(&mut self.zz[below.clone()], &other.zz[below]);
+        }
+        add_all(&mut self.zr, &other.zr);
+        Ok(())
+    }
+
+    /// Adds an expert's rows of Zᵀr.
+    fn add_residual(&mut self, seen: &GatedInner, z: &[f64], residual: &[f64]) {
+        let residual = rows(residual, &seen.tokens, self.d_model);
+        let zr = MatMut::from_column_major_slice_mut(&mut self.zr, self.width, self.d_model);
+        let block = zr.subrows_mut(seen.expert * self.d_expert, self.d_expert);
+        add_product(block, matrix(z, self.d_expert), matrix(&residual, self.d_model));
+    }
+
+    /// Adds a pair's block of ZᵀZ, over the tokens that chose both.
+    fn add_pair(&mut self, [seen, other]: [&GatedInner; 2], [z, other_z]: [&[f64]; 2]) {
+        let (d_expert, [row, column]) =
+            (self.d_expert, [seen, other].map(|seen| seen.expert * self.d_expert));
+        let zz = MatMut::from_column_major_slice_mut(&mut self.zz, self.width, self.width);
+        let block = zz.submatrix_mut(row, column, d_expert, d_expert);
+        if row == column {
+            return add_product(block, matrix(z, d_expert), matrix(z, d_expert));
+        }
+        let [here, there] = common(&seen.tokens, &other.tokens);
+        let (z, other_z) = (rows(z, &here, d_expert), rows(other_z, &there, d_expert));
+        add_product(block, matrix(&z, d_expert), matrix(&other_z, d_expert));
+    }
+}
+
+/// `sum += xᵀ·y`
+fn add_product(sum: MatMut<'_, f64>, x: MatRef<'_, f64>, y: MatRef<'_, f64>) {
+    matmul(sum, Accum::Add, x.transpose(), y, 1.0, Par::rayon(0));
+}
+
+/// Rows of `width` values one after the other.
+fn matrix(values: &[f64], width: usize) -> MatRef<'_, f64> {
+    MatRef::from_row_major_slice(values, values.len() / width, width)
+}
+
+/// The rows with these indices.
+fn rows(values: &[f64], indices: &[usize], width: usize) -> Vec<f64> {
+    let mut rows = Vec::with_capacity(indices.len() * width);
+    indices.iter().for_each(|&row| rows.extend_from_slice(&values[row * width..(row + 1) * width]));
+    rows
+}
+
+/// Where the numbers that are in both ascending lists stand in each.
+fn common(x: &[usize], y: &[usize]) -> [Vec<usize>; 2] {
+    let (mut places, mut at) = ([Vec::new(), Vec::new()], 0);
+    for (here, token) in x.iter().enumerate() {
+        at += y[at..].iter().take_while(|other| *other < token).count();
+        if y.get(at) == Some(token) {
+            places[0].push(here);
+            places[1].push(at);
+        }
+    }
+    places
+}
+
+fn values(tensor: &Tensor<2>) -> Vec<f64> {
+    let data = tensor.to_data();
+    match data.as_slice::<f32>() {
+        Ok(values) => values.iter().copied().map(f64::from).collect(),
+        Err(_) => data.iter().collect(),
+    }
+}
+
+fn squares(values: &[f64]) -> f64 {
+    values.iter().map(|value| value * value).sum()
+}
+
+fn add_all(sums: &mut [f64], more: &[f64]) {
+    sums.iter_mut().zip(more).for_each(|(sum, value)| *sum += value);
+}

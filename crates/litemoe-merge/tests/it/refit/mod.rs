@@ -1,0 +1,6 @@
+//! What must hold of a refit.
+
+mod models;
+mod proxies;
+mod refusals;
+mod regression;
