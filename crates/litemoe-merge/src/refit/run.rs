@@ -25,9 +25,9 @@ pub struct RefitOptions {
 }
 
 impl Default for RefitOptions {
-    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 32 MiB held.
+    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 64 MiB held.
     fn default() -> Self {
-        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 32 << 20 }
+        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 64 << 20 }
     }
 }
 
