@@ -25,9 +25,9 @@ pub struct RefitOptions {
 }
 
 impl Default for RefitOptions {
-    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 32 MiB held.
+    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 48 MiB held.
     fn default() -> Self {
-        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 32 << 20 }
+        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 48 << 20 }
     }
 }
 
@@ -156,9 +156,8 @@ impl<P: LanguageModel + ?Sized> Block<'_, P> {
     /// Solves the layer and moves every batch behind it; behind the last block nothing is needed.
     fn refitted(mut self, take: TakeLayer<'_>) -> Result<Vec<Stream>, MergeError> {
         let Some((layer, sums)) = self.sums.take() else { return Ok(self.advanced(None)) };
-        if self.held.iter().all(|held| matches!(held, Held::After(..))) {
-            self.proxy.release();
-        }
+        // Reading it again for what is not held costs less than its memory while the layer is solved.
+        self.proxy.release();
         let RefitOptions { rank, ridge, .. } = *self.options;
         let tokens = sums.tokens();
         let solution = solve(layer, sums, rank, ridge, &self.proxy.device())?;

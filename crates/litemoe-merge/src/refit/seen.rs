@@ -20,8 +20,9 @@ pub(super) struct Seen {
     pub(super) layer: Option<LayerId>,
     /// Of every expert with tokens.
     pub(super) inner: Vec<GatedInner>,
-    /// g·f of each, `[n, d_model]`
-    outputs: Vec<Tensor<2>>,
+    /// Σ g·f, `[tokens, d_model]`; `None` where no token chose an expert.
+    outputs: Option<Tensor<2>>,
+    tokens: usize,
     /// The model did not tell what went into the down projection.
     pub(super) is_silent: bool,
 }
@@ -29,14 +30,17 @@ pub(super) struct Seen {
 impl Seen {
     /// Adds the experts' gated outputs to `sum`, `[tokens, d_model]`.
     pub(super) fn add_outputs(&self, sum: Tensor<2>) -> Tensor<2> {
-        let parts = self.inner.iter().zip(&self.outputs);
-        parts.fold(sum, |sum, (inner, outputs)| add_rows(sum, &inner.tokens, outputs.clone()))
+        match &self.outputs {
+            Some(outputs) => sum + outputs.clone(),
+            None => sum,
+        }
     }
 }
 
 impl Observer for Seen {
-    fn routed(&mut self, layer: LayerId, _: &Routing) {
+    fn routed(&mut self, layer: LayerId, routing: &Routing) {
         self.layer = Some(layer);
+        self.tokens = routing.experts.dims()[0];
     }
 
     fn wants_inner(&self) -> bool {
@@ -50,8 +54,11 @@ impl Observer for Seen {
         };
         let gates = activation.gates.clone().unsqueeze_dim::<2>(1);
         let (expert, tokens) = (expert.expert, activation.tokens.clone());
-        self.inner.push(GatedInner { expert, tokens, inner: inner * gates.clone() });
-        self.outputs.push(activation.outputs.clone() * gates);
+        let outputs = activation.outputs.clone() * gates.clone();
+        let zeros = || Tensor::zeros([self.tokens, outputs.dims()[1]], &outputs.device());
+        let sum = self.outputs.take().unwrap_or_else(zeros);
+        self.outputs = Some(add_rows(sum, &tokens, outputs));
+        self.inner.push(GatedInner { expert, tokens, inner: inner * gates });
     }
 }
 

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use litemoe_core::MoeLayer;
@@ -58,11 +58,11 @@ impl RefitSums {
     /// - `residual`: r, what the experts' summed outputs lack, `[tokens, d_model]`
     /// - `target`: t, what they should be, `[tokens, d_model]`
     pub fn watch(&mut self, inner: &[GatedInner], residual: &Tensor<2>, target: &Tensor<2>) {
-        let residual = values(residual);
-        self.tokens += (residual.len() / self.d_model) as u64;
-        self.r_squares += squares(&residual);
-        self.t_squares += squares(&values(target));
-        let z: Vec<Vec<f64>> = inner.iter().map(|seen| values(&seen.inner)).collect();
+        self.tokens += residual.dims()[0] as u64;
+        let residual = Rows::of(residual);
+        self.r_squares += residual.squares();
+        self.t_squares += Rows::of(target).squares();
+        let z: Vec<Rows> = inner.iter().map(|seen| Rows::of(&seen.inner)).collect();
         for (first, seen) in inner.iter().enumerate() {
             self.add_residual(seen, &z[first], &residual);
             for (second, other) in inner.iter().enumerate() {
@@ -96,25 +96,59 @@ impl RefitSums {
     }
 
     /// Adds an expert's rows of Zᵀr.
-    fn add_residual(&mut self, seen: &GatedInner, z: &[f64], residual: &[f64]) {
-        let residual = rows(residual, &seen.tokens, self.d_model);
+    fn add_residual(&mut self, seen: &GatedInner, z: &Rows, residual: &Rows) {
         let zr = MatMut::from_column_major_slice_mut(&mut self.zr, self.width, self.d_model);
         let block = zr.subrows_mut(seen.expert * self.d_expert, self.d_expert);
-        add_product(block, matrix(z, self.d_expert), matrix(&residual, self.d_model));
+        let (z, residual) = (z.all(), residual.of_tokens(&seen.tokens));
+        add_product(block, matrix(&z, self.d_expert), matrix(&residual, self.d_model));
     }
 
     /// Adds a pair's block of ZᵀZ, over the tokens that chose both.
-    fn add_pair(&mut self, [seen, other]: [&GatedInner; 2], [z, other_z]: [&[f64]; 2]) {
+    fn add_pair(&mut self, [seen, other]: [&GatedInner; 2], [z, other_z]: [&Rows; 2]) {
         let (d_expert, [row, column]) =
             (self.d_expert, [seen, other].map(|seen| seen.expert * self.d_expert));
         let zz = MatMut::from_column_major_slice_mut(&mut self.zz, self.width, self.width);
         let block = zz.submatrix_mut(row, column, d_expert, d_expert);
         if row == column {
-            return add_product(block, matrix(z, d_expert), matrix(z, d_expert));
+            let z = z.all();
+            return add_product(block, matrix(&z, d_expert), matrix(&z, d_expert));
         }
         let [here, there] = common(&seen.tokens, &other.tokens);
-        let (z, other_z) = (rows(z, &here, d_expert), rows(other_z, &there, d_expert));
+        let (z, other_z) = (z.of_tokens(&here), other_z.of_tokens(&there));
         add_product(block, matrix(&z, d_expert), matrix(&other_z, d_expert));
+    }
+}
+
+/// A matrix on the host, widened to f64 a few rows at a time.
+struct Rows {
+    data: TensorData,
+    width: usize,
+}
+
+impl Rows {
+    fn of(tensor: &Tensor<2>) -> Self {
+        Self { data: tensor.to_data().convert::<f32>(), width: tensor.dims()[1] }
+    }
+
+    fn values(&self) -> &[f32] {
+        self.data.as_slice().expect("it was converted")
+    }
+
+    fn all(&self) -> Vec<f64> {
+        self.values().iter().copied().map(f64::from).collect()
+    }
+
+    fn of_tokens(&self, tokens: &[usize]) -> Vec<f64> {
+        let mut rows = Vec::with_capacity(tokens.len() * self.width);
+        for &token in tokens {
+            let row = &self.values()[token * self.width..(token + 1) * self.width];
+            rows.extend(row.iter().copied().map(f64::from));
+        }
+        rows
+    }
+
+    fn squares(&self) -> f64 {
+        self.values().iter().map(|&value| f64::from(value) * f64::from(value)).sum()
     }
 }
 
@@ -128,13 +162,6 @@ fn matrix(values: &[f64], width: usize) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice(values, values.len() / width, width)
 }
 
-/// The rows with these indices.
-fn rows(values: &[f64], indices: &[usize], width: usize) -> Vec<f64> {
-    let mut rows = Vec::with_capacity(indices.len() * width);
-    indices.iter().for_each(|&row| rows.extend_from_slice(&values[row * width..(row + 1) * width]));
-    rows
-}
-
 /// Where the numbers that are in both ascending lists stand in each.
 fn common(x: &[usize], y: &[usize]) -> [Vec<usize>; 2] {
     let (mut places, mut at) = ([Vec::new(), Vec::new()], 0);
@@ -146,18 +173,6 @@ fn common(x: &[usize], y: &[usize]) -> [Vec<usize>; 2] {
         }
     }
     places
-}
-
-fn values(tensor: &Tensor<2>) -> Vec<f64> {
-    let data = tensor.to_data();
-    match data.as_slice::<f32>() {
-        Ok(values) => values.iter().copied().map(f64::from).collect(),
-        Err(_) => data.iter().collect(),
-    }
-}
-
-fn squares(values: &[f64]) -> f64 {
-    values.iter().map(|value| value * value).sum()
 }
 
 fn add_all(sums: &mut [f64], more: &[f64]) {

@@ -85,12 +85,13 @@ impl Case {
         let inner = |expert: usize| {
             let tokens: Vec<usize> = (0..chosen.len()).filter(|&t| chosen[t][expert]).collect();
             let columns = expert * self.d_expert..(expert + 1) * self.d_expert;
-            let rows = tokens.iter().map(|&token| z[token][columns.clone()].to_vec()).collect();
-            let inner = tensor(rows, self.d_expert);
+            let rows: Vec<Vec<f64>> =
+                tokens.iter().map(|&token| z[token][columns.clone()].to_vec()).collect();
+            let inner = tensor(&rows, self.d_expert);
             (!tokens.is_empty()).then_some(GatedInner { expert, tokens, inner })
         };
         let inner: Vec<GatedInner> = (0..self.n_experts).filter_map(inner).collect();
-        let residual = tensor(residual.to_vec(), self.d_model);
+        let residual = tensor(residual, self.d_model);
         let mut sums = RefitSums::new(&self.layer());
         sums.watch(&inner, &residual, &residual);
         sums
@@ -158,7 +159,7 @@ fn eliminated(mut rows: Vec<Vec<f64>>, width: usize) -> Vec<Vec<f64>> {
     rows.into_iter().map(|row| row[width..].to_vec()).collect()
 }
 
-fn tensor(rows: Vec<Vec<f64>>, width: usize) -> Tensor<2> {
+fn tensor(rows: &[Vec<f64>], width: usize) -> Tensor<2> {
     let values: Vec<f32> = rows.iter().flatten().map(|&value| value as f32).collect();
     Tensor::from_data(TensorData::new(values, [rows.len(), width]), &Device::flex())
 }
@@ -270,8 +271,8 @@ fn a_rank_that_no_change_has_is_refused() {
 #[test]
 fn what_is_not_finite_is_refused_by_its_layer() {
     let mut sums = tiny().all();
-    let nan = tensor(vec![vec![f64::NAN; 4]], 4);
-    let inner = GatedInner { expert: 0, tokens: vec![0], inner: tensor(vec![vec![1.0; 3]], 3) };
+    let nan = tensor(&[vec![f64::NAN; 4]], 4);
+    let inner = GatedInner { expert: 0, tokens: vec![0], inner: tensor(&[vec![1.0; 3]], 3) };
     sums.watch(&[inner], &nan, &nan);
     let refused = solve(LAYER, sums, None, RIDGE, &Device::flex());
     assert!(matches!(refused, Err(MergeError::RefitNotFinite { layer: LAYER })));
