@@ -1,7 +1,7 @@
 //! One file a command.
 
 mod eval;
-mod extract;
+pub(crate) mod extract;
 mod generate;
 mod hot;
 mod inspect;

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use litemoe_adapter::MountChoice;
-use litemoe_core::{Criterion, MergeMethod};
+use litemoe_adapter::{EXPERTS, MountChoice};
+use litemoe_core::{Criterion, MergeMethod, MoeLayer, Stack};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,6 +17,8 @@ use super::report::{
 };
 use super::stage::{Runner, Stage};
 use crate::artefact;
+use crate::auto::Auto;
+use crate::commands::extract::RefitKind;
 use crate::memory::Peak;
 
 /// The loop for one app.
@@ -244,16 +246,29 @@ impl<'a> Loop<'a> {
     }
 
     fn extract(&self, name: &str, plan: &Path, proxy: &Path) -> anyhow::Result<Value> {
-        let args = words(["extract", &text(self.foundation), &text(plan), "--out", &text(proxy)]);
-        let about = "writing the proxy";
-        self.stage(Stage {
-            name,
-            about,
-            args,
-            inputs: vec![self.foundation, plan],
-            outputs: vec![proxy],
-            resumes: None,
-        })
+        let kind = self.refit()?;
+        let mut args =
+            words(["extract", &text(self.foundation), &text(plan), "--out", &text(proxy)]);
+        args.extend(words(["--refit", &kind.to_string()]));
+        let (mut inputs, mut outputs) = (vec![self.foundation, plan], vec![proxy]);
+        let change = proxy_refit(proxy);
+        if kind != RefitKind::None {
+            args.extend(words(["--data", &text(&self.app.train)]));
+            args.extend(words(["--rows", &self.options.calibration_rows.to_string()]));
+            args.extend(words(["--seed", &self.options.seed.to_string()]));
+            args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
+            args.extend(words(["--device", self.options.device.name()]));
+            inputs.push(&self.app.train);
+        }
+        if kind == RefitKind::LowRank {
+            args.extend(words(["--refit-rank", &self.options.tune.expert_rank.to_string()]));
+            outputs.push(&change);
+        }
+        let about = match kind {
+            RefitKind::None => "writing the proxy",
+            _ => "writing the proxy and solving its down projections anew",
+        };
+        self.stage(Stage { name, about, args, inputs, outputs, resumes: None })
     }
 
     fn tune(
@@ -272,9 +287,14 @@ impl<'a> Loop<'a> {
             args.extend(words(["--scores", &text(&scores)]));
         }
         let mut inputs = vec![model, self.app.train.as_path(), self.app.validation.as_path()];
+        let change = proxy_refit(model);
         if let Some(plan) = plan {
             args.extend(words(["--plan", &text(plan)]));
             inputs.push(plan);
+            if self.refit()? == RefitKind::LowRank {
+                args.extend(words(["--init", &text(&change)]));
+                inputs.push(&change);
+            }
         }
         let about = if plan.is_some() {
             "tuning an adapter on the proxy"
@@ -317,6 +337,21 @@ impl<'a> Loop<'a> {
         Ok(result)
     }
 
+    /// How the proxy is refitted.
+    fn refit(&self) -> anyhow::Result<RefitKind> {
+        if let Auto::Given(kind) = self.options.refit {
+            return Ok(kind);
+        }
+        let tune = &self.options.tune;
+        let carried = |target: &String| target == EXPERTS || target.ends_with("down_proj");
+        let is_carried = tune.hot_experts.is_none()
+            && (tune.targets.is_empty() || tune.targets.iter().any(carried));
+        let checkpoint = crate::model::open(self.foundation)?;
+        let in_encoder = |layer: &MoeLayer| layer.id.stack == Stack::Encoder;
+        let is_decoder = !checkpoint.moe_layers().iter().any(in_encoder);
+        Ok(if is_carried && is_decoder { RefitKind::LowRank } else { RefitKind::None })
+    }
+
     fn foundation_bytes(&self) -> anyhow::Result<u64> {
         Ok(crate::model::open(self.foundation)?.expert_bytes())
     }
@@ -330,11 +365,19 @@ impl<'a> Loop<'a> {
             plan: self.options.plan.options(),
             tune: self.options.tune.clone(),
             calibration_rows: self.options.calibration_rows,
+            refit: self.options.refit.to_string(),
             mount: self.options.mount.to_args(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: self.options.tune.tune().threads,
         }
     }
+}
+
+/// Where `extract` writes the low-rank change of a proxy.
+fn proxy_refit(proxy: &Path) -> PathBuf {
+    let mut name = proxy.file_name().unwrap_or_default().to_owned();
+    name.push("-refit");
+    proxy.with_file_name(name)
 }
 
 /// Bytes of a model's parameters in f32.

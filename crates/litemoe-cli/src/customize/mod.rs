@@ -16,6 +16,8 @@ use self::app::App;
 use self::looped::Loop;
 use self::options::{PlanArgs, TuneArgs};
 use self::report::Report;
+use crate::auto::Auto;
+use crate::commands::extract::RefitKind;
 use crate::commands::mount::MountOptions;
 use crate::device::DeviceArgs;
 use crate::{artefact, hub, output};
@@ -35,6 +37,10 @@ pub(crate) struct CustomizeArgs {
     out: PathBuf,
     #[command(flatten)]
     plan: PlanArgs,
+    /// Solve the proxy's down projections anew on the calibration rows before tuning: low-rank (carried by the adapter), full
+    /// (stays in the proxy), none, or auto (low-rank where adapters are beside all experts' down projections).
+    #[arg(long, value_name = "KIND", default_value_t = Auto::Auto)]
+    refit: Auto<RefitKind>,
     #[command(flatten)]
     tune: TuneArgs,
     /// Training rows to score the experts on.

@@ -201,6 +201,8 @@ pub(crate) struct RecordedOptions {
     pub(crate) tune: TuneArgs,
     /// Training rows the scores were measured on.
     pub(crate) calibration_rows: usize,
+    /// How the proxy's down projections were solved anew.
+    pub(crate) refit: String,
     /// How the adapter was to be mounted, as arguments of the command line.
     pub(crate) mount: Vec<String>,
     pub(crate) program: String,

@@ -1,7 +1,7 @@
 //! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
 
 use burn::tensor::{Tensor, TensorData};
-use litemoe_kernels::{ExpertUpdate, LowRank, StoredExpert};
+use litemoe_kernels::{ExpertUpdate, ExpertVisit, LowRank, StoredExpert};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -2,7 +2,9 @@
 //! value, none of them zero. Any adapter will do, a software one too.
 
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
-use litemoe_kernels::{ExpertBank, ExpertUpdate, LinearWeight, LowRank, StoredExpert, silu_mul};
+use litemoe_kernels::{
+    ExpertBank, ExpertUpdate, ExpertVisit, LinearWeight, LowRank, StoredExpert, silu_mul,
+};
 
 const TOLERANCE: f32 = 1e-4;
 

@@ -17,6 +17,8 @@ use crate::{artefact, model, output, progress};
 mod refit;
 mod refit_args;
 
+pub(crate) use self::refit_args::RefitKind;
+
 /// Write the proxy that a plan describes: a smaller model directory
 #[derive(Debug, Args)]
 pub(crate) struct ExtractArgs {

@@ -1,14 +1,16 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::artefact;
 use crate::device::DeviceArgs;
 
 /// How the down projections are solved anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RefitKind {
     /// Not at all: the proxy is a view of the foundation.
@@ -47,6 +49,24 @@ pub(super) struct RefitArgs {
     refit_out: Option<PathBuf>,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
+}
+
+impl fmt::Display for RefitKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::LowRank => "low-rank",
+            Self::Full => "full",
+        })
+    }
+}
+
+impl FromStr for RefitKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ValueEnum::from_str(text, false).map_err(|_| "a refit is none, low-rank or full".to_owned())
+    }
 }
 
 impl RefitArgs {
