@@ -12,7 +12,8 @@ fn options(rank: Option<usize>) -> RefitOptions {
 
 /// Nats per completion token.
 fn loss(pair: &Pair, rows: &[Sequence], adapters: &Adapters) -> f64 {
-    evaluate(&pair.proxy, rows, Some(adapters), 256, &mut |_| ()).unwrap().loss()
+    let mounted = adapters.clone().into();
+    evaluate(&pair.proxy, rows, Some(&mounted), 256, &mut |_| ()).unwrap().loss()
 }
 
 fn bits(layers: &[LayerRefit]) -> Vec<Vec<u32>> {
