@@ -19,7 +19,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
 /// beside every weight of one name, the configuration names that alone, as others' loaders like best.
 ///
-/// Where rank or scale differ between sites, the first site's are the default and the others' become patterns. Where some of
+/// Where rank or scale differ between sites, the first expert's are the default, or without experts one by one the first site's,
+/// and the others' become patterns: PEFT heeds no patterns for experts one by one. Where some of
 /// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
 /// Experts that PEFT reads in stacks alone are written so (`target_parameters`), the same update if not in the same matrices:
 /// gate and up as one of twice the rank, lower ranks filled up with zeros, other scales multiplied into B.
@@ -117,8 +118,12 @@ fn configuration(
     config: &PeftConfig,
 ) -> Value {
     let entries = entries(adapters, stacks);
-    let (rank, default_alpha) =
-        entries.first().map_or((1, json!(1)), |first| (first.rank, first.alpha(config.rslora)));
+    let experts = sites.iter().filter(|site| site.role.is_expert());
+    let experts: BTreeSet<&str> = experts.map(|site| site.site.as_str()).collect();
+    let expert = entries.iter().find(|entry| experts.contains(entry.path));
+    let (rank, default_alpha) = expert
+        .or(entries.first())
+        .map_or((1, json!(1)), |first| (first.rank, first.alpha(config.rslora)));
     let mut ranks = Map::new();
     let mut alphas = Map::new();
     for entry in &entries {

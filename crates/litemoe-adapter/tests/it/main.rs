@@ -11,6 +11,7 @@ mod fuzz;
 mod goldens;
 mod mounting;
 mod peft;
+mod stack_families;
 mod stacks;
 mod transfer;
 mod tuning;
