@@ -74,7 +74,17 @@ fn change(tensors: &mut BTreeMap<String, Raw>, name: &str, site: &LinearSite, lo
         let (input, output) = (at / site.d_out, at % site.d_out);
         weights[place.first + output * place.output + input * place.input] += delta;
     }
-    raw.bytes = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    store(raw, &weights);
+}
+
+/// An expert's tensors have one number format.
+fn widen(raw: &mut Raw) {
+    let values = widened(raw);
+    store(raw, &values);
+}
+
+fn store(raw: &mut Raw, values: &[f32]) {
+    raw.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     raw.dtype = Dtype::F32;
 }
 
@@ -96,6 +106,9 @@ fn beside_the_weights_is_in_the_weights() {
         let model = load(tiny(name));
         let adapters = random_adapters(&model, 0.17, 1.5, &Device::flex());
         let copy = Copy::of(name).tensors(|tensors| {
+            if STACKED.contains(&name) {
+                tensors.values_mut().for_each(widen);
+            }
             for site in model.linear_sites() {
                 change(tensors, name, site, adapters.at(site.site.as_str()).unwrap());
             }
