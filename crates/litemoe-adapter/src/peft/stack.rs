@@ -86,7 +86,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Takes the updates out of a file. Gate and up share A, or each has half of it, see [`halves`].
+    /// Takes the updates out of a file. Gate and up share A, or each has half of it, see [`is_halved`].
     pub(super) fn read(
         &self,
         config: &LoraConfig,
