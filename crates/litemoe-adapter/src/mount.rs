@@ -88,7 +88,7 @@ pub fn load<M: LanguageModel + ?Sized>(
 }
 
 /// PEFT's files beside a record.
-pub(crate) fn read_for<M: LanguageModel + ?Sized>(
+fn read_for<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
     record: Option<AdapterRecord>,

@@ -5,8 +5,8 @@ use litemoe_core::{
     Adapters, ExpertId, Fingerprint, LanguageModel, LinearSite, Lora, Plan, PlanError, Site,
 };
 
-use crate::mount::{LoadedAdapter, read_for};
-use crate::{AdapterError, AdapterRecord, SiteMap, load};
+use crate::mount::LoadedAdapter;
+use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
 
 /// Reads an adapter's directory for the foundation, its experts renumbered by the plan of the proxy it was tuned on.
 ///
@@ -30,9 +30,20 @@ pub fn load_through<M: LanguageModel + ?Sized>(
     let checked = plan.check(fingerprint, foundation.moe_layers());
     checked.map_err(|source| AdapterError::Plan { source })?;
     let record = AdapterRecord { map: SiteMap::Host, ..record };
-    let loaded = read_for(dir, foundation, Some(record))?;
-    let adapters = to_foundation(&loaded.mounted.adapters, foundation.linear_sites(), plan)?;
-    Ok(LoadedAdapter { mounted: adapters.into(), ..loaded })
+    let sites = foundation.linear_sites();
+    let read = peft::read(dir, &of_proxy(sites, plan), &foundation.device())?;
+    let adapters = to_foundation(&read.adapters, sites, plan)?;
+    Ok(LoadedAdapter { mounted: adapters.into(), config: read.config, record: Some(record) })
+}
+
+/// The sites of a plan's proxy: of each layer as many experts as it keeps.
+fn of_proxy(sites: &[LinearSite], plan: &Plan) -> Vec<LinearSite> {
+    let is_there = |site: &&LinearSite| {
+        site.role.expert().is_none_or(|(ExpertId { layer, expert }, _)| {
+            plan.layers.get(&layer).is_none_or(|layer| expert < layer.groups.len())
+        })
+    };
+    sites.iter().filter(is_there).cloned().collect()
 }
 
 /// Refuses a plan that is not the adapter's.

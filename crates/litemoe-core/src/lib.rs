@@ -35,7 +35,10 @@ pub use expert::{
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream, TokenRow};
-pub use model::{CausalLm, ExpertSource, LanguageModel, LinearRole, LinearSite, MoeModel};
+pub use model::{
+    CausalLm, ExpertSource, ExpertStack, LanguageModel, LinearRole, LinearSite, MoeModel,
+    StackOrder,
+};
 pub use mounted::MountedAdapter;
 pub use name::UnknownName;
 pub use noise::RouterNoise;

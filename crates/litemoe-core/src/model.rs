@@ -15,6 +15,31 @@ pub struct LinearSite {
     pub d_in: usize,
     /// Output width.
     pub d_out: usize,
+    /// The stack that it is part of, where adapters' files can name one.
+    pub stack: Option<ExpertStack>,
+}
+
+/// Where transformers holds the experts of a layer in memory: as two parameters of one module, `gate_up_proj` and
+/// `down_proj`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertStack {
+    /// The module's path, e.g. `model.layers.3.mlp.experts`.
+    pub module: Site,
+    /// How a matrix lies in it.
+    pub order: StackOrder,
+    /// Whether PEFT reads updates beside the stacks alone; else also beside experts one by one.
+    pub only: bool,
+}
+
+/// How a matrix of an expert, `[out, in]` when it stands alone, lies in a stack of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StackOrder {
+    /// As it is, gate before up.
+    Rows,
+    /// Transposed, gate before up.
+    Columns,
+    /// Transposed, columns of gate and up taking turns.
+    Interleaved,
 }
 
 /// What a linear weight is part of.
@@ -24,7 +49,8 @@ pub enum LinearRole {
     Attention,
     /// A feed-forward network that every token goes through.
     Dense,
-    /// A routed expert. Its site is the path that it has where experts are stored one by one.
+    /// A routed expert. Its site is the path that it has where experts are stored one by one, or would have: in families
+    /// whose checkpoints hold stacks alone, the stacks' module, the expert's number and `gate_proj`, `up_proj` or `down_proj`.
     Expert {
         /// Which expert.
         expert: ExpertId,

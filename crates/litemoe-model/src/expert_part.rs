@@ -1,9 +1,9 @@
 use burn::tensor::{Tensor, TensorData};
-use litemoe_core::{ExpertBiases, ExpertId, ExpertWeights};
+use litemoe_core::{ExpertBiases, ExpertId, ExpertWeights, StackOrder};
 
 use crate::ModelError;
 use crate::expert_tensors::{ExpertMatrix, ExpertTensors};
-use crate::family::{Names, StackOrder};
+use crate::family::Names;
 use crate::stored::StoredTensor;
 
 /// What a proxy stores of an expert in one piece.

@@ -1,10 +1,13 @@
-use litemoe_core::{Adapters, ExpertPart, LayerId, LinearRole, LinearSite, Lora, Site};
+use litemoe_core::{
+    Adapters, ExpertPart, ExpertStack, LayerId, LinearRole, LinearSite, Lora, Site,
+};
 use litemoe_kernels::{ExpertUpdate, LowRank};
 
 use crate::family::{Family, Names};
 use crate::feed_forward_config::MoeConfig;
 
-/// Where the experts of a layer stand in the family's released checkpoints, however this one stores them.
+/// Where the experts of a layer stand in the family's released checkpoints, however this one stores them; where those hold
+/// stacks alone, each has the path of the stacks' module, its number and the part that it would have beside others.
 #[derive(Debug)]
 pub(crate) struct ExpertSites {
     layer: LayerId,
@@ -12,30 +15,29 @@ pub(crate) struct ExpertSites {
     prefix: String,
     /// Gate, up and down of each expert; an ungated one has no gate.
     experts: Vec<[Option<Site>; 3]>,
+    stack: Option<ExpertStack>,
     d_model: usize,
     d_expert: usize,
 }
 
 impl ExpertSites {
-    /// The sites of a layer; `None` where released checkpoints hold experts in stacks alone.
+    /// The sites of a layer.
     pub(crate) fn new(
         family: &Family,
         layer: LayerId,
         n_experts: usize,
         moe: &MoeConfig,
         d_model: usize,
-    ) -> Option<Self> {
+    ) -> Self {
         let names: &Names = family.released_names();
-        if names.stacked {
-            return None;
-        }
         let prefix = names.path(layer, names.experts);
         let [gate, up, down] = names.parts;
         let parts = [moe.network.gated.then_some(gate), Some(up), Some(down)];
         let site = |expert: usize, part: &str| Site::new(format!("{prefix}{expert}.{part}"));
         let sites = |expert| parts.map(|part| part.map(|part| site(expert, part)));
         let experts = (0..n_experts).map(sites).collect();
-        Some(Self { layer, experts, prefix, d_model, d_expert: moe.d_expert })
+        let stack = moe.network.gated.then(|| stack(family, layer));
+        Self { layer, experts, stack, prefix, d_model, d_expert: moe.d_expert }
     }
 
     /// The adapters that have an update beside some expert here.
@@ -66,7 +68,19 @@ impl ExpertSites {
             ExpertPart::Down => (self.d_expert, self.d_model),
         };
         let role = LinearRole::Expert { expert: self.layer.expert(expert), part };
-        LinearSite { site, role, d_in, d_out }
+        LinearSite { site, role, d_in, d_out, stack: self.stack.clone() }
+    }
+}
+
+/// Where transformers 5 holds the experts of a layer.
+fn stack(family: &Family, layer: LayerId) -> ExpertStack {
+    let (released, held) = (family.released_names(), family.held_names());
+    let [gate_up, _] = held.stacks;
+    let (module, _) = gate_up.rsplit_once('.').expect("a parameter of a module");
+    ExpertStack {
+        module: Site::new(held.path(layer, module)),
+        order: held.stack_order,
+        only: released.stacked || released.stacked_updates,
     }
 }
 

@@ -1,9 +1,9 @@
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{ExpertBiases, ExpertWeights, LayerId};
+use litemoe_core::{ExpertBiases, ExpertWeights, LayerId, StackOrder};
 use litemoe_kernels::StoredExpert;
 
 use crate::ModelError;
-use crate::family::{Names, StackOrder};
+use crate::family::Names;
 use crate::stored::{MXFP4_BLOCK, StoredDtype, StoredTensor, mxfp4};
 use crate::tensors::{is_quantised, is_stacked};
 use crate::weight_files::StoredTensors;

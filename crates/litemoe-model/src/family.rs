@@ -1,4 +1,4 @@
-use litemoe_core::{LayerId, Stack};
+use litemoe_core::{LayerId, Stack, StackOrder};
 
 use crate::config_file::ConfigFile;
 use crate::{
@@ -17,7 +17,7 @@ pub(crate) struct Family {
     pub(crate) harmless: &'static [&'static str],
     /// Spellings of the expert count.
     pub(crate) expert_counts: &'static [&'static str],
-    /// Paths inside a block, the first as released checkpoints have them.
+    /// Paths inside a block, the first as released checkpoints have them, the last as transformers 5 holds them in memory.
     pub(crate) names: &'static [Names],
 }
 
@@ -55,6 +55,8 @@ pub(crate) struct Names {
     pub(crate) stack_order: StackOrder,
     /// Whether a proxy's experts are written so.
     pub(crate) stacked: bool,
+    /// Whether an adapter's updates beside experts are written so, although experts are not: PEFT reads no others.
+    pub(crate) stacked_updates: bool,
     /// The shared expert; its gate's path ends in `_gate`.
     pub(crate) shared: &'static str,
     /// Gate, up and down in a dense network and in the shared expert.
@@ -99,20 +101,10 @@ impl Names {
         stacks: ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
         stack_order: StackOrder::Rows,
         stacked: false,
+        stacked_updates: false,
         shared: "mlp.shared_expert",
         dense_parts: ["gate_proj", "up_proj", "down_proj"],
     };
-}
-
-/// How a matrix of an expert, `[out, in]` when it stands alone, lies in a stack of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StackOrder {
-    /// As it is, gate before up.
-    Rows,
-    /// Transposed, gate before up.
-    Columns,
-    /// Transposed, columns of gate and up taking turns.
-    Interleaved,
 }
 
 /// What stands before the `model_type` of a proxy that only this program computes rightly.
@@ -136,6 +128,11 @@ impl Family {
     /// How released checkpoints name their tensors, and proxies.
     pub(crate) fn released_names(&self) -> &'static Names {
         &self.names[0]
+    }
+
+    /// How transformers 5 names its tensors in memory.
+    pub(crate) fn held_names(&self) -> &'static Names {
+        &self.names[self.names.len() - 1]
     }
 
     /// The family of a configuration, and whether it is a proxy's.

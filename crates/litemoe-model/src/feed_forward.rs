@@ -46,7 +46,7 @@ impl FeedForward {
     pub(crate) fn expert_sites(&self) -> Vec<LinearSite> {
         match self {
             Self::Dense(_) => Vec::new(),
-            Self::Moe(moe) => moe.sites.iter().flat_map(ExpertSites::linear_sites).collect(),
+            Self::Moe(moe) => moe.sites.linear_sites().collect(),
         }
     }
 }
@@ -81,8 +81,8 @@ pub(crate) struct Moe {
     pub(crate) id: LayerId,
     pub(crate) router: Router,
     pub(crate) experts: ExpertBank,
-    /// Where an adapter finds the experts, if it can.
-    pub(crate) sites: Option<ExpertSites>,
+    /// Where an adapter finds the experts.
+    pub(crate) sites: ExpertSites,
     pub(crate) shared: Option<Shared>,
     /// The tokens of a row that an expert takes.
     pub(crate) capacity: Option<usize>,
@@ -138,10 +138,9 @@ impl Moe {
         adapters: Option<&Adapters>,
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
-        let sites = self.sites.as_ref();
-        match sites.and_then(|sites| Some((sites, sites.reached(adapters)?))) {
-            Some((sites, adapters)) => {
-                let update = |expert| sites.update(adapters, expert);
+        match self.sites.reached(adapters) {
+            Some(adapters) => {
+                let update = |expert| self.sites.update(adapters, expert);
                 self.experts.forward_adapted(x, experts, gates, &update, visit)
             }
             None => self.experts.forward(x, experts, gates, visit),

@@ -1,12 +1,13 @@
 //! gpt-oss (arXiv 2508.10925): attention sinks, every other block windowed, biased experts with a clamped activation.
 
+use litemoe_core::StackOrder;
 use litemoe_kernels::HiddenAct;
 
 use crate::ModelError;
 use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_LOCAL_EXPERTS};
-use crate::family::{Family, Names, StackOrder};
+use crate::family::{Family, Names};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig};
 use crate::rope::RopeScaling;
 

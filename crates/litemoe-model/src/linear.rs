@@ -29,6 +29,6 @@ impl Linear {
     /// Where it stands and how wide it is.
     pub(crate) fn site(&self, role: LinearRole) -> LinearSite {
         let (d_in, d_out) = (self.weight.d_in(), self.weight.d_out());
-        LinearSite { site: self.site.clone(), role, d_in, d_out }
+        LinearSite { site: self.site.clone(), role, d_in, d_out, stack: None }
     }
 }

@@ -1,5 +1,6 @@
 //! Llama 4's text models: attention in chunks, blocks without positions, experts whose gates act on their inputs.
 
+use litemoe_core::StackOrder;
 use serde_json::Value;
 
 use crate::ModelError;
@@ -7,7 +8,7 @@ use crate::attention_config::{QkNorm, Temperature};
 use crate::config::ModelConfig;
 use crate::config_file::ConfigFile;
 use crate::decoder_config::{self, Defaults, NUM_LOCAL_EXPERTS};
-use crate::family::{Family, Names, StackOrder};
+use crate::family::{Family, Names};
 use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, RouterKind};
 
 pub(crate) const FAMILY: Family = Family {

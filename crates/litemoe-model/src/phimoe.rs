@@ -15,7 +15,10 @@ pub(crate) const FAMILY: Family = Family {
     // Dropout, and noise on the hidden state while training.
     harmless: &["hidden_dropout", "input_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
-    names: &[mixtral::NAMES, Names { router: "mlp.router", ..Names::MLP }],
+    names: &[
+        Names { stacked_updates: true, ..mixtral::NAMES },
+        Names { router: "mlp.router", ..Names::MLP },
+    ],
 };
 
 pub(crate) const MODEL_TYPE: &str = "phimoe";

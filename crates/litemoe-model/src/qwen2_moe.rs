@@ -13,7 +13,7 @@ pub(crate) const FAMILY: Family = Family {
     read,
     harmless: &[],
     expert_counts: NUM_EXPERTS,
-    names: &[Names::MLP],
+    names: &[Names { stacked_updates: true, ..Names::MLP }],
 };
 
 const MODEL_TYPE: &str = "qwen2_moe";

@@ -1,16 +1,18 @@
 //! PEFT's adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! What is read is LoRA on linear weights and experts, as PEFT 0.21 writes it, and experts in stacks as PEFT 0.17 wrote them
-//! too. Experts are written one by one. Whatever else a configuration asks for is refused by name, every tensor must be
+//! too. Experts are written one by one where PEFT reads them so, else in stacks. Whatever else a configuration asks for is refused by name, every tensor must be
 //! consumed, and every target the configuration claims must be there.
 //!
 //! An adapter with a router bias is written in the same layout under a `peft_type` and a file name of our own.
 
 mod bank;
 mod config;
+mod order;
 mod pattern;
 mod read;
 mod stack;
+mod stacked;
 mod write;
 
 pub use config::PeftConfig;

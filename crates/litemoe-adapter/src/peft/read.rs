@@ -6,8 +6,9 @@ use litemoe_core::{Adapters, LinearSite, Lora, Site};
 
 use super::bank::Bank;
 use super::config::LoraConfig;
+use super::order::Order;
 use super::pattern::{Targets, suffixes};
-use super::stack::{Order, Stack};
+use super::stack::Stack;
 use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
 use crate::AdapterError;
 use crate::evaluate::floats;

@@ -1,10 +1,11 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{LinearSite, Lora, Site};
+use litemoe_core::{LinearSite, Lora, Site, StackOrder};
 
 use super::bank::Bank;
 use super::config::LoraConfig;
+use super::order::Order;
 use super::{tensor_names, transposed};
 use crate::AdapterError;
 use crate::fresh::ends_with;
@@ -14,20 +15,13 @@ use crate::tensors::Matrices;
 #[derive(Debug)]
 pub(super) struct Stack<'a> {
     /// The parameter's path, which patterns match.
-    parameter: String,
+    pub(super) parameter: String,
     /// The module that PEFT saves it under.
     module: String,
-    /// The weights of each expert that it holds, one or gate and up, side by side in B.
-    experts: Vec<&'a [&'a LinearSite]>,
-}
-
-/// How the two matrices of a stack lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Since PEFT 0.19.1: A `[experts · r, d_in]`, expert by expert; B `[d_out, r · experts]`, expert fastest.
-    InOut,
-    /// Before, the same of the transposed weight: A `[experts · r, d_out]` and B `[d_in, r · experts]`.
-    OutIn,
+    /// How a matrix lies in it.
+    held: StackOrder,
+    /// The weights of each expert that it holds, one or gate and up.
+    pub(super) experts: Vec<&'a [&'a LinearSite]>,
 }
 
 impl<'a> Stack<'a> {
@@ -40,7 +34,11 @@ impl<'a> Stack<'a> {
         config: &LoraConfig,
         banks: &'a [Bank<'a>],
     ) -> Result<Vec<Self>, AdapterError> {
-        let all: Vec<Self> = banks.iter().flat_map(|bank| Self::of(bank, config)).collect();
+        let is_claimed = |parameter: &String| {
+            config.parameters.iter().any(|target| ends_with(parameter, target))
+        };
+        let of = |bank: &'a Bank<'a>| Self::of(bank, bank.parameters().each_ref().map(is_claimed));
+        let all: Vec<Self> = banks.iter().flat_map(of).collect();
         let known = |target: &&String| all.iter().any(|stack| ends_with(&stack.parameter, target));
         match config.parameters.iter().find(|target| !known(target)) {
             None => Ok(all),
@@ -53,22 +51,14 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Of gate and up, and of down: PEFT wraps a module for each, what comes first innermost.
-    fn of(bank: &'a Bank<'a>, config: &LoraConfig) -> Vec<Self> {
-        let parameters = ["gate_up_proj", "down_proj"].map(|leaf| format!("{}.{leaf}", bank.path));
-        let is_claimed = |parameter: &String| {
-            config.parameters.iter().any(|target| ends_with(parameter, target))
-        };
-        let both = parameters.iter().all(is_claimed);
-        let inner = if both { format!("{}.base_layer", bank.path) } else { bank.path.clone() };
-        let modules = [inner, bank.path.clone()];
-        let stacks = parameters.into_iter().zip(modules).zip([0..2, 2..3]);
-        let claimed = stacks.filter(|((parameter, _), _)| is_claimed(parameter));
-        let stack = |((parameter, module), parts): ((String, String), std::ops::Range<usize>)| {
-            let experts = bank.experts.iter().map(|parts_of| &parts_of[parts.clone()]).collect();
-            Self { parameter, module, experts }
-        };
-        claimed.map(stack).collect()
+    /// Those of a layer: of gate and up, and of down.
+    pub(super) fn of(bank: &'a Bank<'a>, is_there: [bool; 2]) -> impl Iterator<Item = Self> {
+        let names = bank.parameters().into_iter().zip(bank.modules(is_there));
+        let stacks = names.zip(Bank::PARTS).zip(is_there).filter(|(_, is_there)| *is_there);
+        stacks.map(|(((parameter, module), parts), _)| {
+            let experts = bank.experts.iter().map(|sites| &sites[parts.clone()]).collect();
+            Self { parameter, module, held: bank.stack.order, experts }
+        })
     }
 
     /// The names of A and B.
@@ -76,15 +66,27 @@ impl<'a> Stack<'a> {
         tensor_names(&self.module)
     }
 
-    fn d_in(&self) -> usize {
+    pub(super) fn held(&self) -> StackOrder {
+        self.held
+    }
+
+    pub(super) fn d_in(&self) -> usize {
         self.experts[0][0].d_in
     }
 
-    fn d_out(&self) -> usize {
+    pub(super) fn d_out(&self) -> usize {
         self.experts[0].iter().map(|site| site.d_out).sum()
     }
 
-    /// Takes the updates out of a file.
+    /// Where output `neuron` of an expert's part, 0 or 1, is among the outputs of the stack.
+    pub(super) fn output(&self, part: usize, neuron: usize) -> usize {
+        match self.held {
+            StackOrder::Interleaved => neuron * self.experts[0].len() + part,
+            StackOrder::Rows | StackOrder::Columns => part * self.experts[0][0].d_out + neuron,
+        }
+    }
+
+    /// Takes the updates out of a file. Gate and up share A, or each has half of it, see [`is_halved`].
     pub(super) fn read(
         &self,
         config: &LoraConfig,
@@ -92,8 +94,33 @@ impl<'a> Stack<'a> {
         matrices: &mut Matrices,
         device: &Device,
     ) -> Result<Vec<(Site, Lora)>, AdapterError> {
-        let (n_experts, rank) = (self.experts.len(), config.rank_at(&self.parameter));
-        let (d_in, d_out) = (self.d_in(), self.d_out());
+        let rank = config.rank_at(&self.parameter);
+        let experts = self.pairs(order, rank, matrices)?;
+        let is_halved = is_halved(&experts, rank);
+        let scale = config.scale_at(&self.parameter);
+        let lora = |site: &LinearSite, pair: Pair| {
+            let rank = pair.a.len() / site.d_in;
+            let a = Tensor::from_data(TensorData::new(pair.a, [site.d_in, rank]), device);
+            let b = Tensor::from_data(TensorData::new(pair.b, [rank, site.d_out]), device);
+            (site.site.clone(), Lora { a, b, scale })
+        };
+        let mut updates = Vec::new();
+        for (sites, parts) in self.experts.iter().zip(experts) {
+            for (part, (site, pair)) in sites.iter().zip(parts).enumerate() {
+                updates.push(lora(site, if is_halved { pair.half(part, rank) } else { pair }));
+            }
+        }
+        Ok(updates)
+    }
+
+    /// A and B beside every part of every expert.
+    fn pairs(
+        &self,
+        order: Order,
+        rank: usize,
+        matrices: &mut Matrices,
+    ) -> Result<Vec<Vec<Pair>>, AdapterError> {
+        let (n_experts, d_in, d_out) = (self.experts.len(), self.d_in(), self.d_out());
         let [first, last] = match order {
             Order::InOut => [d_in, d_out],
             Order::OutIn => [d_out, d_in],
@@ -101,78 +128,57 @@ impl<'a> Stack<'a> {
         let [name_a, name_b] = self.tensor_names();
         let of_a = matrices.take(&name_a, [n_experts * rank, first])?;
         let of_b = matrices.take(&name_b, [last, n_experts * rank])?;
-        let lora = |expert: usize| {
+        let pair = |expert: usize| {
             // [rank, first] and [last, rank]
             let a = &of_a[expert * rank * first..][..rank * first];
             let b: Vec<f32> = of_b.iter().skip(expert).step_by(n_experts).copied().collect();
-            let [a, b] = match order {
-                Order::InOut => [transposed(a, [rank, first]), transposed(&b, [last, rank])],
+            match order {
+                Order::InOut => (transposed(a, [rank, first]), transposed(&b, [last, rank])),
                 // Of the transposed weight: (B·A)ᵀ = Aᵀ·Bᵀ.
-                Order::OutIn => [b, a.to_vec()],
-            };
-            let a = Tensor::from_data(TensorData::new(a, [d_in, rank]), device);
-            let b = Tensor::from_data(TensorData::new(b, [rank, d_out]), device);
-            Lora { a, b, scale: config.scale_at(&self.parameter) }
-        };
-        let updates = self.experts.iter().enumerate();
-        Ok(updates.flat_map(|(expert, sites)| split(sites, &lora(expert))).collect())
-    }
-}
-
-/// An update beside weights side by side as one of each: they share A.
-fn split(sites: &[&LinearSite], lora: &Lora) -> Vec<(Site, Lora)> {
-    let mut end = 0;
-    let one = |site: &&LinearSite| {
-        let b = lora.b.clone().narrow(1, end, site.d_out);
-        end += site.d_out;
-        (site.site.clone(), Lora { b, ..lora.clone() })
-    };
-    sites.iter().map(one).collect()
-}
-
-impl Order {
-    /// What the PEFT that wrote a file says, or the shapes of its stacks.
-    ///
-    /// # Errors
-    /// When neither does.
-    pub(super) fn of(
-        path: &Path,
-        config: &LoraConfig,
-        stacks: &[Stack<'_>],
-        matrices: &Matrices,
-    ) -> Result<Self, AdapterError> {
-        let version = config.peft_version.as_deref();
-        let by_shape = || stacks.iter().find_map(|stack| Self::by_shape(stack, matrices));
-        version.and_then(Self::by_version).or_else(by_shape).ok_or_else(|| {
-            AdapterError::Unsupported {
-                path: path.to_owned(),
-                key: "peft_version".to_owned(),
-                found: version.unwrap_or("missing").to_owned(),
-                expected: "experts in stacks lie otherwise since PEFT 0.19.1, and these shapes do not say how".to_owned(),
+                Order::OutIn => (b, a.to_vec()),
             }
-        })
+        };
+        let part = |b: &[f32], part: usize, site: &LinearSite| -> Vec<f32> {
+            let row = |slot: usize| &b[slot * d_out..][..d_out];
+            let neurons = |row: usize| (0..site.d_out).map(move |neuron| (row, neuron));
+            let at = |(slot, neuron): (usize, usize)| row(slot)[self.output(part, neuron)];
+            (0..rank).flat_map(neurons).map(at).collect()
+        };
+        let expert = |(expert, sites): (usize, &&[&LinearSite])| -> Vec<Pair> {
+            let (a, b) = pair(expert);
+            let sites = sites.iter().enumerate();
+            sites.map(|(at, site)| Pair { a: a.clone(), b: part(&b, at, site) }).collect()
+        };
+        Ok(self.experts.iter().enumerate().map(expert).collect())
+    }
+}
+
+/// A and B beside one matrix, as they multiply: `[d_in, rank]` and `[rank, d_out]`, row by row.
+struct Pair {
+    a: Vec<f32>,
+    b: Vec<f32>,
+}
+
+impl Pair {
+    /// One half of the rank.
+    fn half(&self, half: usize, rank: usize) -> Self {
+        let columns = self.a.chunks(rank).flat_map(|row| &row[half * rank / 2..][..rank / 2]);
+        Self { a: columns.copied().collect(), b: self.half_of_b(half).to_vec() }
     }
 
-    /// What releases did. 0.19.0 asked the model, the wrong way round at first; development versions may be on either side.
-    fn by_version(version: &str) -> Option<Self> {
-        let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
-        match numbers.ok()?[..] {
-            [0, 17 | 18, _] => Some(Self::OutIn),
-            [0, 19, 0] | [0, ..17, ..] => None,
-            [_, _, _] => Some(Self::InOut),
-            _ => None,
-        }
+    fn half_of_b(&self, half: usize) -> &[f32] {
+        let middle = self.b.len() / 2;
+        if half == 0 { &self.b[..middle] } else { &self.b[middle..] }
     }
+}
 
-    fn by_shape(stack: &Stack<'_>, matrices: &Matrices) -> Option<Self> {
-        let [name_a, _] = stack.tensor_names();
-        let &[_, width] = matrices.shape(&name_a)? else { return None };
-        let (d_in, d_out) = (stack.d_in(), stack.d_out());
-        match width {
-            _ if d_in == d_out => None,
-            width if width == d_in => Some(Self::InOut),
-            width if width == d_out => Some(Self::OutIn),
-            _ => None,
-        }
-    }
+/// Whether gate and up of every expert use a half of the rank each, as two updates in one stack do.
+fn is_halved(experts: &[Vec<Pair>], rank: usize) -> bool {
+    let is_zero = |values: &[f32]| values.iter().all(|&value| value == 0.0);
+    let apart = |parts: &Vec<Pair>| match &parts[..] {
+        [gate, up] => is_zero(gate.half_of_b(1)) && is_zero(up.half_of_b(0)),
+        _ => false,
+    };
+    let moves = |parts: &Vec<Pair>| parts.iter().any(|pair| !is_zero(&pair.b));
+    rank.is_multiple_of(2) && experts.iter().all(apart) && experts.iter().any(moves)
 }

@@ -5,7 +5,9 @@ use litemoe_core::{Adapters, LinearSite, Lora, Site};
 use litemoe_kernels::StagedDir;
 use serde_json::{Map, Value, json};
 
+use super::bank::Bank;
 use super::pattern::suffixes;
+use super::stacked::Stacked;
 use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
 use crate::evaluate::floats;
 use crate::fresh::{divisor, scale};
@@ -17,9 +19,12 @@ const PEFT_VERSION: &str = "0.21.2";
 /// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
 /// beside every weight of one name, the configuration names that alone, as others' loaders like best.
 ///
-/// Where rank or scale differ between sites, the first site's are the default and the others' become patterns. Where some of
-/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all. An
-/// adapter with a router bias, which PEFT refuses, is written without those.
+/// Where rank or scale differ between sites, the first expert's are the default, or without experts one by one the first site's,
+/// and the others' become patterns: PEFT heeds no patterns for experts one by one. Where some of
+/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
+/// Experts that PEFT reads in stacks alone are written so (`target_parameters`), the same update if not in the same matrices:
+/// gate and up as one of twice the rank, lower ranks filled up with zeros, other scales multiplied into B.
+/// An adapter with a router bias, which PEFT refuses, is written one by one and without those zeros.
 ///
 /// # Errors
 /// Those of the disk.
@@ -29,13 +34,27 @@ pub fn write(
     sites: &[LinearSite],
     config: &PeftConfig,
 ) -> io::Result<()> {
+    let mut banks = Bank::all(sites);
     // Loaders of PEFT's format stack a layer's experts; ours does not.
-    let adapters = if config.routed { adapters.clone() } else { with_blanks(adapters, sites) };
+    banks.retain(|bank| bank.stack.only && !config.routed);
+    let stacks: Vec<Stacked> = banks.iter().flat_map(|bank| Stacked::of(bank, adapters)).collect();
+    let adapters = match config.routed {
+        true => adapters.clone(),
+        false => with_blanks(&without(adapters, &banks), sites),
+    };
     let mut file = dir.file(CONFIG_FILE)?;
-    serde_json::to_writer_pretty(&mut file, &configuration(&adapters, sites, config))?;
+    serde_json::to_writer_pretty(&mut file, &configuration(&adapters, &stacks, sites, config))?;
     file.write_all(b"\n")?;
     drop(file);
-    dir.file(config.model_file())?.write_all(&tensors(&adapters)?)
+    dir.file(config.model_file())?.write_all(&tensors(&adapters, stacks)?)
+}
+
+/// The updates that stand elsewhere.
+fn without(adapters: &Adapters, banks: &[Bank<'_>]) -> Adapters {
+    let stacked = banks.iter().flat_map(|bank| bank.experts.iter().flatten());
+    let stacked: BTreeSet<&Site> = stacked.map(|site| &site.site).collect();
+    let others = adapters.iter().filter(|(site, _)| !stacked.contains(site));
+    others.map(|(site, lora)| (site.clone(), lora.clone())).collect()
 }
 
 /// The same updates, and zeros at experts without any where others of the layer have one beside the same matrix.
@@ -58,7 +77,7 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     all
 }
 
-fn tensors(adapters: &Adapters) -> io::Result<Vec<u8>> {
+fn tensors(adapters: &Adapters, stacks: Vec<Stacked>) -> io::Result<Vec<u8>> {
     let mut file = MatrixFile::new();
     for (site, lora) in adapters.iter() {
         let names = tensor_names(site.as_str());
@@ -68,27 +87,60 @@ fn tensors(adapters: &Adapters) -> io::Result<Vec<u8>> {
             file.insert(name, &values, [d_out, d_in]);
         }
     }
+    for (name, values, shape) in stacks.into_iter().flat_map(|stack| stack.matrices) {
+        file.insert(name, &values, shape);
+    }
     file.encode("format", "pt".to_owned()).map_err(io::Error::other)
 }
 
+/// What a configuration says of an update.
+struct Entry<'a> {
+    path: &'a str,
+    rank: usize,
+    scale: f32,
+}
+
+/// Of the updates beside weights, then of those beside stacks.
+fn entries<'a>(adapters: &'a Adapters, stacks: &'a [Stacked]) -> Vec<Entry<'a>> {
+    let alone = adapters.iter().map(|(site, lora)| Entry {
+        path: site.as_str(),
+        rank: lora.rank(),
+        scale: lora.scale,
+    });
+    let stacks = stacks.iter().map(|stack| Entry {
+        path: &stack.parameter,
+        rank: stack.rank,
+        scale: stack.scale,
+    });
+    alone.chain(stacks).collect()
+}
+
 /// Every key PEFT 0.21 writes; what is not set here is off.
-fn configuration(adapters: &Adapters, sites: &[LinearSite], config: &PeftConfig) -> Value {
-    let alpha = |lora: &Lora| alpha_of(lora, config.rslora);
-    let (rank, default_alpha) = adapters
-        .iter()
-        .next()
-        .map_or((1, json!(1)), |(_, lora)| (lora.rank(), number(alpha(lora), lora, config.rslora)));
+fn configuration(
+    adapters: &Adapters,
+    stacks: &[Stacked],
+    sites: &[LinearSite],
+    config: &PeftConfig,
+) -> Value {
+    let entries = entries(adapters, stacks);
+    let experts = sites.iter().filter(|site| site.role.is_expert());
+    let experts: BTreeSet<&str> = experts.map(|site| site.site.as_str()).collect();
+    let expert = entries.iter().find(|entry| experts.contains(entry.path));
+    let (rank, default_alpha) = expert
+        .or(entries.first())
+        .map_or((1, json!(1)), |first| (first.rank, first.alpha(config.rslora)));
     let mut ranks = Map::new();
     let mut alphas = Map::new();
-    for (site, lora) in adapters.iter() {
-        if lora.rank() != rank {
-            ranks.insert(site.as_str().to_owned(), json!(lora.rank()));
+    for entry in &entries {
+        if entry.rank != rank {
+            ranks.insert(entry.path.to_owned(), json!(entry.rank));
         }
-        let alpha = number(alpha(lora), lora, config.rslora);
+        let alpha = entry.alpha(config.rslora);
         if alpha != default_alpha {
-            alphas.insert(site.as_str().to_owned(), alpha);
+            alphas.insert(entry.path.to_owned(), alpha);
         }
     }
+    let parameters: BTreeSet<&str> = stacks.iter().map(|stack| &*stack.parameter).collect();
     json!({
         "alora_invocation_tokens": null,
         "alpha_pattern": alphas,
@@ -123,7 +175,7 @@ fn configuration(adapters: &Adapters, sites: &[LinearSite], config: &PeftConfig)
         "rank_pattern": ranks,
         "revision": null,
         "target_modules": targets(adapters, sites),
-        "target_parameters": null,
+        "target_parameters": (!parameters.is_empty()).then_some(parameters),
         "task_type": config.task_type,
         "trainable_token_indices": null,
         "use_bdlora": null,
@@ -134,21 +186,20 @@ fn configuration(adapters: &Adapters, sites: &[LinearSite], config: &PeftConfig)
     })
 }
 
-/// α: the scale times what PEFT will divide by.
-fn alpha_of(lora: &Lora, rslora: bool) -> f64 {
-    f64::from(lora.scale) * divisor(lora.rank(), rslora)
-}
-
-/// α with as few decimals as give the very same scale; without any it is a whole number, as PEFT declares it.
-fn number(alpha: f64, lora: &Lora, rslora: bool) -> Value {
-    let rounded = |decimals| {
-        let unit = 10f64.powi(decimals);
-        (alpha * unit).round() / unit
-    };
-    let same = |candidate: &f64| scale(*candidate, lora.rank(), rslora) == lora.scale;
-    match (0..12).map(rounded).find(same).unwrap_or(alpha) {
-        whole if whole.fract() == 0.0 && whole.abs() < 1e15 => json!(whole as i64),
-        other => json!(other),
+impl Entry<'_> {
+    /// α, the scale times what PEFT will divide by, with as few decimals as give the very same scale; without any it is a whole
+    /// number, as PEFT declares it.
+    fn alpha(&self, rslora: bool) -> Value {
+        let alpha = f64::from(self.scale) * divisor(self.rank, rslora);
+        let rounded = |decimals| {
+            let unit = 10f64.powi(decimals);
+            (alpha * unit).round() / unit
+        };
+        let same = |candidate: &f64| scale(*candidate, self.rank, rslora) == self.scale;
+        match (0..12).map(rounded).find(same).unwrap_or(alpha) {
+            whole if whole.fract() == 0.0 && whole.abs() < 1e15 => json!(whole as i64),
+            other => json!(other),
+        }
     }
 }
 

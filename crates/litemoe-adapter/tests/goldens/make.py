@@ -6,12 +6,17 @@
                        (before it: WRITE_GOLDENS=1 cargo test --release -p litemoe-adapter --test it we_wrote)
     make.py experts    stacked/, gradients_stacked.safetensors, logits_stacked.safetensors
     make.py ours_experts   logits_ours_experts.safetensors, as `ours`
+    make.py stacks     stacked_FAMILY/, logits_stacks.safetensors
+    make.py ours_stacks    logits_ours_stacks.safetensors, as `ours`
 
 base/       a random qwen3_moe of wide weights, so that logits are far from ties
 plain/      a LoRA of rank 4 that PEFT wrote, both matrices random, f32: where training starts
 patterned/  one with rsLoRA, rank and alpha patterns, a regular expression as target, in bf16
 stacked/    a LoRA of rank 2 on the stacks of experts and on q_proj, f32
 ours_experts/  the same as we write it, expert by expert
+stacked_FAMILY/  a LoRA of rank 2 on q_proj and 3 on the stacks of experts of fixtures/tiny/FAMILY, f32, for the families whose
+                 checkpoints have experts in stacks alone
+ours_FAMILY/     one of ours, gate and up with matrices of their own
 """
 
 import hashlib
@@ -30,6 +35,8 @@ HERE = Path(__file__).parent
 IDS = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71]
 STEPS, WARMUP, BATCH, LR, FINAL = 20, 4, 8, 2e-3, 0.05
 LEAVES = ["q_proj", "k_proj", "v_proj", "o_proj"]
+STACKS = ["granitemoe", "gpt_oss", "llama4_text"]
+TINY = HERE.parents[3] / "fixtures" / "tiny"
 
 
 def make_base():
@@ -42,14 +49,14 @@ def make_base():
     Qwen3MoeForCausalLM(config).float().save_pretrained(HERE / "base")
 
 
-def base():
+def base(folder=HERE / "base"):
     return AutoModelForCausalLM.from_pretrained(
-        HERE / "base", dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
+        folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
 
 
-def make_adapter(name, seed, dtype, **options):
+def make_adapter(name, seed, dtype, folder=HERE / "base", **options):
     torch.manual_seed(seed)
-    model = peft.get_peft_model(base(), peft.LoraConfig(task_type="CAUSAL_LM", **options))
+    model = peft.get_peft_model(base(folder), peft.LoraConfig(task_type="CAUSAL_LM", **options))
     with torch.no_grad():
         for key, weight in model.named_parameters():
             if "lora_" in key:
@@ -58,7 +65,7 @@ def make_adapter(name, seed, dtype, **options):
     file = HERE / name / "adapter_model.safetensors"
     save_file({key: value.to(dtype) for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
     config = json.loads((HERE / name / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "base"
+    config["base_model_name_or_path"] = folder.name
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     (HERE / name / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -129,8 +136,23 @@ def make_experts():
     save_file({"stacked": logits_with("stacked")}, HERE / "logits_stacked.safetensors")
 
 
-def logits_with(adapter):
-    model = base()
+def make_stacks():
+    for family in STACKS:
+        name, module = f"stacked_{family}", {"granitemoe": "block_sparse_moe", "llama4_text": "feed_forward"}.get(family, "mlp")
+        targets = [f"{module}.experts.down_proj", f"{module}.experts.gate_up_proj"]
+        make_adapter(name, 6, torch.float32, TINY / family, r=2, lora_alpha=3, target_modules=["q_proj"],
+                     target_parameters=targets, rank_pattern={"gate_up_proj": 3, "down_proj": 3})
+        path = HERE / name / "adapter_config.json"
+        config = json.loads(path.read_text())
+        config["target_parameters"].sort()
+        path.write_text(json.dumps(config, indent=2) + "\n")
+    logits = {family: logits_with(f"stacked_{family}", TINY / family) for family in STACKS}
+    plain = {f"base_{family}": logits_with(None, TINY / family) for family in STACKS}
+    save_file(logits | plain, HERE / "logits_stacks.safetensors")
+
+
+def logits_with(adapter, folder=HERE / "base"):
+    model = base(folder)
     if adapter:
         model = peft.PeftModel.from_pretrained(model, HERE / adapter).eval()
     with torch.no_grad():
@@ -160,6 +182,11 @@ match sys.argv[1:]:
         save_file({name: logits_with(name)}, HERE / f"logits_{name}.safetensors")
     case ["experts"]:
         make_experts()
+    case ["stacks"]:
+        make_stacks()
+    case ["ours_stacks"]:
+        save_file({family: logits_with(f"ours_{family}", TINY / family) for family in STACKS},
+                  HERE / "logits_ours_stacks.safetensors")
     case []:
         make_all()
 write_sums()

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::fixture::{floats, model, same_bits};
 
 fn site(path: &str, d_in: usize, d_out: usize) -> LinearSite {
-    LinearSite { site: Site::new(path), role: LinearRole::Attention, d_in, d_out }
+    LinearSite { site: Site::new(path), role: LinearRole::Attention, d_in, d_out, stack: None }
 }
 
 fn adapters(sites: &[LinearSite], options: &LoraOptions, seed: u64) -> Adapters {

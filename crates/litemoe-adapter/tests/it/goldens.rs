@@ -11,25 +11,29 @@ use crate::fixture::{distance, farthest, floats, golden, model, rows};
 const IDS: [u32; 12] = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71];
 
 /// A tensor of a golden file, row by row.
-fn reference(file: &str, name: &str) -> Vec<f32> {
+pub(crate) fn reference(file: &str, name: &str) -> Vec<f32> {
     let bytes = std::fs::read(golden(file)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values = file.tensor(name).unwrap().data().chunks_exact(4);
     values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
+/// The ids of the goldens.
+pub(crate) fn input() -> Input {
+    Input::decoder(vec![IDS.to_vec()])
+}
+
 fn logits(adapter: Option<&str>) -> Vec<f32> {
     let model = model();
-    let input = Input::decoder(vec![IDS.to_vec()]);
     let read = |name| peft::read(&golden(name), model.linear_sites(), &model.device()).unwrap();
     let adapters = adapter.map(|name| read(name).adapters);
-    floats(model.logits(&input, &mut Pass::plain().with_adapters(adapters.as_ref())))
+    floats(model.logits(&input(), &mut Pass::plain().with_adapters(adapters.as_ref())))
 }
 
 #[test]
 fn the_goldens_are_those_of_the_recipe() {
     let sums = std::fs::read_to_string(golden("SHA256SUMS")).unwrap();
-    assert_eq!(sums.lines().count(), 21);
+    assert_eq!(sums.lines().count(), 35);
     for line in sums.lines() {
         let (sum, file) = line.split_once("  ").unwrap();
         assert_eq!(sha256_hex(&std::fs::read(golden(file)).unwrap()), sum, "{file}");

@@ -12,6 +12,7 @@ mod goldens;
 mod guarding;
 mod mounting;
 mod peft;
+mod stack_families;
 mod stacks;
 mod transfer;
 mod tuning;

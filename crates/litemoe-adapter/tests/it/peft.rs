@@ -141,8 +141,13 @@ fn an_adapter_on_some_layers_names_them() {
 fn a_failing_disk_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();
     let (there, absent) = (dir.path().join("there"), dir.path().join("absent"));
-    let sites =
-        [LinearSite { site: Site::new("q_proj"), role: LinearRole::Attention, d_in: 2, d_out: 1 }];
+    let sites = [LinearSite {
+        site: Site::new("q_proj"),
+        role: LinearRole::Attention,
+        d_in: 2,
+        d_out: 1,
+        stack: None,
+    }];
     let adapters = one_site(&sites[0], 1, 2.0, &[0.5, 0.25, 0.125]);
     save(&there, &adapters, &sites, &Default::default(), None).unwrap();
     let size = |file| fs::metadata(there.join(file)).unwrap().len();
@@ -182,6 +187,7 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
                     role: LinearRole::Attention,
                     d_in,
                     d_out,
+                    stack: None,
                 };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
                 for (site, lora) in one_site(&site, rank, scale, mine).iter() {

@@ -52,9 +52,14 @@ struct Tuned {
 
 impl Tuned {
     fn new(options: &LoraOptions) -> Self {
-        let (dir, foundation) =
-            (TempDir::new().unwrap(), Checkpoint::open(golden("base")).unwrap());
-        let (plan, at) = (plan(&foundation), dir.path().join("proxy"));
+        let foundation = Checkpoint::open(golden("base")).unwrap();
+        let plan = plan(&foundation);
+        Self::by(foundation, plan, options)
+    }
+
+    fn by(foundation: Checkpoint, plan: Plan, options: &LoraOptions) -> Self {
+        let dir = TempDir::new().unwrap();
+        let at = dir.path().join("proxy");
         write_proxy(&foundation, &plan, &at, &mut |_, plan| {
             Ok(plan.groups.iter().map(|_| None).collect())
         })
@@ -80,7 +85,8 @@ impl Tuned {
     }
 
     fn mounted(&self, plan: Option<&Plan>) -> Result<LoadedAdapter, AdapterError> {
-        load_through(&self.path(), &model(), self.foundation.fingerprint(), plan)
+        let model = Model::load(&self.foundation, &Device::flex()).unwrap();
+        load_through(&self.path(), &model, self.foundation.fingerprint(), plan)
     }
 }
 
@@ -184,6 +190,34 @@ fn an_expert_that_the_plan_does_not_keep_is_named() {
     let error = to_foundation(&third, model.linear_sites(), &plan).unwrap_err();
     let is_named = matches!(error, AdapterError::ExpertNotKept { expert: 2, kept: 2, .. });
     assert!(is_named, "{error}");
+}
+
+/// A proxy's stacks are as high as it has experts.
+#[test]
+fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
+    let dir = litemoe_fixtures::tiny_dir().with_file_name("gpt_oss");
+    let foundation = Checkpoint::open(dir).unwrap();
+    let kept: [&[usize]; 3] = [&[1, 4], &[0, 5], &[3, 4]];
+    let mut plan = plan(&foundation);
+    let layer = |hosts: &&[usize]| LayerPlan {
+        n_experts: 6,
+        groups: hosts.iter().map(|&host| Group::single(host)).collect(),
+        removed: (0..6).filter(|expert| !hosts.contains(expert)).collect(),
+    };
+    plan.layers = (0..).map(LayerId::decoder).zip(kept.iter().map(layer)).collect();
+    let tuned = Tuned::by(foundation, plan, &targets([EXPERTS]));
+    assert_eq!(tuned.adapters.len(), 3 * 2 * 3);
+    let mounted = tuned.mounted(Some(&tuned.plan)).unwrap().adapters;
+    assert_eq!(mounted.len(), tuned.adapters.len());
+    for (block, hosts) in kept.iter().enumerate() {
+        for (expert, host) in hosts.iter().enumerate() {
+            let of = |adapters: &Adapters, expert: usize| {
+                let site = format!("model.layers.{block}.mlp.experts.{expert}.up_proj");
+                numbers(adapters.at(&site).unwrap())
+            };
+            assert_eq!(of(&tuned.adapters, expert), of(&mounted, *host), "{block} {host}");
+        }
+    }
 }
 
 /// An encoder's layers are others than a decoder's of the same number.

@@ -30,12 +30,13 @@ const FAMILIES: [(&str, &[&str]); 11] = [
 /// A command and how it is tried; a panic is a no.
 type Verb = (&'static str, fn(&Bench));
 
-const VERBS: [Verb; 6] = [
+const VERBS: [Verb; 7] = [
     ("logits", logits),
     ("generate", generate),
     ("extract", extract),
     ("tune", tune),
     ("mount", mount),
+    ("experts", experts),
     ("serve", serve),
 ];
 
@@ -137,6 +138,18 @@ fn mount(bench: &Bench) {
     let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "mounted"]);
     let alone = bench.json(&["eval", "model", "rows.jsonl"]);
     assert!(mounted["perplexity"].as_f64().expect("a number") > 1.0);
+    assert_ne!(mounted["perplexity"], alone["perplexity"]);
+}
+
+/// An adapter beside the routed experts, tuned on the proxy and mounted by its plan.
+fn experts(bench: &Bench) {
+    bench.tune("proxy", "beside", &["--plan", "plan.json", "--targets", "experts"]);
+    let proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "beside"]);
+    let plan = ["--plan", "plan.json", "--validation", "rows.jsonl", "--scale", "0.5"];
+    bench.json(&[&["mount", "model", "beside", "--out", "beside-mounted"][..], &plan].concat());
+    let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "beside-mounted"]);
+    let alone = bench.json(&["eval", "model", "rows.jsonl"]);
+    assert!(proxy["perplexity"].as_f64().expect("a number") > 1.0);
     assert_ne!(mounted["perplexity"], alone["perplexity"]);
 }
 

@@ -1,7 +1,9 @@
 //! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
 
 use burn::tensor::{Tensor, TensorData};
-use litemoe_kernels::{ExpertUpdate, ExpertVisit, LowRank, StoredExpert};
+use litemoe_kernels::{
+    ExpertBank, ExpertBiases, ExpertUpdate, ExpertVisit, HiddenAct, LowRank, StoredExpert,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -50,7 +52,7 @@ fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertUp
 }
 
 /// The experts with the updates composed into their matrices.
-fn composed(case: &Case, updates: &[ExpertUpdate]) -> Vec<StoredExpert> {
+fn composed(experts: Vec<StoredExpert>, updates: &[ExpertUpdate]) -> Vec<StoredExpert> {
     let add = |weight: Tensor<2>, part: &Option<LowRank>| match part {
         Some(LowRank { a, b, scale }) => {
             weight + a.clone().matmul(b.clone()).transpose().mul_scalar(*scale)
@@ -61,9 +63,9 @@ fn composed(case: &Case, updates: &[ExpertUpdate]) -> Vec<StoredExpert> {
         gate: stored.gate.map(|gate| add(gate, &update.gate)),
         up: add(stored.up, &update.up),
         down: add(stored.down, &update.down),
-        biases: None,
+        biases: stored.biases,
     };
-    case.stored().into_iter().zip(updates).map(expert).collect()
+    experts.into_iter().zip(updates).map(expert).collect()
 }
 
 fn forward(
@@ -113,7 +115,7 @@ fn unit(updates: &Updates) -> Updates {
 /// The gradients by the naive loop over composed experts.
 fn by_hand(case: &Case, updates: &Updates) -> Vec<Option<Tensor<2>>> {
     gradients(case, updates, |updates, x, gates| {
-        case.naive_with(&composed(case, updates), &x, &gates)
+        case.naive_with(&composed(case.stored(), updates), &x, &gates)
     })
 }
 
@@ -145,7 +147,7 @@ proptest! {
         let (x, gates) = (constant(&case.x), constant(&case.gates));
         let plain = beside(&updates, constant);
         let output = |case: &Case, updates: &Updates| {
-            let experts = composed(case, &beside(updates, constant));
+            let experts = composed(case.stored(), &beside(updates, constant));
             case.naive_with(&experts, &constant(&case.x), &constant(&case.gates))
         };
         let (expected, one) = (output(&case, &updates), output(&case.unit(), &unit(&updates)));
@@ -233,4 +235,113 @@ fn a_gate_that_is_not_there_has_no_update() {
     let case = Case { gated: false, ..large_case() };
     let updates = beside(&large_updates(&case), constant);
     forward(&case, &updates, constant(&case.x), constant(&case.gates), false);
+}
+
+/// Experts that the operation with a backward by hand leaves to plain ones: gpt-oss', with biases and a clamp, and Llama 4's,
+/// whose gates multiply what goes in.
+#[derive(Clone, Copy)]
+struct Other {
+    is_biased: bool,
+    act: HiddenAct,
+    gates_inputs: bool,
+}
+
+impl Other {
+    fn stored(self, case: &Case) -> Vec<StoredExpert> {
+        let bias = |matrix: &Tensor<2>| matrix.clone().slice([0..1]).squeeze_dim::<1>(0);
+        let biased = |expert: StoredExpert| {
+            let biases = ExpertBiases {
+                gate: expert.gate.as_ref().map(bias),
+                up: bias(&expert.up),
+                down: bias(&expert.down),
+            };
+            StoredExpert { biases: self.is_biased.then_some(biases), ..expert }
+        };
+        case.stored().into_iter().map(biased).collect()
+    }
+
+    fn beside(
+        self,
+        case: &Case,
+        updates: &[ExpertUpdate],
+        x: Tensor<2>,
+        gates: Tensor<2>,
+    ) -> Tensor<2> {
+        let bank = ExpertBank::new(self.stored(case)).activated(self.act);
+        let bank = if self.gates_inputs { bank.gating_inputs() } else { bank };
+        bank.forward_adapted(x, case.chosen(), gates, &|expert| updates[expert].clone(), None)
+    }
+
+    /// Token by token, with updates composed into the matrices.
+    fn by_hand(
+        self,
+        case: &Case,
+        updates: &[ExpertUpdate],
+        x: &Tensor<2>,
+        gates: &Tensor<2>,
+    ) -> Tensor<2> {
+        let experts = composed(self.stored(case), updates);
+        let row = |(token, chosen): (usize, &Vec<usize>)| {
+            let x = x.clone().narrow(0, token, 1);
+            chosen.iter().enumerate().fold(x.zeros_like(), |sum, (choice, &expert)| {
+                let gate = gates.clone().slice([token..token + 1, choice..choice + 1]);
+                sum + match self.gates_inputs {
+                    true => self.run(&experts[expert], x.clone() * gate),
+                    false => self.run(&experts[expert], x.clone()) * gate,
+                }
+            })
+        };
+        Tensor::cat(case.chosen.iter().enumerate().map(row).collect(), 0)
+    }
+
+    fn run(self, expert: &StoredExpert, x: Tensor<2>) -> Tensor<2> {
+        let biases = expert.biases.clone();
+        let product = |x: Tensor<2>, weight: &Tensor<2>, bias: Option<Tensor<1>>| {
+            let product = x.matmul(weight.clone().transpose());
+            bias.map_or(product.clone(), |bias| product + bias.unsqueeze_dim(0))
+        };
+        let gate = expert.gate.as_ref().expect("a gated expert");
+        let gate = product(x.clone(), gate, biases.clone().and_then(|biases| biases.gate));
+        let up = product(x, &expert.up, biases.clone().map(|biases| biases.up));
+        let hidden = match self.act {
+            HiddenAct::ClampedSwish { alpha, limit } => {
+                let gate = gate.clamp_max(limit);
+                let swish =
+                    gate.clone() * burn::tensor::activation::sigmoid(gate.mul_scalar(alpha));
+                swish * up.clamp(-limit, limit).add_scalar(1.0)
+            }
+            _ => burn::tensor::activation::silu(gate) * up,
+        };
+        product(hidden, &expert.down, biases.map(|biases| biases.down))
+    }
+}
+
+#[test]
+fn beside_is_composed_in_experts_of_other_kinds_too() {
+    let mut case = large_case();
+    let first = |data: &TensorData| constant(data).narrow(0, 0, 24).into_data();
+    (case.x, case.gates, case.grad) = (first(&case.x), first(&case.gates), first(&case.grad));
+    case.chosen.truncate(24);
+    let updates = large_updates(&case);
+    let silu = Other { is_biased: false, act: HiddenAct::Silu, gates_inputs: true };
+    let clamped = HiddenAct::ClampedSwish { alpha: 1.702, limit: 1.0 };
+    let gpt_oss = Other { is_biased: true, act: clamped, gates_inputs: false };
+    for other in [silu, gpt_oss, Other { gates_inputs: true, ..gpt_oss }] {
+        let ours =
+            gradients(&case, &updates, |updates, x, gates| other.beside(&case, updates, x, gates));
+        let expected = gradients(&case, &updates, |updates, x, gates| {
+            other.by_hand(&case, updates, &x, &gates)
+        });
+        for (ours, expected) in ours.into_iter().zip(expected) {
+            let (Some(ours), Some(expected)) = (ours, expected) else { continue };
+            let largest = expected.clone().max_abs().into_scalar::<f32>();
+            let error = (ours - expected).max_abs().into_scalar::<f32>();
+            assert!(largest > 0.0 && error < 1e-5 * largest, "{error} of {largest}");
+        }
+        let plain = beside(&updates, constant);
+        let (x, gates) = (constant(&case.x), constant(&case.gates));
+        let expected = other.by_hand(&case, &plain, &x, &gates);
+        let error = (other.beside(&case, &plain, x, gates) - expected).max_abs();
+        assert!(error.into_scalar::<f32>() < 1e-5);
+    }
 }

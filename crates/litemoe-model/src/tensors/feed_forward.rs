@@ -1,7 +1,7 @@
-use litemoe_core::LayerId;
+use litemoe_core::{LayerId, StackOrder};
 
 use super::{Expected, Wanted};
-use crate::family::{Names, StackOrder};
+use crate::family::Names;
 use crate::feed_forward_config::{MoeConfig, NetworkConfig, RouterKind};
 use crate::stored::MXFP4_BLOCK;
 use crate::weight_files::StoredTensors;

@@ -1,17 +1,57 @@
 //! An adapter beside the weights against the weights changed by hand.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
-use litemoe_core::{Adapters, LanguageModel, Lora, MoeModel, Pass};
+use litemoe_core::{Adapters, ExpertPart, LanguageModel, LinearSite, Lora, MoeModel, Pass};
 use litemoe_model::Model;
 use safetensors::Dtype;
 
 use crate::edit::{Copy, Raw};
 use crate::setup::{error, input, load, random_adapters, row, tiny, values};
 
-/// The stored weight plus scale · (A·B)ᵀ, in f32.
-fn changed(raw: &Raw, lora: &Lora) -> Raw {
-    let delta = values(&lora.a.clone().matmul(lora.b.clone()).transpose().mul_scalar(lora.scale));
-    let stored: Vec<f32> = match raw.dtype {
+/// A weight's place in a checkpoint: the tensor, and how output and input make an index in it.
+struct Place {
+    tensor: String,
+    first: usize,
+    output: usize,
+    input: usize,
+}
+
+/// Where the weight of a site is stored; `width` is one expert's neurons.
+fn place(name: &str, site: &LinearSite) -> Place {
+    let path = site.site.as_str();
+    let Some((expert, part)) = site.role.expert().filter(|_| STACKED.contains(&name)) else {
+        return Place { tensor: format!("{path}.weight"), first: 0, output: site.d_in, input: 1 };
+    };
+    let (is_down, is_up) = (part == ExpertPart::Down, usize::from(part == ExpertPart::Up));
+    let n_out = if is_down { site.d_out } else { 2 * site.d_out };
+    let first = expert.expert * n_out * site.d_in;
+    let (block, _) = path.split_once(".experts.").unwrap();
+    if name == "granitemoe" {
+        let leaf = if is_down { "output_linear" } else { "input_linear" };
+        let first = first + is_up * site.d_out * site.d_in;
+        return Place {
+            tensor: format!("{block}.{leaf}.weight"),
+            first,
+            output: site.d_in,
+            input: 1,
+        };
+    }
+    let leaf = if is_down { "down_proj" } else { "gate_up_proj" };
+    let tensor = format!("{block}.experts.{leaf}");
+    match name {
+        "gpt_oss" if !is_down => Place { tensor, first: first + is_up, output: 2, input: n_out },
+        _ => Place { tensor, first: first + is_up * site.d_out, output: 1, input: n_out },
+    }
+}
+
+/// Families that this test finds in stacks.
+const STACKED: [&str; 3] = ["granitemoe", "gpt_oss", "llama4_text"];
+
+/// A tensor in f32.
+fn widened(raw: &Raw) -> Vec<f32> {
+    match raw.dtype {
         Dtype::F32 => {
             let (chunks, _) = raw.bytes.as_chunks();
             chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
@@ -21,10 +61,31 @@ fn changed(raw: &Raw, lora: &Lora) -> Raw {
             chunks.iter().map(|&[low, high]| f32::from_le_bytes([0, 0, low, high])).collect()
         }
         other => panic!("{other:?}"),
-    };
-    assert_eq!(stored.len(), delta.len());
-    let sums = stored.iter().zip(delta).flat_map(|(weight, delta)| (weight + delta).to_le_bytes());
-    Raw { dtype: Dtype::F32, shape: raw.shape.clone(), bytes: sums.collect() }
+    }
+}
+
+/// Adds scale · (A·B)ᵀ to the weight of a site; the tensor is f32 afterwards.
+fn change(tensors: &mut BTreeMap<String, Raw>, name: &str, site: &LinearSite, lora: &Lora) {
+    let delta = values(&lora.a.clone().matmul(lora.b.clone()).mul_scalar(lora.scale));
+    let place = place(name, site);
+    let raw = tensors.get_mut(&place.tensor).expect("a site is a weight");
+    let mut weights = widened(raw);
+    for (at, delta) in delta.into_iter().enumerate() {
+        let (input, output) = (at / site.d_out, at % site.d_out);
+        weights[place.first + output * place.output + input * place.input] += delta;
+    }
+    store(raw, &weights);
+}
+
+/// An expert's tensors have one number format.
+fn widen(raw: &mut Raw) {
+    let values = widened(raw);
+    store(raw, &values);
+}
+
+fn store(raw: &mut Raw, values: &[f32]) {
+    raw.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    raw.dtype = Dtype::F32;
 }
 
 #[test]
@@ -38,13 +99,18 @@ fn beside_the_weights_is_in_the_weights() {
         "deepseek_v2",
         "deepseek_v3",
         "switch_transformers",
+        "granitemoe",
+        "gpt_oss",
+        "llama4_text",
     ] {
         let model = load(tiny(name));
         let adapters = random_adapters(&model, 0.17, 1.5, &Device::flex());
         let copy = Copy::of(name).tensors(|tensors| {
-            for (site, lora) in adapters.iter() {
-                let raw = tensors.get_mut(&format!("{site}.weight")).expect("a site is a weight");
-                *raw = changed(raw, lora);
+            if STACKED.contains(&name) {
+                tensors.values_mut().for_each(widen);
+            }
+            for site in model.linear_sites() {
+                change(tensors, name, site, adapters.at(site.site.as_str()).unwrap());
             }
         });
         let logits = |model: &Model, adapters: &Adapters| {

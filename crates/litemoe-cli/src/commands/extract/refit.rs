@@ -231,11 +231,7 @@ fn down_sites(proxy: &Model) -> anyhow::Result<BTreeMap<ExpertId, Site>> {
     let sites: BTreeMap<_, _> = proxy.linear_sites().iter().filter_map(down).collect();
     proxy.release();
     if sites.is_empty() {
-        bail!(
-            "--refit low-rank: checkpoints of {} hold experts in stacks, which no adapter stands beside; --refit full \
-             changes the proxy itself",
-            proxy.family()
-        );
+        bail!("--refit low-rank: the proxy has no experts that an adapter could be beside");
     }
     Ok(sites)
 }
