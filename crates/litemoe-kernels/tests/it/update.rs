@@ -248,7 +248,7 @@ struct Other {
 
 impl Other {
     fn stored(self, case: &Case) -> Vec<StoredExpert> {
-        let bias = |matrix: &Tensor<2>| matrix.clone().slice([0..1]).squeeze_dim::<1>(0);
+        let bias = |matrix: &Tensor<2>| matrix.clone().narrow(0, 0, 1).squeeze_dim::<1>(0);
         let biased = |expert: StoredExpert| {
             let biases = ExpertBiases {
                 gate: expert.gate.as_ref().map(bias),
