@@ -207,7 +207,7 @@ fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
     plan.layers = (0..).map(LayerId::decoder).zip(kept.iter().map(layer)).collect();
     let tuned = Tuned::by(foundation, plan, &targets([EXPERTS]));
     assert_eq!(tuned.adapters.len(), 3 * 2 * 3);
-    let mounted = tuned.mounted(Some(&tuned.plan)).unwrap().adapters;
+    let mounted = tuned.mounted(Some(&tuned.plan)).unwrap().mounted.adapters;
     assert_eq!(mounted.len(), tuned.adapters.len());
     for (block, hosts) in kept.iter().enumerate() {
         for (expert, host) in hosts.iter().enumerate() {
