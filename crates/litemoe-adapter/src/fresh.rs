@@ -33,11 +33,11 @@ pub struct LoraOptions {
 }
 
 impl Default for LoraOptions {
-    /// Rank 8 and α 16 beside attention and experts.
+    /// Rank 8 beside attention, 4 beside experts, and α 16.
     fn default() -> Self {
         Self {
             rank: 8,
-            expert_rank: 8,
+            expert_rank: 4,
             alpha: 16.0,
             targets: Vec::new(),
             hot_experts: None,

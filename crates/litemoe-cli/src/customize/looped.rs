@@ -261,7 +261,7 @@ impl<'a> Loop<'a> {
             inputs.push(&self.app.train);
         }
         if kind == RefitKind::LowRank {
-            args.extend(words(["--refit-rank", &self.options.tune.expert_rank.to_string()]));
+            args.extend(words(["--refit-rank", &self.options.refit_rank.to_string()]));
             outputs.push(&change);
         }
         let about = match kind {
@@ -366,6 +366,7 @@ impl<'a> Loop<'a> {
             tune: self.options.tune.clone(),
             calibration_rows: self.options.calibration_rows,
             refit: self.options.refit.to_string(),
+            refit_rank: self.options.refit_rank,
             mount: self.options.mount.to_args(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: self.options.tune.tune().threads,

@@ -17,7 +17,7 @@ use self::looped::Loop;
 use self::options::{PlanArgs, TuneArgs};
 use self::report::Report;
 use crate::auto::Auto;
-use crate::commands::extract::RefitKind;
+use crate::commands::extract::{REFIT_RANK, RefitKind};
 use crate::commands::mount::MountOptions;
 use crate::device::DeviceArgs;
 use crate::{artefact, hub, output};
@@ -41,6 +41,9 @@ pub(crate) struct CustomizeArgs {
     /// (stays in the proxy), none, or auto (low-rank where adapters are beside all experts' down projections).
     #[arg(long, value_name = "KIND", default_value_t = Auto::Auto)]
     refit: Auto<RefitKind>,
+    /// Rank of --refit low-rank.
+    #[arg(long, value_name = "R", default_value_t = REFIT_RANK)]
+    refit_rank: usize,
     #[command(flatten)]
     tune: TuneArgs,
     /// Training rows to score the experts on.

@@ -203,6 +203,7 @@ pub(crate) struct RecordedOptions {
     pub(crate) calibration_rows: usize,
     /// How the proxy's down projections were solved anew.
     pub(crate) refit: String,
+    pub(crate) refit_rank: usize,
     /// How the adapter was to be mounted, as arguments of the command line.
     pub(crate) mount: Vec<String>,
     pub(crate) program: String,

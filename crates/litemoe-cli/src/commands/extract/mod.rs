@@ -17,7 +17,7 @@ use crate::{artefact, model, output, progress};
 mod refit;
 mod refit_args;
 
-pub(crate) use self::refit_args::RefitKind;
+pub(crate) use self::refit_args::{REFIT_RANK, RefitKind};
 
 /// Write the proxy that a plan describes: a smaller model directory
 #[derive(Debug, Args)]

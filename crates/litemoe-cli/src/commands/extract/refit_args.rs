@@ -22,6 +22,9 @@ pub(crate) enum RefitKind {
     Full,
 }
 
+/// The rank of a low-rank change unless it is given.
+pub(crate) const REFIT_RANK: usize = 16;
+
 /// The options of the refit.
 #[derive(Debug, Args)]
 pub(super) struct RefitArgs {
@@ -41,7 +44,7 @@ pub(super) struct RefitArgs {
     /// Seed of the rows drawn.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
-    /// Rank of --refit low-rank [default: 8].
+    /// Rank of --refit low-rank [default: 16].
     #[arg(long, value_name = "R")]
     refit_rank: Option<usize>,
     /// The adapter's folder of --refit low-rank, in PEFT's layout [default: the proxy's, with -refit behind].
@@ -94,7 +97,7 @@ impl RefitArgs {
 
     /// `None` for any rank.
     pub(super) fn rank(&self) -> Option<usize> {
-        (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(8))
+        (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(REFIT_RANK))
     }
 
     /// Where the low-rank change is written.
