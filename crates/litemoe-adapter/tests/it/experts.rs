@@ -20,7 +20,8 @@ use crate::fixture::{farthest, floats, model, rows, same_bits, stirred};
 use crate::peft::set;
 
 pub(crate) fn targets<const N: usize>(targets: [&str; N]) -> LoraOptions {
-    LoraOptions { targets: targets.map(str::to_owned).into(), ..LoraOptions::default() }
+    let targets = targets.map(str::to_owned).into();
+    LoraOptions { targets, expert_rank: 8, ..LoraOptions::default() }
 }
 
 /// An adapter beside every expert, both matrices random.

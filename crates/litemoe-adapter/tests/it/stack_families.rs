@@ -258,7 +258,8 @@ fn what_is_written_beside_stacks_is_what_peft_was_given() {
     for family in ["granitemoe", "gpt_oss", "llama4_text"] {
         let (model, dir) = (tiny(family), TempDir::new().unwrap());
         let name = format!("ours_{family}");
-        let options = LoraOptions { rank: 2, alpha: 3.0, ..targets([EXPERTS, "q_proj"]) };
+        let options =
+            LoraOptions { rank: 2, expert_rank: 2, alpha: 3.0, ..targets([EXPERTS, "q_proj"]) };
         let adapters = stirred(&model, &options, 16);
         let target = match std::env::var_os("WRITE_GOLDENS") {
             Some(_) => golden(&name),

@@ -47,11 +47,16 @@ fn a_low_rank_refit_is_an_adapter_that_tuning_goes_on_from() {
         .expect("a configuration");
     let ranks = config["rank_pattern"].as_object().expect("ranks");
     let all: Vec<u64> = ranks.values().chain([&config["r"]]).filter_map(Value::as_u64).collect();
-    assert!(all.contains(&5) && all.contains(&8), "{config}");
+    assert!([4, 5, 8].iter().all(|rank| all.contains(rank)), "{config}");
     let mount = ["mount", "model", "adapter", "--scale", "1", "--plan", "plan.json"];
-    bench.json(&mount);
+    bench.json(&[&mount[..], &["--routing", "restricted"]].concat());
     let refused = bench.run(
-        &[&["tune", "proxy", "rows.jsonl", "--validation", "rows.jsonl"][..], &tune[..4]].concat(),
+        &[
+            &["tune", "proxy", "rows.jsonl", "--validation", "rows.jsonl"][..],
+            &tune,
+            &["attention"],
+        ]
+        .concat(),
     );
     assert!(refused.stderr.contains("down_proj is not among the targets"), "{}", refused.stderr);
 }
