@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, Site};
 use thiserror::Error;
 
-use crate::MountRouting;
+use crate::{KeptError, MountRouting};
 
 /// Why an adapter could not be made, trained, read, written or mounted.
 #[derive(Debug, Error)]
@@ -93,8 +93,10 @@ pub enum AdapterError {
         "{routing} routing confines tokens to the experts of a proxy, but the adapter was not tuned on one"
     )]
     NoProxyRouting { routing: MountRouting },
-    #[error("{}: layer {layer} has {n_experts} experts, but expert {expert} is named", path.display())]
-    StrayExpert { path: PathBuf, layer: LayerId, expert: usize, n_experts: usize },
+    #[error("{}: the experts that tokens are confined to are not this model's: {source}", path.display())]
+    Kept { path: PathBuf, source: KeptError },
+    #[error("{} is mounted already: only what was tuned is moved to the foundation", dir.display())]
+    Mounted { dir: PathBuf },
     #[error("the adapter's routing does not fit the model: {source}")]
     Routing { source: RouterBiasError },
     #[error(

@@ -206,6 +206,10 @@ impl<M: LanguageModel + ?Sized> Search<'_, M> {
 
     fn evaluate(&mut self, choice: Option<MountChoice>) -> Result<(), AdapterError> {
         let mounted = choice.map(|choice| choice.mount(self.adapters, self.kept));
+        if let Some(mounted) = &mounted {
+            let checked = mounted.check_routing(self.model.moe_layers());
+            checked.map_err(|source| AdapterError::Routing { source })?;
+        }
         let before = self.tried.len() * self.validation.len();
         let mut rows = |done| (self.progress)(before + done);
         let tokens = self.options.batch_tokens;

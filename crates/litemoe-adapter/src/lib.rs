@@ -23,7 +23,7 @@ pub use guard::{
 };
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
 pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
-pub use routing::{KeptExperts, KeptOfLayer, MountRouting};
+pub use routing::{KeptError, KeptExperts, KeptOfLayer, MountRouting};
 pub use transfer::{load_through, to_foundation};
 pub use tune::{
     Checkpoint, Gradient, Gradients, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher,

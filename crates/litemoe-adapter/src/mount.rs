@@ -93,17 +93,19 @@ fn read_for<M: LanguageModel + ?Sized>(
     model: &M,
     record: Option<AdapterRecord>,
 ) -> Result<LoadedAdapter, AdapterError> {
+    let layers = model.moe_layers();
+    let router_bias = record.as_ref().map(|record| record.router_bias(dir, layers));
+    let router_bias = router_bias.transpose()?.flatten();
     let read = peft::read(dir, model.linear_sites(), &model.device())?;
-    let router_bias = record.as_ref().map(|record| record.router_bias(dir)).transpose()?.flatten();
     check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
     let mounted = MountedAdapter { adapters: read.adapters, router_bias };
-    let checked = mounted.check_routing(model.moe_layers());
+    let checked = mounted.check_routing(layers);
     checked.map_err(|source| AdapterError::Routing { source })?;
     Ok(LoadedAdapter { mounted, config: read.config, record })
 }
 
 /// A router bias and the format that says there is one go together.
-fn check_format(
+pub(crate) fn check_format(
     dir: &Path,
     config: &PeftConfig,
     record: Option<&AdapterRecord>,

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::{Adapters, Fingerprint, LinearSite, RouterBias};
+use litemoe_core::{Adapters, Fingerprint, LinearSite, MoeLayer, RouterBias};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
@@ -64,24 +64,20 @@ pub struct MountRecord {
 }
 
 impl MountRecord {
-    /// The router bias that the mounted adapter brings.
-    ///
-    /// # Errors
-    /// A routing that needs a proxy's experts where there are none, or experts that their layer does not have.
-    fn router_bias(&self, path: &Path) -> Result<Option<RouterBias>, AdapterError> {
+    fn router_bias(
+        &self,
+        path: &Path,
+        layers: &[MoeLayer],
+    ) -> Result<Option<RouterBias>, AdapterError> {
         let Some(experts) = &self.experts else {
             return match self.routing {
                 MountRouting::Full => Ok(None),
                 routing => Err(AdapterError::NoProxyRouting { routing }),
             };
         };
-        match experts.stray() {
-            None => Ok(experts.router_bias(self.routing)),
-            Some((layer, expert)) => {
-                let (path, n_experts) = (path.to_owned(), experts.layers[&layer].n_experts);
-                Err(AdapterError::StrayExpert { path, layer, expert, n_experts })
-            }
-        }
+        let path = || path.to_owned();
+        experts.check(layers).map_err(|source| AdapterError::Kept { path: path(), source })?;
+        Ok(experts.router_bias(self.routing))
     }
 }
 
@@ -130,14 +126,19 @@ impl AdapterRecord {
         serde_json::from_slice(&bytes).map(Some).map_err(AdapterError::json(&path))
     }
 
-    /// The router bias that the adapter brings where it is mounted; `dir` is where the record was read.
+    /// The router bias that the adapter brings where it is mounted, for a model of these layers; `dir` is where the record was
+    /// read.
     ///
     /// # Errors
-    /// A record that contradicts itself.
-    pub fn router_bias(&self, dir: &Path) -> Result<Option<RouterBias>, AdapterError> {
-        let mount = self.mount.as_ref();
-        let bias = mount.map(|mount| mount.router_bias(&dir.join(RECORD_FILE))).transpose()?;
-        Ok(bias.flatten())
+    /// A record that contradicts itself, or is not of these layers.
+    pub fn router_bias(
+        &self,
+        dir: &Path,
+        layers: &[MoeLayer],
+    ) -> Result<Option<RouterBias>, AdapterError> {
+        let path = dir.join(RECORD_FILE);
+        let bias = self.mount.as_ref().map(|mount| mount.router_bias(&path, layers));
+        Ok(bias.transpose()?.flatten())
     }
 
     /// Writes the record as indented JSON.

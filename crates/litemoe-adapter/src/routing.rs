@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use litemoe_core::{BiasStage, LayerId, Plan, RouterBias, RouterRule, UnknownName};
+use litemoe_core::{BiasStage, LayerId, MoeLayer, Plan, RouterBias, RouterRule, UnknownName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
 
 /// How the foundation routes the tokens of an app whose adapter was tuned on a proxy: what is taken off the router's logits
 /// of the experts that the proxy lacks.
@@ -111,6 +112,44 @@ pub struct KeptOfLayer {
     pub kept: Vec<usize>,
 }
 
+impl KeptOfLayer {
+    fn check(&self, layer: &MoeLayer) -> Result<(), KeptError> {
+        let (id, n_experts, needed) = (layer.id, layer.n_experts, layer.min_kept());
+        if self.n_experts != n_experts {
+            return Err(KeptError::ExpertCount { layer: id, found: self.n_experts, n_experts });
+        }
+        if let Some(&expert) = self.kept.iter().find(|&&expert| expert >= n_experts) {
+            return Err(KeptError::NoSuchExpert { layer: id, expert, n_experts });
+        }
+        if !self.kept.is_sorted_by(|x, y| x < y) {
+            return Err(KeptError::Order { layer: id });
+        }
+        match self.kept.len() {
+            kept if kept < needed => Err(KeptError::TooFew { layer: id, kept, needed }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a record's kept experts are none of a model's.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the messages say what the fields are
+pub enum KeptError {
+    #[error("layer {layer} is named, but the model has no experts there")]
+    NoSuchLayer { layer: LayerId },
+    #[error("nothing is said of layer {layer}")]
+    MissingLayer { layer: LayerId },
+    #[error("layer {layer} has {n_experts} experts, but {found} are spoken of")]
+    ExpertCount { layer: LayerId, found: usize, n_experts: usize },
+    #[error("layer {layer} has {n_experts} experts, but expert {expert} is named")]
+    NoSuchExpert { layer: LayerId, expert: usize, n_experts: usize },
+    #[error("the kept experts of layer {layer} are not in ascending order, each once")]
+    Order { layer: LayerId },
+    #[error("layer {layer} keeps {kept} experts, but its router needs {needed}")]
+    TooFew { layer: LayerId, kept: usize, needed: usize },
+}
+
 impl KeptExperts {
     /// Those of a plan: its hosts.
     pub fn of_plan(plan: &Plan) -> Self {
@@ -120,10 +159,19 @@ impl KeptExperts {
         Self { router: plan.options.router, layers: plan.layers.iter().map(layer).collect() }
     }
 
-    /// The first layer that names an expert which it does not have, with that expert.
-    pub(crate) fn stray(&self) -> Option<(LayerId, usize)> {
-        self.layers.iter().find_map(|(&id, layer)| {
-            layer.kept.iter().find(|&&expert| expert >= layer.n_experts).map(|&expert| (id, expert))
+    /// Checks them against the layers of the model that is to route so: every layer is there with its number of experts, and
+    /// enough of them are kept.
+    ///
+    /// # Errors
+    /// [`KeptError`]; nothing was allocated by a number of the record.
+    pub fn check(&self, layers: &[MoeLayer]) -> Result<(), KeptError> {
+        let known = |id: &LayerId| layers.iter().any(|layer| layer.id == *id);
+        if let Some(&layer) = self.layers.keys().find(|id| !known(id)) {
+            return Err(KeptError::NoSuchLayer { layer });
+        }
+        layers.iter().try_for_each(|layer| match self.layers.get(&layer.id) {
+            Some(kept) => kept.check(layer),
+            None => Err(KeptError::MissingLayer { layer: layer.id }),
         })
     }
 

@@ -5,7 +5,7 @@ use litemoe_core::{
     Adapters, ExpertId, Fingerprint, LanguageModel, LinearSite, Lora, Plan, PlanError, Site,
 };
 
-use crate::mount::LoadedAdapter;
+use crate::mount::{LoadedAdapter, check_format};
 use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
 
 /// Reads an adapter's directory for the foundation, its experts renumbered by the plan of the proxy it was tuned on.
@@ -21,17 +21,23 @@ pub fn load_through<M: LanguageModel + ?Sized>(
 ) -> Result<LoadedAdapter, AdapterError> {
     let record = AdapterRecord::read(dir)?;
     check_plan(record.as_ref(), plan)?;
+    if let Some(plan) = plan {
+        let checked = plan.check(fingerprint, foundation.moe_layers());
+        checked.map_err(|source| AdapterError::Plan { source })?;
+    }
     let is_to_move =
         |record: &AdapterRecord| record.map == SiteMap::Proxy && record.foundation == *fingerprint;
     let Some(record) = record.filter(is_to_move) else { return load(dir, foundation, fingerprint) };
     let Some(plan) = plan else {
         return Err(AdapterError::PlanNeeded { plan: record.plan.unwrap_or_default() });
     };
-    let checked = plan.check(fingerprint, foundation.moe_layers());
-    checked.map_err(|source| AdapterError::Plan { source })?;
+    if record.mount.is_some() {
+        return Err(AdapterError::Mounted { dir: dir.to_owned() });
+    }
     let record = AdapterRecord { map: SiteMap::Host, ..record };
     let sites = foundation.linear_sites();
     let read = peft::read(dir, &of_proxy(sites, plan), &foundation.device())?;
+    check_format(dir, &read.config, Some(&record), false)?;
     let adapters = to_foundation(&read.adapters, sites, plan)?;
     Ok(LoadedAdapter { mounted: adapters.into(), config: read.config, record: Some(record) })
 }

@@ -26,7 +26,8 @@ pub enum BiasStage {
 }
 
 impl BiasStage {
-    /// Where a bias is applied so that the model routes as the proxies of a router rule do.
+    /// Where a bias is applied so that the model routes as the proxies of a router rule do, where no expert is merged. What
+    /// [`RouterRule::Redirect`] and [`RouterRule::RedirectSelected`] move to other experts a bias does not.
     pub fn of_rule(rule: RouterRule) -> Self {
         match rule {
             RouterRule::Mask => Self::Scores,

@@ -89,6 +89,11 @@ pub enum MergeError {
     LongRow { row: usize, tokens: usize, max_tokens: usize },
     #[error("row {row} holds token {token}, but the vocabulary ends before {vocab}")]
     UnknownToken { row: usize, token: u32, vocab: usize },
+    #[error(
+        "layer {layer} cannot be refitted: the sums over its kept neurons take {bytes} bytes, and at most {max} are allowed; \
+         keep fewer experts"
+    )]
+    SumsTooLarge { layer: LayerId, bytes: usize, max: usize },
     #[error("the ridge is {ridge}, but must be a finite number above 0")]
     Ridge { ridge: f64 },
     #[error("layer {layer}: a change of rank {rank} is asked for, but its rank is 1 to {largest}")]

@@ -21,5 +21,6 @@ pub use partition::{Partition, partition};
 pub use plan::make_plan;
 pub use refit::{
     DownChange, GatedInner, LayerRefit, RefitOptions, RefitSums, Solution, TakeLayer, refit, solve,
+    sum_bytes,
 };
 pub use report::{LayerReport, PlanReport};

@@ -9,6 +9,7 @@
 mod bank;
 mod config;
 mod order;
+mod padding;
 mod pattern;
 mod read;
 mod stack;

@@ -7,6 +7,7 @@ use litemoe_core::{Adapters, LinearSite, Lora, Site};
 use super::bank::Bank;
 use super::config::LoraConfig;
 use super::order::Order;
+use super::padding::trimmed;
 use super::pattern::{Targets, suffixes};
 use super::stack::Stack;
 use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
@@ -63,12 +64,16 @@ pub fn read(
     Ok(PeftAdapter { adapters, config: config.written })
 }
 
-/// Leaves out what an expert without an update is written as.
+/// Leaves out what an expert without an update is written as, and what a lower rank than others' is filled up with.
 fn without_blanks(updates: Vec<(Site, Lora)>, sites: &[LinearSite]) -> Adapters {
     let experts = sites.iter().filter(|site| site.role.is_expert());
     let experts: BTreeSet<&Site> = experts.map(|site| &site.site).collect();
-    let is_blank = |site: &Site, lora: &Lora| experts.contains(site) && is_blank(lora);
-    updates.into_iter().filter(|(site, lora)| !is_blank(site, lora)).collect()
+    let update = |(site, lora): (Site, Lora)| match experts.contains(&site) {
+        true if is_blank(&lora) => None,
+        true => Some((site, trimmed(lora))),
+        false => Some((site, lora)),
+    };
+    updates.into_iter().filter_map(update).collect()
 }
 
 fn is_blank(lora: &Lora) -> bool {

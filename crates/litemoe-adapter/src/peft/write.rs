@@ -6,6 +6,7 @@ use litemoe_kernels::StagedDir;
 use serde_json::{Map, Value, json};
 
 use super::bank::Bank;
+use super::padding::evened;
 use super::pattern::suffixes;
 use super::stacked::Stacked;
 use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
@@ -19,8 +20,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
 /// beside every weight of one name, the configuration names that alone, as others' loaders like best.
 ///
-/// Where rank or scale differ between sites, the first expert's are the default, or without experts one by one the first site's,
-/// and the others' become patterns: PEFT heeds no patterns for experts one by one. Where some of
+/// Where rank or scale differ between sites, the experts' are the default, or without experts one by one the first site's,
+/// and the others' become patterns: PEFT heeds no patterns for experts one by one, so these are brought to one rank and scale. Where some of
 /// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
 /// Experts that PEFT reads in stacks alone are written so (`target_parameters`), the same update if not in the same matrices:
 /// gate and up as one of twice the rank, lower ranks filled up with zeros, other scales multiplied into B.
@@ -40,7 +41,7 @@ pub fn write(
     let stacks: Vec<Stacked> = banks.iter().flat_map(|bank| Stacked::of(bank, adapters)).collect();
     let adapters = match config.routed {
         true => adapters.clone(),
-        false => with_blanks(&without(adapters, &banks), sites),
+        false => with_blanks(&evened(&without(adapters, &banks), sites), sites),
     };
     let mut file = dir.file(CONFIG_FILE)?;
     serde_json::to_writer_pretty(&mut file, &configuration(&adapters, &stacks, sites, config))?;

@@ -12,6 +12,10 @@ pub(crate) fn hottest(
     share: f64,
 ) -> anyhow::Result<Vec<LinearSite>> {
     let score = plan.map_or(Criterion::Task, |plan| plan.options.score);
+    let layers = sites.iter().filter_map(|site| Some(site.role.expert()?.0.layer));
+    if let Some(layer) = layers.into_iter().find(|layer| !scores.layers.contains_key(layer)) {
+        bail!("the scores say nothing of layer {layer}");
+    }
     let mut hot: BTreeSet<ExpertId> = BTreeSet::new();
     for &layer in scores.layers.keys() {
         let scores = scores.of(layer, score);
@@ -31,7 +35,7 @@ pub(crate) fn hottest(
         }
         let mut order: Vec<usize> = (0..experts.len()).collect();
         order.sort_by(|&x, &y| scores[experts[y]].total_cmp(&scores[experts[x]]));
-        let n_hot = ((share * experts.len() as f64).ceil() as usize).max(1);
+        let n_hot = ((share * experts.len() as f64 - 1e-9).ceil() as usize).max(1);
         hot.extend(order.into_iter().take(n_hot).map(|expert| layer.expert(expert)));
     }
     let is_wanted =

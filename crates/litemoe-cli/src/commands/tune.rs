@@ -139,6 +139,12 @@ impl TuneCommand {
         let mut initial = fresh(&sites, &self.lora_options(), self.seed, &loaded.model.device())?;
         let Some(dir) = &self.init else { return Ok(initial) };
         let given = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
+        if given.record.as_ref().is_some_and(|record| record.mount.is_some()) {
+            bail!(
+                "--init {}: it is mounted, with a routing that tuning would not keep; start from the adapter that was tuned",
+                dir.display()
+            );
+        }
         for (site, lora) in given.mounted.adapters.iter() {
             if initial.insert(site.clone(), lora.clone()).is_none() {
                 bail!("--init {}: {site} is not among the targets", dir.display());

@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use litemoe_adapter::{EXPERTS, MountChoice};
-use litemoe_core::{Criterion, MergeMethod, MoeLayer, Stack};
+use litemoe_core::{Criterion, MergeMethod, MoeLayer, Plan, Stack};
+use litemoe_merge::{RefitOptions, sum_bytes};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -94,7 +95,7 @@ impl<'a> Loop<'a> {
             budget: self.options.plan.budget.to_string(),
             rows,
             seed: self.options.seed,
-            options: self.recorded_options(),
+            options: self.recorded_options()?,
             fingerprint,
             foundation,
             proxy: branch.proxy,
@@ -217,6 +218,7 @@ impl<'a> Loop<'a> {
         ]);
         args.extend(words(["--rows", &self.options.calibration_rows.to_string()]));
         args.extend(words(["--seed", &self.options.seed.to_string()]));
+        args.extend(words(["--max-tokens", &self.options.tune.max_tokens.to_string()]));
         let mut outputs = vec![scores.as_path()];
         if self.merges() {
             args.extend(words(["--similarity", self.options.plan.similarity.name()]));
@@ -283,10 +285,11 @@ impl<'a> Loop<'a> {
         args.extend(words(["--seed", &self.options.seed.to_string()]));
         args.extend(self.options.tune.to_args());
         let scores = self.dir.join("scores.json");
+        let mut inputs = vec![model, self.app.train.as_path(), self.app.validation.as_path()];
         if self.options.tune.hot_experts.is_some() {
             args.extend(words(["--scores", &text(&scores)]));
+            inputs.push(&scores);
         }
-        let mut inputs = vec![model, self.app.train.as_path(), self.app.validation.as_path()];
         let change = proxy_refit(model);
         if let Some(plan) = plan {
             args.extend(words(["--plan", &text(plan)]));
@@ -343,13 +346,19 @@ impl<'a> Loop<'a> {
             return Ok(kind);
         }
         let tune = &self.options.tune;
-        let carried = |target: &String| target == EXPERTS || target.ends_with("down_proj");
+        let carried = |target: &String| target == EXPERTS || target == "down_proj";
         let is_carried = tune.hot_experts.is_none()
             && (tune.targets.is_empty() || tune.targets.iter().any(carried));
         let checkpoint = crate::model::open(self.foundation)?;
         let in_encoder = |layer: &MoeLayer| layer.id.stack == Stack::Encoder;
         let is_decoder = !checkpoint.moe_layers().iter().any(in_encoder);
-        Ok(if is_carried && is_decoder { RefitKind::LowRank } else { RefitKind::None })
+        let plan: Plan = artefact::read(&self.dir.join("plan.json"))?;
+        let is_small = |layer: &MoeLayer| {
+            let kept = plan.layers.get(&layer.id).map_or(0, |layer| layer.groups.len());
+            sum_bytes(kept * layer.d_expert) <= RefitOptions::default().max_sum_bytes
+        };
+        let fits = checkpoint.moe_layers().iter().all(is_small);
+        Ok(if is_carried && is_decoder && fits { RefitKind::LowRank } else { RefitKind::None })
     }
 
     fn foundation_bytes(&self) -> anyhow::Result<u64> {
@@ -360,17 +369,17 @@ impl<'a> Loop<'a> {
         self.options.plan.merge != MergeMethod::None
     }
 
-    fn recorded_options(&self) -> RecordedOptions {
-        RecordedOptions {
+    fn recorded_options(&self) -> anyhow::Result<RecordedOptions> {
+        Ok(RecordedOptions {
             plan: self.options.plan.options(),
             tune: self.options.tune.clone(),
             calibration_rows: self.options.calibration_rows,
-            refit: self.options.refit.to_string(),
+            refit: self.refit()?.to_string(),
             refit_rank: self.options.refit_rank,
             mount: self.options.mount.to_args(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: self.options.tune.tune().threads,
-        }
+        })
     }
 }
 

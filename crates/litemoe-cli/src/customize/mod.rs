@@ -38,7 +38,8 @@ pub(crate) struct CustomizeArgs {
     #[command(flatten)]
     plan: PlanArgs,
     /// Solve the proxy's down projections anew on the calibration rows before tuning: low-rank (carried by the adapter), full
-    /// (stays in the proxy), none, or auto (low-rank where adapters are beside all experts' down projections).
+    /// (stays in the proxy), none, or auto (low-rank where adapters are beside all experts' down projections
+    /// and the sums fit 2 GiB).
     #[arg(long, value_name = "KIND", default_value_t = Auto::Auto)]
     refit: Auto<RefitKind>,
     /// Rank of --refit low-rank.

@@ -1,4 +1,4 @@
-//! The refit: a proxy's down projections solved anew, so that its residual stream follows the foundation's.
+//! Ridge regression of a proxy's down projections (the refit), so that its residual stream follows the foundation's.
 //!
 //! Layer by layer, with Z the kept experts' gated inner activations on the proxy's own stream, all earlier layers refitted, and r
 //! what the foundation's stream is ahead of the proxy's: the down projections W change by the ridge solution
@@ -13,7 +13,7 @@ mod solve;
 mod sums;
 
 pub use change::DownChange;
-pub use run::{LayerRefit, RefitOptions, TakeLayer, refit};
+pub use run::{LayerRefit, RefitOptions, TakeLayer, refit, sum_bytes};
 pub use seen::GatedInner;
 pub use solve::{Solution, solve};
 pub use sums::RefitSums;

@@ -22,12 +22,21 @@ pub struct RefitOptions {
     /// Bytes of inner activations kept from when a layer is measured to when its change is applied; of batches beyond them the
     /// proxy's block is run a second time.
     pub held_bytes: usize,
+    /// Most bytes of a layer's sums; they grow with the square of its kept neurons, and the work with the cube.
+    pub max_sum_bytes: usize,
 }
 
 impl Default for RefitOptions {
-    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 48 MiB held.
+    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 48 MiB held, sums of 2 GiB at most.
     fn default() -> Self {
-        Self { rank: None, ridge: 0.01, batch: 16, batch_tokens: 1024, held_bytes: 48 << 20 }
+        Self {
+            rank: None,
+            ridge: 0.01,
+            batch: 16,
+            batch_tokens: 1024,
+            held_bytes: 48 << 20,
+            max_sum_bytes: 2 << 30,
+        }
     }
 }
 
@@ -206,10 +215,25 @@ fn check(
         return Err(MergeError::Encoder);
     }
     check_proxy(foundation, proxy)?;
+    check_sums(proxy.moe_layers(), options.max_sum_bytes)?;
     if rows.is_empty() {
         return Err(MergeError::NoRows);
     }
     (0..).zip(rows).try_for_each(|(index, row)| check_row(proxy, index, row.tokens()))
+}
+
+/// Refuses layers whose sums would not fit.
+fn check_sums(layers: &[MoeLayer], max: usize) -> Result<(), MergeError> {
+    let bytes = |layer: &MoeLayer| sum_bytes(layer.n_experts * layer.d_expert);
+    match layers.iter().find(|layer| bytes(layer) > max) {
+        Some(layer) => Err(MergeError::SumsTooLarge { layer: layer.id, bytes: bytes(layer), max }),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of a layer's sums in f64, for so many neurons of kept experts.
+pub fn sum_bytes(neurons: usize) -> usize {
+    neurons.saturating_mul(neurons).saturating_mul(size_of::<f64>())
 }
 
 /// Refuses a model that differs from the foundation in more than its experts' number.

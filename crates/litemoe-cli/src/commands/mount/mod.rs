@@ -85,6 +85,7 @@ impl MountArgs {
             memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
             choice: guard.choice,
             portable: self.portable,
+            by: self.options.by,
             tried: guard.tried.iter().map(Measured::of).collect(),
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory.peak(),
@@ -165,9 +166,13 @@ impl MountArgs {
         if !self.portable {
             return Ok(best);
         }
+        if kept.is_none() {
+            return Ok(best);
+        }
         let full = GuardOptions { routing, ..options };
         let portable = guard(loaded, adapter, kept, &rows, full)?;
-        let others = best.tried.into_iter().filter(|tried| !portable.tried.contains(tried));
+        let is_new = |choice| portable.tried.iter().all(|tried| tried.choice != choice);
+        let others = best.tried.into_iter().filter(|tried| is_new(tried.choice));
         let tried = portable.tried.iter().copied().chain(others).collect();
         Ok(Guard { choice: portable.choice, tried })
     }
@@ -198,7 +203,8 @@ impl MountArgs {
 
     /// Whoever serves the folder must not go on serving what was refused now.
     fn remove(&self) -> anyhow::Result<()> {
-        if is_own(&self.out) {
+        let record = if is_own(&self.out) { AdapterRecord::read(&self.out)? } else { None };
+        if record.is_some_and(|record| record.mount.is_some()) {
             fs::remove_dir_all(&self.out)
                 .with_context(|| format!("cannot remove {}", self.out.display()))?;
         }

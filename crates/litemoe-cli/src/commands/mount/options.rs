@@ -4,6 +4,8 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use litemoe_adapter::{BATCH_TOKENS, GuardOptions, Measure, MountRouting};
 
+use serde::Serialize;
+
 use crate::auto::Auto;
 
 /// How an adapter is mounted; the same on `mount` and `customize`.
@@ -20,7 +22,7 @@ pub(crate) struct MountOptions {
     #[arg(long, value_enum, default_value_t = By::Loss)]
     pub(crate) by: By,
     /// Validation rows to choose on, the first ones.
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
     pub(crate) guard_rows: usize,
 }
 
@@ -49,6 +51,12 @@ impl MountOptions {
     }
 }
 
+/// A number of rows that is not 0.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|&count: &usize| count > 0);
+    count.ok_or_else(|| "at least 1 is needed".to_owned())
+}
+
 /// A scale in [0, 1]; 0 is not mounted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scale(f32);
@@ -74,7 +82,8 @@ impl fmt::Display for Scale {
 }
 
 /// What the guard chooses by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum By {
     /// The lowest mean loss.
     Loss,

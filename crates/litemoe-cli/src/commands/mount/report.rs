@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use litemoe_adapter::{MountChoice, Tried};
 use serde::Serialize;
 
+use super::options::By;
 use crate::memory::Peak;
 use crate::output;
 
@@ -20,6 +21,8 @@ pub(super) struct Mounted {
     pub(super) choice: Option<MountChoice>,
     /// Whether other programs can load it.
     pub(super) portable: bool,
+    /// What was better.
+    pub(super) by: By,
     /// What the guard measured, the foundation alone first.
     pub(super) tried: Vec<Measured>,
     pub(super) seconds: f64,
@@ -60,7 +63,7 @@ impl Mounted {
                 format!("{} written ({bytes}): mounted with {}", path.display(), describe(choice))
             }
             (None, _) if self.tried.is_empty() => "not mounted, as asked".to_owned(),
-            (None, _) => "not mounted: the foundation alone is best".to_owned(),
+            (None, _) => "not mounted: of what was tried the foundation alone is best".to_owned(),
         });
         Ok(())
     }
@@ -70,14 +73,15 @@ impl Mounted {
         let Some(chosen) = self.tried.iter().find(|tried| tried.choice == self.choice) else {
             return;
         };
-        if let Some(foundation) = self.tried.first().filter(|first| first.loss < chosen.loss) {
-            output::note(&format!(
-                "warning: on these rows the foundation alone has a lower loss, {:.4}",
-                foundation.loss
-            ));
+        let is_better = |other: &Measured| match self.by {
+            By::Loss => other.loss < chosen.loss,
+            By::Accuracy => (other.accuracy, -other.loss) > (chosen.accuracy, -chosen.loss),
+        };
+        if self.tried.first().is_some_and(is_better) {
+            output::note("warning: on these rows the foundation alone is better");
         }
         let least = self.tried.iter().min_by(|x, y| x.loss.total_cmp(&y.loss));
-        if let Some(least) = least.filter(|least| self.portable && least.loss < chosen.loss) {
+        if let Some(least) = least.filter(|least| self.portable && is_better(least)) {
             output::note(&format!(
                 "what --portable costs here: loss {:.4} and accuracy {:.1} % instead of {:.4} and {:.1} % ({})",
                 chosen.loss,
