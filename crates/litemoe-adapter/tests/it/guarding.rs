@@ -212,10 +212,45 @@ fn format_and_routing_go_together() {
     assert!(error.contains("restricted routing, which PEFT's format cannot say"), "{error}");
     let error = change(restricted, record, "\"restricted\"", "\"full\"");
     assert!(error.contains("must say how tokens are routed"), "{error}");
-    let error = change(restricted, record, "\"n_experts\": 4", "\"n_experts\": 3");
-    assert!(error.contains("has 3 experts, but expert 3 is named"), "{error}");
-    let error = change(restricted, record, "\"n_experts\": 4", "\"n_experts\": 5");
-    assert!(error.contains("has 4 experts, but the router bias is for 5"), "{error}");
-    let error = change(restricted, record, "\"2\": {", "\"1\": {");
-    assert!(error.contains("layer 1") || error.contains("twice"), "{error}");
+}
+
+/// The kept experts in `litemoe.json` are those of the model that is to route so, or the directory is refused.
+#[test]
+fn kept_experts_are_checked_against_the_model() {
+    let model = model();
+    let dir = mounted(&model, &random_adapters(&model, 4), MountRouting::Restricted);
+    let path = dir.path.join(litemoe_adapter::RECORD_FILE);
+    let whole: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let refused = |edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut record = whole.clone();
+        edit(record["mount"]["experts"]["layers"].as_object_mut().unwrap());
+        std::fs::write(&path, record.to_string()).unwrap();
+        loaded(&dir.path, &model).unwrap_err().to_string()
+    };
+    let with = |key: &'static str, value: Value| {
+        refused(&move |layers: &mut serde_json::Map<String, Value>| {
+            layers["2"][key] = value.clone();
+        })
+    };
+    assert!(refused(&|layers| drop(layers.remove("2"))).contains("nothing is said of layer 2"));
+    assert!(refused(&|layers| layers.clear()).contains("nothing is said of layer 0"));
+    let error = refused(&|layers| {
+        let layer = layers["2"].clone();
+        layers.insert("1".to_owned(), layer);
+    });
+    assert!(error.contains("layer 1 is named, but the model has no experts there"), "{error}");
+    for n_experts in [0u64, 3, 5, 1 << 62] {
+        let error = with("n_experts", json!(n_experts));
+        assert!(
+            error.contains(&format!("has 4 experts, but {n_experts} are spoken of")),
+            "{error}"
+        );
+    }
+    assert!(with("kept", json!([1, 4])).contains("has 4 experts, but expert 4 is named"));
+    assert!(with("kept", json!([1, 1])).contains("not in ascending order"));
+    assert!(with("kept", json!([3, 1])).contains("not in ascending order"));
+    assert!(with("kept", json!([1])).contains("keeps 1 experts, but its router needs 2"));
+    assert!(with("kept", json!([])).contains("keeps 0 experts"));
+    std::fs::write(&path, whole.to_string()).unwrap();
+    loaded(&dir.path, &model).unwrap();
 }

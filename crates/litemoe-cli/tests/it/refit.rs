@@ -47,7 +47,8 @@ fn a_low_rank_refit_is_an_adapter_that_tuning_goes_on_from() {
         .expect("a configuration");
     let ranks = config["rank_pattern"].as_object().expect("ranks");
     let all: Vec<u64> = ranks.values().chain([&config["r"]]).filter_map(Value::as_u64).collect();
-    assert!([4, 5, 8].iter().all(|rank| all.contains(rank)), "{config}");
+    // PEFT heeds one rank of experts one by one: the lower ones are filled up.
+    assert!([5, 8].iter().all(|rank| all.contains(rank)) && !all.contains(&4), "{config}");
     let mount = ["mount", "model", "adapter", "--scale", "1", "--plan", "plan.json"];
     bench.json(&[&mount[..], &["--routing", "restricted"]].concat());
     let refused = bench.run(
