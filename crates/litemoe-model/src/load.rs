@@ -305,7 +305,7 @@ impl Loader<'_> {
             match unused.binary_search(&expert) {
                 Ok(_) => bank.push_absent(),
                 Err(_) => {
-                    bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?)
+                    bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?);
                 }
             }
         }

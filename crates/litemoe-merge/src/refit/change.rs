@@ -5,6 +5,7 @@ use super::seen::add_rows;
 
 /// A change of a layer's down projections, as they multiply: `[in, out]`, an expert after the other.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // one is in memory at a time
 pub enum DownChange {
     /// What is added to each, `[d_expert, d_model]`.
     Full(Vec<Tensor<2>>),

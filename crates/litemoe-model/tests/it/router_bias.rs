@@ -206,7 +206,7 @@ fn spoil(dir: &std::path::Path, plan: &BTreeMap<LayerId, LayerPlan>) {
             let removed = |expert: &usize| {
                 name.contains(&format!("layers.{}.mlp.experts.{expert}.", layer.block))
             };
-            plan.removed.iter().any(|expert| removed(expert))
+            plan.removed.iter().any(removed)
         })
     });
     let ranges: Vec<_> = spoilt
