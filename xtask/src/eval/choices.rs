@@ -19,25 +19,18 @@ const MARK: &str = "results:choices";
 /// earlier stages are then not run again.
 const CHOICES: &[&str] = &[
     "",
-    "--routing restricted",
     "--routing full",
-    "--targets attention",
-    "--targets experts",
-    "--expert-rank 4",
-    "--expert-rank 2",
+    "--refit none",
+    "--refit none --expert-rank 8",
     "--expert-rank 1",
+    "--targets experts",
+    "--targets attention",
     "--router-noise 0.5",
-    "--router-noise 0.5 --routing full",
     "--router mask",
-    "--router mask --routing full",
-    "--refit low-rank",
     "--score frequency",
     "--score litemoe",
     "--merge litemoe --similarity affinity --router drop_rows",
 ];
-
-/// The apps that choices are tried on.
-const APPS: [&str; 2] = [HOME, "banking"];
 
 /// What `cargo xtask eval choices` is asked.
 #[derive(Args)]
@@ -45,6 +38,9 @@ pub(crate) struct ChoicesArgs {
     /// The folder of apps that `eval loop` was given.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The apps to try choices on, of those that `eval loop` recorded; others than `home` are in the folder.
+    #[arg(long, value_name = "APP", value_delimiter = ',', default_value = HOME)]
+    apps: Vec<String>,
     /// Folder for what the loop makes; stages that are there and unchanged are not run again.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out/choices")]
     out: PathBuf,
@@ -90,14 +86,13 @@ pub(crate) fn run(args: &ChoicesArgs, root: &Path) -> Result<()> {
 
 fn measure(args: &ChoicesArgs, root: &Path) -> Result<Choices> {
     let recorded = Record::read(&root.join(super::RECORD))?.cells()?;
-    let of_app = |app: &&str| {
+    let of_app = |app: &String| {
         let found = recorded
             .iter()
-            .find(|cell| (&*cell.app, &*cell.foundation_name, cell.seed) == (*app, EMBEDDED, 0));
+            .find(|cell| (&cell.app, &*cell.foundation_name, cell.seed) == (app, EMBEDDED, 0));
         found.with_context(|| format!("{} has no {app}", super::RECORD))
     };
-    let there = |app: &&&str| **app == HOME || args.data.is_some();
-    let apps: Vec<_> = APPS.iter().filter(there).map(of_app).collect::<Result<_>>()?;
+    let apps: Vec<_> = args.apps.iter().map(of_app).collect::<Result<_>>()?;
     let binary = Binary::build(root)?;
     let cpus = thread::available_parallelism()?.get();
     let mut choices = Choices { commit: record::commit(root)?, cpus, runs: vec![] };
@@ -116,10 +111,21 @@ fn cell(
     app: &record::Cell,
     arguments: &str,
 ) -> Result<Cell> {
+    if arguments.is_empty() {
+        // What was recorded of the defaults.
+        return Ok(Cell {
+            app: app.app.clone(),
+            mounted_accuracy: app.mounted.accuracy,
+            mounted_perplexity: app.mounted.perplexity,
+            recovery_perplexity: app.recovery_perplexity.unwrap_or_default(),
+            adapter_bytes: app.adapter_bytes.mounted,
+        });
+    }
     let home = root.join("fixtures/apps/home");
     let data = match (&args.data, &*app.app) {
-        (Some(data), name) if name != HOME => data.join(name),
-        _ => home,
+        (_, HOME) => home,
+        (Some(data), name) => data.join(name),
+        (None, name) => bail!("where {name} is, --data says"),
     };
     let mut more = vec!["--no-controls".to_owned(), format!("--budget={}", app.budget)];
     more.extend(arguments.split_whitespace().map(str::to_owned));

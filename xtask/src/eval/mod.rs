@@ -111,9 +111,10 @@ fn cell(
     binary.customize(&work, &saved)
 }
 
-/// Every budget, and under the first one more seeds where there are some.
+/// Every budget, of an app that the foundations were trained on the first one, and under that more seeds where there are some.
 fn settings(args: &LoopArgs, foundation: &str, app: &str) -> Vec<(String, u64)> {
-    let budgets = args.budgets.iter().map(|budget| (budget.clone(), 0));
+    let n_budgets = if SEEN.contains(&app) { 1 } else { args.budgets.len() };
+    let budgets = args.budgets.iter().take(n_budgets).map(|budget| (budget.clone(), 0));
     let seeded = foundation == EMBEDDED && SEEDED.contains(&app);
     let seeds = if seeded { 1..args.seeds } else { 1..1 };
     let first = args.budgets.first().cloned().unwrap_or_default();
