@@ -228,3 +228,24 @@ fn sites_say_which_expert_and_which_part() {
     assert_eq!((expert, part), (model.moe_layers()[1].id.expert(3), ExpertPart::Down));
     assert_eq!([down.d_in, down.d_out], [16, 32]);
 }
+
+/// As a refit leaves them: PEFT heeds one rank and one α of experts one by one.
+#[test]
+fn experts_of_several_ranks_are_written_in_one_and_read_in_their_own() {
+    let model = model();
+    let of = |part: &str, expert_rank, seed| {
+        stirred(&model, &LoraOptions { expert_rank, ..targets([part]) }, seed)
+    };
+    let mut adapters = of("experts.1.down_proj", 6, 3);
+    for others in [of("experts.1.gate_proj", 2, 4), of("experts.1.up_proj", 3, 5)] {
+        for (site, lora) in others.iter() {
+            adapters.insert(site.clone(), lora.clone());
+        }
+    }
+    let (keep, dir) = saved(&model, &adapters);
+    let config = config(&dir);
+    assert_eq!((&config["r"], &config["rank_pattern"]), (&json!(6), &json!({})));
+    assert_eq!(config["alpha_pattern"], json!({}));
+    assert!(same_bits(&read(&model, &dir).unwrap(), &adapters));
+    drop(keep);
+}
