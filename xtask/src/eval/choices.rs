@@ -22,14 +22,8 @@ const CHOICES: &[&str] = &[
     "--routing full",
     "--refit none",
     "--refit none --expert-rank 8",
-    "--expert-rank 1",
-    "--targets experts",
     "--targets attention",
-    "--router-noise 0.5",
     "--router mask",
-    "--score frequency",
-    "--score litemoe",
-    "--merge litemoe --similarity affinity --router drop_rows",
 ];
 
 /// What `cargo xtask eval choices` is asked.
