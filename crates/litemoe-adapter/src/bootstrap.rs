@@ -20,6 +20,24 @@ pub fn mean_95(values: &[f64]) -> [f64; 2] {
     [quantile(&means, 0.025), quantile(&means, 0.975)]
 }
 
+/// The 95 % interval of a share of right answers: [`mean_95`] of ones and zeros. Where all rows are right, or none is, resampling
+/// shows no doubt that there is, and the open end is Clopper and Pearson's exact bound instead, .025^(1/n) from the end.
+///
+/// Source: Clopper and Pearson, "The Use of Confidence or Fiducial Limits" (Biometrika 26, 1934).
+///
+/// # Panics
+/// Without rows.
+pub fn share_95(right: &[bool]) -> [f64; 2] {
+    let bound = 0.025_f64.powf(1.0 / right.len() as f64);
+    if right.iter().all(|&right| right) {
+        return [bound, 1.0];
+    }
+    if !right.contains(&true) {
+        return [0.0, 1.0 - bound];
+    }
+    mean_95(&right.iter().map(|&right| f64::from(u8::from(right))).collect::<Vec<_>>())
+}
+
 fn resampled_mean(values: &[f64], rng: &mut ChaCha8Rng) -> f64 {
     let sum: f64 = values.iter().map(|_| values[below(values.len(), rng)]).sum();
     sum / values.len() as f64
@@ -85,6 +103,18 @@ mod tests {
     fn equal_values_leave_no_doubt() {
         assert_eq!(mean_95(&[1.0; 7]), [1.0, 1.0]);
         assert_eq!(mean_95(&[0.0]), [0.0, 0.0]);
+    }
+
+    /// (1 - p)ⁿ = .025 at the bound: n such rows in a row have a chance of one in forty.
+    #[test]
+    fn a_share_of_all_or_none_keeps_its_doubt() {
+        for n in [1, 7, 300] {
+            let [low, high] = share_95(&vec![true; n]);
+            assert_eq!(high, 1.0);
+            assert!((low.powi(n as i32) - 0.025).abs() < 1e-12, "{n}: {low}");
+            assert_eq!(share_95(&vec![false; n]), [0.0, 1.0 - low]);
+        }
+        assert_eq!(share_95(&[true, false, true]), mean_95(&[1.0, 0.0, 1.0]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod tensors;
 mod transfer;
 mod tune;
 
-pub use bootstrap::mean_95;
+pub use bootstrap::{mean_95, share_95};
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use fresh::{ATTENTION, EXPERTS, LoraOptions, fresh};

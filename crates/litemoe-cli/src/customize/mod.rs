@@ -7,6 +7,7 @@ mod report;
 mod stage;
 mod table;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -53,8 +54,8 @@ pub(crate) struct CustomizeArgs {
     #[command(flatten)]
     mount: MountOptions,
     /// Test rows to evaluate, drawn by the seed.
-    #[arg(long, default_value_t = 300)]
-    limit: usize,
+    #[arg(long, default_value = "300")]
+    limit: NonZeroUsize,
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,

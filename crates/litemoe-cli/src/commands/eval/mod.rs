@@ -7,6 +7,7 @@ mod report;
 mod shares;
 mod test_rows;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -42,7 +43,7 @@ pub(crate) struct EvalArgs {
     adapter: Option<PathBuf>,
     /// Use N rows, drawn by the seed, the same ones for every model [default: all].
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Seed of the rows drawn.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -81,7 +82,7 @@ impl EvalArgs {
         self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         let loaded = Loaded::open(&self.model, self.device)?;
-        let rows = TestRows::read(&self.data, &loaded, self.max_tokens, self.limit, self.seed)?;
+        let rows = TestRows::read(&self.data, &loaded, self.max_tokens, self.limit.map(NonZeroUsize::get), self.seed)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();

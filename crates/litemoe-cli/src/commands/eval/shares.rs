@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use litemoe_adapter::mean_95;
+use litemoe_adapter::share_95;
 use litemoe_text::Row;
 use serde::Serialize;
 
@@ -17,8 +17,8 @@ pub(super) struct OfLabel {
 
 /// The mean of some yes and no, and its 95 % interval.
 pub(super) fn share(right: &[bool]) -> (f64, [f64; 2]) {
-    let values: Vec<f64> = right.iter().map(|&right| f64::from(u8::from(right))).collect();
-    (values.iter().sum::<f64>() / values.len() as f64, mean_95(&values))
+    let n_right = right.iter().filter(|&&right| right).count();
+    (n_right as f64 / right.len() as f64, share_95(right))
 }
 
 /// The shares of every label's rows: of exact ones, and of those whose label was chosen rightly. Rows without a label are left out.
