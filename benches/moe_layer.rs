@@ -2,7 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_kernels::{ExpertBank, ExpertUpdate, LinearWeight, LowRank, StoredExpert, silu_mul};
+use litemoe_core::{ExpertWeights, Lora};
+use litemoe_kernels::{ExpertAdapters, ExpertBank, LinearWeight, silu_mul};
 
 const D_MODEL: usize = 192;
 const D_EXPERT: usize = 96;
@@ -20,7 +21,7 @@ fn tracked(tensor: Tensor<2>) -> Tensor<2> {
 }
 
 fn bank() -> ExpertBank {
-    let expert = |_| StoredExpert {
+    let expert = |_| ExpertWeights {
         gate: Some(random(D_EXPERT, D_MODEL)),
         up: random(D_EXPERT, D_MODEL),
         down: random(D_MODEL, D_EXPERT),
@@ -30,12 +31,12 @@ fn bank() -> ExpertBank {
 }
 
 /// An update beside every matrix of an expert.
-fn update() -> ExpertUpdate {
+fn update() -> ExpertAdapters {
     let low_rank = |d_in, d_out| {
         let (a, b) = (tracked(random(d_in, RANK)), tracked(random(RANK, d_out)));
-        Some(LowRank { a, b, scale: 2.0 })
+        Some(Lora { a, b, scale: 2.0 }.into())
     };
-    ExpertUpdate {
+    ExpertAdapters {
         gate: low_rank(D_MODEL, D_EXPERT),
         up: low_rank(D_MODEL, D_EXPERT),
         down: low_rank(D_EXPERT, D_MODEL),
@@ -54,7 +55,7 @@ fn chosen(tokens: usize) -> Tensor<2, Int> {
 
 fn moe_layer(criterion: &mut Criterion) {
     let bank = bank();
-    let updates: Vec<ExpertUpdate> = (0..N_EXPERTS).map(|_| update()).collect();
+    let updates: Vec<ExpertAdapters> = (0..N_EXPERTS).map(|_| update()).collect();
     let update = |expert: usize| updates[expert].clone();
     let mut group = criterion.benchmark_group("moe_layer");
     for tokens in [1, 16, 600] {

@@ -6,7 +6,7 @@ use litemoe_core::{
     Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora,
     MountedAdapter, Observer, Pass, Routing, Site,
 };
-use litemoe_kernels::{StagedDir, check_target, holds_only};
+use litemoe_files::{StagedDir, check_target, holds_only};
 
 use crate::evaluate::floats;
 use crate::peft::{self, PeftConfig};
@@ -145,7 +145,7 @@ pub fn mount<M: LanguageModel + ?Sized>(
 pub fn check_fit(adapters: &Adapters, sites: &[LinearSite]) -> Result<(), AdapterError> {
     let weights: BTreeMap<&Site, &LinearSite> =
         sites.iter().map(|weight| (&weight.site, weight)).collect();
-    for (site, lora) in adapters.iter() {
+    for (site, lora) in adapters.loras() {
         let weight =
             weights.get(site).ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
         check_lora(site, lora, [weight.d_in, weight.d_out])?;
@@ -178,7 +178,7 @@ pub fn probe<M: LanguageModel + ?Sized>(
     ids: &[u32],
 ) -> Result<Effect, AdapterError> {
     let adapters = &mounted.adapters;
-    if adapters.iter().all(|(_, lora)| is_zero(lora)) {
+    if adapters.loras().all(|(_, lora)| is_zero(lora)) {
         return Ok(Effect::Zero);
     }
     let rows = vec![ids.to_vec()];
@@ -219,7 +219,7 @@ impl Met {
         let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?.0)));
         let experts: BTreeMap<&Site, ExpertId> = experts.collect();
         let is_unmet = |site| experts.get(site).is_some_and(|expert| !self.0.contains(expert));
-        let mut updates = adapters.iter().filter(|(_, lora)| !is_zero(lora));
+        let mut updates = adapters.loras().filter(|(_, lora)| !is_zero(lora));
         !self.0.is_empty() && updates.all(|(site, _)| is_unmet(site))
     }
 }

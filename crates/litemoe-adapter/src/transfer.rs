@@ -85,7 +85,7 @@ pub fn to_foundation(
         let to = to.ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
         Ok((to.clone(), lora.clone()))
     };
-    adapters.iter().map(moved).collect()
+    adapters.loras().map(moved).collect()
 }
 
 /// The foundation's expert that a proxy's is.

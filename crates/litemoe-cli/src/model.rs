@@ -161,7 +161,7 @@ pub(crate) fn base(checkpoint: &Checkpoint) -> String {
 /// Bytes of an adapter's matrices in memory.
 pub(crate) fn matrix_bytes(adapters: &Adapters) -> u64 {
     let values = adapters
-        .iter()
+        .loras()
         .map(|(_, lora)| lora.a.shape().num_elements() + lora.b.shape().num_elements());
     values.sum::<usize>() as u64 * size_of::<f32>() as u64
 }

@@ -3,63 +3,67 @@ use std::ops::Bound;
 
 use burn::tensor::Tensor;
 
-use crate::Site;
+use crate::{Lora, Site};
 
-/// A low-rank update beside a frozen weight: `y + scale · (x·A)·B` (LoRA, arXiv 2106.09685).
+/// An adapter of one frozen weight.
 ///
-/// Both matrices are stored as they multiply, `[in, out]`: the transposes of PEFT's.
+/// A new kind is a variant: what a forward pass is given stays as it is, and the compiler names every place that must know it.
 #[derive(Debug, Clone)]
-pub struct Lora {
-    /// A, `[d_in, rank]`.
-    pub a: Tensor<2>,
-    /// B, `[rank, d_out]`.
-    pub b: Tensor<2>,
-    /// α/r, or α/√r.
-    pub scale: f32,
+pub enum Adapter {
+    /// A low-rank update.
+    Lora(Lora),
 }
 
-impl Lora {
-    /// The rank.
-    pub fn rank(&self) -> usize {
-        self.a.dims()[1]
-    }
-
-    /// What the update adds to the output for `x` `[tokens, d_in]`: `[tokens, d_out]`.
+impl Adapter {
+    /// What it adds to the weight's output for `x` `[n, d_in]`: `[n, d_out]`.
     pub fn delta(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.a.clone()).matmul(self.b.clone()).mul_scalar(self.scale)
+        let Self::Lora(lora) = self;
+        lora.delta(x)
+    }
+
+    /// The low-rank update.
+    pub fn lora(&self) -> &Lora {
+        let Self::Lora(lora) = self;
+        lora
     }
 }
 
-/// Which low-rank update stands beside which frozen weight.
+impl From<Lora> for Adapter {
+    fn from(lora: Lora) -> Self {
+        Self::Lora(lora)
+    }
+}
+
+/// Adapters of a model's frozen weights, by site.
 #[derive(Debug, Clone, Default)]
 pub struct Adapters {
-    sites: BTreeMap<Site, Lora>,
+    sites: BTreeMap<Site, Adapter>,
 }
 
 impl Adapters {
-    /// Puts an update at a site, returning the one that stood there.
-    pub fn insert(&mut self, site: Site, lora: Lora) -> Option<Lora> {
-        self.sites.insert(site, lora)
+    /// Adds an adapter at a site and returns the one it replaces.
+    pub fn insert(&mut self, site: Site, adapter: impl Into<Adapter>) -> Option<Adapter> {
+        self.sites.insert(site, adapter.into())
     }
 
-    /// The update at a site.
-    pub fn at(&self, site: &str) -> Option<&Lora> {
+    /// The adapter at a site.
+    pub fn at(&self, site: &str) -> Option<&Adapter> {
         self.sites.get(site)
     }
 
-    /// Whether some site whose path begins with `prefix` has an update.
+    /// Whether some site whose path begins with `prefix` has an adapter.
     pub fn reach(&self, prefix: &str) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let next = self.sites.range::<str, _>(from).next();
         next.is_some_and(|(site, _)| site.as_str().starts_with(prefix))
     }
 
-    /// All updates in order of their sites.
-    pub fn iter(&self) -> impl Iterator<Item = (&Site, &Lora)> {
-        self.sites.iter()
+    /// All low-rank updates in order of their sites.
+    pub fn loras(&self) -> impl Iterator<Item = (&Site, &Lora)> {
+        self.sites.iter().map(|(site, adapter)| (site, adapter.lora()))
     }
 
-    /// How many sites have an update.
+    /// How many sites have an adapter.
     pub fn len(&self) -> usize {
         self.sites.len()
     }
@@ -69,25 +73,17 @@ impl Adapters {
         self.sites.is_empty()
     }
 
-    /// The same updates with every scale multiplied by `factor`.
+    /// The same adapters with every scale multiplied by `factor`.
     pub fn scaled(&self, factor: f32) -> Self {
         let scale = |(site, lora): (&Site, &Lora)| {
             (site.clone(), Lora { scale: lora.scale * factor, ..lora.clone() })
         };
-        Self { sites: self.sites.iter().map(scale).collect() }
-    }
-
-    /// Adds the update at `site`, if there is one, to the frozen weight's output `y` for input `x`.
-    pub fn apply(&self, site: &Site, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        match self.sites.get(site) {
-            Some(lora) => y + lora.delta(x),
-            None => y,
-        }
+        self.loras().map(scale).collect()
     }
 }
 
-impl FromIterator<(Site, Lora)> for Adapters {
-    fn from_iter<I: IntoIterator<Item = (Site, Lora)>>(sites: I) -> Self {
-        Self { sites: sites.into_iter().collect() }
+impl<A: Into<Adapter>> FromIterator<(Site, A)> for Adapters {
+    fn from_iter<I: IntoIterator<Item = (Site, A)>>(sites: I) -> Self {
+        Self { sites: sites.into_iter().map(|(site, adapter)| (site, adapter.into())).collect() }
     }
 }

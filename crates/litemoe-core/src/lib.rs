@@ -13,6 +13,7 @@ mod decoding;
 mod expert;
 mod fingerprint;
 mod input;
+mod lora;
 mod model;
 mod mounted;
 mod name;
@@ -26,7 +27,7 @@ mod scores;
 mod similarity;
 mod site;
 
-pub use adapters::{Adapters, Lora};
+pub use adapters::{Adapter, Adapters};
 pub use budget::Budget;
 pub use by_rows::ByRows;
 pub use decoding::{Decoding, Drawn};
@@ -35,6 +36,7 @@ pub use expert::{
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
 pub use input::{Input, Packing, Sequence, Stream, TokenRow};
+pub use lora::Lora;
 pub use model::{
     CausalLm, ExpertSource, ExpertStack, LanguageModel, LinearRole, LinearSite, MoeModel,
     StackOrder,

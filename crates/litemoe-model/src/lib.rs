@@ -1,70 +1,27 @@
 #![doc = include_str!("../README.md")]
 
-mod attention;
-mod attention_config;
-mod block;
-mod cache;
-mod capacity;
 mod checkpoint;
 mod config;
-mod config_file;
-mod decoder_config;
-mod deepseek;
-mod deepseek_v2;
-mod deepseek_v3;
-mod eos;
 mod error;
-mod expert_part;
-mod expert_sites;
-mod expert_tensors;
-mod family;
-mod feed_forward;
-mod feed_forward_config;
-mod fingerprint;
-mod gpt_oss;
-mod granitemoe;
-mod head;
-mod header;
+mod families;
 mod json;
-mod linear;
-mod llama4_text;
+mod layers;
 mod load;
-mod mixtral;
 mod model;
-mod norm;
-mod olmoe;
-mod origin;
-mod parts;
-mod phimoe;
-mod positions;
 mod proxy;
-mod proxy_weights;
-mod qwen2_moe;
-mod qwen3_moe;
-mod redirection;
-mod relative;
-mod rope;
-mod router;
-mod router_bias;
-mod sparse_mixer;
-mod stored;
-mod switch_transformers;
-mod tensors;
-mod weight_files;
 mod weights;
 
-pub use attention_config::{AttentionConfig, LatentConfig, QkNorm, RelativeConfig, Temperature};
-pub use cache::KvCache;
+pub use checkpoint::origin::Origin;
+pub use checkpoint::parts::{Part, StoredPart};
+pub use checkpoint::weight_files::shards;
 pub use checkpoint::{Checkpoint, CheckpointExperts};
-pub use config::{ModelConfig, Multipliers, NormKind};
-pub use error::ModelError;
-pub use feed_forward_config::{
-    DenseConfig, FeedForwardConfig, GroupConfig, GroupScore, MoeConfig, NetworkConfig, RouterKind,
+pub use config::{
+    AttentionConfig, DenseConfig, FeedForwardConfig, GroupConfig, GroupScore, LatentConfig,
+    ModelConfig, MoeConfig, Multipliers, NetworkConfig, NormKind, QkNorm, RelativeConfig,
+    RopeConfig, RopeScaling, RouterKind, Temperature,
 };
+pub use error::ModelError;
+pub use layers::cache::KvCache;
 pub use model::Model;
-pub use origin::Origin;
-pub use parts::{Part, StoredPart};
+pub use proxy::weights::MakeExperts;
 pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};
-pub use proxy_weights::MakeExperts;
-pub use rope::{RopeConfig, RopeScaling};
-pub use weight_files::shards;

@@ -2,20 +2,25 @@ use burn::tensor::{Device, Tensor};
 use litemoe_core::{LayerId, Site, Stack};
 use litemoe_kernels::{ExpertBank, LinearWeight};
 
-use crate::attention::{Attention, Grouped, Latent, LowRank, Projections, QkNorms, Queries};
-use crate::attention_config::{LatentConfig, QkNorm};
-use crate::block::{Block, Cross};
-use crate::config::{ModelConfig, NormKind};
-use crate::expert_sites::ExpertSites;
-use crate::feed_forward::{Dense, FeedForward, Moe, Shared};
-use crate::feed_forward_config::{FeedForwardConfig, MoeConfig, NetworkConfig, RouterKind};
-use crate::head::Head;
-use crate::linear::Linear;
-use crate::norm::Norm;
-use crate::redirection::Redirection;
-use crate::relative::RelativeBias;
-use crate::router::{Choice, Router};
-use crate::{Checkpoint, ModelError, tensors};
+use crate::checkpoint::tensors;
+use crate::config::{
+    FeedForwardConfig, LatentConfig, ModelConfig, MoeConfig, NetworkConfig, NormKind, QkNorm,
+    RouterKind,
+};
+use crate::layers::ExpertSites;
+use crate::layers::attention::{
+    Attention, Grouped, Latent, LowRank, Projections, QkNorms, Queries,
+};
+use crate::layers::block::{Block, Cross};
+use crate::layers::feed_forward::{Dense, FeedForward, Moe, Shared};
+use crate::layers::gating::TopKGating;
+use crate::layers::head::Head;
+use crate::layers::linear::Linear;
+use crate::layers::norm::Norm;
+use crate::layers::redirection::Redirection;
+use crate::layers::relative::RelativeBias;
+use crate::layers::router::Router;
+use crate::{Checkpoint, ModelError};
 
 /// Builds the parts of a model from a checkpoint, tensor by tensor: each is widened to f32, packed and freed
 /// before the next is read.
@@ -260,7 +265,7 @@ impl Loader<'_> {
             (RouterKind::Sigmoid, None) => Some(row("e_score_correction_bias")?),
             _ => None,
         };
-        let choice = Choice {
+        let gating = TopKGating {
             kind: moe.router,
             top_k: moe.top_k,
             correction,
@@ -271,7 +276,7 @@ impl Loader<'_> {
         Ok(Router {
             weight: LinearWeight::from_stored(self.weight(&path)?),
             bias: moe.router_bias.then(|| row("bias")).transpose()?,
-            choice,
+            gating,
             redirection,
         })
     }
@@ -305,7 +310,7 @@ impl Loader<'_> {
             match unused.binary_search(&expert) {
                 Ok(_) => bank.push_absent(),
                 Err(_) => {
-                    bank.push(self.checkpoint.expert_tensors(id, expert).stored(self.device)?);
+                    bank.push(self.checkpoint.expert_tensors(id, expert).read(self.device)?);
                 }
             }
         }

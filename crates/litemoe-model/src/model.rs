@@ -6,14 +6,14 @@ use litemoe_core::{
     Stack, Stream,
 };
 
-use crate::attention::Memory;
-use crate::block::{Block, Cross, Rows, scaled};
-use crate::cache::{BlockCache, KvCache};
+use crate::layers::attention::Memory;
+use crate::layers::block::{Block, Cross, Rows, scaled};
+use crate::layers::cache::{BlockCache, KvCache};
+use crate::layers::norm::Norm;
+use crate::layers::positions::{PositionMaker, Positions, Span};
+use crate::layers::relative::RelativeBias;
+use crate::layers::router_bias::removed;
 use crate::load::Loader;
-use crate::norm::Norm;
-use crate::positions::{PositionMaker, Positions, Span};
-use crate::relative::RelativeBias;
-use crate::router_bias::removed;
 use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 

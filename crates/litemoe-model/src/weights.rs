@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack};
 
-use crate::block::Block;
-use crate::head::Head;
+use crate::layers::block::Block;
+use crate::layers::head::Head;
 use crate::load::Loader;
 use crate::{Checkpoint, ModelError};
 

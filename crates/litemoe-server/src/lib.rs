@@ -7,6 +7,7 @@ mod generation;
 mod options;
 mod registry;
 mod server;
+mod state;
 
 pub use error::ServerError;
 pub use options::ServerOptions;

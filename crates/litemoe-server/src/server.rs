@@ -7,30 +7,15 @@ use litemoe_core::{CausalLm, MountedAdapter};
 use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
-use crate::api;
 use crate::engine::Engine;
 use crate::registry::Registry;
-use crate::{ServerError, ServerOptions};
+use crate::state::State;
+use crate::{ServerError, ServerOptions, api};
 
 /// One foundation and its adapters, answering over HTTP.
 #[derive(Debug)]
 pub struct Server {
     state: State,
-}
-
-/// What requests are answered from.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) registry: Registry,
-    pub(crate) engine: Engine,
-    pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) options: ServerOptions,
-    /// Size of the model's vocabulary.
-    pub(crate) vocab: usize,
-    /// The longest row the model accepts.
-    pub(crate) max_tokens: usize,
-    /// When the models came to be served, in seconds since 1970.
-    pub(crate) created: u64,
 }
 
 impl Server {

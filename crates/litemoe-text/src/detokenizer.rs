@@ -14,11 +14,14 @@ pub struct Detokenizer<'t> {
     n_given: usize,
 }
 
-impl<'t> Detokenizer<'t> {
-    pub(crate) fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, window: Vec::new(), given: String::new(), n_given: 0 }
+impl Tokenizer {
+    /// Starts turning tokens into text one by one.
+    pub fn detokenizer(&self) -> Detokenizer<'_> {
+        Detokenizer { tokenizer: self, window: Vec::new(), given: String::new(), n_given: 0 }
     }
+}
 
+impl Detokenizer<'_> {
     /// The text that is now certain; empty while a character is incomplete.
     ///
     /// # Errors

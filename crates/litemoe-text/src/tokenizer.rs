@@ -5,7 +5,7 @@ use tokenizers::Encoding;
 
 use crate::config::TextConfig;
 use crate::tokenizer_file::{self, guarded};
-use crate::{ChatTemplate, Detokenizer, Message, TextError};
+use crate::{ChatTemplate, Message, TextError};
 
 /// A model's tokenizer and chat template.
 #[derive(Debug)]
@@ -128,11 +128,6 @@ impl Tokenizer {
     /// [`TextError::Decode`]
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
         guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
-    }
-
-    /// Starts turning tokens into text one by one.
-    pub fn detokenizer(&self) -> Detokenizer<'_> {
-        Detokenizer::new(self)
     }
 
     /// Whether a token was added to the vocabulary, and stands for itself.

@@ -7,6 +7,7 @@ const SIBLINGS: &[&str] =
     &["litemoe-model", "litemoe-score", "litemoe-merge", "litemoe-adapter", "litemoe-server"];
 
 const CORE: &str = "litemoe-core";
+const FILES: &str = "litemoe-files";
 const KERNELS: &str = "litemoe-kernels";
 const TEXT: &str = "litemoe-text";
 const FIXTURES: &str = "litemoe-fixtures";
@@ -14,9 +15,10 @@ const FIXTURES: &str = "litemoe-fixtures";
 /// What a member may depend on, by normal and build edges. `None` for a crate that is not in the graph.
 fn allowed(member: &str) -> Option<Vec<&'static str>> {
     Some(match member {
-        CORE | KERNELS | FIXTURES | "xtask" => vec![],
-        TEXT | "litemoe-score" | "litemoe-merge" => vec![CORE],
-        "litemoe-model" | "litemoe-adapter" => vec![CORE, KERNELS],
+        CORE | FILES | FIXTURES | "xtask" => vec![],
+        KERNELS | TEXT | "litemoe-score" | "litemoe-merge" => vec![CORE],
+        "litemoe-model" => vec![CORE, FILES, KERNELS],
+        "litemoe-adapter" => vec![CORE, FILES],
         "litemoe-server" => vec![CORE, TEXT],
         "litemoe-cli" | "litemoe-benches" => libraries(),
         _ => return None,
@@ -27,13 +29,13 @@ fn allowed(member: &str) -> Option<Vec<&'static str>> {
 fn allowed_in_tests(member: &str) -> Vec<&'static str> {
     match member {
         FIXTURES | "xtask" => vec![],
-        CORE | KERNELS => vec![FIXTURES],
+        CORE | FILES | KERNELS => vec![FIXTURES],
         _ => libraries(),
     }
 }
 
 fn libraries() -> Vec<&'static str> {
-    [&[CORE, KERNELS, TEXT, FIXTURES], SIBLINGS].concat()
+    [&[CORE, FILES, KERNELS, TEXT, FIXTURES], SIBLINGS].concat()
 }
 
 /// A sentence for each edge between members that the graph does not have.

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: what the compiler does not check about the workspace.
 
+mod circles;
 mod closure;
 mod crates;
 mod features;
@@ -20,6 +21,7 @@ pub(crate) fn check(root: &Path) -> Result<Findings> {
     findings.extend(closure::findings(root, closure::LIBRARIES)?);
     findings.extend(features::findings(root)?);
     findings.extend(crates::findings(root)?);
+    findings.extend(circles::findings(root)?);
     findings.extend(text::findings(root)?);
     Ok(findings)
 }

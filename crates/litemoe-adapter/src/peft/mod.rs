@@ -8,6 +8,7 @@
 
 mod bank;
 mod config;
+mod found_order;
 mod order;
 mod padding;
 mod pattern;

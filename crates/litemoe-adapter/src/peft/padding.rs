@@ -10,7 +10,7 @@ use crate::evaluate::floats;
 pub(super) fn evened(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     let experts = sites.iter().filter(|site| site.role.is_expert());
     let experts: BTreeSet<&Site> = experts.map(|site| &site.site).collect();
-    let of_experts = || adapters.iter().filter(|(site, _)| experts.contains(site));
+    let of_experts = || adapters.loras().filter(|(site, _)| experts.contains(site));
     let Some((_, first)) = of_experts().next() else { return adapters.clone() };
     let rank = of_experts().map(|(_, lora)| lora.rank()).max().unwrap_or_default();
     let even = |(site, lora): (&Site, &Lora)| {
@@ -18,7 +18,7 @@ pub(super) fn evened(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
             if experts.contains(site) { padded(lora, rank, first.scale) } else { lora.clone() };
         (site.clone(), lora)
     };
-    adapters.iter().map(even).collect()
+    adapters.loras().map(even).collect()
 }
 
 fn padded(lora: &Lora, rank: usize, scale: f32) -> Lora {

@@ -6,7 +6,7 @@ use litemoe_core::{Adapters, LinearSite, Lora, Site};
 
 use super::bank::Bank;
 use super::config::LoraConfig;
-use super::order::Order;
+use super::found_order::order_of;
 use super::padding::trimmed;
 use super::pattern::{Targets, suffixes};
 use super::stack::Stack;
@@ -54,7 +54,7 @@ pub fn read(
         updates.push((site.site.clone(), lora(&config, site, &mut matrices, device)?));
     }
     if !stacks.is_empty() {
-        let order = Order::of(&config_path, &config, &stacks, &matrices)?;
+        let order = order_of(&config_path, &config, &stacks, &matrices)?;
         for stack in &stacks {
             updates.extend(stack.read(&config, order, &mut matrices, device)?);
         }

@@ -1,4 +1,4 @@
-use litemoe_core::{Adapters, Lora};
+use litemoe_core::{Adapters, LinearSite, Lora};
 
 use super::bank::Bank;
 use super::order::Order;
@@ -31,7 +31,9 @@ impl Stacked {
 
     fn new(stack: &Stack<'_>, adapters: &Adapters) -> Self {
         let experts = stack.experts.iter().map(|sites| {
-            sites.iter().map(|site| adapters.at(site.site.as_str()).map(Update::new)).collect()
+            let update =
+                |site: &&LinearSite| Some(Update::new(adapters.at(site.site.as_str())?.lora()));
+            sites.iter().map(update).collect()
         });
         let experts: Vec<Vec<Option<Update>>> = experts.collect();
         let updates = || experts.iter().flatten().flatten();

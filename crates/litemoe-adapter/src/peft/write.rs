@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use litemoe_core::{Adapters, LinearSite, Lora, Site};
-use litemoe_kernels::StagedDir;
+use litemoe_files::StagedDir;
 use serde_json::{Map, Value, json};
 
 use super::bank::Bank;
@@ -54,7 +54,7 @@ pub fn write(
 fn without(adapters: &Adapters, banks: &[Bank<'_>]) -> Adapters {
     let stacked = banks.iter().flat_map(|bank| bank.experts.iter().flatten());
     let stacked: BTreeSet<&Site> = stacked.map(|site| &site.site).collect();
-    let others = adapters.iter().filter(|(site, _)| !stacked.contains(site));
+    let others = adapters.loras().filter(|(site, _)| !stacked.contains(site));
     others.map(|(site, lora)| (site.clone(), lora.clone())).collect()
 }
 
@@ -63,8 +63,8 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     let mut all = adapters.clone();
     let mut models = BTreeMap::new();
     for LinearSite { site, role, .. } in sites {
-        if let (Some((expert, part)), Some(lora)) = (role.expert(), adapters.at(site.as_str())) {
-            models.entry((expert.layer, part)).or_insert(lora);
+        if let (Some((expert, part)), Some(adapter)) = (role.expert(), adapters.at(site.as_str())) {
+            models.entry((expert.layer, part)).or_insert(adapter.lora());
         }
     }
     for LinearSite { site, role, .. } in sites {
@@ -80,7 +80,7 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
 
 fn tensors(adapters: &Adapters, stacks: Vec<Stacked>) -> io::Result<Vec<u8>> {
     let mut file = MatrixFile::new();
-    for (site, lora) in adapters.iter() {
+    for (site, lora) in adapters.loras() {
         let names = tensor_names(site.as_str());
         for (name, matrix) in names.into_iter().zip([&lora.a, &lora.b]) {
             let [d_in, d_out] = matrix.dims();
@@ -103,7 +103,7 @@ struct Entry<'a> {
 
 /// Of the updates beside weights, then of those beside stacks.
 fn entries<'a>(adapters: &'a Adapters, stacks: &'a [Stacked]) -> Vec<Entry<'a>> {
-    let alone = adapters.iter().map(|(site, lora)| Entry {
+    let alone = adapters.loras().map(|(site, lora)| Entry {
         path: site.as_str(),
         rank: lora.rank(),
         scale: lora.scale,
@@ -211,12 +211,12 @@ fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
     };
     let (mut named, mut adapted) = (BTreeMap::new(), BTreeMap::new());
     sites.iter().for_each(|site| count(&site.site, &mut named));
-    adapters.iter().for_each(|(site, _)| count(site, &mut adapted));
+    adapters.loras().for_each(|(site, _)| count(site, &mut adapted));
     let shortest = |(site, _): (&Site, &Lora)| {
         let complete = names(site).into_iter().find(|name| named.get(name) == adapted.get(name));
         complete.unwrap_or_else(|| site.as_str().to_owned())
     };
-    adapters.iter().map(shortest).collect()
+    adapters.loras().map(shortest).collect()
 }
 
 /// What a site may be named by, if it means no other: its leaf, and of an expert its number too.

@@ -98,7 +98,7 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
         let parts: Vec<_> = rows.chunks(rows.len().div_ceil(micro.threads.max(1))).collect();
         side_by_side(&parts, part).into_iter().for_each(|part| total.add(part));
     }
-    for (site, lora) in adapters.iter() {
+    for (site, lora) in adapters.loras() {
         let zeros = || Gradient { a: lora.a.zeros_like(), b: lora.b.zeros_like() };
         total.by_site.entry(site.clone()).or_insert_with(zeros);
     }
@@ -147,7 +147,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
             let (a, b) = (leaf(lora.a.clone()), leaf(lora.b.clone()));
             (site.clone(), Lora { a, b, scale: lora.scale })
         };
-        let leaves = plain.iter().map(track).collect();
+        let leaves = plain.loras().map(track).collect();
         let found = Gradients::default();
         Self { model, batch, plain, leaves, n_targets, noise: None, found }
     }
@@ -212,7 +212,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
     /// Unrolls a tape and adds up what it says of the updates. There is none where no update was passed.
     fn backward(&mut self, loss: &Tensor<1>) -> Option<Tape> {
         let mut tape = loss.is_tracked().then(|| loss.backward())?;
-        for (site, leaf) in self.leaves.iter() {
+        for (site, leaf) in self.leaves.loras() {
             if let (Some(a), Some(b)) =
                 (leaf.a.grad_remove(&mut tape), leaf.b.grad_remove(&mut tape))
             {

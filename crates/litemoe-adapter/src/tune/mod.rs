@@ -1,11 +1,15 @@
 mod adamw;
+mod data;
 mod gradients;
 mod options;
 mod order;
 mod run;
 mod state;
+mod tuned;
 
+pub use data::TuneData;
 pub use gradients::{Gradient, Gradients, Micro, gradients};
 pub use options::TuneOptions;
-pub use run::{Checkpoint, StepReport, TuneData, Tuned, Watcher, tune};
+pub use run::{Checkpoint, StepReport, Watcher, tune};
 pub use state::is_checkpoint;
+pub use tuned::Tuned;

@@ -1,26 +1,19 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MountedAdapter, Sequence, Site};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MountedAdapter, Site};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::adamw::{AdamW, Moments};
+use super::data::TuneData;
 use super::gradients::{Row, batch_gradients};
 use super::order::Order;
 use super::state::{Best, RunId, TuneState};
+use super::tuned::Tuned;
 use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
 use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
-
-/// The rows of a tuning run.
-#[derive(Debug, Clone, Copy)]
-pub struct TuneData<'a> {
-    /// What is learnt from.
-    pub train: &'a [Sequence],
-    /// What chooses the step that is kept; without any, the last one is.
-    pub validation: &'a [Sequence],
-}
 
 /// Where a run saves what it needs to go on.
 #[derive(Debug, Clone, Copy)]
@@ -65,19 +58,6 @@ pub trait Watcher {
 
 /// Nobody watches.
 impl Watcher for () {}
-
-/// What a run ends with.
-#[derive(Debug, Clone)]
-pub struct Tuned {
-    /// The updates of the best step.
-    pub adapters: Adapters,
-    /// That step, from 1.
-    pub best_step: usize,
-    /// How they do on the validation rows; `None` without such rows.
-    pub validation: Option<Evaluation>,
-    /// Tokens seen, all rows of all steps.
-    pub tokens: u64,
-}
 
 /// Trains adapters beside a model's frozen weights with AdamW and keeps the step of lowest loss on the validation rows.
 ///
@@ -225,7 +205,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
             let (a, b) = (update(&lora.a, gradient.a, a), update(&lora.b, gradient.b, b));
             (site.clone(), Lora { a, b, scale: lora.scale })
         };
-        self.state.adapters = self.state.adapters.iter().map(lora).collect();
+        self.state.adapters = self.state.adapters.loras().map(lora).collect();
     }
 
     /// Looks at the validation rows when it is time, and keeps the adapter if none was better.

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Adapters, Fingerprint, Lora, Sequence, Site};
-use litemoe_kernels::write_file;
+use litemoe_files::write_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -128,7 +128,7 @@ impl TuneState {
         let zeros = |(site, lora): (&Site, &Lora)| {
             (site.clone(), [Moments::zeros(&lora.a), Moments::zeros(&lora.b)])
         };
-        let moments = initial.iter().map(zeros).collect();
+        let moments = initial.loras().map(zeros).collect();
         Self { step: 0, tokens: 0, adapters: initial.clone(), moments, best: None }
     }
 
@@ -163,7 +163,7 @@ impl TuneState {
         let mut insert = |name, matrix: &Tensor<2>| {
             file.insert(name, &floats(matrix.clone()), matrix.dims());
         };
-        for (site, lora) in self.adapters.iter() {
+        for (site, lora) in self.adapters.loras() {
             let [a, b] = &self.moments[site];
             for (which, weight, moments) in [("a", &lora.a, a), ("b", &lora.b, b)] {
                 insert(name(site, which, "weight"), weight);
@@ -171,7 +171,7 @@ impl TuneState {
                 insert(name(site, which, "square"), &moments.square);
             }
         }
-        for (site, lora) in self.best.iter().flat_map(|best| best.adapters.iter()) {
+        for (site, lora) in self.best.iter().flat_map(|best| best.adapters.loras()) {
             insert(name(site, "a", "best"), &lora.a);
             insert(name(site, "b", "best"), &lora.b);
         }
@@ -217,7 +217,7 @@ fn read_adapters(
         let b = read_matrix(file, &name(site, "b", what), &lora.b)?;
         Ok((site.clone(), Lora { a, b, scale: lora.scale }))
     };
-    like.iter().map(lora).collect()
+    like.loras().map(lora).collect()
 }
 
 fn read_moments(
@@ -232,7 +232,7 @@ fn read_moments(
     let both = |(site, lora): (&Site, &Lora)| {
         Ok((site.clone(), [moments(site, "a", &lora.a)?, moments(site, "b", &lora.b)?]))
     };
-    like.iter().map(both).collect()
+    like.loras().map(both).collect()
 }
 
 fn read_matrix(
@@ -263,7 +263,7 @@ fn hash_rows(rows: &[Sequence]) -> String {
 
 fn hash_adapters(adapters: &Adapters) -> String {
     let mut digest = Sha256::new();
-    for (site, lora) in adapters.iter() {
+    for (site, lora) in adapters.loras() {
         digest.update(site.as_str());
         digest.update([0]);
         digest.update(lora.scale.to_le_bytes());

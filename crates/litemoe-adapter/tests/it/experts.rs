@@ -38,7 +38,7 @@ fn attention_and_experts_are_targets_and_both_by_default() {
     let model = model();
     let made = |options: &LoraOptions| -> Vec<String> {
         let made = fresh(model.linear_sites(), options, 0, &Device::flex()).unwrap();
-        made.iter().map(|(site, _)| site.to_string()).collect()
+        made.loras().map(|(site, _)| site.to_string()).collect()
     };
     // Blocks 0 and 2 have four experts of three matrices; block 1 is dense.
     assert_eq!(made(&targets([EXPERTS])).len(), 2 * 4 * 3);
@@ -56,7 +56,7 @@ fn experts_have_a_rank_of_their_own_and_one_scale_with_the_others() {
     let model = model();
     let options = LoraOptions { rank: 4, expert_rank: 2, alpha: 6.0, ..LoraOptions::default() };
     let made = fresh(model.linear_sites(), &options, 0, &Device::flex()).unwrap();
-    for (site, lora) in made.iter() {
+    for (site, lora) in made.loras() {
         let rank = if site.as_str().contains("experts") { 2 } else { 4 };
         assert_eq!((lora.rank(), lora.scale), (rank, 1.5), "{site}");
     }
@@ -108,7 +108,7 @@ fn a_probe_that_meets_no_updated_expert_says_so() {
     let all = random_experts(&model, 3);
     let of_block_0 = |expert: usize| -> Adapters {
         let beside = format!("model.layers.0.mlp.experts.{expert}.");
-        let kept = all.iter().filter(|(site, _)| site.as_str().starts_with(&beside));
+        let kept = all.loras().filter(|(site, _)| site.as_str().starts_with(&beside));
         kept.map(|(site, lora)| (site.clone(), lora.clone())).collect()
     };
     let effects = (0..4).map(|expert| mount(&model, &of_block_0(expert).into(), &[5]).unwrap());
@@ -159,7 +159,7 @@ fn config(dir: &Path) -> Value {
 fn experts_without_an_update_are_written_as_zeros_and_read_as_none() {
     let model = model();
     let some: Adapters = random_experts(&model, 4)
-        .iter()
+        .loras()
         .filter(|(site, _)| {
             let (path, beside) =
                 (site.as_str(), |expert| format!("layers.0.mlp.experts.{expert}."));
@@ -238,7 +238,7 @@ fn experts_of_several_ranks_are_written_in_one_and_read_in_their_own() {
     };
     let mut adapters = of("experts.1.down_proj", 6, 3);
     for others in [of("experts.1.gate_proj", 2, 4), of("experts.1.up_proj", 3, 5)] {
-        for (site, lora) in others.iter() {
+        for (site, lora) in others.loras() {
             adapters.insert(site.clone(), lora.clone());
         }
     }

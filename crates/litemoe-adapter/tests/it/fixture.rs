@@ -55,7 +55,7 @@ pub(crate) fn stirred(model: &Model, options: &LoraOptions, seed: u64) -> Adapte
         let b = Tensor::from_data(TensorData::new(values, lora.b.shape()), &Device::flex());
         (site.clone(), Lora { b: b.mul_scalar(0.08), ..lora.clone() })
     };
-    adapters.unwrap().iter().enumerate().map(stir).collect()
+    adapters.unwrap().loras().enumerate().map(stir).collect()
 }
 
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -68,7 +68,7 @@ pub(crate) fn same_bits(x: &Adapters, y: &Adapters) -> bool {
             let both = [floats(lora.a.clone()), floats(lora.b.clone()), vec![lora.scale]].concat();
             (site.clone(), both.into_iter().map(f32::to_bits).collect())
         };
-        adapters.iter().map(lora).collect()
+        adapters.loras().map(lora).collect()
     };
     bits(x) == bits(y)
 }

@@ -94,7 +94,7 @@ fn an_adapter_that_does_nothing_is_not_mounted_under_full_routing() {
     let zero = |(site, lora): (&Site, &Lora)| {
         (site.clone(), Lora { b: lora.b.zeros_like(), ..lora.clone() })
     };
-    let nothing: Adapters = random_adapters(&model, 0).iter().map(zero).collect();
+    let nothing: Adapters = random_adapters(&model, 0).loras().map(zero).collect();
     let full = GuardOptions { routing: Some(MountRouting::Full), ..ALL };
     assert_eq!(guard(&model, &nothing, full).choice, None);
 }

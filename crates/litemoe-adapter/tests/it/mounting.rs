@@ -80,7 +80,7 @@ fn updates_that_do_not_fit_are_refused() {
     let spoil = |change: &dyn Fn(Site, Lora) -> (Site, Lora)| {
         let adapters = random_adapters(&model, 0);
         let changed: Adapters =
-            adapters.iter().map(|(site, lora)| change(site.clone(), lora.clone())).collect();
+            adapters.loras().map(|(site, lora)| change(site.clone(), lora.clone())).collect();
         check_fit(&changed, model.linear_sites()).unwrap_err()
     };
     let lost = spoil(&|site, lora| (Site::new(format!("x.{site}")), lora));

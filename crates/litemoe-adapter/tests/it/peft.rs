@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_adapter::{AdapterError, LoadedAdapter, peft, save};
 use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, MoeModel, Site};
-use litemoe_kernels::StagedDir;
+use litemoe_files::StagedDir;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -39,7 +39,8 @@ fn patterns_and_half_precision_are_read() {
     let model = model();
     let made = read(&golden("patterned"), model.linear_sites()).unwrap();
     let shape = |layer: usize, leaf: &str| {
-        let lora = made.adapters.at(&format!("model.layers.{layer}.self_attn.{leaf}")).unwrap();
+        let lora =
+            made.adapters.at(&format!("model.layers.{layer}.self_attn.{leaf}")).unwrap().lora();
         (lora.rank(), lora.scale)
     };
     assert_eq!(made.adapters.len(), 12);
@@ -72,9 +73,11 @@ fn half_precision_is_widened_exactly() {
     for dtype in [safetensors::Dtype::BF16, safetensors::Dtype::F16] {
         rewrite(&dir, dtype);
         let read = read(&dir, model.linear_sites()).unwrap().adapters;
-        for (site, lora) in read.iter() {
-            let (ours, full) =
-                (floats(lora.a.clone()), floats(reference.at(site.as_str()).unwrap().a.clone()));
+        for (site, lora) in read.loras() {
+            let (ours, full) = (
+                floats(lora.a.clone()),
+                floats(reference.at(site.as_str()).unwrap().lora().a.clone()),
+            );
             assert_ne!(ours, full);
             assert!(ours.iter().zip(&full).all(|(x, y)| (x - y).abs() <= y.abs() / 128.0 + 1e-6));
         }
@@ -130,7 +133,7 @@ fn an_adapter_on_some_layers_names_them() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let all = random_adapters(&model, 0);
     let some: Adapters =
-        all.iter().take(5).map(|(site, lora)| (site.clone(), lora.clone())).collect();
+        all.loras().take(5).map(|(site, lora)| (site.clone(), lora.clone())).collect();
     let target = dir.path().join("adapter");
     save(&target, &some, model.linear_sites(), &Default::default(), None).unwrap();
     assert!(same_bits(&read(&target, model.linear_sites()).unwrap().adapters, &some));
@@ -190,7 +193,7 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
                     stack: None,
                 };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
-                for (site, lora) in one_site(&site, rank, scale, mine).iter() {
+                for (site, lora) in one_site(&site, rank, scale, mine).loras() {
                     adapters.insert(site.clone(), lora.clone());
                 }
                 sites.push(site);

@@ -125,7 +125,7 @@ fn files_mean_to_peft_what_the_adapter_is() {
         let n_experts = model.moe_layers()[0].n_experts;
         assert_eq!(files.len(), model.moe_layers().len() * 4, "{}", held.family);
         for site in model.linear_sites().iter().filter(|site| site.role.is_expert()) {
-            let lora = adapters.at(site.site.as_str()).unwrap();
+            let lora = adapters.at(site.site.as_str()).unwrap().lora();
             let delta = lora.a.clone().matmul(lora.b.clone()).mul_scalar(lora.scale);
             let found = peft_delta(&held, &files, &config, site, n_experts);
             let error = farthest(&found, &floats(delta.transpose()));
@@ -157,9 +157,9 @@ fn a_shared_matrix_is_written_once() {
     let all = random_experts(&model, 12);
     let share = |(site, lora): (&Site, &Lora)| {
         let gate = site.as_str().replace("up_proj", "gate_proj");
-        (site.clone(), Lora { a: all.at(&gate).unwrap().a.clone(), ..lora.clone() })
+        (site.clone(), Lora { a: all.at(&gate).unwrap().lora().a.clone(), ..lora.clone() })
     };
-    let shared: Adapters = all.iter().map(share).collect();
+    let shared: Adapters = all.loras().map(share).collect();
     let (_keep, dir) = saved(&model, &shared);
     let shapes = tensors(&dir);
     let a = "base_model.model.model.layers.0.mlp.experts.base_layer.lora_A.weight";
@@ -210,7 +210,7 @@ fn ranks_and_scales_that_differ_in_a_layer_are_evened_out() {
             (lora.a.clone().narrow(1, 0, 1 + at % 5), lora.b.clone().narrow(0, 0, 1 + at % 5));
         (site.clone(), Lora { a, b, scale: 0.5 + (at % 7) as f32 })
     };
-    let adapters: Adapters = random_experts(&model, 14).iter().enumerate().map(uneven).collect();
+    let adapters: Adapters = random_experts(&model, 14).loras().enumerate().map(uneven).collect();
     let (_keep, dir) = saved(&model, &adapters);
     let read = read(&model, &dir).unwrap();
     let logits = |adapters: &Adapters| floats(model.logits(&input(), &mut Pass::adapted(adapters)));
@@ -299,7 +299,7 @@ fn an_update_of_zeros_keeps_its_rank() {
     let read = read(&model, &dir).unwrap();
     let rank = |leaf: &str| {
         let site = format!("model.layers.0.block_sparse_moe.experts.3.{leaf}");
-        read.at(&site).unwrap().rank()
+        read.at(&site).unwrap().lora().rank()
     };
     assert_eq!(["gate_proj", "up_proj", "down_proj"].map(rank), [16, 16, 8]);
 }

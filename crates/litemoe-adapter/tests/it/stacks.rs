@@ -19,10 +19,10 @@ fn shared(model: &Model, seed: u64) -> Adapters {
     let all = random_experts(model, seed);
     let share = |(site, lora): (&Site, &Lora)| {
         let gate = site.as_str().replace("up_proj", "gate_proj");
-        let a = all.at(&gate).unwrap().a.clone();
+        let a = all.at(&gate).unwrap().lora().a.clone();
         (site.clone(), Lora { a, ..lora.clone() })
     };
-    all.iter().map(share).collect()
+    all.loras().map(share).collect()
 }
 
 /// A matrix by rows and columns.
@@ -52,7 +52,7 @@ fn write_stacked(dir: &Path, model: &Model, adapters: &Adapters, parts: &[&str],
             let path = |expert: usize, half: &str| {
                 format!("model.layers.{block}.mlp.experts.{expert}.{half}")
             };
-            let of = |expert, half| adapters.at(&path(expert, half)).unwrap();
+            let of = |expert, half| adapters.at(&path(expert, half)).unwrap().lora();
             let d_in = of(0, halves[0]).a.dims()[0];
             let widths = halves.iter().map(|half| of(0, half).b.dims()[1]);
             let (width, d_out) = (of(0, halves[0]).b.dims()[1], widths.sum::<usize>());
@@ -131,7 +131,7 @@ fn one_stack_alone_has_the_outer_name() {
     for (leaf, is_down) in [("gate_up_proj", false), ("down_proj", true)] {
         let is_meant = |(site, _): &(&Site, &Lora)| site.leaf().starts_with("down") == is_down;
         let half: Adapters = adapters
-            .iter()
+            .loras()
             .filter(is_meant)
             .map(|(site, lora)| (site.clone(), lora.clone()))
             .collect();
@@ -148,7 +148,7 @@ fn patterns_match_the_stacks_parameter() {
     set(&dir, "use_rslora", json!(true));
     let read = read(&model, &dir).unwrap();
     let scale = |block: usize, leaf: &str| {
-        read.at(&format!("model.layers.{block}.mlp.experts.1.{leaf}")).unwrap().scale
+        read.at(&format!("model.layers.{block}.mlp.experts.1.{leaf}")).unwrap().lora().scale
     };
     let root = 8f64.sqrt();
     assert_eq!(scale(0, "up_proj"), (4.0 / root) as f32);

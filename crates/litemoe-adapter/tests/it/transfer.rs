@@ -110,13 +110,17 @@ fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
                 let path = |expert| format!("model.layers.{block}.mlp.experts.{expert}.{leaf}");
                 let [ours, moved] =
                     [tuned.adapters.at(&path(expert)), mounted.mounted.adapters.at(&path(host))]
+                        .map(|adapter| adapter.map(litemoe_core::Adapter::lora))
                         .map(|lora| numbers(lora.unwrap()));
                 assert_eq!(ours, moved, "{}", path(host));
             }
         }
     }
-    for (site, lora) in tuned.adapters.iter().filter(|(site, _)| site.leaf() == "q_proj") {
-        assert_eq!(numbers(lora), numbers(mounted.mounted.adapters.at(site.as_str()).unwrap()));
+    for (site, lora) in tuned.adapters.loras().filter(|(site, _)| site.leaf() == "q_proj") {
+        assert_eq!(
+            numbers(lora),
+            numbers(mounted.mounted.adapters.at(site.as_str()).unwrap().lora())
+        );
     }
 }
 
@@ -185,7 +189,7 @@ fn an_expert_that_the_plan_does_not_keep_is_named() {
     let third = |(site, _): &(&Site, &Lora)| site.as_str().contains("layers.0.mlp.experts.2.");
     let all = stirred(&model, &targets([EXPERTS]), 0);
     let third: Adapters =
-        all.iter().filter(third).map(|(site, lora)| (site.clone(), lora.clone())).collect();
+        all.loras().filter(third).map(|(site, lora)| (site.clone(), lora.clone())).collect();
     let plan = plan(&Checkpoint::open(golden("base")).unwrap());
     let error = to_foundation(&third, model.linear_sites(), &plan).unwrap_err();
     let is_named = matches!(error, AdapterError::ExpertNotKept { expert: 2, kept: 2, .. });
@@ -213,7 +217,7 @@ fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
         for (expert, host) in hosts.iter().enumerate() {
             let of = |adapters: &Adapters, expert: usize| {
                 let site = format!("model.layers.{block}.mlp.experts.{expert}.up_proj");
-                numbers(adapters.at(&site).unwrap())
+                numbers(adapters.at(&site).unwrap().lora())
             };
             assert_eq!(of(&tuned.adapters, expert), of(&mounted, *host), "{block} {host}");
         }
@@ -238,7 +242,7 @@ fn both_stacks_of_an_encoder_decoder_are_mapped() {
     let first = stirred(&model, &targets(["expert_0.wi"]), 0);
     let moved = to_foundation(&first, model.linear_sites(), &plan).unwrap();
     assert_eq!(moved.len(), model.moe_layers().len());
-    for (site, _) in moved.iter() {
+    for (site, _) in moved.loras() {
         let host = if site.as_str().starts_with("encoder") { "expert_1.wi" } else { "expert_2.wi" };
         assert!(site.as_str().ends_with(host), "{site}");
     }

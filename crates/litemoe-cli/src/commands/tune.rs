@@ -145,7 +145,7 @@ impl TuneCommand {
                 dir.display()
             );
         }
-        for (site, lora) in given.mounted.adapters.iter() {
+        for (site, lora) in given.mounted.adapters.loras() {
             if initial.insert(site.clone(), lora.clone()).is_none() {
                 bail!("--init {}: {site} is not among the targets", dir.display());
             }

@@ -76,7 +76,7 @@ fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Resul
     let names: Vec<&str> = files.iter().map(|file| file.name).collect();
     let write = || -> std::io::Result<()> {
         let mut staged =
-            litemoe_kernels::StagedDir::new(dir, |dir| litemoe_kernels::holds_only(dir, &names))?;
+            litemoe_files::StagedDir::new(dir, |dir| litemoe_files::holds_only(dir, &names))?;
         for file in files {
             std::io::Write::write_all(&mut staged.file(file.name)?, file.bytes)?;
         }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::CustomizeArgs;
 use super::app::App;
+use super::args::CustomizeArgs;
 use super::options::RecordedOptions;
 use super::report::{
     AdapterBytes, AppReport, ExpertBytes, PeakBytes, Quality, ServeBytes, recovery,

@@ -32,7 +32,8 @@ fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
     let adapters: Adapters =
         [(site.clone(), Lora { a: a.clone(), b: b.clone(), scale: 0.5 })].into_iter().collect();
     let (x, w) = (some([5, 4], &plain), some([4, 3], &plain));
-    let y = adapters.apply(&site, x.clone(), x.matmul(w));
+    let adapter = adapters.at(site.as_str()).expect("it was inserted");
+    let y = x.clone().matmul(w) + adapter.delta(x);
     // a second frozen weight after it, so that the gradient passes through
     let grads = y.matmul(some([3, 3], &plain)).square().sum().backward();
     for gradient in [a.grad(&grads), b.grad(&grads)] {

@@ -1,6 +1,8 @@
 use burn::tensor::Tensor;
 
-use super::{ExpertUpdate, LowRank};
+use litemoe_core::Lora;
+
+use super::adapters::ExpertAdapters;
 
 /// Where the matrices of some updates lie in one row of numbers: an operation has a fixed number of inputs, and there is
 /// any number of updates.
@@ -20,39 +22,39 @@ struct Place {
 }
 
 impl Layout {
-    pub(super) fn of(updates: &[ExpertUpdate]) -> Self {
+    pub(super) fn of(updates: &[ExpertAdapters]) -> Self {
         let mut end = 0;
-        let mut place = |part: &LowRank| {
+        let mut place = |part: &Lora| {
             let ([d_in, rank], [_, d_out]) = (part.a.dims(), part.b.dims());
             let offset = end;
             end += (d_in + d_out) * rank;
             Place { offset, d_in, rank, d_out, scale: part.scale }
         };
-        let mut places = |ExpertUpdate { gate, up, down }: &ExpertUpdate| {
-            [gate, up, down].map(|part| part.as_ref().map(&mut place))
+        let mut places = |ExpertAdapters { gate, up, down }: &ExpertAdapters| {
+            [gate, up, down].map(|part| part.as_ref().map(|adapter| place(adapter.lora())))
         };
         Self { updates: updates.iter().map(&mut places).collect() }
     }
 
     /// The updates that lie in a row `[1, n]`.
-    pub(super) fn updates(&self, row: &Tensor<2>) -> Vec<ExpertUpdate> {
+    pub(super) fn updates(&self, row: &Tensor<2>) -> Vec<ExpertAdapters> {
         let part = |place: Place| place.part(row);
         let update = |places: &[Option<Place>; 3]| {
-            let [gate, up, down] = places.map(|place| place.map(part));
-            ExpertUpdate { gate, up, down }
+            let [gate, up, down] = places.map(|place| place.map(|place| part(place).into()));
+            ExpertAdapters { gate, up, down }
         };
         self.updates.iter().map(update).collect()
     }
 }
 
 impl Place {
-    fn part(self, row: &Tensor<2>) -> LowRank {
+    fn part(self, row: &Tensor<2>) -> Lora {
         let Self { offset, d_in, rank, d_out, scale } = self;
         let matrix = |offset, shape: [usize; 2]| {
             row.clone().narrow(1, offset, shape[0] * shape[1]).reshape(shape)
         };
         let a = matrix(offset, [d_in, rank]);
-        LowRank { a, b: matrix(offset + d_in * rank, [rank, d_out]), scale }
+        Lora { a, b: matrix(offset + d_in * rank, [rank, d_out]), scale }
     }
 }
 

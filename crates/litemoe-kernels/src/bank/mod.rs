@@ -1,49 +1,28 @@
 //! The experts of a layer: packed once, run sorted.
 
+mod adapters;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod flat;
+#[cfg(any(feature = "flex", feature = "wgpu"))]
+mod lora_backward;
 mod mixture;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod op;
 mod packed;
-mod update;
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
+use litemoe_core::ExpertWeights;
 
 use crate::HiddenAct;
 use crate::dispatch::Dispatch;
 use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use crate::silu_mul;
+pub use adapters::ExpertAdapters;
 use mixture::Mixture;
 use packed::PackedExpert;
-pub use update::{ExpertUpdate, LowRank};
-
-/// One expert as checkpoints store it, `[out, in]`.
-#[derive(Debug, Clone)]
-pub struct StoredExpert {
-    /// `[d_expert, d_model]`; absent in ungated experts.
-    pub gate: Option<Tensor<2>>,
-    /// `[d_expert, d_model]`
-    pub up: Tensor<2>,
-    /// `[d_model, d_expert]`
-    pub down: Tensor<2>,
-    /// What is added to the three products; few families have it.
-    pub biases: Option<ExpertBiases>,
-}
-
-/// What an expert adds to its matrices' products.
-#[derive(Debug, Clone)]
-pub struct ExpertBiases {
-    /// `[d_expert]`; absent in ungated experts.
-    pub gate: Option<Tensor<1>>,
-    /// `[d_expert]`
-    pub up: Tensor<1>,
-    /// `[d_model]`
-    pub down: Tensor<1>,
-}
 
 /// One expert's work on the `n` rows it was given.
 #[derive(Debug, Clone)]
@@ -81,7 +60,7 @@ pub struct ExpertBank {
 
 impl ExpertBank {
     /// Packs experts of one shape.
-    pub fn new(experts: Vec<StoredExpert>) -> Self {
+    pub fn new(experts: Vec<ExpertWeights>) -> Self {
         let mut bank = Self::with_capacity(experts.len());
         experts.into_iter().for_each(|expert| bank.push(expert));
         bank
@@ -108,7 +87,7 @@ impl ExpertBank {
     ///
     /// # Panics
     /// When the expert's shape differs from those before it.
-    pub fn push(&mut self, expert: StoredExpert) {
+    pub fn push(&mut self, expert: ExpertWeights) {
         let packed = PackedExpert::new(expert);
         if let Some(first) = self.first() {
             assert_eq!(first.shape(), packed.shape(), "experts of one bank have one shape");
@@ -135,7 +114,7 @@ impl ExpertBank {
     ///
     /// # Panics
     /// When its weights were left out.
-    pub fn stored(&self, expert: usize) -> StoredExpert {
+    pub fn stored(&self, expert: usize) -> ExpertWeights {
         packed::present(&self.experts, expert).stored()
     }
 
@@ -165,7 +144,7 @@ impl ExpertBank {
         gates: Tensor<2>,
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
-        self.forward_adapted(x, chosen, gates, &|_| ExpertUpdate::default(), visit)
+        self.forward_adapted(x, chosen, gates, &|_| ExpertAdapters::default(), visit)
     }
 
     /// [`Self::forward`] with low-rank updates beside the experts' matrices: those of gate and up before the activation,
@@ -180,7 +159,7 @@ impl ExpertBank {
         x: Tensor<2>,
         chosen: Tensor<2, Int>,
         gates: Tensor<2>,
-        update: &dyn Fn(usize) -> ExpertUpdate,
+        update: &dyn Fn(usize) -> ExpertAdapters,
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
         let dispatch = Dispatch::new(chosen, self.n_experts());
@@ -190,7 +169,7 @@ impl ExpertBank {
         let updates = self.updates(&dispatch, update);
         let tracked = x.device().is_autodiff()
             || gates.device().is_autodiff()
-            || updates.iter().any(ExpertUpdate::is_tracked);
+            || updates.iter().any(ExpertAdapters::is_tracked);
         let device = x.device().without_autodiff();
         // Burn's autodiff graph is built by one thread; Flex itself may be called from many.
         let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
@@ -205,10 +184,10 @@ impl ExpertBank {
     fn updates(
         &self,
         dispatch: &Dispatch,
-        update: &dyn Fn(usize) -> ExpertUpdate,
-    ) -> Vec<ExpertUpdate> {
+        update: &dyn Fn(usize) -> ExpertAdapters,
+    ) -> Vec<ExpertAdapters> {
         let updates: Vec<_> = dispatch.groups().iter().map(|(expert, _)| update(*expert)).collect();
-        if updates.iter().all(ExpertUpdate::is_empty) { Vec::new() } else { updates }
+        if updates.iter().all(ExpertAdapters::is_empty) { Vec::new() } else { updates }
     }
 
     /// Whether the operation with a backward by hand computes these experts.
@@ -224,7 +203,7 @@ impl ExpertBank {
         mixture: &Mixture,
         x: Tensor<2>,
         gates: Tensor<2>,
-        updates: &[ExpertUpdate],
+        updates: &[ExpertAdapters],
         visit: Option<ExpertVisit<'_>>,
     ) -> Tensor<2> {
         let zeros = x.zeros_like();

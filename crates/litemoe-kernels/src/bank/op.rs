@@ -6,11 +6,13 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use litemoe_core::{Adapter, Lora};
 
+use super::adapters::ExpertAdapters;
 use super::flat::{self, Layout};
+use super::lora_backward;
 use super::mixture::Mixture;
 use super::packed::PackedExpert;
-use super::{ExpertUpdate, LowRank};
 use crate::primitive::AsPrimitive;
 use crate::silu_mul::{Kernels, silu_mul};
 
@@ -95,7 +97,7 @@ struct MixBackward;
 struct State {
     mixture: Mixture,
     /// Of each group's expert; none at all without updates.
-    updates: Vec<ExpertUpdate>,
+    updates: Vec<ExpertAdapters>,
     /// `[tokens, d_model]`; kept for the updates' gradients alone.
     x: Option<Tensor<2>>,
     /// `[tokens, top_k]`
@@ -125,7 +127,7 @@ impl<B: Kernels> Backward<B, 3> for MixBackward {
 
 fn forward(
     mixture: &Mixture,
-    updates: &[ExpertUpdate],
+    updates: &[ExpertAdapters],
     x: Tensor<2>,
     gates: Tensor<2>,
 ) -> (Tensor<2>, Vec<Tensor<2>>) {
@@ -176,7 +178,7 @@ fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3]
 struct ExpertBack<'a> {
     expert: &'a PackedExpert,
     /// The updates beside it, and the rows that went in, `[n, d_model]`.
-    update: Option<(&'a ExpertUpdate, Tensor<2>)>,
+    update: Option<(&'a ExpertAdapters, Tensor<2>)>,
     product: Tensor<2>,
     /// `[n, 1]`
     gates: Tensor<2>,
@@ -194,8 +196,8 @@ struct ExpertGradients {
 impl ExpertBack<'_> {
     fn run<B: Kernels>(self) -> ExpertGradients {
         let Self { expert, update, product, gates, grad } = self;
-        let of = |part: fn(&ExpertUpdate) -> &Option<LowRank>| {
-            update.as_ref().and_then(|(update, _)| part(update).as_ref())
+        let of = |part: fn(&ExpertAdapters) -> &Option<Adapter>| {
+            update.as_ref().and_then(|(update, _)| part(update).as_ref()).map(Adapter::lora)
         };
         let (gate, up, down) = (of(|it| &it.gate), of(|it| &it.up), of(|it| &it.down));
         let inner = silu_mul(product.clone());
@@ -212,16 +214,17 @@ impl ExpertBack<'_> {
         let d_up = d_product.narrow(1, d_expert, d_expert);
         let d_rows = through(up, &d_up, through(gate, &d_gate, d_rows));
         let parts = [(gate, rows, d_gate), (up, rows, d_up), (down, &inner, grad * gates)];
-        let gradients =
-            parts.into_iter().filter_map(|(part, x, grad)| Some(part?.gradients(x, grad)));
+        let gradients = parts
+            .into_iter()
+            .filter_map(|(part, x, grad)| Some(lora_backward::by_matrices(part?, x, grad)));
         ExpertGradients { rows: d_rows, gates: d_gates, updates: gradients.flatten().collect() }
     }
 }
 
 /// Adds what goes back through an update to what goes back through the matrix it is beside.
-fn through(update: Option<&LowRank>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
+fn through(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
     match update {
-        Some(update) => back + update.delta_back(grad.clone()),
+        Some(update) => back + lora_backward::by_input(update, grad.clone()),
         None => back,
     }
 }
@@ -238,10 +241,11 @@ pub(super) fn mix(
     x: Tensor<2>,
     gates: Tensor<2>,
     mixture: Mixture,
-    updates: &[ExpertUpdate],
+    updates: &[ExpertAdapters],
 ) -> Tensor<2> {
     let layout = Layout::of(updates);
-    let matrices = updates.iter().flat_map(ExpertUpdate::parts).flat_map(|part| [&part.a, &part.b]);
+    let matrices =
+        updates.iter().flat_map(ExpertAdapters::parts).flat_map(|part| [&part.a, &part.b]);
     let low_rank = match updates {
         [] => Tensor::zeros([1, 1], &mixture.device()),
         _ => flat::row(matrices.cloned()),

@@ -1,6 +1,8 @@
 use burn::tensor::Tensor;
 
-use super::{ExpertBiases, ExpertUpdate, StoredExpert};
+use litemoe_core::{ExpertBiases, ExpertWeights};
+
+use super::adapters::ExpertAdapters;
 use crate::{HiddenAct, pack};
 
 /// One expert, ready for the matrix product.
@@ -32,7 +34,7 @@ pub(super) fn present(experts: &[Option<PackedExpert>], expert: usize) -> &Packe
 }
 
 impl PackedExpert {
-    pub(super) fn new(StoredExpert { gate, up, down, biases }: StoredExpert) -> Self {
+    pub(super) fn new(ExpertWeights { gate, up, down, biases }: ExpertWeights) -> Self {
         let gated = gate.is_some();
         let gate_up = match gate {
             Some(gate) => Tensor::cat(vec![gate, up], 0),
@@ -42,7 +44,7 @@ impl PackedExpert {
         Self { gated, gate_up: pack::transposed(gate_up), down: pack::transposed(down), biases }
     }
 
-    pub(super) fn stored(&self) -> StoredExpert {
+    pub(super) fn stored(&self) -> ExpertWeights {
         let [d_expert, _] = self.down.dims();
         let gate_up = self.gate_up.clone().transpose();
         let (gate, up) = if self.gated {
@@ -52,7 +54,7 @@ impl PackedExpert {
             (None, gate_up)
         };
         let biases = self.biases.as_ref().map(|biases| biases.stored(self.gated, d_expert));
-        StoredExpert { gate, up, down: self.down.clone().transpose(), biases }
+        ExpertWeights { gate, up, down: self.down.clone().transpose(), biases }
     }
 
     pub(super) fn shape(&self) -> (bool, bool, [usize; 2], [usize; 2]) {
@@ -64,7 +66,7 @@ impl PackedExpert {
         &self,
         x: &Tensor<2>,
         act: HiddenAct,
-        update: Option<&ExpertUpdate>,
+        update: Option<&ExpertAdapters>,
     ) -> Tensor<2> {
         let inner = self.gate_up(x, update);
         let inner = match &self.biases {
@@ -75,7 +77,7 @@ impl PackedExpert {
     }
 
     /// What it makes of that, `[n, d_model]`.
-    pub(super) fn output(&self, inner: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+    pub(super) fn output(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let output = self.down(inner, update);
         match &self.biases {
             Some(biases) => output + biases.down.clone(),
@@ -84,7 +86,7 @@ impl PackedExpert {
     }
 
     /// The products with gate and up.
-    pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+    pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let products = x.clone().matmul(self.gate_up.clone());
         match update {
             Some(update) => update.beside_gate_up(x, products, self.gated),
@@ -93,7 +95,7 @@ impl PackedExpert {
     }
 
     /// The product of what the activation gave with down.
-    pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertUpdate>) -> Tensor<2> {
+    pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let output = inner.clone().matmul(self.down.clone());
         match update {
             Some(update) => update.beside_down(inner, output),

@@ -1,5 +1,6 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
+use litemoe_core::ExpertWeights;
+use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -51,8 +52,8 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    pub(crate) fn stored(&self) -> Vec<StoredExpert> {
-        let stored = self.experts.iter().map(|[gate, up, down]| StoredExpert {
+    pub(crate) fn stored(&self) -> Vec<ExpertWeights> {
+        let stored = self.experts.iter().map(|[gate, up, down]| ExpertWeights {
             gate: self.gated.then(|| constant(gate)),
             up: constant(up),
             down: constant(down),
@@ -98,7 +99,7 @@ impl Case {
 
     pub(crate) fn naive_with(
         &self,
-        experts: &[StoredExpert],
+        experts: &[ExpertWeights],
         x: &Tensor<2>,
         gates: &Tensor<2>,
     ) -> Tensor<2> {
@@ -128,7 +129,7 @@ impl Case {
     }
 }
 
-fn run(expert: &StoredExpert, x: Tensor<2>) -> Tensor<2> {
+fn run(expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
     let silu = burn::tensor::activation::silu;
     let up = x.clone().matmul(expert.up.clone().transpose());
     let hidden = match &expert.gate {
@@ -212,7 +213,7 @@ proptest! {
         let chosen = Tensor::from_data(chosen, &Device::flex());
         let full = |case: &Case| {
             let x = constant(&case.x);
-            let add = |sum, expert: &StoredExpert| sum + run(expert, x.clone());
+            let add = |sum, expert: &ExpertWeights| sum + run(expert, x.clone());
             case.stored().iter().fold(x.zeros_like(), add) * x.clone().slice([0..tokens, 0..1])
         };
         let (full, unit) = (full(&case), full(&case.unit()));
@@ -268,7 +269,7 @@ proptest! {
 
 #[test]
 fn a_token_without_experts_gets_zeros() {
-    let expert = StoredExpert {
+    let expert = ExpertWeights {
         gate: None,
         up: Tensor::ones([3, 2], &Device::flex()),
         down: Tensor::ones([2, 3], &Device::flex()),
@@ -287,7 +288,7 @@ fn a_token_without_experts_gets_zeros() {
 #[test]
 #[should_panic(expected = "expert 2 chosen of 1")]
 fn an_expert_that_does_not_exist_is_a_mistake_of_the_caller() {
-    let expert = StoredExpert {
+    let expert = ExpertWeights {
         gate: None,
         up: Tensor::ones([3, 2], &Device::flex()),
         down: Tensor::ones([2, 3], &Device::flex()),
@@ -302,7 +303,7 @@ fn an_expert_that_does_not_exist_is_a_mistake_of_the_caller() {
 #[test]
 #[should_panic(expected = "experts of one bank have one shape")]
 fn experts_of_two_shapes_are_refused() {
-    let expert = |d_expert: usize| StoredExpert {
+    let expert = |d_expert: usize| ExpertWeights {
         gate: None,
         up: Tensor::ones([d_expert, 2], &Device::flex()),
         down: Tensor::ones([2, d_expert], &Device::flex()),

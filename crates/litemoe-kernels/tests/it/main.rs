@@ -1,9 +1,7 @@
-//! What this crate's weights, operations and writers promise.
+//! What this crate's weights and operations promise.
 
 mod bank;
 mod case;
 mod linear;
-mod mapped;
 mod silu_mul;
-mod staged;
 mod update;

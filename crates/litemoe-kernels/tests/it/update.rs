@@ -1,9 +1,8 @@
 //! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
 
 use burn::tensor::{Tensor, TensorData};
-use litemoe_kernels::{
-    ExpertBank, ExpertBiases, ExpertUpdate, ExpertVisit, HiddenAct, LowRank, StoredExpert,
-};
+use litemoe_core::{Adapter, ExpertBiases, ExpertWeights, Lora};
+use litemoe_kernels::{ExpertAdapters, ExpertBank, ExpertVisit, HiddenAct};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -36,14 +35,14 @@ fn adapted() -> impl Strategy<Value = (Case, Updates)> {
 }
 
 /// A and B of an update as leaves, or as constants.
-fn low_rank(Update([a, b], scale): &Update, make: fn(&TensorData) -> Tensor<2>) -> LowRank {
-    LowRank { a: make(a), b: make(b), scale: *scale }
+fn low_rank(Update([a, b], scale): &Update, make: fn(&TensorData) -> Tensor<2>) -> Adapter {
+    Lora { a: make(a), b: make(b), scale: *scale }.into()
 }
 
 /// The updates as the bank takes them.
-fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertUpdate> {
+fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertAdapters> {
     let part = |part: &Option<Update>| part.as_ref().map(|part| low_rank(part, make));
-    let expert = |[gate, up, down]: &[Option<Update>; 3]| ExpertUpdate {
+    let expert = |[gate, up, down]: &[Option<Update>; 3]| ExpertAdapters {
         gate: part(gate),
         up: part(up),
         down: part(down),
@@ -52,14 +51,14 @@ fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertUp
 }
 
 /// The experts with the updates composed into their matrices.
-fn composed(experts: Vec<StoredExpert>, updates: &[ExpertUpdate]) -> Vec<StoredExpert> {
-    let add = |weight: Tensor<2>, part: &Option<LowRank>| match part {
-        Some(LowRank { a, b, scale }) => {
+fn composed(experts: Vec<ExpertWeights>, updates: &[ExpertAdapters]) -> Vec<ExpertWeights> {
+    let add = |weight: Tensor<2>, part: &Option<Adapter>| match part {
+        Some(Adapter::Lora(Lora { a, b, scale })) => {
             weight + a.clone().matmul(b.clone()).transpose().mul_scalar(*scale)
         }
         None => weight,
     };
-    let expert = |(stored, update): (StoredExpert, &ExpertUpdate)| StoredExpert {
+    let expert = |(stored, update): (ExpertWeights, &ExpertAdapters)| ExpertWeights {
         gate: stored.gate.map(|gate| add(gate, &update.gate)),
         up: add(stored.up, &update.up),
         down: add(stored.down, &update.down),
@@ -70,7 +69,7 @@ fn composed(experts: Vec<StoredExpert>, updates: &[ExpertUpdate]) -> Vec<StoredE
 
 fn forward(
     case: &Case,
-    updates: &[ExpertUpdate],
+    updates: &[ExpertAdapters],
     x: Tensor<2>,
     gates: Tensor<2>,
     is_watched: bool,
@@ -81,18 +80,18 @@ fn forward(
     bank.forward_adapted(x, case.chosen(), gates, &update, visit)
 }
 
-fn leaves(updates: &[ExpertUpdate]) -> Vec<Tensor<2>> {
+fn leaves(updates: &[ExpertAdapters]) -> Vec<Tensor<2>> {
     let parts =
-        |update: &ExpertUpdate| [update.gate.clone(), update.up.clone(), update.down.clone()];
+        |update: &ExpertAdapters| [update.gate.clone(), update.up.clone(), update.down.clone()];
     let parts = updates.iter().flat_map(parts).flatten();
-    parts.flat_map(|LowRank { a, b, .. }| [a, b]).collect()
+    parts.flat_map(|Adapter::Lora(Lora { a, b, .. })| [a, b]).collect()
 }
 
 /// The gradients of x, gates and every A and B for an output weighted by `grad`; `None` is zero.
 fn gradients(
     case: &Case,
     updates: &Updates,
-    f: impl Fn(&[ExpertUpdate], Tensor<2>, Tensor<2>) -> Tensor<2>,
+    f: impl Fn(&[ExpertAdapters], Tensor<2>, Tensor<2>) -> Tensor<2>,
 ) -> Vec<Option<Tensor<2>>> {
     let (x, gates, updates) = (tracked(&case.x), tracked(&case.gates), beside(updates, tracked));
     let output = f(&updates, x.clone(), gates.clone());
@@ -247,15 +246,15 @@ struct Other {
 }
 
 impl Other {
-    fn stored(self, case: &Case) -> Vec<StoredExpert> {
+    fn stored(self, case: &Case) -> Vec<ExpertWeights> {
         let bias = |matrix: &Tensor<2>| matrix.clone().narrow(0, 0, 1).squeeze_dim::<1>(0);
-        let biased = |expert: StoredExpert| {
+        let biased = |expert: ExpertWeights| {
             let biases = ExpertBiases {
                 gate: expert.gate.as_ref().map(bias),
                 up: bias(&expert.up),
                 down: bias(&expert.down),
             };
-            StoredExpert { biases: self.is_biased.then_some(biases), ..expert }
+            ExpertWeights { biases: self.is_biased.then_some(biases), ..expert }
         };
         case.stored().into_iter().map(biased).collect()
     }
@@ -263,7 +262,7 @@ impl Other {
     fn beside(
         self,
         case: &Case,
-        updates: &[ExpertUpdate],
+        updates: &[ExpertAdapters],
         x: Tensor<2>,
         gates: Tensor<2>,
     ) -> Tensor<2> {
@@ -276,7 +275,7 @@ impl Other {
     fn by_hand(
         self,
         case: &Case,
-        updates: &[ExpertUpdate],
+        updates: &[ExpertAdapters],
         x: &Tensor<2>,
         gates: &Tensor<2>,
     ) -> Tensor<2> {
@@ -294,7 +293,7 @@ impl Other {
         Tensor::cat(case.chosen.iter().enumerate().map(row).collect(), 0)
     }
 
-    fn run(self, expert: &StoredExpert, x: Tensor<2>) -> Tensor<2> {
+    fn run(self, expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
         let biases = expert.biases.clone();
         let product = |x: Tensor<2>, weight: &Tensor<2>, bias: Option<Tensor<1>>| {
             let product = x.matmul(weight.clone().transpose());

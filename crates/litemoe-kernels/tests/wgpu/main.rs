@@ -2,9 +2,8 @@
 //! value, none of them zero. Any adapter will do, a software one too.
 
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
-use litemoe_kernels::{
-    ExpertBank, ExpertUpdate, ExpertVisit, LinearWeight, LowRank, StoredExpert, silu_mul,
-};
+use litemoe_core::{ExpertWeights, Lora};
+use litemoe_kernels::{ExpertAdapters, ExpertBank, ExpertVisit, LinearWeight, silu_mul};
 
 const TOLERANCE: f32 = 1e-4;
 
@@ -105,7 +104,7 @@ fn expert_banks_and_updates_beside_them_are_the_cpus() {
     let chosen = (0..80).map(|place| place * place % (N_EXPERTS as i32 + 1));
     let chosen = TensorData::new(chosen.collect::<Vec<_>>(), [tokens, top_k]);
     let run = |device: &Device, gated: bool, watched: bool| {
-        let expert = |seed| StoredExpert {
+        let expert = |seed| ExpertWeights {
             gate: gated.then(|| constant(device, matrix([d_expert, d_model], 1., seed))),
             up: constant(device, matrix([d_expert, d_model], 1., seed + 1)),
             down: constant(device, matrix([d_model, d_expert], 1., seed + 2)),
@@ -129,11 +128,11 @@ fn expert_banks_and_updates_beside_them_are_the_cpus() {
             let mut see = |_| ();
             let visit = watched.then_some(ExpertVisit { see: &mut see, wants_inner: true });
             let low_rank = |a: &Tensor<2>, b: &Tensor<2>| {
-                Some(LowRank { a: a.clone(), b: b.clone(), scale: 0.5 })
+                Some(Lora { a: a.clone(), b: b.clone(), scale: 0.5 }.into())
             };
             let update = |expert: usize| match expert % 2 {
-                0 => ExpertUpdate::default(),
-                _ => ExpertUpdate {
+                0 => ExpertAdapters::default(),
+                _ => ExpertAdapters {
                     gate: None,
                     up: low_rank(&up_a, &up_b),
                     down: low_rank(&down_a, &down_b),

@@ -7,13 +7,15 @@
 
 mod batches;
 mod change;
+mod options;
 mod run;
 mod seen;
 mod solve;
 mod sums;
 
 pub use change::DownChange;
-pub use run::{LayerRefit, RefitOptions, TakeLayer, refit, sum_bytes};
+pub use options::RefitOptions;
+pub use run::{LayerRefit, TakeLayer, refit, sum_bytes};
 pub use seen::GatedInner;
 pub use solve::{Solution, solve};
 pub use sums::RefitSums;

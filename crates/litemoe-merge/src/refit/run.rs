@@ -5,40 +5,8 @@ use litemoe_core::{Input, LanguageModel, LayerId, MoeLayer, Pass, Stream, TokenR
 use super::batches::{batches, check_row};
 use super::seen::Seen;
 use super::solve::solve;
-use super::{DownChange, GatedInner, RefitSums, Solution};
+use super::{DownChange, GatedInner, RefitOptions, RefitSums, Solution};
 use crate::MergeError;
-
-/// How a proxy is refitted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RefitOptions {
-    /// The rank of the change; `None` for any rank.
-    pub rank: Option<usize>,
-    /// λ as a share of the mean diagonal of ZᵀZ, above 0.
-    pub ridge: f64,
-    /// Most rows that go through a block together, at least 1.
-    pub batch: usize,
-    /// Most tokens that do, padding counted; a row that is longer goes alone.
-    pub batch_tokens: usize,
-    /// Bytes of inner activations kept from when a layer is measured to when its change is applied; of batches beyond them the
-    /// proxy's block is run a second time.
-    pub held_bytes: usize,
-    /// Most bytes of a layer's sums; they grow with the square of its kept neurons, and the work with the cube.
-    pub max_sum_bytes: usize,
-}
-
-impl Default for RefitOptions {
-    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 48 MiB held, sums of 2 GiB at most.
-    fn default() -> Self {
-        Self {
-            rank: None,
-            ridge: 0.01,
-            batch: 16,
-            batch_tokens: 1024,
-            held_bytes: 48 << 20,
-            max_sum_bytes: 2 << 30,
-        }
-    }
-}
 
 /// What became of one layer.
 #[derive(Debug, Clone)]

@@ -110,7 +110,7 @@ fn beside_the_weights_is_in_the_weights() {
                 tensors.values_mut().for_each(widen);
             }
             for site in model.linear_sites() {
-                change(tensors, name, site, adapters.at(site.site.as_str()).unwrap());
+                change(tensors, name, site, adapters.at(site.site.as_str()).unwrap().lora());
             }
         });
         let logits = |model: &Model, adapters: &Adapters| {

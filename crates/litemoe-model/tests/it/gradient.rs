@@ -16,7 +16,7 @@ fn tracked_adapters(model: &Model, device: &Device) -> Adapters {
         let (a, b) = (lora.a.clone().require_grad(), lora.b.clone().require_grad());
         (site.clone(), Lora { a, b, scale: lora.scale })
     };
-    random_adapters(model, 0.35, 0.5, device).iter().map(track).collect()
+    random_adapters(model, 0.35, 0.5, device).loras().map(track).collect()
 }
 
 /// Some number that every logit of some rows has a part in.
@@ -52,7 +52,7 @@ fn every_site_is_in_the_sum_and_has_a_gradient() {
         let logits = model.logits(&input(&model, &[row(12), row(5)]), pass);
         let gradients = logits.square().mean().backward();
         for linear in model.linear_sites() {
-            let lora = adapters.at(linear.site.as_str()).unwrap();
+            let lora = adapters.at(linear.site.as_str()).unwrap().lora();
             let is_met = match linear.role {
                 LinearRole::Expert { expert, .. } => met.0.contains(&expert),
                 _ => true,
@@ -75,7 +75,7 @@ fn gradients_are_slopes() {
         let gradients = loss(&model, &adapters).backward();
         // The first block's queries act through everything that follows.
         let site = &model.linear_sites()[0].site;
-        let lora = adapters.at(site.as_str()).unwrap();
+        let lora = adapters.at(site.as_str()).unwrap().lora();
         let slope: f32 = lora.b.grad(&gradients).unwrap().slice([0..1, 0..1]).into_scalar();
         let moved = |by: f32| -> f64 {
             let step = Tensor::<2>::zeros(lora.b.dims(), &Device::flex());

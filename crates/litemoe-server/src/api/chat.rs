@@ -13,7 +13,7 @@ use crate::api::request::ChatRequest;
 use crate::api::{Shared, stream};
 use crate::engine::{Event, Refusal};
 use crate::generation::Request;
-use crate::server::State;
+use crate::state::State;
 
 /// `POST /v1/chat/completions`
 pub(crate) async fn complete(

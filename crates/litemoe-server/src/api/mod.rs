@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router, extract};
 use serde_json::json;
 
-use crate::server::State;
+use crate::state::State;
 use error::ApiError;
 
 /// What handlers share.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::registry::Served;
-use crate::server::State;
+use crate::state::State;
 
 /// `GET /v1/models`
 pub(crate) async fn list(Extract(state): Shared) -> Json<Value> {

@@ -1,0 +1,4 @@
+//! What mapped files and staged writes promise.
+
+mod mapped;
+mod staged;

@@ -1,0 +1,194 @@
+//! The header of a safetensors file: its length in eight bytes, little-endian, then a JSON object that says of every tensor
+//! what it is and where it lies.
+//!
+//! Read here, tensor by tensor, because the tables that the crate `safetensors` makes of a header take many times its memory.
+
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use litemoe_files::MappedFile;
+use safetensors::Dtype;
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors, WeightFile};
+use crate::json::for_each_member;
+use crate::{ModelError, Origin};
+
+const LEN_BYTES: usize = size_of::<u64>();
+
+/// As in the crate `safetensors`.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Far more dimensions than any tensor of a model has.
+const MAX_DIMS: usize = 8;
+
+/// The key that is not a tensor's.
+const METADATA: &str = "__metadata__";
+
+/// Maps a file and reads its header: the tensors have all its bytes, each of them once.
+pub(crate) fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
+    let map = MappedFile::open(path).map_err(ModelError::io(path))?;
+    let header = Header::of(path, map.as_bytes())?;
+    let file = WeightFile { path: path.to_owned(), origin: header.origin()?, map: map.clone() };
+    header.tensors(&Arc::new(file))
+}
+
+struct Header<'a> {
+    path: &'a Path,
+    json: &'a [u8],
+    /// Where the tensors lie in the file.
+    data: Range<usize>,
+}
+
+impl<'a> Header<'a> {
+    fn of(path: &'a Path, file: &'a [u8]) -> Result<Self, ModelError> {
+        let json = file.split_first_chunk::<LEN_BYTES>().and_then(|(len, rest)| {
+            let len = u64::from_le_bytes(*len);
+            rest.get(..usize::try_from(len.min(MAX_HEADER_BYTES + 1)).ok()?)
+        });
+        match json {
+            Some(json) if json.len() as u64 <= MAX_HEADER_BYTES => {
+                Ok(Self { path, json, data: LEN_BYTES + json.len()..file.len() })
+            }
+            _ => Err(broken(path, "its header is cut off or too long")),
+        }
+    }
+
+    /// Passes the tensors on, and what the file says of itself, under the name [`METADATA`].
+    fn for_each(
+        &self,
+        visit: impl FnMut(String, &'a RawValue) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        for_each_member(self.json, |error| broken(self.path, error), visit)
+    }
+
+    fn origin(&self) -> Result<Option<Origin>, ModelError> {
+        let mut origin = None;
+        self.for_each(|name, value| {
+            if name == METADATA {
+                origin = Origin::of(value).map_err(|error| broken(self.path, error))?;
+            }
+            Ok(())
+        })?;
+        Ok(origin)
+    }
+
+    fn tensors(&self, file: &Arc<WeightFile>) -> Result<StoredTensors, ModelError> {
+        let mut tensors = StoredTensors::new();
+        self.for_each(|name, value| {
+            if name == METADATA {
+                return Ok(());
+            }
+            let name: Arc<str> = name.into();
+            let tensor = self.tensor(file, &name, value)?;
+            match tensors.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(tensor)),
+                Entry::Occupied(entry) => {
+                    let reason = format!("the tensor {} is there twice", entry.key());
+                    return Err(broken(self.path, reason));
+                }
+            }
+            Ok(())
+        })?;
+        self.check_filled(&tensors)?;
+        Ok(tensors)
+    }
+
+    fn tensor(
+        &self,
+        file: &Arc<WeightFile>,
+        name: &Arc<str>,
+        value: &RawValue,
+    ) -> Result<StoredTensor, ModelError> {
+        let info: TensorInfo = serde_json::from_str(value.get())
+            .map_err(|error| broken(self.path, format!("the tensor {name}: {error}")))?;
+        let dtype = StoredDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
+            path: self.path.to_owned(),
+            tensor: name.to_string(),
+            found: format!("{:?}", info.dtype),
+        })?;
+        let range = self.range(&info, dtype).ok_or_else(|| {
+            let (Shape(shape), (start, end)) = (&info.shape, info.data_offsets);
+            broken(
+                self.path,
+                format!(
+                    "the tensor {name} of shape {shape:?} does not lie in bytes {start}..{end}"
+                ),
+            )
+        })?;
+        let (file, name, Shape(shape)) = (file.clone(), name.clone(), info.shape);
+        Ok(StoredTensor { file, name, dtype, shape, range })
+    }
+
+    /// Where a tensor lies in the file; `None` when its place has not its size.
+    fn range(&self, info: &TensorInfo, dtype: StoredDtype) -> Option<Range<usize>> {
+        let (start, end) = info.data_offsets;
+        let bytes = info.shape.0.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
+        let range = self.data.start.checked_add(start)?..self.data.start.checked_add(end)?;
+        (start.checked_add(bytes) == Some(end)).then_some(range)
+    }
+
+    /// Checks that there is nothing before, between and behind the tensors.
+    fn check_filled(&self, tensors: &StoredTensors) -> Result<(), ModelError> {
+        let mut ranges: Vec<Range<usize>> =
+            tensors.values().map(|tensor| tensor.range.clone()).collect();
+        // Empty ones before what begins at the same place.
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        let mut end = self.data.start;
+        for range in ranges {
+            if range.start != end {
+                return Err(broken(self.path, format!("its tensors do not meet at byte {end}")));
+            }
+            end = range.end;
+        }
+        if end != self.data.end {
+            let len = self.data.end;
+            return Err(broken(self.path, format!("its tensors end at byte {end} of {len}")));
+        }
+        Ok(())
+    }
+}
+
+fn broken(path: &Path, reason: impl fmt::Display) -> ModelError {
+    ModelError::Safetensors { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// What a header says of a tensor.
+#[derive(serde::Deserialize)]
+struct TensorInfo {
+    dtype: Dtype,
+    shape: Shape,
+    data_offsets: (usize, usize),
+}
+
+/// A list of dimensions that is refused before it is long.
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX_DIMS} dimensions")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Shape, S::Error> {
+        let (mut dims, mut n_dims) = ([0; MAX_DIMS], 0);
+        while let Some(dim) = seq.next_element()? {
+            *dims.get_mut(n_dims).ok_or_else(|| S::Error::invalid_length(n_dims + 1, &self))? = dim;
+            n_dims += 1;
+        }
+        Ok(Shape(dims[..n_dims].to_vec()))
+    }
+}

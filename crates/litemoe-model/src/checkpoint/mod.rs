@@ -1,0 +1,349 @@
+//! A model directory: its configuration, the tensors in its weight files, and how experts lie in them.
+
+pub(crate) mod expert_part;
+pub(crate) mod expert_tensors;
+mod fingerprint;
+mod header;
+pub(crate) mod origin;
+pub(crate) mod parts;
+pub(crate) mod stored;
+pub(crate) mod tensors;
+pub(crate) mod weight_files;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
+use litemoe_core::{
+    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack,
+};
+
+use crate::checkpoint::expert_tensors::ExpertTensors;
+use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors};
+use crate::config::read::decoder::HARMLESS;
+use crate::config::read::eos;
+use crate::config::read::file::ConfigFile;
+use crate::config::{FeedForwardConfig, ModelConfig, RopeConfig};
+use crate::families::family::{Family, Names};
+use crate::families::registry::family_of;
+use crate::json::read_json;
+use crate::{ModelError, Origin};
+
+/// File beside a proxy's `config.json` that says what its router does.
+pub(crate) const PLAN_FILE: &str = "plan.json";
+
+/// A Hugging Face model directory, checked and memory-mapped; no weight is read before it is asked for.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub(crate) dir: PathBuf,
+    pub(crate) family: &'static Family,
+    pub(crate) config: ModelConfig,
+    /// How its tensors are named.
+    pub(crate) names: &'static Names,
+    /// What a proxy with a router rule of its own was made by.
+    pub(crate) plan: Option<Plan>,
+    pub(crate) tensors: StoredTensors,
+    layers: Vec<MoeLayer>,
+    fingerprint: OnceLock<Fingerprint>,
+}
+
+impl Checkpoint {
+    /// Opens a directory: reads its configuration and the headers of its weight files, and checks that every
+    /// tensor of the model is there in its shape, and nothing else.
+    ///
+    /// # Errors
+    /// Names the file and the key or tensor that is wrong.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let dir = dir.as_ref().to_owned();
+        let (family, mut config, is_proxy) = read_config(&dir)?;
+        if let Some(ids) = eos::read_generation(&dir)? {
+            config.eos_ids = ids;
+        }
+        let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
+        let mut tensors = weight_files::open(&dir)?;
+        let n_blocks = config.feed_forward.len();
+        let extra = n_blocks..n_blocks.saturating_add(config.extra_blocks);
+        tensors.retain(|name, _| !is_extra(name, &extra));
+        let fingerprint = OnceLock::new();
+        let names = names(family, &tensors);
+        let mut checkpoint =
+            Self { dir, family, config, names, plan, tensors, layers: Vec::new(), fingerprint };
+        checkpoint.check_plan()?;
+        checkpoint.check_tensors()?;
+        checkpoint.layers = checkpoint.read_layers()?;
+        Ok(checkpoint)
+    }
+
+    /// Refuses a directory whose configuration alone [`Self::open`] would refuse, before its weights are there.
+    ///
+    /// # Errors
+    /// Names the key of `config.json` that is wrong.
+    pub fn check_config(dir: &Path) -> Result<(), ModelError> {
+        read_config(dir).map(|_| ())
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The directory's own name.
+    pub fn name(&self) -> String {
+        let path = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// The `model_type`, without a proxy's prefix.
+    pub fn family(&self) -> &'static str {
+        self.family.model_type
+    }
+
+    /// What the configuration says.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The ids that end a text; `generation_config.json` goes before `config.json`.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.config.eos_ids
+    }
+
+    /// The plan that a proxy with a router rule of its own was made by.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// What a proxy was made from; `None` of any other model.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.tensors.values().find_map(|tensor| tensor.file.origin.as_ref())
+    }
+
+    /// The mixture-of-experts layers, in the order they run.
+    pub fn moe_layers(&self) -> &[MoeLayer] {
+        &self.layers
+    }
+
+    /// Bytes of all tensors as stored.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.range.len() as u64).sum()
+    }
+
+    /// Bytes of all routed experts as stored.
+    pub fn expert_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.n_experts as u64 * layer.expert_bytes).sum()
+    }
+
+    /// Reads every weight.
+    ///
+    /// # Errors
+    /// When one is not finite, naming its tensor.
+    pub(crate) fn check_finite(&self) -> Result<(), ModelError> {
+        let numbers = self.tensors.values().filter(|tensor| tensor.dtype != StoredDtype::U8);
+        numbers.into_iter().try_for_each(StoredTensor::check)?;
+        for layer in &self.layers {
+            for expert in 0..layer.n_experts {
+                self.expert_tensors(layer.id, expert).check_quantised()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names what the model computes; read once per checkpoint, all bytes of it.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.fingerprint
+            .get_or_init(|| fingerprint::of(&self.config, self.plan.as_ref(), &self.tensors))
+    }
+
+    /// The experts, readable one at a time onto a device.
+    pub fn experts<'a>(&'a self, device: &Device) -> CheckpointExperts<'a> {
+        CheckpointExperts { checkpoint: self, device: device.clone() }
+    }
+
+    /// A stack's embedding.
+    pub(crate) fn embedding(&self, stack: Stack) -> &StoredTensor {
+        let name = match self.config.embeds_twice() {
+            true => Names::of(stack, self.names.own_embeddings),
+            false => self.names.embedding,
+        };
+        self.tensor(&format!("{name}.weight"))
+    }
+
+    /// A tensor that [`Self::open`] has found.
+    pub(crate) fn tensor(&self, name: &str) -> &StoredTensor {
+        &self.tensors[name]
+    }
+
+    /// What the plan says of a block of experts, in a proxy with a router rule of its own.
+    pub(crate) fn layer_plan(&self, block: LayerId) -> Option<&LayerPlan> {
+        self.plan.as_ref()?.layers.get(&block)
+    }
+
+    /// Where the experts of a block lie.
+    pub(crate) fn expert_tensors(&self, block: LayerId, expert: usize) -> ExpertTensors {
+        ExpertTensors::find(&self.tensors, self.names, block, expert)
+    }
+
+    /// Experts really stored in a block.
+    pub(crate) fn n_experts(&self, block: LayerId) -> usize {
+        match (self.layer_plan(block), self.config.feed_forward_of(block)) {
+            (Some(plan), _) => plan.groups.len(),
+            (None, FeedForwardConfig::Moe(moe)) => moe.n_experts,
+            (None, FeedForwardConfig::Dense(_)) => 0,
+        }
+    }
+
+    /// The layers as the configuration has them: what a proxy's plan was made for.
+    fn configured_layers(&self) -> impl Iterator<Item = MoeLayer> + '_ {
+        let d_model = self.config.d_model;
+        self.config.blocks().filter_map(move |(id, config)| match config {
+            FeedForwardConfig::Moe(moe) => Some(MoeLayer {
+                id,
+                n_experts: moe.n_experts,
+                top_k: moe.top_k,
+                groups: moe.expert_groups(),
+                d_model,
+                d_expert: moe.d_expert,
+                expert_bytes: 0,
+            }),
+            FeedForwardConfig::Dense(_) => None,
+        })
+    }
+
+    fn check_plan(&self) -> Result<(), ModelError> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let layers: Vec<MoeLayer> = self.configured_layers().collect();
+        // The fingerprint in the plan is the foundation's, which is not at hand.
+        let checked = plan.check(&plan.fingerprint, &layers);
+        checked.map_err(|source| ModelError::Plan { path: self.dir.join(PLAN_FILE), source })
+    }
+
+    fn check_tensors(&self) -> Result<(), ModelError> {
+        let names = self.names;
+        let expected =
+            tensors::expected(&self.config, names, |block| self.n_experts(block), &self.tensors);
+        let mut unused: BTreeSet<&str> = self.tensors.keys().map(|name| &**name).collect();
+        for tensors::Expected { name, shape, bytes } in expected {
+            let Some(found) = self.tensors.get(&*name) else {
+                return Err(ModelError::MissingTensor {
+                    dir: self.dir.clone(),
+                    tensor: name,
+                    shape,
+                });
+            };
+            if found.shape != shape {
+                return Err(ModelError::Shape {
+                    path: found.path().to_owned(),
+                    tensor: name,
+                    found: found.shape.clone(),
+                    expected: shape,
+                });
+            }
+            if bytes != (found.dtype == StoredDtype::U8) {
+                return Err(ModelError::Dtype {
+                    path: found.path().to_owned(),
+                    tensor: name,
+                    found: found.dtype.name().to_owned(),
+                });
+            }
+            unused.remove(&*name);
+        }
+        match unused.first() {
+            Some(&name) => Err(ModelError::UnusedTensor {
+                path: self.tensor(name).path().to_owned(),
+                tensor: name.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn read_layers(&self) -> Result<Vec<MoeLayer>, ModelError> {
+        let measured = self.configured_layers().map(|layer| {
+            let block = layer.id;
+            let n_experts = self.n_experts(block);
+            let first = self.expert_tensors(block, 0);
+            let dtype = first.up.dtype();
+            for expert in (0..n_experts).map(|expert| self.expert_tensors(block, expert)) {
+                if expert.dtypes().any(|found| found != dtype) {
+                    return Err(ModelError::MixedExperts {
+                        dir: self.dir.clone(),
+                        layer: layer.id,
+                    });
+                }
+            }
+            let found = first.down.shape();
+            let expected = [layer.d_model, layer.d_expert];
+            if found != expected || first.up.shape() != [layer.d_expert, layer.d_model] {
+                let (dir, layer) = (self.dir.clone(), layer.id);
+                return Err(ModelError::ExpertShape { dir, layer, found, expected });
+            }
+            let expert_bytes = first.bytes() as u64;
+            Ok(MoeLayer { n_experts, expert_bytes, ..layer })
+        });
+        measured.collect()
+    }
+}
+
+/// Whether a tensor belongs to one of some blocks.
+fn is_extra(name: &str, extra: &Range<usize>) -> bool {
+    let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+    index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| extra.contains(&index))
+}
+
+/// How a checkpoint of a family names its tensors: as the first router that is there is called.
+fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
+    let used = |names: &&Names| {
+        let end = match names.router.rsplit_once('#') {
+            Some((_, end)) => format!("{end}.weight"),
+            None => format!(".{}.weight", names.router),
+        };
+        tensors.keys().any(|name| name.ends_with(&end))
+    };
+    family.names.iter().find(used).unwrap_or(family.released_names())
+}
+
+fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), ModelError> {
+    let mut file = ConfigFile::open(&dir.join("config.json"))?;
+    let (family, is_proxy) = family_of(&mut file)?;
+    let config = (family.read)(&mut file)?;
+    let pairs = config.attention.d_rotated() / 2;
+    let rope = config.attention.rope.as_ref();
+    if rope.is_some_and(|rope| !rope.is_finite(config.attention.d_rotated())) {
+        return Err(file.wrong_rope("with frequencies and factors that f32 can hold"));
+    }
+    let found = rope.and_then(RopeConfig::pairs);
+    if found.is_some_and(|found| found != pairs) {
+        return Err(file.wrong_rope(&format!("with {pairs} factors")));
+    }
+    file.finish(family.model_type, &[HARMLESS, family.harmless].concat())?;
+    Ok((family, config, is_proxy))
+}
+
+fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
+    read_json(&dir.join(PLAN_FILE))
+}
+
+/// A checkpoint's experts, read from the map onto a device when asked for.
+#[derive(Debug, Clone)]
+pub struct CheckpointExperts<'a> {
+    checkpoint: &'a Checkpoint,
+    device: Device,
+}
+
+impl ExpertSource for CheckpointExperts<'_> {
+    type Error = ModelError;
+
+    fn moe_layers(&self) -> &[MoeLayer] {
+        self.checkpoint.moe_layers()
+    }
+
+    fn expert(&self, id: ExpertId) -> Result<ExpertWeights, ModelError> {
+        let layer = self.moe_layers().iter().find(|layer| layer.id == id.layer);
+        if layer.is_none_or(|layer| id.expert >= layer.n_experts) {
+            return Err(ModelError::NoSuchExpert { dir: self.checkpoint.dir.clone(), expert: id });
+        }
+        self.checkpoint.expert_tensors(id.layer, id.expert).read(&self.device)
+    }
+}

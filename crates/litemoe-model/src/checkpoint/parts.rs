@@ -1,0 +1,142 @@
+use litemoe_core::{LayerId, Stack};
+use serde::Serialize;
+
+use crate::Checkpoint;
+use crate::checkpoint::stored::{StoredDtype, StoredTensor};
+
+/// What a stored tensor belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Part {
+    /// A vector for each entry of the vocabulary.
+    Embedding,
+    /// Attention, what it normalises inside included.
+    Attention,
+    /// Feed-forward networks of blocks without experts.
+    Dense,
+    /// What chooses experts.
+    Routers,
+    /// Experts that every token goes through, and their gates.
+    SharedExperts,
+    /// Experts that tokens are sent to.
+    Experts,
+    /// The normalisation between the other parts.
+    Norms,
+    /// The vocabulary's side of the logits; absent where the embedding is used.
+    Head,
+}
+
+/// A tensor as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredPart<'a> {
+    /// Its name in the checkpoint.
+    pub name: &'a str,
+    /// What it belongs to.
+    pub part: Part,
+    /// Its block; `None` outside the blocks.
+    pub block: Option<LayerId>,
+    /// Its number format, as safetensors spells it; `MXFP4` of 4-bit blocks and their scales.
+    pub dtype: &'static str,
+    /// Its values.
+    pub parameters: u64,
+    /// Bytes in the file.
+    pub bytes: u64,
+}
+
+impl Checkpoint {
+    /// All tensors in order of their names, none of them read.
+    pub fn stored_parts(&self) -> impl Iterator<Item = StoredPart<'_>> {
+        self.tensors.iter().map(|(name, tensor)| self.stored_part(name, tensor))
+    }
+
+    fn stored_part<'a>(&self, name: &'a str, tensor: &StoredTensor) -> StoredPart<'a> {
+        let is_stack = self.names.stacks.iter().any(|stack| name.contains(stack));
+        let is_quantised = tensor.dtype == StoredDtype::U8;
+        let values: u64 = tensor.shape.iter().map(|&size| size as u64).product();
+        StoredPart {
+            name,
+            part: if is_stack { Part::Experts } else { part(name) },
+            block: block(name),
+            dtype: if is_quantised { "MXFP4" } else { tensor.dtype.name() },
+            parameters: values * if is_quantised { n_values(name) } else { 1 },
+            bytes: tensor.range.len() as u64,
+        }
+    }
+}
+
+/// How many values a byte of 4-bit blocks holds; a byte of their scales holds none.
+fn n_values(name: &str) -> u64 {
+    if name.ends_with("_scales") { 0 } else { 2 }
+}
+
+/// The part by the words that the families' checkpoints share; the first word of the path that tells decides, so that
+/// `self_attn.q_norm` is attention and `post_attention_layernorm` a norm.
+fn part(name: &str) -> Part {
+    name.split('.').find_map(part_by_word).unwrap_or(Part::Dense)
+}
+
+fn part_by_word(word: &str) -> Option<Part> {
+    let word = word.to_ascii_lowercase();
+    match &*word {
+        "experts" => Some(Part::Experts),
+        "gate" | "router" => Some(Part::Routers),
+        "lm_head" => Some(Part::Head),
+        "shared" => Some(Part::Embedding), // of an encoder and its decoder
+        _ if word.starts_with("shared_") => Some(Part::SharedExperts),
+        _ if word.contains("norm") => Some(Part::Norms),
+        _ if word.contains("embed") => Some(Part::Embedding),
+        _ if word.contains("attn") || word.contains("attention") => Some(Part::Attention),
+        _ => None,
+    }
+}
+
+/// The first number in a path is the block's.
+fn block(name: &str) -> Option<LayerId> {
+    let block = name.split('.').find_map(|word| word.parse().ok())?;
+    let stack = match name.split('.').any(|word| word == "encoder") {
+        true => Stack::Encoder,
+        false => Stack::Decoder,
+    };
+    Some(LayerId { stack, block })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_every_kind() {
+        for (name, expected) in [
+            ("model.embed_tokens.weight", Part::Embedding),
+            ("shared.weight", Part::Embedding),
+            ("lm_head.weight", Part::Head),
+            ("model.norm.weight", Part::Norms),
+            ("model.layers.3.post_attention_layernorm.weight", Part::Norms),
+            ("encoder.block.3.layer.1.layer_norm.weight", Part::Norms),
+            ("model.layers.3.self_attn.kv_a_layernorm.weight", Part::Attention),
+            ("model.layers.3.self_attn.sinks", Part::Attention),
+            ("decoder.block.3.layer.1.EncDecAttention.q.weight", Part::Attention),
+            ("model.layers.3.mlp.gate_proj.weight", Part::Dense),
+            ("encoder.block.3.layer.1.mlp.wi.weight", Part::Dense),
+            ("model.layers.3.mlp.gate.e_score_correction_bias", Part::Routers),
+            ("encoder.block.3.layer.1.mlp.router.classifier.weight", Part::Routers),
+            ("model.layers.3.mlp.shared_expert_gate.weight", Part::SharedExperts),
+            ("model.layers.3.mlp.shared_experts.down_proj.weight", Part::SharedExperts),
+            ("model.layers.3.mlp.experts.11.up_proj.weight", Part::Experts),
+            ("model.layers.3.mlp.experts.gate_up_proj_bias", Part::Experts),
+            ("encoder.block.3.layer.1.mlp.experts.expert_11.wi.weight", Part::Experts),
+        ] {
+            assert_eq!(part(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn blocks_of_both_stacks() {
+        assert_eq!(block("model.layers.3.mlp.experts.11.x"), Some(LayerId::decoder(3)));
+        assert_eq!(block("decoder.block.3.layer.1.x"), Some(LayerId::decoder(3)));
+        assert_eq!(block("encoder.block.3.layer.1.x"), Some(LayerId::encoder(3)));
+        assert_eq!(block("model.norm.weight"), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! The model families: a file for each, and the registry.
+
+mod deepseek;
+mod deepseek_v2;
+mod deepseek_v3;
+pub(crate) mod family;
+mod gpt_oss;
+mod granitemoe;
+mod llama4_text;
+mod mixtral;
+mod olmoe;
+mod phimoe;
+mod qwen2_moe;
+mod qwen3_moe;
+pub(crate) mod registry;
+mod switch_transformers;

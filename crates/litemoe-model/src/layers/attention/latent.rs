@@ -1,0 +1,78 @@
+use burn::tensor::Tensor;
+
+use super::{Place, Projected};
+use crate::layers::linear::Linear;
+use crate::layers::norm::Norm;
+
+/// Multi-head latent attention's projections (DeepSeek-V2, arXiv 2405.04434).
+///
+/// A head of a query or a key is a plain part and a rotated one; all heads share the rotated part of the key. Keys and values
+/// are cached as they are mixed, not as the vector they are made from: more memory, no product over the whole past for
+/// every token.
+#[derive(Debug)]
+pub(crate) struct Latent {
+    pub(crate) queries: Queries,
+    /// To what keys and values are made from, and the rotated part of the key behind it.
+    pub(crate) keys_values: LowRank,
+    pub(crate) scale: f64,
+    pub(crate) d_plain: usize,
+    pub(crate) d_rotated: usize,
+    pub(crate) d_value: usize,
+}
+
+/// How queries are made.
+#[derive(Debug)]
+pub(crate) enum Queries {
+    Full(Box<Linear>),
+    LowRank(Box<LowRank>),
+}
+
+/// Two matrices with a normalisation between.
+#[derive(Debug)]
+pub(crate) struct LowRank {
+    pub(crate) down: Linear,
+    pub(crate) norm: Norm,
+    pub(crate) up: Linear,
+}
+
+impl Latent {
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let LowRank { down, up, .. } = &self.keys_values;
+        match &self.queries {
+            Queries::Full(linear) => vec![linear, down, up],
+            Queries::LowRank(queries) => vec![&queries.down, &queries.up, down, up],
+        }
+    }
+
+    pub(super) fn project(&self, x: Tensor<2>, place: Place<'_>) -> Projected {
+        let (q, k_v) = (self.queries(x.clone(), place), &self.keys_values);
+        let compressed = k_v.down.forward(x, place.adapters);
+        let rank = compressed.dims()[1] - self.d_rotated;
+        let rotated = compressed.clone().narrow(1, rank, self.d_rotated);
+        let rotated = place.positions.rotate(place.heads(rotated, self.d_rotated));
+        let latent = k_v.norm.forward(compressed.narrow(1, 0, rank));
+        let k_v = k_v.up.forward(latent, place.adapters);
+        let k_v = place.heads(k_v, self.d_plain + self.d_value);
+        let [batch, seq, n_heads, _] = k_v.dims();
+        let rotated = rotated.expand([batch, seq, n_heads, self.d_rotated]);
+        let plain = k_v.clone().narrow(3, 0, self.d_plain);
+        Projected {
+            q,
+            k: Tensor::cat(vec![plain, rotated], 3),
+            v: k_v.narrow(3, self.d_plain, self.d_value),
+        }
+    }
+
+    fn queries(&self, x: Tensor<2>, place: Place<'_>) -> Tensor<4> {
+        let q = match &self.queries {
+            Queries::Full(linear) => linear.forward(x, place.adapters),
+            Queries::LowRank(queries) => {
+                let LowRank { down, norm, up } = &**queries;
+                up.forward(norm.forward(down.forward(x, place.adapters)), place.adapters)
+            }
+        };
+        let q = place.heads(q.mul_scalar(self.scale), self.d_plain + self.d_rotated);
+        let rotated = q.clone().narrow(3, self.d_plain, self.d_rotated);
+        Tensor::cat(vec![q.narrow(3, 0, self.d_plain), place.positions.rotate(rotated)], 3)
+    }
+}

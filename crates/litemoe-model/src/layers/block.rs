@@ -1,0 +1,90 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, LayerId, LinearRole, LinearSite, Packing, Pass};
+
+use crate::layers::attention::{Attention, Memory, Place};
+use crate::layers::cache::BlockCache;
+use crate::layers::feed_forward::FeedForward;
+use crate::layers::norm::Norm;
+use crate::layers::positions::Positions;
+
+/// A product, where it changes anything.
+pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
+    if factor == 1.0 { x } else { x.mul_scalar(factor) }
+}
+
+/// A block: attention, then the feed-forward part, each on a normalised input and added back; between them, in a decoder
+/// with an encoder, attention to the encoder's tokens.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) id: LayerId,
+    pub(crate) input_norm: Norm,
+    pub(crate) attention: Attention,
+    pub(crate) cross: Option<Cross>,
+    pub(crate) post_attention_norm: Norm,
+    pub(crate) feed_forward: FeedForward,
+    /// Of what attention and feed-forward part add.
+    pub(crate) multiplier: f64,
+}
+
+/// A decoder's attention to its encoder.
+#[derive(Debug)]
+pub(crate) struct Cross {
+    pub(crate) norm: Norm,
+    pub(crate) attention: Attention,
+}
+
+/// The rows a block runs over, and where they stand.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) packing: &'a Packing,
+    pub(crate) positions: &'a Positions,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn place(self, adapters: Option<&'a Adapters>) -> Place<'a> {
+        let Self { packing, positions } = self;
+        Place { packing, positions, adapters }
+    }
+}
+
+impl Block {
+    /// The linear layers an adapter can stand beside, attention's first, routed experts' last.
+    pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
+        let cross = self.cross.iter().flat_map(|cross| cross.attention.linears());
+        let attention = self.attention.linears().into_iter().chain(cross);
+        let attention = attention.map(|linear| linear.site(LinearRole::Attention));
+        let dense = self.feed_forward.linears().into_iter();
+        let dense = dense.map(|linear| linear.site(LinearRole::Dense));
+        attention.chain(dense).chain(self.feed_forward.expert_sites()).collect()
+    }
+
+    /// # Shapes
+    /// - `before` and output: `[tokens, d_model]`
+    pub(crate) fn forward(
+        &self,
+        before: &Tensor<2>,
+        rows: Rows<'_>,
+        memory: Option<Memory<'_>>,
+        pass: &mut Pass<'_>,
+        cache: Option<&mut BlockCache>,
+    ) -> Tensor<2> {
+        let place = rows.place(pass.adapters);
+        let x = self.input_norm.forward(before.clone());
+        let attended = self.attention.forward(x, place, cache);
+        let middle = before.clone() + scaled(attended, self.multiplier);
+        let middle = match (&self.cross, memory) {
+            (Some(cross), Some(memory)) => {
+                let x = cross.norm.forward(middle.clone());
+                middle + cross.attention.across(x, &memory, place)
+            }
+            _ => middle,
+        };
+        let x = self.post_attention_norm.forward(middle.clone());
+        let after =
+            middle + scaled(self.feed_forward.forward(x, rows.packing, pass), self.multiplier);
+        if let Some(observer) = pass.observer.as_deref_mut() {
+            observer.block_output(self.id, before, &after);
+        }
+        after
+    }
+}

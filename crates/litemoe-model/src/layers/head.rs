@@ -1,0 +1,24 @@
+use burn::tensor::Tensor;
+use litemoe_kernels::LinearWeight;
+
+use crate::layers::norm::Norm;
+
+/// What makes logits of hidden states.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) norm: Norm,
+    pub(crate) weight: LinearWeight,
+    /// `[1, vocab]`
+    pub(crate) bias: Option<Tensor<2>>,
+}
+
+impl Head {
+    /// Logits before the family's factor: `[n, d_model]` → `[n, vocab]`.
+    pub(crate) fn forward(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = self.weight.forward(self.norm.forward(hidden));
+        match &self.bias {
+            Some(bias) => logits + bias.clone(),
+            None => logits,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, LinearRole, LinearSite, Site};
+use litemoe_kernels::LinearWeight;
+
+/// A frozen linear layer that an adapter can stand beside.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) site: Site,
+    pub(crate) weight: LinearWeight,
+    pub(crate) bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    /// # Shapes
+    /// - `x`: `[tokens, d_in]`
+    /// - output: `[tokens, d_out]`
+    pub(crate) fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+        let y = self.weight.forward(x.clone());
+        let y = match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze_dim(0),
+            None => y,
+        };
+        match adapters.and_then(|adapters| adapters.at(self.site.as_str())) {
+            Some(adapter) => y + adapter.delta(x),
+            None => y,
+        }
+    }
+
+    /// Where it stands and how wide it is.
+    pub(crate) fn site(&self, role: LinearRole) -> LinearSite {
+        let (d_in, d_out) = (self.weight.d_in(), self.weight.d_out());
+        LinearSite { site: self.site.clone(), role, d_in, d_out, stack: None }
+    }
+}

@@ -1,0 +1,21 @@
+//! What a transformer is made of.
+
+pub(crate) mod attention;
+pub(crate) mod block;
+pub(crate) mod cache;
+mod capacity;
+mod expert_sites;
+pub(crate) mod feed_forward;
+pub(crate) mod gating;
+pub(crate) mod head;
+pub(crate) mod linear;
+mod mask;
+pub(crate) mod norm;
+pub(crate) mod positions;
+pub(crate) mod redirection;
+pub(crate) mod relative;
+pub(crate) mod router;
+pub(crate) mod router_bias;
+mod sparse_mixer;
+
+pub(crate) use expert_sites::ExpertSites;

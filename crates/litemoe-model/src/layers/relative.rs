@@ -1,0 +1,103 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use litemoe_core::Packing;
+
+use crate::config::RelativeConfig;
+use crate::layers::positions::Positions;
+
+/// A stack's bias by distance (T5, arXiv 1910.10683), which all its blocks share.
+#[derive(Debug)]
+pub(crate) struct RelativeBias {
+    /// `[n_buckets, n_heads]`
+    weight: Tensor<2>,
+    config: RelativeConfig,
+    /// Whether tokens see what comes after them too.
+    both_ways: bool,
+    last: Mutex<Option<(Rows, Arc<Positions>)>>,
+}
+
+/// Where the first tokens of rows stand, and the rows' lengths.
+type Rows = (usize, Vec<usize>);
+
+impl RelativeBias {
+    /// `weight` is `[n_buckets, n_heads]`.
+    pub(crate) fn new(weight: Tensor<2>, config: RelativeConfig, both_ways: bool) -> Self {
+        Self { weight, config, both_ways, last: Mutex::new(None) }
+    }
+
+    /// What is added to the scores of some rows, remembered: all blocks of a pass ask for the same.
+    pub(crate) fn at(&self, packing: &Packing) -> Arc<Positions> {
+        let rows = (packing.start(), packing.row_lens().to_vec());
+        // A panic elsewhere cannot leave a half-written pair behind.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, positions)) if *known == rows => positions.clone(),
+            _ => {
+                let made = Arc::new(self.positions(packing));
+                *last = Some((rows, made.clone()));
+                made
+            }
+        }
+    }
+
+    /// `[batch or 1, n_heads, seq, start + seq]`
+    fn positions(&self, packing: &Packing) -> Positions {
+        let (start, seq) = (packing.start(), packing.seq());
+        let end = start + seq;
+        let bucket = |query: usize| (0..end).map(move |key| self.bucket(key as i64 - query as i64));
+        let buckets: Vec<i64> = (start..end).flat_map(bucket).collect();
+        let device = self.weight.device();
+        let buckets = Tensor::<1, Int>::from_data(buckets.as_slice(), &device);
+        let [_, n_heads] = self.weight.dims();
+        let bias = self.weight.clone().select(0, buckets).reshape([1, seq, end, n_heads]);
+        let bias = bias.permute([0, 3, 1, 2]);
+        let mask =
+            if self.both_ways { padding(packing, &device) } else { causal(start, seq, &device) };
+        Positions::biased(match mask {
+            Some(mask) => bias + mask,
+            None => bias,
+        })
+    }
+
+    /// The bucket of a distance, key less query: half of them for single distances, the others wider and wider.
+    fn bucket(&self, distance: i64) -> i64 {
+        let RelativeConfig { n_buckets, max_distance } = self.config;
+        let (n_buckets, first) = match (self.both_ways, distance > 0) {
+            (true, true) => (n_buckets / 2, n_buckets / 2),
+            (true, false) => (n_buckets / 2, 0),
+            (false, _) => (n_buckets, 0),
+        };
+        let distance = if self.both_ways { distance.abs() } else { (-distance).max(0) } as usize;
+        let n_exact = n_buckets / 2;
+        let bucket = if distance < n_exact {
+            distance
+        } else if distance >= max_distance {
+            n_buckets - 1
+        } else {
+            // In f32, as the reference rounds.
+            let wide = (distance as f32 / n_exact as f32).ln()
+                / (max_distance as f64 / n_exact as f64).ln() as f32;
+            (n_exact + (wide * (n_buckets - n_exact) as f32) as usize).min(n_buckets - 1)
+        };
+        (first + bucket) as i64
+    }
+}
+
+/// Hides what comes later, `[1, 1, seq, start + seq]`.
+fn causal(start: usize, seq: usize, device: &Device) -> Option<Tensor<4>> {
+    let end = start + seq;
+    let hidden = |query| (0..end).map(move |key| if key > query { f32::MIN } else { 0.0 });
+    let values: Vec<f32> = (start..end).flat_map(hidden).collect();
+    (seq > 1).then(|| Tensor::from_data(TensorData::new(values, [1, 1, seq, end]), device))
+}
+
+/// Hides what is beyond the rows' ends, `[batch, 1, 1, seq]`; `None` where all are as long.
+pub(crate) fn padding(packing: &Packing, device: &Device) -> Option<Tensor<4>> {
+    let (lens, seq) = (packing.row_lens(), packing.seq());
+    let mask = |&len: &usize| (0..seq).map(move |key| if key < len { 0.0 } else { f32::MIN });
+    let values: Vec<f32> = lens.iter().flat_map(mask).collect();
+    let shape = [lens.len(), 1, 1, seq];
+    let is_ragged = lens.iter().any(|&len| len != seq);
+    is_ragged.then(|| Tensor::from_data(TensorData::new(values, shape), device))
+}

@@ -1,0 +1,237 @@
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::json;
+
+use crate::checkpoint::expert_part::{Part, Place};
+use crate::checkpoint::expert_tensors::ExpertTensors;
+use crate::checkpoint::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN, ORIGIN_REFIT};
+use crate::checkpoint::stored::{StoredDtype, StoredTensor};
+use crate::families::family::Names;
+use crate::proxy::file::ProxyFile;
+use crate::{Checkpoint, ModelError};
+
+/// Makes a layer's kept experts in the proxy's order; `None` for one whose stored bytes are to be copied.
+pub type MakeExperts<'a> =
+    &'a mut dyn FnMut(
+        LayerId,
+        &LayerPlan,
+    ) -> Result<Vec<Option<ExpertWeights>>, Box<dyn Error + Send + Sync>>;
+
+/// What stands behind a name of the proxy.
+enum Source {
+    /// The foundation's bytes.
+    Copy(StoredTensor),
+    /// These rows of the foundation's router, or of a vector beside it.
+    Rows(StoredTensor, Vec<usize>),
+    /// A part of a kept expert.
+    Expert { layer: LayerId, group: usize, part: Part, host: Arc<ExpertTensors> },
+    /// Such parts one after the other, as a stack of this shape.
+    Stack(Vec<Source>, Vec<usize>),
+}
+
+impl Source {
+    fn dtype(&self) -> StoredDtype {
+        match self {
+            Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype,
+            Self::Expert { host, .. } => host.up.dtype(),
+            Self::Stack(parts, _) => parts[0].dtype(),
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Copy(tensor) => tensor.shape.clone(),
+            Self::Rows(tensor, rows) => [&[rows.len()], &tensor.shape[1..]].concat(),
+            Self::Expert { part, host, .. } => part.shape(host),
+            Self::Stack(_, shape) => shape.clone(),
+        }
+    }
+}
+
+/// A proxy's tensors in the order they lie in the file. The experts of a layer, all of one dtype, lie side by side.
+pub(crate) struct ProxyWeights<'a> {
+    plan: &'a Plan,
+    /// How the experts that are made differ from those of the plan.
+    refit: Option<&'a str>,
+    sources: Vec<(String, Source)>,
+    make: MakeExperts<'a>,
+    /// The merged experts of the layer that is being written.
+    made: Option<(LayerId, Vec<Option<ExpertWeights>>)>,
+}
+
+impl<'a> ProxyWeights<'a> {
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        plan: &'a Plan,
+        refit: Option<&'a str>,
+        make: MakeExperts<'a>,
+    ) -> Self {
+        let mut sources: BTreeMap<String, Source> = checkpoint
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name.to_string(), Source::Copy(tensor.clone())))
+            .collect();
+        for (&layer, layer_plan) in &plan.layers {
+            replace_experts(&mut sources, checkpoint, layer, layer_plan);
+            replace_router(&mut sources, checkpoint, layer, layer_plan, plan.options.router);
+        }
+        let mut sources: Vec<_> = sources.into_iter().collect();
+        // Wide values first, as the format's own writer does: every tensor is then aligned.
+        sources.sort_by_key(|(_, source)| Reverse(source.dtype().size()));
+        Self { plan, refit, sources, make, made: None }
+    }
+
+    pub(crate) fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    pub(crate) fn write(&mut self, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
+        let header = self.header();
+        out.bytes(&(header.len() as u64).to_le_bytes())?;
+        out.bytes(&header)?;
+        let sources = std::mem::take(&mut self.sources);
+        sources.into_iter().try_for_each(|(_, source)| self.write_source(source, out))
+    }
+
+    fn write_source(&mut self, source: Source, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
+        match source {
+            Source::Stack(parts, _) => {
+                parts.into_iter().try_for_each(|part| self.write_source(part, out))?;
+            }
+            Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
+            Source::Rows(tensor, rows) => {
+                for row in rows {
+                    tensor.part(row).read(|bytes| out.bytes(bytes))?;
+                }
+            }
+            Source::Expert { layer, group, part, host } => {
+                let id = layer.expert(self.plan.layers[&layer].groups[group].host);
+                match (self.merged(layer, group)?, part.stored(&host)) {
+                    (None, Some(stored)) => stored.read(|bytes| out.bytes(bytes))?,
+                    (None, None) => out.bytes(&part.copied(id, &host)?)?,
+                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &host)?)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The safetensors header, padded so that the tensors are aligned.
+    fn header(&self) -> Vec<u8> {
+        let mut end = 0;
+        let infos = self.sources.iter().map(|(name, source)| {
+            let (shape, dtype) = (source.shape(), source.dtype());
+            let start = end;
+            end += shape.iter().product::<usize>() * dtype.size();
+            let info = TensorInfo { dtype: dtype.into(), shape, data_offsets: (start, end) };
+            (name.clone(), info)
+        });
+        let tensors = Metadata::new(None, infos.collect());
+        let tensors = tensors.expect("offsets are contiguous and follow from the shapes");
+        let mut header = serde_json::to_value(&tensors).expect("a header is names and numbers");
+        header["__metadata__"] = json!({
+            // Loaders of the transformers family refuse a file without it.
+            "format": "pt",
+            ORIGIN_FOUNDATION: self.plan.fingerprint,
+            ORIGIN_PLAN: self.plan.hash(),
+        });
+        if let Some(refit) = self.refit {
+            header["__metadata__"][ORIGIN_REFIT] = refit.into();
+        }
+        let mut header = header.to_string().into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        header
+    }
+
+    /// A merged expert; `None` when the host is copied.
+    fn merged(
+        &mut self,
+        layer: LayerId,
+        group: usize,
+    ) -> Result<Option<&ExpertWeights>, ModelError> {
+        if self.made.as_ref().is_none_or(|(made, _)| *made != layer) {
+            self.made = None; // freed before the next layer's are made
+            self.made = Some((layer, self.make_layer(layer)?));
+        }
+        Ok(self.made.as_ref().and_then(|(_, experts)| experts[group].as_ref()))
+    }
+
+    fn make_layer(&mut self, layer: LayerId) -> Result<Vec<Option<ExpertWeights>>, ModelError> {
+        let plan = &self.plan.layers[&layer];
+        let made = (self.make)(layer, plan);
+        let made = made.map_err(|source| ModelError::Merge { layer, source })?;
+        let (found, expected) = (made.len(), plan.groups.len());
+        if found == expected {
+            Ok(made)
+        } else {
+            Err(ModelError::MergedCount { layer, found, expected })
+        }
+    }
+}
+
+/// Puts a layer's kept experts in the place of all of them, as released checkpoints have them.
+fn replace_experts(
+    sources: &mut BTreeMap<String, Source>,
+    checkpoint: &Checkpoint,
+    layer: LayerId,
+    plan: &LayerPlan,
+) {
+    for stack in checkpoint.names.stacks {
+        for end in ["", "_bias", "_blocks", "_scales"] {
+            sources.remove(&(checkpoint.names.path(layer, stack) + end));
+        }
+    }
+    let old = checkpoint.names.path(layer, checkpoint.names.experts);
+    sources.retain(|name, _| !name.starts_with(&old));
+    let names = checkpoint.family.released_names();
+    let mut stacks: BTreeMap<String, Vec<Source>> = BTreeMap::new();
+    for (group, host) in plan.hosts().into_iter().enumerate() {
+        let host = Arc::new(checkpoint.expert_tensors(layer, host));
+        for (place, part) in Part::of(names, &host) {
+            let source = Source::Expert { layer, group, part, host: host.clone() };
+            match place {
+                Place::Stack(name) => {
+                    stacks.entry(names.path(layer, &name)).or_default().push(source);
+                }
+                Place::Alone(leaf) => {
+                    let path = names.path(layer, names.experts);
+                    sources.insert(format!("{path}{group}.{leaf}"), source);
+                }
+            }
+        }
+    }
+    let n_experts = plan.groups.len();
+    for (name, parts) in stacks {
+        let of_expert = parts.len() / n_experts;
+        let mut shape = [vec![n_experts], parts[0].shape()].concat();
+        shape[1] *= of_expert;
+        sources.insert(name, Source::Stack(parts, shape));
+    }
+}
+
+/// Puts a layer's router, of which a rule may keep the hosts' rows alone, in the place that released checkpoints have it.
+fn replace_router(
+    sources: &mut BTreeMap<String, Source>,
+    checkpoint: &Checkpoint,
+    layer: LayerId,
+    plan: &LayerPlan,
+    rule: RouterRule,
+) {
+    let name = |names: &Names, leaf| format!("{}.{leaf}", names.path(layer, names.router));
+    for leaf in ["weight", "bias", "e_score_correction_bias"] {
+        let old = name(checkpoint.names, leaf);
+        let Some(Source::Copy(router)) = sources.remove(&old) else { continue };
+        let source = match rule {
+            RouterRule::DropRows => Source::Rows(router, plan.hosts()),
+            RouterRule::Redirect | RouterRule::RedirectSelected | RouterRule::Mask => {
+                Source::Copy(router)
+            }
+        };
+        sources.insert(name(checkpoint.family.released_names(), leaf), source);
+    }
+}
