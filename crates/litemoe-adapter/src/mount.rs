@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora,
+    Adapters, ByRows, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora,
     MountedAdapter, Observer, Pass, Routing, Site,
 };
 use litemoe_files::{StagedDir, check_target, holds_only};
@@ -184,7 +184,11 @@ pub fn probe<M: LanguageModel + ?Sized>(
     let rows = vec![ids.to_vec()];
     let input = Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows };
     let mut met = Met::default();
-    let bare = Pass { observer: Some(&mut met), adapters: None, ..Pass::mounted(Some(mounted)) };
+    let bare = Pass {
+        observer: Some(&mut met),
+        adapters: ByRows::default(),
+        ..Pass::mounted(Some(mounted))
+    };
     let plain = floats(model.logits(&input, &mut { bare }));
     let adapted = floats(model.logits(&input, &mut Pass::mounted(Some(mounted))));
     if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use crate::{ByTokens, Packing};
+
 /// Which value applies to which rows of a batch: none to rows in no range.
 #[derive(Debug)]
 pub struct ByRows<'a, T> {
@@ -36,6 +38,13 @@ impl<'a, T> ByRows<'a, T> {
             rows[range.start.min(n)..range.end.min(n)].fill(Some(*value));
         }
         rows
+    }
+
+    /// The value of each packed token.
+    pub fn of_tokens(&self, packing: &Packing) -> ByTokens<'a, T> {
+        let values = self.of_rows(packing.batch());
+        let rows = packing.row_ranges().zip(values);
+        ByTokens::new(rows.filter_map(|(tokens, value)| Some((tokens, value?))), packing.tokens())
     }
 
     /// The value of all of a batch's `n` rows, where they have the same one.

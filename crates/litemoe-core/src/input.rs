@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
+
+use crate::Packing;
+use crate::packing::indices;
 
 /// A batch of token rows, ragged: there is no padding to mask.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,101 +69,6 @@ impl Sequence {
     pub fn n_completion(&self) -> usize {
         self.completion.iter().filter(|&&covered| covered).count()
     }
-}
-
-/// How the rows of a batch lie in a packed `[tokens, …]` tensor, and how to pad them to `[batch, seq]` and back.
-#[derive(Debug, Clone)]
-pub struct Packing {
-    row_lens: Vec<usize>,
-    start: usize,
-    pad: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
-    encoder: Option<Arc<Packing>>,
-}
-
-impl Packing {
-    /// Packs rows of the given lengths; the first token of each row has position `start` (non-zero when a cache
-    /// holds the tokens before).
-    pub fn new(row_lens: Vec<usize>, start: usize, device: &Device) -> Self {
-        let seq = row_lens.iter().copied().max().unwrap_or(0);
-        let pad = row_lens.iter().any(|&len| len != seq).then(|| {
-            let (mut padded, mut packed, mut first) = (Vec::new(), Vec::new(), 0);
-            for (row, &len) in row_lens.iter().enumerate() {
-                padded.extend((0..seq).map(|i| if i < len { (first + i) as i64 } else { 0 }));
-                packed.extend((0..len).map(|i| (row * seq + i) as i64));
-                first += len;
-            }
-            (indices(padded, device), indices(packed, device))
-        });
-        Self { row_lens, start, pad, encoder: None }
-    }
-
-    /// The same rows as a decoder's, packed behind those of its encoder.
-    #[must_use]
-    pub fn behind(self, encoder: Self) -> Self {
-        Self { encoder: Some(Arc::new(encoder)), ..self }
-    }
-
-    /// How the encoder's rows lie, which come before these.
-    pub fn encoder(&self) -> Option<&Self> {
-        self.encoder.as_deref()
-    }
-
-    /// How many tokens of the encoder come before these.
-    pub fn n_before(&self) -> usize {
-        self.encoder().map_or(0, Self::tokens)
-    }
-
-    /// The rows' lengths.
-    pub fn row_lens(&self) -> &[usize] {
-        &self.row_lens
-    }
-
-    /// Rows in the batch.
-    pub fn batch(&self) -> usize {
-        self.row_lens.len()
-    }
-
-    /// Length of the longest row.
-    pub fn seq(&self) -> usize {
-        self.row_lens.iter().copied().max().unwrap_or(0)
-    }
-
-    /// Real tokens of all rows.
-    pub fn tokens(&self) -> usize {
-        self.row_lens.iter().sum()
-    }
-
-    /// Position of each row's first token.
-    pub fn start(&self) -> usize {
-        self.start
-    }
-
-    /// Each packed token's position in its row, `tokens` of them.
-    pub fn positions(&self) -> Vec<usize> {
-        self.row_lens.iter().flat_map(|&len| self.start..self.start + len).collect()
-    }
-
-    /// Spreads packed rows out to `[batch * seq, width]`. What stands in the padding is some real row, so a caller
-    /// must let no real position look at a padded one: with padding on the right, causal attention does.
-    pub fn pad(&self, packed: Tensor<2>) -> Tensor<2> {
-        match &self.pad {
-            Some((padded, _)) => packed.select(0, padded.clone()),
-            None => packed,
-        }
-    }
-
-    /// Takes the real tokens out of `[batch * seq, width]` again.
-    pub fn unpad(&self, padded: Tensor<2>) -> Tensor<2> {
-        match &self.pad {
-            Some((_, packed)) => padded.select(0, packed.clone()),
-            None => padded,
-        }
-    }
-}
-
-fn indices(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), device)
 }
 
 /// The residual stream between blocks.

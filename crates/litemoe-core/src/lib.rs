@@ -9,9 +9,12 @@ mod adapters;
 mod budget;
 mod by_layer;
 mod by_rows;
+mod by_tokens;
+mod causal_lm;
 mod decoding;
 mod expert;
 mod fingerprint;
+mod generation;
 mod input;
 mod lora;
 mod model;
@@ -19,6 +22,8 @@ mod mounted;
 mod name;
 mod noise;
 mod observer;
+mod packing;
+mod pass;
 mod plan;
 mod router_bias;
 mod routing;
@@ -30,21 +35,25 @@ mod site;
 pub use adapters::{Adapter, Adapters};
 pub use budget::Budget;
 pub use by_rows::ByRows;
-pub use decoding::{Decoding, Drawn};
+pub use by_tokens::ByTokens;
+pub use causal_lm::{CausalLm, RowStep, logits_rows};
+pub use decoding::Decoding;
 pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use input::{Input, Packing, Sequence, Stream, TokenRow};
+pub use generation::{Drawn, Generation, PREFILL_TOKENS};
+pub use input::{Input, Sequence, Stream, TokenRow};
 pub use lora::Lora;
 pub use model::{
-    CausalLm, ExpertSource, ExpertStack, LanguageModel, LinearRole, LinearSite, MoeModel,
-    StackOrder,
+    ExpertSource, ExpertStack, LanguageModel, LinearRole, LinearSite, MoeModel, StackOrder,
 };
 pub use mounted::MountedAdapter;
 pub use name::UnknownName;
 pub use noise::RouterNoise;
-pub use observer::{Activation, Observer, Pass};
+pub use observer::{Activation, Observer};
+pub use packing::Packing;
+pub use pass::Pass;
 pub use plan::{
     Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,
 };

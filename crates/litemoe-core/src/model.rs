@@ -1,8 +1,6 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{
-    ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, MountedAdapter, Pass, Site, Stream,
-};
+use crate::{ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
 
 /// A frozen linear weight that an adapter can stand beside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,38 +144,4 @@ pub trait LanguageModel: MoeModel {
         let stream = self.stream(input, pass);
         self.head(stream.decoder(), pass)
     }
-}
-
-/// A language model that can continue a text token by token.
-pub trait CausalLm: LanguageModel {
-    /// The keys and values of the tokens seen so far. Several texts that begin alike can go on from clones of one.
-    type Cache: Clone;
-
-    /// An empty cache.
-    fn new_cache(&self) -> Self::Cache;
-
-    /// Begins a text with a prompt and returns the logits after it, `[vocab]`. An encoder reads the prompt, and the decoder begins
-    /// after it, whatever the cache held; else the cache must be empty.
-    fn begin(
-        &self,
-        prompt: &[u32],
-        cache: &mut Self::Cache,
-        mounted: Option<&MountedAdapter>,
-    ) -> Tensor<1> {
-        self.extend(prompt, cache, mounted)
-    }
-
-    /// How many tokens may follow a prompt of this length.
-    fn room_after(&self, prompt: usize) -> usize {
-        self.max_tokens().saturating_sub(prompt)
-    }
-
-    /// Appends `tokens` to what the cache holds and returns the logits after the last of them, `[vocab]`. The cache and
-    /// `tokens` together must stay within [`max_tokens`](LanguageModel::max_tokens).
-    fn extend(
-        &self,
-        tokens: &[u32],
-        cache: &mut Self::Cache,
-        mounted: Option<&MountedAdapter>,
-    ) -> Tensor<1>;
 }

@@ -1,8 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{
-    Adapters, ByRows, ExpertId, LayerId, MountedAdapter, RouterBias, RouterNoise, Routing,
-};
+use crate::{ExpertId, LayerId, Routing};
 
 /// What one expert did for the tokens routed to it.
 #[derive(Debug, Clone)]
@@ -91,49 +89,5 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 
     fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
         (**self).block_output(layer, before, after);
-    }
-}
-
-/// What goes down a forward pass beside the data: who watches, and which adapters apply.
-///
-/// Adapters are looked up here and never installed in the model, so one loaded foundation serves many of them.
-#[derive(Default)]
-pub struct Pass<'a> {
-    /// Who watches.
-    pub observer: Option<&'a mut dyn Observer>,
-    /// The adapters beside the frozen weights.
-    pub adapters: Option<&'a Adapters>,
-    /// The router biases, for ranges of the batch's rows. They fit the model, see [`RouterBias::check`].
-    pub router_bias: ByRows<'a, RouterBias>,
-    /// Noise on the router logits; only while tuning.
-    pub router_noise: Option<&'a RouterNoise>,
-}
-
-impl<'a> Pass<'a> {
-    /// Nobody watches, and no adapter applies.
-    pub fn plain() -> Self {
-        Self::default()
-    }
-
-    /// A pass through adapters.
-    pub fn adapted(adapters: &'a Adapters) -> Self {
-        Self::default().with_adapters(Some(adapters))
-    }
-
-    /// A pass in which every row is an app's, or none.
-    pub fn mounted(mounted: Option<&'a MountedAdapter>) -> Self {
-        let Some(MountedAdapter { adapters, router_bias }) = mounted else { return Self::plain() };
-        let router_bias = router_bias.as_ref().map(ByRows::all).unwrap_or_default();
-        Self { router_bias, ..Self::adapted(adapters) }
-    }
-
-    /// A pass that is watched.
-    pub fn observed(observer: &'a mut dyn Observer) -> Self {
-        Self { observer: Some(observer), ..Self::default() }
-    }
-
-    /// The same pass through these adapters, or through none.
-    pub fn with_adapters(self, adapters: Option<&'a Adapters>) -> Self {
-        Self { adapters, ..self }
     }
 }

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor};
 
 use crate::name::named_enum;
@@ -13,6 +15,18 @@ pub struct Routing {
     /// g: the factor each chosen expert's output is really multiplied by, `[tokens, top_k]`. Zero where
     /// a redirection left a place unused.
     pub gates: Tensor<2>,
+}
+
+impl Routing {
+    /// That of some of the tokens.
+    pub fn narrow(&self, tokens: Range<usize>) -> Self {
+        let (start, len) = (tokens.start, tokens.len());
+        Self {
+            probs: self.probs.clone().narrow(0, start, len),
+            experts: self.experts.clone().narrow(0, start, len),
+            gates: self.gates.clone().narrow(0, start, len),
+        }
+    }
 }
 
 named_enum! {

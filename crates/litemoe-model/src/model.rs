@@ -3,15 +3,15 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
     CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, MountedAdapter, Packing, Pass,
-    Stack, Stream,
+    RowStep, Stack, Stream,
 };
 
 use crate::layers::attention::Memory;
-use crate::layers::block::{Block, Cross, Rows, scaled};
+use crate::layers::block::{Block, Cross, scaled};
 use crate::layers::cache::{BlockCache, KvCache};
 use crate::layers::norm::Norm;
-use crate::layers::positions::{PositionMaker, Positions, Span};
-use crate::layers::relative::RelativeBias;
+use crate::layers::place::Place;
+use crate::layers::positions::PositionMaker;
 use crate::layers::router_bias::removed;
 use crate::load::Loader;
 use crate::weights::Weights;
@@ -27,9 +27,7 @@ pub struct Model {
     weights: Weights,
     /// At the end of the encoder.
     encoder_norm: Option<Norm>,
-    positions: PositionMaker,
-    /// Of encoder and decoder, where positions are a bias.
-    relative: Option<[RelativeBias; 2]>,
+    positions: Arc<PositionMaker>,
     moe_layers: Vec<MoeLayer>,
     linear_sites: OnceLock<Vec<LinearSite>>,
     bytes: u64,
@@ -62,8 +60,7 @@ impl Model {
             device: device.clone(),
             weights,
             encoder_norm: loader.encoder_norm()?,
-            positions: PositionMaker::new(config.attention.clone(), device),
-            relative: loader.relative()?,
+            positions: PositionMaker::new(config.attention.clone(), loader.relative()?, device),
             moe_layers: checkpoint.moe_layers().to_vec(),
             linear_sites: OnceLock::new(),
             bytes: checkpoint.bytes(),
@@ -96,12 +93,16 @@ impl Model {
         self.bytes
     }
 
-    /// Starts the stream of a stack's rows whose first token has position `start`.
-    fn embed_from(&self, stack: Stack, rows: &[Vec<u32>], start: usize) -> Stream {
+    /// The residual stream of a stack's rows at its beginning.
+    fn start(&self, stack: Stack, tokens: &[u32], packing: Packing) -> Stream {
+        let hidden = self.weights.embed(stack, tokens);
+        let hidden = scaled(hidden, self.config.multipliers.embedding);
+        Stream { hidden, packing: Arc::new(packing) }
+    }
+
+    fn start_rows(&self, stack: Stack, rows: &[Vec<u32>]) -> Stream {
         let lens = rows.iter().map(Vec::len).collect();
-        let packing = Arc::new(Packing::new(lens, start, &self.device));
-        let hidden = self.weights.embed(stack, &rows.concat());
-        Stream { hidden: scaled(hidden, self.config.multipliers.embedding), packing }
+        self.start(stack, &rows.concat(), Packing::new(lens, &self.device))
     }
 
     /// Block `index` with the experts that a pass over these rows may use.
@@ -115,15 +116,6 @@ impl Model {
         self.config.encoder.len()
     }
 
-    fn positions(&self, stack: Stack, packing: &Packing) -> Arc<Positions> {
-        match (&self.relative, stack) {
-            (Some([bias, _]), Stack::Encoder) | (Some([_, bias]), Stack::Decoder) => {
-                bias.at(packing)
-            }
-            (None, _) => self.positions.at(Span { start: packing.start(), seq: packing.seq() }),
-        }
-    }
-
     /// Runs a block of the encoder over the encoder's tokens.
     fn encode(
         &self,
@@ -132,17 +124,18 @@ impl Model {
         packing: &Packing,
         pass: &mut Pass<'_>,
     ) -> Tensor<2> {
-        let positions = self.positions(Stack::Encoder, packing);
-        let rows = Rows { packing, positions: &positions };
-        let hidden = self.block_of(index, packing, pass).forward(hidden, rows, None, pass, None);
+        let positions = self.positions.of(Stack::Encoder, packing);
+        let adapters = pass.adapters.of_tokens(packing);
+        let place = Place { packing, positions: &positions, adapters: &adapters };
+        let hidden = self.block_of(index, packing, pass).forward(hidden, place, None, pass, None);
         match &self.encoder_norm {
             Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
             _ => hidden,
         }
     }
 
-    /// Runs a block of the decoder over the decoder's tokens. `encoded` is the encoder's last hidden state; where a cache holds
-    /// what was made of it, it is not needed.
+    /// Runs a block of the decoder over the decoder's tokens. `encoded` is the encoder's last hidden state; rows with caches
+    /// have there what was made of it.
     fn decode(
         &self,
         index: usize,
@@ -150,19 +143,22 @@ impl Model {
         packing: &Packing,
         encoded: Option<&Tensor<2>>,
         pass: &mut Pass<'_>,
-        cache: Option<&mut BlockCache>,
+        caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
-        let positions = self.positions(Stack::Decoder, packing);
-        let rows = Rows { packing, positions: &positions };
-        let remembered = cache.as_ref().and_then(|cache| cache.memory.clone());
-        let memory = match (&remembered, encoded, packing.encoder()) {
-            (Some(remembered), _, _) => Some(Memory::Cached(remembered)),
-            (None, Some(encoded), Some(packing)) => {
-                Some(Memory::Stream(encoded, Rows { packing, ..rows }.place(pass.adapters)))
-            }
-            _ => None,
-        };
-        self.block_of(index, packing, pass).forward(hidden, rows, memory, pass, cache)
+        let positions = self.positions.of(Stack::Decoder, packing);
+        let adapters = pass.adapters.of_tokens(packing);
+        let place = Place { packing, positions: &positions, adapters: &adapters };
+        let block = self.block_of(index, packing, pass);
+        if let (Some(encoded), Some(packing)) = (encoded, packing.encoder()) {
+            let adapters = pass.adapters.of_tokens(packing);
+            let memory = Memory::Stream(encoded, Place { packing, adapters: &adapters, ..place });
+            return block.forward(hidden, place, Some(memory), pass, caches);
+        }
+        let Some(caches) = caches else { return block.forward(hidden, place, None, pass, None) };
+        let memories: Vec<_> = caches.iter().map(|cache| cache.memory.clone()).collect();
+        let memory =
+            self.has_encoder().then(|| Memory::Cached(memories.iter().flatten().collect()));
+        block.forward(hidden, place, memory, pass, Some(caches))
     }
 }
 
@@ -195,9 +191,9 @@ impl LanguageModel for Model {
 
     fn embed(&self, input: &Input) -> Stream {
         assert_eq!(input.encoder_rows.is_some(), self.has_encoder(), "{}", self.config.family);
-        let decoder = self.embed_from(Stack::Decoder, &input.rows, 0);
+        let decoder = self.start_rows(Stack::Decoder, &input.rows);
         let Some(rows) = &input.encoder_rows else { return decoder };
-        let encoder = self.embed_from(Stack::Encoder, rows, 0);
+        let encoder = self.start_rows(Stack::Encoder, rows);
         let packing = (*decoder.packing).clone().behind((*encoder.packing).clone());
         let hidden = Tensor::cat(vec![encoder.hidden, decoder.hidden], 0);
         Stream { hidden, packing: Arc::new(packing) }
@@ -249,23 +245,24 @@ impl CausalLm for Model {
         prompt: &[u32],
         cache: &mut KvCache,
         mounted: Option<&MountedAdapter>,
-    ) -> Tensor<1> {
+    ) -> Vec<u32> {
         if !self.has_encoder() {
-            return self.extend(prompt, cache, mounted);
+            return prompt.to_vec();
         }
         cache.truncate(0);
         let mut pass = Pass::mounted(mounted);
-        let Stream { mut hidden, packing } = self.embed_from(Stack::Encoder, &[prompt.to_vec()], 0);
+        let Stream { mut hidden, packing } = self.start_rows(Stack::Encoder, &[prompt.to_vec()]);
         for index in 0..self.n_encoder() {
             hidden = self.encode(index, &hidden, &packing, &mut pass);
         }
-        let positions = self.positions(Stack::Encoder, &packing);
-        let place = Rows { packing: &packing, positions: &positions }.place(pass.adapters);
+        let positions = self.positions.of(Stack::Encoder, &packing);
+        let adapters = pass.adapters.of_tokens(&packing);
+        let place = Place { packing: &packing, positions: &positions, adapters: &adapters };
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
             let remember = |cross: &Cross| cross.attention.remember(hidden.clone(), place);
             cache.memory = self.block_of(index, &packing, &pass).cross.as_ref().map(remember);
         }
-        self.extend(&[self.config.start_id], cache, mounted)
+        vec![self.config.start_id]
     }
 
     fn room_after(&self, prompt: usize) -> usize {
@@ -273,20 +270,22 @@ impl CausalLm for Model {
         self.max_tokens().saturating_sub(used)
     }
 
-    fn extend(
-        &self,
-        tokens: &[u32],
-        cache: &mut KvCache,
-        mounted: Option<&MountedAdapter>,
-    ) -> Tensor<1> {
-        let mut pass = Pass::mounted(mounted);
-        let Stream { mut hidden, packing } =
-            self.embed_from(Stack::Decoder, &[tokens.to_vec()], cache.len());
-        for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
-            hidden = self.decode(index, &hidden, &packing, None, &mut pass, Some(cache));
+    fn step(&self, rows: &mut [RowStep<'_, KvCache>]) -> Tensor<2> {
+        let lens: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
+        assert!(!lens.is_empty() && !lens.contains(&0), "every row has tokens to run");
+        let starts = rows.iter().map(|row| row.cache.len()).collect();
+        let tokens: Vec<u32> = rows.iter().flat_map(|row| row.tokens).copied().collect();
+        let mut pass = Pass::mounted_by_row(rows.iter().map(|row| row.mounted));
+        let packing = Packing::continuing(lens, starts);
+        let Stream { mut hidden, packing } = self.start(Stack::Decoder, &tokens, packing);
+        for block in 0..self.config.feed_forward.len() {
+            let caches = rows.iter_mut().map(|row| &mut row.cache.blocks[block]);
+            let mut caches: Vec<&mut BlockCache> = caches.collect();
+            let index = self.n_encoder() + block;
+            hidden = self.decode(index, &hidden, &packing, None, &mut pass, Some(&mut caches));
         }
-        cache.advance(tokens.len());
-        let last = Stream { hidden, packing }.select(&[tokens.len() - 1]);
-        self.head(last, &mut pass).flatten(0, 1)
+        rows.iter_mut().for_each(|row| row.cache.advance(row.tokens.len()));
+        let last: Vec<usize> = packing.row_ranges().map(|tokens| tokens.end - 1).collect();
+        self.head(Stream { hidden, packing }.select(&last), &mut pass)
     }
 }

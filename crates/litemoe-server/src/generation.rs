@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
-use litemoe_core::{CausalLm, Decoding, MountedAdapter, Sampler, Sampling};
-use litemoe_text::{Piece, TextError, Tokenizer};
+use litemoe_core::{
+    CausalLm, Generation, MountedAdapter, PREFILL_TOKENS, RowStep, Sampler, Sampling, logits_rows,
+};
+use litemoe_text::{Answer, Piece, TextError, Tokenizer};
 
 /// What is to be generated.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ pub(crate) trait Listener {
     fn is_gone(&self) -> bool;
 }
 
-/// Generates texts piece by piece, one after the other; `None` when the listener went away.
+/// Generates a request's texts together, a token of each at a step; `None` when the listener went away.
 pub(crate) fn generate<M: CausalLm>(
     model: &M,
     tokenizer: &Tokenizer,
@@ -47,58 +49,78 @@ pub(crate) fn generate<M: CausalLm>(
     if listener.is_gone() {
         return Ok(None);
     }
-    let mut generation = Generation::new(model, tokenizer, request);
-    let mut n_completion = 0;
-    for text in 0..request.n {
-        match generation.text(text, listener)? {
-            Some(n_drawn) => n_completion += n_drawn,
-            None => return Ok(None),
+    let mut texts = texts(model, tokenizer, request);
+    loop {
+        // A text that is as long as it may be has nothing to run.
+        for text in running(&mut texts).filter(|text| text.generation.pending().is_empty()) {
+            listener.hear(text.index, text.answer.finish()?);
+        }
+        if running(&mut texts).next().is_none() {
+            break;
+        }
+        let logits = step(model, request.mounted.as_deref(), running(&mut texts));
+        for (text, logits) in running(&mut texts).zip(logits) {
+            if let Some(drawn) = text.generation.advance(&logits) {
+                listener.hear(text.index, text.answer.push(&drawn)?);
+            }
+        }
+        if listener.is_gone() {
+            return Ok(None);
         }
     }
+    let n_completion = texts.iter().map(|text| text.answer.n_drawn()).sum();
     Ok(Some(Usage { n_prompt: request.prompt.len(), n_completion }))
 }
 
-/// Texts that go on from one prompt.
-struct Generation<'a, M: CausalLm> {
-    model: &'a M,
-    tokenizer: &'a Tokenizer,
-    request: &'a Request,
-    /// Holds the first `n_held` tokens of the prompt.
-    cache: M::Cache,
-    n_held: usize,
+/// One text of a request.
+struct Text<'a, C> {
+    index: usize,
+    cache: C,
+    generation: Generation,
+    answer: Answer<'a>,
 }
 
-impl<'a, M: CausalLm> Generation<'a, M> {
-    /// Runs what several texts share: the prompt but for its last token.
-    fn new(model: &'a M, tokenizer: &'a Tokenizer, request: &'a Request) -> Self {
-        let n_held = if request.n > 1 { request.prompt.len() - 1 } else { 0 };
-        let mut cache = model.new_cache();
-        if n_held > 0 {
-            model.extend(&request.prompt[..n_held], &mut cache, request.mounted.as_deref());
-        }
-        Self { model, tokenizer, request, cache, n_held }
+/// The texts at their beginning. What several share, the prompt but for its last token, is run here.
+fn texts<'a, M: CausalLm>(
+    model: &M,
+    tokenizer: &'a Tokenizer,
+    request: &'a Request,
+) -> Vec<Text<'a, M::Cache>> {
+    let (mounted, prompt) = (request.mounted.as_deref(), &request.prompt);
+    let n_held = if request.n > 1 && !model.has_encoder() { prompt.len() - 1 } else { 0 };
+    let mut shared = model.new_cache();
+    for chunk in prompt[..n_held].chunks(PREFILL_TOKENS) {
+        model.extend(chunk, &mut shared, mounted);
     }
-
-    /// Generates a text and says how many tokens were drawn; `None` when the listener went away.
-    fn text(
-        &mut self,
-        index: usize,
-        listener: &mut impl Listener,
-    ) -> Result<Option<usize>, TextError> {
-        let Self { model, tokenizer, request, .. } = *self;
+    let text = |index: usize| {
+        let (mut cache, answer) = (shared.clone(), tokenizer.answer(&request.stop));
         let sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
-        let (mounted, mut cache) = (request.mounted.as_deref(), self.cache.clone());
-        let prompt = &request.prompt;
-        let decoding = Decoding::new(model, mounted, prompt, &mut cache, self.n_held, sampler)
-            .with_logprobs(request.n_top)
-            .take(request.max_new.unwrap_or(usize::MAX));
-        let mut answer = tokenizer.answer(decoding, &request.stop);
-        for piece in answer.by_ref() {
-            listener.hear(index, piece?);
-            if listener.is_gone() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(answer.n_drawn()))
-    }
+        let generation = Generation::begin(model, mounted, prompt, &mut cache, n_held, sampler);
+        let generation = generation.with_logprobs(request.n_top);
+        let generation = generation.limited(request.max_new.unwrap_or(usize::MAX));
+        Text { index, cache, generation, answer }
+    };
+    (0..request.n).map(text).collect()
+}
+
+/// The texts that are not over.
+fn running<'s, 'a, C>(texts: &'s mut [Text<'a, C>]) -> impl Iterator<Item = &'s mut Text<'a, C>> {
+    texts.iter_mut().filter(|text| !text.answer.is_over())
+}
+
+/// The logits after the pending tokens of some texts.
+fn step<'s, 'a: 's, M: CausalLm>(
+    model: &M,
+    mounted: Option<&MountedAdapter>,
+    texts: impl Iterator<Item = &'s mut Text<'a, M::Cache>>,
+) -> Vec<Vec<f32>>
+where
+    M::Cache: 's,
+{
+    let rows = texts.map(|Text { cache, generation, .. }| RowStep {
+        tokens: generation.pending(),
+        cache,
+        mounted,
+    });
+    logits_rows(model.step(&mut rows.collect::<Vec<_>>()))
 }

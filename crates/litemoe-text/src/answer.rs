@@ -47,11 +47,10 @@ impl Piece {
     }
 }
 
-/// An answer piece by piece, one for each token, up to an end token or a stop string. The pieces' texts, joined, do not
-/// depend on how the text is cut into tokens, and no part of a stop string is in them.
+/// An answer that is made of tokens as they are drawn, up to an end token or a stop string: a piece for each. The pieces'
+/// texts, joined, do not depend on how the text is cut into tokens, and no part of a stop string is in them.
 #[derive(Debug)]
-pub struct Answer<'t, I> {
-    tokens: I,
+pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
     /// `None` when the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
@@ -61,13 +60,9 @@ pub struct Answer<'t, I> {
 }
 
 impl Tokenizer {
-    /// Turns tokens into an answer. The stop strings must not be empty.
-    pub fn answer<'t, I>(&'t self, tokens: I, stops: &'t [String]) -> Answer<'t, I>
-    where
-        I: Iterator<Item = Drawn>,
-    {
+    /// Begins an answer. The stop strings must not be empty.
+    pub fn answer<'t>(&'t self, stops: &'t [String]) -> Answer<'t> {
         Answer {
-            tokens,
             tokenizer: self,
             detokenizer: Some(self.detokenizer()),
             scanner: StopScanner::new(stops),
@@ -77,16 +72,23 @@ impl Tokenizer {
     }
 }
 
-impl<I> Answer<'_, I> {
+impl Answer<'_> {
     /// How many tokens were drawn so far, an end token included.
     pub fn n_drawn(&self) -> usize {
         self.n_drawn
     }
-}
 
-impl<'t, I: Iterator<Item = Drawn>> Answer<'t, I> {
-    fn step(&mut self, mut detokenizer: Detokenizer<'t>) -> Result<Piece, TextError> {
-        let Some(drawn) = self.tokens.next() else { return self.end(detokenizer, Finish::Length) };
+    /// Whether its last piece was made.
+    pub fn is_over(&self) -> bool {
+        self.detokenizer.is_none()
+    }
+
+    /// Takes the next token and makes its piece; an empty one of an answer that is over.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]; the answer is then over.
+    pub fn push(&mut self, drawn: &Drawn) -> Result<Piece, TextError> {
+        let Some(mut detokenizer) = self.detokenizer.take() else { return Ok(Piece::default()) };
         self.n_drawn += 1;
         if self.tokenizer.end_ids().contains(&drawn.token) {
             return self.end(detokenizer, Finish::EndToken);
@@ -106,8 +108,35 @@ impl<'t, I: Iterator<Item = Drawn>> Answer<'t, I> {
         }
     }
 
+    /// The last piece, where no more tokens come; an empty one of an answer that is over.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]
+    pub fn finish(&mut self) -> Result<Piece, TextError> {
+        match self.detokenizer.take() {
+            Some(detokenizer) => self.end(detokenizer, Finish::Length),
+            None => Ok(Piece::default()),
+        }
+    }
+
+    /// The pieces of tokens that an iterator draws.
+    pub fn pieces(
+        &mut self,
+        mut tokens: impl Iterator<Item = Drawn>,
+    ) -> impl Iterator<Item = Result<Piece, TextError>> {
+        std::iter::from_fn(move || {
+            if self.is_over() {
+                return None;
+            }
+            Some(match tokens.next() {
+                Some(drawn) => self.push(&drawn),
+                None => self.finish(),
+            })
+        })
+    }
+
     /// The last piece: what was held back. It can hold a stop string too.
-    fn end(&mut self, detokenizer: Detokenizer<'t>, finish: Finish) -> Result<Piece, TextError> {
+    fn end(&mut self, detokenizer: Detokenizer<'_>, finish: Finish) -> Result<Piece, TextError> {
         let Passed { mut text, stopped } = self.scan(&detokenizer.finish()?);
         if stopped {
             let logprobs = self.pending.take(text.len());
@@ -120,15 +149,6 @@ impl<'t, I: Iterator<Item = Drawn>> Answer<'t, I> {
     fn scan(&mut self, text: &str) -> Passed {
         self.pending.n_known += text.len();
         self.scanner.push(text)
-    }
-}
-
-impl<I: Iterator<Item = Drawn>> Iterator for Answer<'_, I> {
-    type Item = Result<Piece, TextError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let detokenizer = self.detokenizer.take()?;
-        Some(self.step(detokenizer))
     }
 }
 

@@ -91,7 +91,7 @@ impl LanguageModel for Compass {
         let ids: Vec<usize> = input.rows.iter().flatten().map(|&id| id as usize).collect();
         Stream {
             hidden: Tensor::<2>::eye(POINTS, &self.device).select(0, self.indices(&ids)),
-            packing: Arc::new(Packing::new(lens, 0, &self.device)),
+            packing: Arc::new(Packing::new(lens, &self.device)),
         }
     }
 

@@ -105,7 +105,7 @@ impl<'a> Conversation<'a> {
                 .take(max_new.unwrap_or(usize::MAX))
                 .inspect(|drawn| tokens.push(drawn.token));
         let (mut text, mut finish) = (String::new(), None);
-        for piece in tokenizer.answer(decoding, stops) {
+        for piece in tokenizer.answer(stops).pieces(decoding) {
             let piece = piece?;
             text += &piece.text;
             finish = piece.finish;

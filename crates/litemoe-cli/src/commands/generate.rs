@@ -59,9 +59,9 @@ impl GenerateArgs {
         let decoding = Decoding::new(&loaded.model, mounted, &prompt, &mut cache, 0, sampler)
             .with_logprobs(self.logprobs)
             .take(self.max_tokens);
-        let mut answer = loaded.tokenizer.answer(decoding, &self.sampling.stop);
+        let mut answer = loaded.tokenizer.answer(&self.sampling.stop);
         let mut whole = Piece::default();
-        for piece in answer.by_ref() {
+        for piece in answer.pieces(decoding) {
             let piece = piece?;
             if !self.json {
                 output::piece(&piece.text);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 fn draw(seeds: &[u64], lens: &[usize], layer: LayerId) -> Vec<f32> {
     let (device, std) = (Device::flex(), 0.5);
-    let packing = Packing::new(lens.to_vec(), 0, &device);
+    let packing = Packing::new(lens.to_vec(), &device);
     let noise = RouterNoise { std, seeds: seeds.to_vec() };
     let noise = noise.sample(layer, &packing, 4, &device);
     assert_eq!(noise.dims(), [lens.iter().sum(), 4]);

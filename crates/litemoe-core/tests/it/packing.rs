@@ -8,7 +8,7 @@ proptest! {
     #[test]
     fn unpadding_undoes_padding(lens in prop::collection::vec(1usize..9, 1..6)) {
         let device = Device::flex();
-        let packing = Packing::new(lens.clone(), 0, &device);
+        let packing = Packing::new(lens.clone(), &device);
         let tokens: usize = lens.iter().sum();
         let values: Vec<f32> = (0..tokens * 3).map(|v| v as f32).collect();
         let packed = Tensor::<1>::from_floats(values.as_slice(), &device).reshape([tokens, 3]);

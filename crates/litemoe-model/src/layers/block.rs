@@ -1,11 +1,11 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, LayerId, LinearRole, LinearSite, Packing, Pass};
+use litemoe_core::{LayerId, LinearRole, LinearSite, Pass};
 
-use crate::layers::attention::{Attention, Memory, Place};
+use crate::layers::attention::{Attention, Memory};
 use crate::layers::cache::BlockCache;
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::norm::Norm;
-use crate::layers::positions::Positions;
+use crate::layers::place::Place;
 
 /// A product, where it changes anything.
 pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
@@ -33,20 +33,6 @@ pub(crate) struct Cross {
     pub(crate) attention: Attention,
 }
 
-/// The rows a block runs over, and where they stand.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) packing: &'a Packing,
-    pub(crate) positions: &'a Positions,
-}
-
-impl<'a> Rows<'a> {
-    pub(crate) fn place(self, adapters: Option<&'a Adapters>) -> Place<'a> {
-        let Self { packing, positions } = self;
-        Place { packing, positions, adapters }
-    }
-}
-
 impl Block {
     /// The linear layers an adapter can stand beside, attention's first, routed experts' last.
     pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
@@ -63,14 +49,13 @@ impl Block {
     pub(crate) fn forward(
         &self,
         before: &Tensor<2>,
-        rows: Rows<'_>,
+        place: Place<'_>,
         memory: Option<Memory<'_>>,
         pass: &mut Pass<'_>,
-        cache: Option<&mut BlockCache>,
+        caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
-        let place = rows.place(pass.adapters);
         let x = self.input_norm.forward(before.clone());
-        let attended = self.attention.forward(x, place, cache);
+        let attended = self.attention.forward(x, place, caches);
         let middle = before.clone() + scaled(attended, self.multiplier);
         let middle = match (&self.cross, memory) {
             (Some(cross), Some(memory)) => {
@@ -80,8 +65,7 @@ impl Block {
             _ => middle,
         };
         let x = self.post_attention_norm.forward(middle.clone());
-        let after =
-            middle + scaled(self.feed_forward.forward(x, rows.packing, pass), self.multiplier);
+        let after = middle + scaled(self.feed_forward.forward(x, place, pass), self.multiplier);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.block_output(self.id, before, &after);
         }

@@ -38,13 +38,13 @@ impl ExpertSites {
         Self { layer, experts, stack, prefix, d_model, d_expert: moe.d_expert }
     }
 
-    /// The adapters that have an update beside some expert here.
-    pub(crate) fn reached<'a>(&self, adapters: Option<&'a Adapters>) -> Option<&'a Adapters> {
-        adapters.filter(|adapters| adapters.reach(&self.prefix))
+    /// Whether some expert here has an adapter.
+    pub(crate) fn are_reached(&self, adapters: &Adapters) -> bool {
+        adapters.reach(&self.prefix)
     }
 
-    /// What stands beside an expert.
-    pub(crate) fn update(&self, adapters: &Adapters, expert: usize) -> ExpertAdapters {
+    /// The adapters of an expert's matrices.
+    pub(crate) fn adapters(&self, adapters: &Adapters, expert: usize) -> ExpertAdapters {
         let find = |site: &Option<Site>| adapters.at(site.as_ref()?.as_str()).cloned();
         let [gate, up, down] = &self.experts[expert];
         ExpertAdapters { gate: find(gate), up: find(up), down: find(down) }

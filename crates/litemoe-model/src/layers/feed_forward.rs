@@ -1,12 +1,15 @@
+use std::ops::Range;
+
 use burn::tensor::{Tensor, activation};
 use litemoe_core::{
-    Activation, Adapters, LayerId, LinearSite, Packing, Pass, RouterNoise, Routing,
+    Activation, Adapters, ByTokens, LayerId, LinearSite, Packing, Pass, RouterNoise, Routing,
 };
 use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct, LinearWeight};
 
 use crate::layers::ExpertSites;
 use crate::layers::capacity::within_capacity;
 use crate::layers::linear::Linear;
+use crate::layers::place::Place;
 use crate::layers::router::Router;
 use crate::layers::router_bias::LayerBias;
 
@@ -20,15 +23,10 @@ pub(crate) enum FeedForward {
 impl FeedForward {
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
-    pub(crate) fn forward(
-        &self,
-        x: Tensor<2>,
-        packing: &Packing,
-        pass: &mut Pass<'_>,
-    ) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
         match self {
-            Self::Dense(dense) => dense.forward(x, pass.adapters),
-            Self::Moe(moe) => moe.forward(x, packing, pass),
+            Self::Dense(dense) => dense.forward(x, place.adapters),
+            Self::Moe(moe) => moe.forward(x, place, pass),
         }
     }
 
@@ -65,7 +63,7 @@ impl Dense {
         self.gate.iter().chain([&self.up, &self.down]).collect()
     }
 
-    fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, adapters: &ByTokens<'_, Adapters>) -> Tensor<2> {
         let up = self.up.forward(x.clone(), adapters);
         let inner = match &self.gate {
             Some(gate) => self.act.gated(Tensor::cat(vec![gate.forward(x, adapters), up], 1)),
@@ -97,7 +95,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, adapters: &ByTokens<'_, Adapters>) -> Tensor<2> {
         let Some(gate) = &self.gate else { return self.network.forward(x, adapters) };
         let gate = activation::sigmoid(gate.forward(x.clone()));
         self.network.forward(x, adapters) * gate
@@ -105,46 +103,55 @@ impl Shared {
 }
 
 impl Moe {
-    fn forward(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routed = self.routed(x.clone(), packing, pass);
+    fn forward(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routed = self.routed(x.clone(), place, pass);
         match &self.shared {
-            Some(shared) => routed + shared.forward(x, pass.adapters),
+            Some(shared) => routed + shared.forward(x, place.adapters),
             None => routed,
         }
     }
 
-    fn routed(&self, x: Tensor<2>, packing: &Packing, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routing = self.route(x.clone(), packing, pass);
-        let adapters = pass.adapters;
-        let Some(observer) = pass.observer.as_deref_mut() else {
-            return self.mix(x, routing, adapters, None);
-        };
-        observer.routed(self.id, &routing);
-        if !observer.wants_activations() {
-            return self.mix(x, routing, adapters, None);
+    fn routed(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routing = self.route(x.clone(), place.packing, pass);
+        if let Some(observer) = pass.observer.as_deref_mut() {
+            observer.routed(self.id, &routing);
         }
-        let wants_inner = observer.wants_inner();
-        let mut see = |ExpertWork { expert, rows, gates, outputs, inner }: ExpertWork| {
-            let activation = Activation { tokens: rows, gates, outputs, inner };
-            observer.activated(self.id.expert(expert), &activation);
+        let reached = place.adapters.filter(|adapters| self.sites.are_reached(adapters));
+        let pieces = reached.pieces();
+        if let [(_, adapters)] = pieces[..] {
+            return self.mix(x, routing, adapters, 0, pass);
+        }
+        let piece = |(tokens, adapters): (Range<usize>, Option<&Adapters>)| {
+            let x = x.clone().narrow(0, tokens.start, tokens.len());
+            self.mix(x, routing.narrow(tokens.clone()), adapters, tokens.start, pass)
         };
-        self.mix(x, routing, adapters, Some(ExpertVisit { see: &mut see, wants_inner }))
+        Tensor::cat(pieces.into_iter().map(piece).collect(), 0)
     }
 
+    /// The experts' outputs for packed tokens from `first` on, which have one adapter.
     fn mix(
         &self,
         x: Tensor<2>,
         Routing { experts, gates, .. }: Routing,
         adapters: Option<&Adapters>,
-        visit: Option<ExpertVisit<'_>>,
+        first: usize,
+        pass: &mut Pass<'_>,
     ) -> Tensor<2> {
-        match self.sites.reached(adapters) {
-            Some(adapters) => {
-                let update = |expert| self.sites.update(adapters, expert);
-                self.experts.forward_adapted(x, experts, gates, &update, visit)
-            }
-            None => self.experts.forward(x, experts, gates, visit),
-        }
+        let update = |expert| {
+            adapters.map_or_else(Default::default, |adapters| self.sites.adapters(adapters, expert))
+        };
+        let observer = pass.observer.as_deref_mut().filter(|observer| observer.wants_activations());
+        let Some(observer) = observer else {
+            return self.experts.forward_adapted(x, experts, gates, &update, None);
+        };
+        let wants_inner = observer.wants_inner();
+        let mut see = |ExpertWork { expert, rows, gates, outputs, inner }: ExpertWork| {
+            let tokens = rows.into_iter().map(|row| first + row).collect();
+            let activation = Activation { tokens, gates, outputs, inner };
+            observer.activated(self.id.expert(expert), &activation);
+        };
+        let visit = Some(ExpertVisit { see: &mut see, wants_inner });
+        self.experts.forward_adapted(x, experts, gates, &update, visit)
     }
 
     fn route(&self, x: Tensor<2>, packing: &Packing, pass: &Pass<'_>) -> Routing {

@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, LinearRole, LinearSite, Site};
+use litemoe_core::{Adapters, ByTokens, LinearRole, LinearSite, Site};
 use litemoe_kernels::LinearWeight;
 
 /// A frozen linear layer that an adapter can stand beside.
@@ -14,16 +14,13 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[tokens, d_in]`
     /// - output: `[tokens, d_out]`
-    pub(crate) fn forward(&self, x: Tensor<2>, adapters: Option<&Adapters>) -> Tensor<2> {
+    pub(crate) fn forward(&self, x: Tensor<2>, adapters: &ByTokens<'_, Adapters>) -> Tensor<2> {
         let y = self.weight.forward(x.clone());
         let y = match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze_dim(0),
             None => y,
         };
-        match adapters.and_then(|adapters| adapters.at(self.site.as_str())) {
-            Some(adapter) => y + adapter.delta(x),
-            None => y,
-        }
+        adapters.add(&x, y, |adapters, x| Some(adapters.at(self.site.as_str())?.delta(x)))
     }
 
     /// Where it stands and how wide it is.

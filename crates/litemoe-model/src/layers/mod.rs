@@ -1,6 +1,7 @@
 //! What a transformer is made of.
 
 pub(crate) mod attention;
+mod attention_mask;
 pub(crate) mod block;
 pub(crate) mod cache;
 mod capacity;
@@ -11,6 +12,7 @@ pub(crate) mod head;
 pub(crate) mod linear;
 mod mask;
 pub(crate) mod norm;
+pub(crate) mod place;
 pub(crate) mod positions;
 pub(crate) mod redirection;
 pub(crate) mod relative;

@@ -1,61 +1,105 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use litemoe_core::{Packing, Stack};
 
 use crate::config::{AttentionConfig, RopeConfig, Temperature};
+use crate::layers::attention_mask::{Masks, Reach, mask, spans};
+use crate::layers::relative::RelativeBias;
 
-/// What attention needs to know of where tokens stand: the same for every row and every block of a pass.
+/// What attention needs of the tokens' positions: the same for every block of a pass.
 #[derive(Debug)]
 pub(crate) struct Positions {
+    /// Whose they are.
+    maker: Arc<PositionMaker>,
     rotation: Option<Rotation>,
-    /// Hides what comes later, `[1, 1, seq, start + seq]`; with a bias, `[batch or 1, n_heads, seq, start + seq]`. `None` where
-    /// every token sees everything.
-    full: Option<Tensor<4>>,
-    /// Hides what is beyond the window or the chunk too.
-    windowed: Option<Tensor<4>>,
-    /// What queries of blocks without rotation are multiplied by, `[1, seq, 1, 1]`.
+    /// What queries of blocks without rotation are multiplied by, `[1, columns, 1, 1]`.
     temperature: Option<Tensor<4>>,
+    /// One for all rows where they begin at 0; else one for each row.
+    masks: Vec<Masks>,
 }
 
+/// Rotary position embedding of some positions.
 #[derive(Debug)]
 struct Rotation {
-    /// `[1, seq, 1, d_rotated]`
+    /// `[1, columns, 1, d_rotated]`
     cos: Tensor<4>,
-    /// Negative in the first half: the sign of the rotation. `[1, seq, 1, d_rotated]`
+    /// Negative in the first half: the sign of the rotation. `[1, columns, 1, d_rotated]`
     sin: Tensor<4>,
     interleaved: bool,
 }
 
-impl Positions {
-    /// Nothing but a bias of the scores.
-    pub(crate) fn biased(bias: Tensor<4>) -> Self {
-        Self { rotation: None, full: Some(bias), windowed: None, temperature: None }
+/// Makes the positions of a model's passes.
+#[derive(Debug)]
+pub(crate) struct PositionMaker {
+    attention: AttentionConfig,
+    frequencies: Vec<f32>,
+    /// Where positions are a bias: of encoder and decoder.
+    relative: Option<[RelativeBias; 2]>,
+    device: Device,
+}
+
+impl PositionMaker {
+    pub(crate) fn new(
+        attention: AttentionConfig,
+        relative: Option<[RelativeBias; 2]>,
+        device: &Device,
+    ) -> Arc<Self> {
+        let frequencies = |rope: &RopeConfig| rope.frequencies(attention.d_rotated());
+        let frequencies = attention.rope.as_ref().map_or_else(Vec::new, frequencies);
+        Arc::new(Self { attention, frequencies, relative, device: device.clone() })
     }
 
-    /// `seq` positions from `start`.
-    fn new(attention: &AttentionConfig, frequencies: &[f32], span: Span, device: &Device) -> Self {
-        let reach = match (attention.window, attention.chunk) {
-            (Some(window), _) => Some(Reach::Window(window)),
-            (None, chunk) => chunk.map(Reach::Chunk),
-        };
-        let temperature = |temperature| temperatures(temperature, span, device);
-        Self {
-            rotation: attention
-                .rope
-                .as_ref()
-                .map(|rope| Rotation::new(rope, frequencies, span, device)),
-            full: attention.some_see_all().then(|| mask(Reach::All, span, device)).flatten(),
-            windowed: reach.and_then(|reach| mask(reach, span, device)),
-            temperature: attention.temperature.map(temperature),
+    /// The positions of a pass, made once for all its blocks.
+    pub(crate) fn of(self: &Arc<Self>, stack: Stack, packing: &Packing) -> Arc<Positions> {
+        let kept = packing.derived(|| self.make(stack, packing));
+        // Another model may have run over the same rows.
+        if Arc::ptr_eq(&kept.maker, self) { kept } else { Arc::new(self.make(stack, packing)) }
+    }
+
+    fn make(self: &Arc<Self>, stack: Stack, packing: &Packing) -> Positions {
+        let maker = self.clone();
+        if let Some([encoder, decoder]) = &self.relative {
+            let bias = if stack == Stack::Encoder { encoder } else { decoder };
+            let masks = bias.masks(packing);
+            return Positions { maker, rotation: None, temperature: None, masks };
+        }
+        let spans = spans(packing);
+        let positions: Vec<usize> = spans.iter().cloned().flatten().collect();
+        let rope = self.attention.rope.as_ref();
+        let temperature =
+            |temperature| temperatures(temperature, positions.as_slice(), &self.device);
+        Positions {
+            maker,
+            rotation: rope
+                .map(|rope| Rotation::new(rope, &self.frequencies, &positions, &self.device)),
+            temperature: self.attention.temperature.map(temperature),
+            masks: spans.into_iter().map(|span| self.masks(&span)).collect(),
         }
     }
 
-    /// What is added to the scores.
-    pub(crate) fn mask(&self, windowed: bool) -> Option<&Tensor<4>> {
-        if windowed { self.windowed.as_ref() } else { self.full.as_ref() }
+    fn masks(&self, span: &Range<usize>) -> Masks {
+        let reach = match (self.attention.window, self.attention.chunk) {
+            (Some(window), _) => Some(Reach::Window(window)),
+            (None, chunk) => chunk.map(Reach::Chunk),
+        };
+        let some_see_all = self.attention.some_see_all();
+        Masks {
+            full: some_see_all.then(|| mask(Reach::All, span, &self.device)).flatten(),
+            windowed: reach.and_then(|reach| mask(reach, span, &self.device)),
+        }
+    }
+}
+
+impl Positions {
+    /// What is added to the scores of a row, or of all rows where they begin at 0.
+    pub(crate) fn mask(&self, row: usize, windowed: bool) -> Option<&Tensor<4>> {
+        let masks = &self.masks[row];
+        if windowed { masks.windowed.as_ref() } else { masks.full.as_ref() }
     }
 
-    /// What queries of blocks without rotation are multiplied by, `[1, seq, 1, 1]`.
+    /// What queries of blocks without rotation are multiplied by, `[1, columns, 1, 1]`.
     pub(crate) fn temperature(&self) -> Option<&Tensor<4>> {
         self.temperature.as_ref()
     }
@@ -64,7 +108,7 @@ impl Positions {
     /// for queries as for keys, which their products do not see.
     ///
     /// # Shapes
-    /// - `x` and output: `[batch, seq, heads, d_rotated]`
+    /// - `x` and output: `[rows, columns, heads, d_rotated]`
     pub(crate) fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.rotation {
             Some(rotation) => rotation.rotate(x),
@@ -74,10 +118,10 @@ impl Positions {
 }
 
 impl Rotation {
-    fn new(rope: &RopeConfig, frequencies: &[f32], span: Span, device: &Device) -> Self {
+    fn new(rope: &RopeConfig, frequencies: &[f32], positions: &[usize], device: &Device) -> Self {
         let scale = rope.attention_factor();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for position in span.range() {
+        for &position in positions {
             // Rounded to f32 as in the reference, whose angles are f32.
             let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
             let pairs: Vec<(f64, f64)> = angles.map(f64::sin_cos).collect();
@@ -86,7 +130,7 @@ impl Rotation {
             cos.extend(cosines.clone().chain(cosines));
             sin.extend(sines.clone().map(|sine| -sine).chain(sines));
         }
-        let shape = [1, span.seq, 1, 2 * frequencies.len()];
+        let shape = [1, positions.len(), 1, 2 * frequencies.len()];
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
@@ -109,94 +153,15 @@ impl Rotation {
     }
 }
 
-/// Which positions: `seq` of them from `start`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: usize,
-    pub(crate) seq: usize,
-}
-
-impl Span {
-    fn range(self) -> std::ops::Range<usize> {
-        self.start..self.start + self.seq
-    }
-}
-
-/// How far back a token sees.
-#[derive(Clone, Copy)]
-enum Reach {
-    All,
-    /// This many tokens, itself included.
-    Window(usize),
-    /// To the beginning of its chunk of this length.
-    Chunk(usize),
-}
-
-impl Reach {
-    fn hides(self, query: usize, key: usize) -> bool {
-        key > query
-            || match self {
-                Self::All => false,
-                Self::Window(window) => query - key >= window,
-                Self::Chunk(chunk) => key / chunk != query / chunk,
-            }
-    }
-}
-
-/// Very negative where a token must not look: ahead, or beyond its reach. Finite, so that no difference of two infinities
-/// can arise. `None` where nothing is hidden.
-fn mask(reach: Reach, span: Span, device: &Device) -> Option<Tensor<4>> {
-    let end = span.start + span.seq;
-    // The first key is the one that is hidden soonest.
-    if span.seq == 1 && !reach.hides(span.start, 0) {
-        return None;
-    }
-    let row = |query| (0..end).map(move |key| if reach.hides(query, key) { f32::MIN } else { 0.0 });
-    let values: Vec<f32> = span.range().flat_map(row).collect();
-    Some(Tensor::from_data(TensorData::new(values, [1, 1, span.seq, end]), device))
-}
-
 fn temperatures(
     Temperature { scale, floor }: Temperature,
-    span: Span,
+    positions: &[usize],
     device: &Device,
 ) -> Tensor<4> {
-    let factor = |position: usize| {
+    let factor = |&position: &usize| {
         let steps = ((position as f32 + 1.0) / floor as f32).floor();
         steps.ln_1p() * scale as f32 + 1.0
     };
-    let values: Vec<f32> = span.range().map(factor).collect();
-    Tensor::from_data(TensorData::new(values, [1, span.seq, 1, 1]), device)
-}
-
-/// Makes [`Positions`], remembering the last: all blocks of a pass ask for the same.
-#[derive(Debug)]
-pub(crate) struct PositionMaker {
-    attention: AttentionConfig,
-    frequencies: Vec<f32>,
-    device: Device,
-    last: Mutex<Option<(Span, Arc<Positions>)>>,
-}
-
-impl PositionMaker {
-    pub(crate) fn new(attention: AttentionConfig, device: &Device) -> Self {
-        let frequencies = |rope: &RopeConfig| rope.frequencies(attention.d_rotated());
-        let frequencies = attention.rope.as_ref().map_or_else(Vec::new, frequencies);
-        Self { attention, frequencies, device: device.clone(), last: Mutex::new(None) }
-    }
-
-    /// The positions of a span.
-    pub(crate) fn at(&self, span: Span) -> Arc<Positions> {
-        // A panic elsewhere cannot leave a half-written pair behind.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((known, positions)) if *known == span => positions.clone(),
-            _ => {
-                let made = Positions::new(&self.attention, &self.frequencies, span, &self.device);
-                let made = Arc::new(made);
-                *last = Some((span, made.clone()));
-                made
-            }
-        }
-    }
+    let values: Vec<f32> = positions.iter().map(factor).collect();
+    Tensor::from_data(TensorData::new(values, [1, positions.len(), 1, 1]), device)
 }

@@ -1,10 +1,10 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::Packing;
 
 use crate::config::RelativeConfig;
-use crate::layers::positions::Positions;
+use crate::layers::attention_mask::{Masks, Reach, mask, spans};
 
 /// A stack's bias by distance (T5, arXiv 1910.10683), which all its blocks share.
 #[derive(Debug)]
@@ -14,50 +14,40 @@ pub(crate) struct RelativeBias {
     config: RelativeConfig,
     /// Whether tokens see what comes after them too.
     both_ways: bool,
-    last: Mutex<Option<(Rows, Arc<Positions>)>>,
 }
-
-/// Where the first tokens of rows stand, and the rows' lengths.
-type Rows = (usize, Vec<usize>);
 
 impl RelativeBias {
     /// `weight` is `[n_buckets, n_heads]`.
     pub(crate) fn new(weight: Tensor<2>, config: RelativeConfig, both_ways: bool) -> Self {
-        Self { weight, config, both_ways, last: Mutex::new(None) }
+        Self { weight, config, both_ways }
     }
 
-    /// What is added to the scores of some rows, remembered: all blocks of a pass ask for the same.
-    pub(crate) fn at(&self, packing: &Packing) -> Arc<Positions> {
-        let rows = (packing.start(), packing.row_lens().to_vec());
-        // A panic elsewhere cannot leave a half-written pair behind.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((known, positions)) if *known == rows => positions.clone(),
-            _ => {
-                let made = Arc::new(self.positions(packing));
-                *last = Some((rows, made.clone()));
-                made
-            }
-        }
-    }
-
-    /// `[batch or 1, n_heads, seq, start + seq]`
-    fn positions(&self, packing: &Packing) -> Positions {
-        let (start, seq) = (packing.start(), packing.seq());
-        let end = start + seq;
-        let bucket = |query: usize| (0..end).map(move |key| self.bucket(key as i64 - query as i64));
-        let buckets: Vec<i64> = (start..end).flat_map(bucket).collect();
+    /// What is added to the scores: one for all rows where they begin at 0, else one for each row.
+    pub(crate) fn masks(&self, packing: &Packing) -> Vec<Masks> {
         let device = self.weight.device();
-        let buckets = Tensor::<1, Int>::from_data(buckets.as_slice(), &device);
+        let padding = self.both_ways.then(|| padding(packing, &device)).flatten();
+        let of_span = |span: Range<usize>| {
+            let hidden =
+                if self.both_ways { padding.clone() } else { mask(Reach::All, &span, &device) };
+            let bias = self.bias(span);
+            let full = match hidden {
+                Some(hidden) => bias + hidden,
+                None => bias,
+            };
+            Masks { full: Some(full), windowed: None }
+        };
+        spans(packing).into_iter().map(of_span).collect()
+    }
+
+    /// `[1, n_heads, seq, end]`
+    fn bias(&self, span: Range<usize>) -> Tensor<4> {
+        let (seq, end) = (span.len(), span.end);
+        let bucket = |query: usize| (0..end).map(move |key| self.bucket(key as i64 - query as i64));
+        let buckets: Vec<i64> = span.flat_map(bucket).collect();
+        let buckets = Tensor::<1, Int>::from_data(buckets.as_slice(), &self.weight.device());
         let [_, n_heads] = self.weight.dims();
         let bias = self.weight.clone().select(0, buckets).reshape([1, seq, end, n_heads]);
-        let bias = bias.permute([0, 3, 1, 2]);
-        let mask =
-            if self.both_ways { padding(packing, &device) } else { causal(start, seq, &device) };
-        Positions::biased(match mask {
-            Some(mask) => bias + mask,
-            None => bias,
-        })
+        bias.permute([0, 3, 1, 2])
     }
 
     /// The bucket of a distance, key less query: half of them for single distances, the others wider and wider.
@@ -82,14 +72,6 @@ impl RelativeBias {
         };
         (first + bucket) as i64
     }
-}
-
-/// Hides what comes later, `[1, 1, seq, start + seq]`.
-fn causal(start: usize, seq: usize, device: &Device) -> Option<Tensor<4>> {
-    let end = start + seq;
-    let hidden = |query| (0..end).map(move |key| if key > query { f32::MIN } else { 0.0 });
-    let values: Vec<f32> = (start..end).flat_map(hidden).collect();
-    (seq > 1).then(|| Tensor::from_data(TensorData::new(values, [1, 1, seq, end]), device))
 }
 
 /// Hides what is beyond the rows' ends, `[batch, 1, 1, seq]`; `None` where all are as long.

@@ -18,4 +18,5 @@ mod parts;
 mod proxy;
 mod router_bias;
 mod setup;
+mod step;
 mod streamed;

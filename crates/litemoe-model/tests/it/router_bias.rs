@@ -37,7 +37,7 @@ fn drawn(layer: &MoeLayer, more: usize, seed: u64) -> Vec<usize> {
     (0..n_groups).flat_map(of_group).collect()
 }
 
-fn bias(plan: &Plan, penalty: f32) -> RouterBias {
+pub(crate) fn bias(plan: &Plan, penalty: f32) -> RouterBias {
     let kept: Vec<_> =
         plan.layers.iter().map(|(&id, layer)| (id, layer.n_experts, layer.hosts())).collect();
     let layers = kept.iter().map(|(id, n, kept)| (*id, *n, &kept[..]));
@@ -50,7 +50,7 @@ fn biased(model: &Model, rows: &[Vec<u32>], bias: &RouterBias) -> Vec<f32> {
     values(&model.logits(&input(model, rows), &mut pass))
 }
 
-fn random_plan(name: &str, rule: RouterRule, more: usize, seed: u64) -> Plan {
+pub(crate) fn random_plan(name: &str, rule: RouterRule, more: usize, seed: u64) -> Plan {
     let checkpoint = Checkpoint::open(tiny(name)).unwrap();
     plan(&checkpoint, rule, |layer| keep(layer.n_experts, &drawn(layer, more, seed)))
 }

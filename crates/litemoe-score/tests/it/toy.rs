@@ -162,7 +162,7 @@ impl LanguageModel for Toy {
         let ids: Vec<usize> = input.rows.iter().flatten().map(|&id| id as usize).collect();
         Stream {
             hidden: self.embedding.clone().select(0, indices(&ids)),
-            packing: Arc::new(Packing::new(lens, 0, &self.device())),
+            packing: Arc::new(Packing::new(lens, &self.device())),
         }
     }
 

@@ -58,16 +58,17 @@ async fn several_texts_are_streamed_by_their_index() {
 }
 
 #[tokio::test]
-async fn the_prompt_is_run_once_for_all_texts() {
+async fn the_prompt_is_run_once_for_all_texts_and_they_share_their_steps() {
     let (gate, mut keeper) = gate();
     drop(keeper.permits);
-    let router = serving(Toy { gate: Some(gate), ..babble(1) });
-    answer(&router, &json!({ "n": 4, "max_tokens": 1 })).await;
+    let router = serving(Toy { gate: Some(gate), ..babble(3) });
+    answer(&router, &json!({ "n": 4, "max_tokens": 3 })).await;
     let mut steps = 0;
     while keeper.entered.try_recv().is_ok() {
         steps += 1;
     }
-    assert_eq!(steps, 1 + 4);
+    // The prompt but for its last token, then a token of each text at a step.
+    assert_eq!(steps, 1 + 3);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
     Adapters, CausalLm, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, MountedAdapter,
-    Pass, Site, Stream,
+    Pass, RowStep, Site, Stream,
 };
 use litemoe_text::Tokenizer;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -135,17 +135,18 @@ impl CausalLm for Toy {
         Seen::default()
     }
 
-    fn extend(
-        &self,
-        tokens: &[u32],
-        seen: &mut Seen,
-        mounted: Option<&MountedAdapter>,
-    ) -> Tensor<1> {
+    fn step(&self, rows: &mut [RowStep<'_, Seen>]) -> Tensor<2> {
         if let Some(gate) = &self.gate {
             // The test may be over.
             let _ = gate.entered.send(());
             let _ = gate.permits.recv();
         }
+        Tensor::stack(rows.iter_mut().map(|row| self.row(row)).collect(), 0)
+    }
+}
+
+impl Toy {
+    fn row(&self, RowStep { tokens, cache: seen, mounted }: &mut RowStep<'_, Seen>) -> Tensor<1> {
         seen.tokens += tokens.len();
         assert!(!tokens.is_empty() && seen.tokens <= MAX_TOKENS, "{} tokens", seen.tokens);
         if tokens.contains(&ASSISTANT) {

@@ -15,8 +15,8 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32], stops: &[String]) -> (Vec<Piece>, 
         let logprobs = Logprobs { token: -0.5, top: vec![(token, -0.5)] };
         Drawn { token, logprobs: Some(logprobs) }
     };
-    let mut answer = tokenizer.answer(ids.iter().map(drawn), stops);
-    let pieces = answer.by_ref().map(Result::unwrap).collect();
+    let mut answer = tokenizer.answer(stops);
+    let pieces = answer.pieces(ids.iter().map(drawn)).map(Result::unwrap).collect();
     (pieces, answer.n_drawn())
 }
 

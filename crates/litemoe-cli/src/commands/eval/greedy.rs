@@ -36,7 +36,8 @@ fn answer(
     loaded.expect_ids(&prompt)?;
     let (mut cache, greedy) = (model.new_cache(), Sampler::new(Sampling::default()));
     let decoding = Decoding::new(model, mounted, &prompt, &mut cache, 0, greedy).take(max_new);
-    let pieces = tokenizer.answer(decoding, &[]).map(|piece| piece.map(|piece| piece.text));
+    let mut answer = tokenizer.answer(&[]);
+    let pieces = answer.pieces(decoding).map(|piece| piece.map(|piece| piece.text));
     let text = pieces.collect::<Result<String, _>>()?;
     Ok(text.strip_prefix(tokenizer.answer_lead()).map(str::to_owned).unwrap_or(text))
 }

@@ -1,8 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Place, Projected};
+use super::projected::Projected;
 use crate::layers::linear::Linear;
 use crate::layers::norm::{Norm, unit_rms};
+use crate::layers::place::Place;
 
 /// Grouped-query projections (arXiv 2305.13245): some query heads share a key and a value head.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Place, Projected};
+use super::projected::Projected;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
+use crate::layers::place::Place;
 
 /// Multi-head latent attention's projections (DeepSeek-V2, arXiv 2405.04434).
 ///

@@ -2,16 +2,20 @@
 
 mod grouped;
 mod latent;
+mod projected;
+
+use std::ops::Range;
 
 use burn::tensor::{Tensor, activation};
-use litemoe_core::{Adapters, Packing};
 
 use crate::layers::cache::BlockCache;
 use crate::layers::linear::Linear;
-use crate::layers::positions::Positions;
+use crate::layers::place::Place;
 use crate::layers::relative;
 
 pub(crate) use grouped::{Grouped, QkNorms};
+use projected::Projected;
+
 pub(crate) use latent::{Latent, LowRank, Queries};
 
 /// Causal attention.
@@ -33,36 +37,12 @@ pub(crate) enum Projections {
     Latent(Box<Latent>),
 }
 
-/// Queries, already scaled, keys and values, `[batch, seq, heads, width]` each.
-pub(crate) struct Projected {
-    pub(crate) q: Tensor<4>,
-    pub(crate) k: Tensor<4>,
-    pub(crate) v: Tensor<4>,
-}
-
 /// Another stack's tokens.
 pub(crate) enum Memory<'a> {
     /// Its last hidden state, `[tokens, d_model]`, and how its rows lie.
     Stream(&'a Tensor<2>, Place<'a>),
-    /// The keys and values that were made of it.
-    Cached(&'a (Tensor<4>, Tensor<4>)),
-}
-
-/// Where a pass stands: what projections need beside the tokens.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) packing: &'a Packing,
-    pub(crate) positions: &'a Positions,
-    pub(crate) adapters: Option<&'a Adapters>,
-}
-
-impl Place<'_> {
-    /// Pads packed tokens to `[batch, seq, heads, width]`.
-    fn heads(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
-        let heads = x.dims()[1] / width;
-        let packing = self.packing;
-        packing.pad(x).reshape([packing.batch(), packing.seq(), heads, width])
-    }
+    /// The keys and values that were made of it for each row.
+    Cached(Vec<&'a (Tensor<4>, Tensor<4>)>),
 }
 
 impl Attention {
@@ -76,7 +56,7 @@ impl Attention {
         linears
     }
 
-    /// Lets every token look at the tokens before it in its row.
+    /// Causal self-attention; `caches` has one for each row that continues a text.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
@@ -84,51 +64,67 @@ impl Attention {
         &self,
         x: Tensor<2>,
         place: Place<'_>,
-        cache: Option<&mut BlockCache>,
+        caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
-        let Projected { q, k, v } = match &self.projections {
+        let projected = match &self.projections {
             Projections::Grouped(grouped) => grouped.project(x, place),
             Projections::Latent(latent) => latent.project(x, place),
         };
-        let (k, v) = match cache {
-            Some(cache) => cache.extend(place.packing.start(), k, v),
-            None => (k, v),
+        let mask = |row| place.positions.mask(row, self.windowed);
+        let mixed = match caches {
+            None => self.mix(projected.q, projected.k, projected.v, mask(0)),
+            Some(caches) => {
+                let rows = place.packing.row_ranges().zip(place.packing.starts().unwrap_or(&[]));
+                let row = |(row, (cache, (tokens, &start))): (usize, (&mut &mut BlockCache, _))| {
+                    let Projected { q, k, v } = projected.columns(tokens);
+                    let (k, v) = cache.extend(start, k, v);
+                    self.mix(q, k, v, mask(row))
+                };
+                cat(caches.iter_mut().zip(rows).enumerate().map(row).collect(), 0)
+            }
         };
-        let mixed = self.mix(q, k, v, place.positions.mask(self.windowed));
         self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
     }
 
-    /// Lets every token look at all of its row's tokens in another stack.
+    /// Cross-attention: every token attends to all of its row's tokens in another stack.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
     pub(crate) fn across(&self, x: Tensor<2>, memory: &Memory<'_>, place: Place<'_>) -> Tensor<2> {
-        let Projections::Grouped(grouped) = &self.projections else {
-            unreachable!("no family attends through a latent vector to another stack")
-        };
+        let grouped = self.grouped();
         let q = grouped.queries(x, place);
-        let (k, v) = match memory {
-            Memory::Stream(hidden, place) => grouped.keys_values((*hidden).clone(), *place),
-            Memory::Cached(cached) => (*cached).clone(),
+        let mixed = match memory {
+            Memory::Stream(hidden, place) => {
+                let (k, v) = grouped.keys_values((*hidden).clone(), *place);
+                let mask = relative::padding(place.packing, &hidden.device());
+                self.mix(q, k, v, mask.as_ref())
+            }
+            Memory::Cached(rows) => {
+                let row = |(tokens, (k, v)): (Range<usize>, &&(Tensor<4>, Tensor<4>))| {
+                    let q = q.clone().narrow(1, tokens.start, tokens.len());
+                    self.mix(q, k.clone(), v.clone(), None)
+                };
+                cat(place.packing.row_ranges().zip(rows).map(row).collect(), 0)
+            }
         };
-        let mask = match memory {
-            Memory::Stream(hidden, place) => relative::padding(place.packing, &hidden.device()),
-            Memory::Cached(_) => None,
-        };
-        let mixed = self.mix(q, k, v, mask.as_ref());
         self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
+    }
+
+    fn grouped(&self) -> &Grouped {
+        match &self.projections {
+            Projections::Grouped(grouped) => grouped,
+            Projections::Latent(_) => {
+                unreachable!("no family attends through a latent vector to another stack")
+            }
+        }
     }
 
     /// The keys and values of another stack's tokens, `[batch, seq, n_heads, d_head]` each.
     pub(crate) fn remember(&self, hidden: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
-        let Projections::Grouped(grouped) = &self.projections else {
-            unreachable!("no family attends through a latent vector to another stack")
-        };
-        grouped.keys_values(hidden, place)
+        self.grouped().keys_values(hidden, place)
     }
 
-    /// `softmax(q·kᵀ + mask)·v`. The query heads of a group are rows of one product, so keys and values are never
-    /// repeated.
+    /// `softmax(q·kᵀ + mask)·v`, a chunk of the queries at a time where the scores are many.
     ///
     /// # Shapes
     /// - `q`: `[batch, seq, n_heads, d_head]`
@@ -136,12 +132,36 @@ impl Attention {
     /// - `v`: `[batch, seen, n_kv_heads, d_value]`
     /// - output: `[batch * seq, n_heads * d_value]`
     fn mix(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<2> {
+        let ([batch, seq, n_heads, _], [_, seen, _, d_value]) = (q.dims(), v.dims());
+        let chunk = (MAX_SCORES / (batch * n_heads * seen)).clamp(1, seq);
+        let chunks = (0..seq).step_by(chunk).map(|start| {
+            let len = chunk.min(seq - start);
+            let q = q.clone().narrow(1, start, len);
+            let mask = mask.map(|mask| match mask.dims()[2] {
+                1 => mask.clone(),
+                _ => mask.clone().narrow(2, start, len),
+            });
+            self.attend(q, k.clone(), v.clone(), mask)
+        });
+        let mixed = cat(chunks.collect(), 1);
+        mixed.reshape([batch * seq, n_heads * d_value])
+    }
+
+    /// The query heads of a group are rows of one product, so keys and values are never repeated. The output is
+    /// `[batch, seq, n_heads, d_value]`.
+    fn attend(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        mask: Option<Tensor<4>>,
+    ) -> Tensor<4> {
         let ([batch, seq, n_heads, d_head], [_, seen, _, d_value]) = (q.dims(), v.dims());
         let groups = [batch, self.n_kv_heads, n_heads / self.n_kv_heads * seq, d_head];
         let q = q.swap_dims(1, 2).reshape(groups);
         let scores = q.matmul(k.permute([0, 2, 3, 1])).reshape([batch, n_heads, seq, seen]);
         let scores = match mask {
-            Some(mask) => scores + mask.clone(),
+            Some(mask) => scores + mask,
             None => scores,
         };
         let weights = match &self.sinks {
@@ -153,9 +173,17 @@ impl Attention {
         };
         let [_, _, rows, _] = groups;
         let mixed = weights.reshape([batch, self.n_kv_heads, rows, seen]).matmul(v.swap_dims(1, 2));
-        mixed
-            .reshape([batch, n_heads, seq, d_value])
-            .swap_dims(1, 2)
-            .reshape([batch * seq, n_heads * d_value])
+        mixed.reshape([batch, n_heads, seq, d_value]).swap_dims(1, 2)
+    }
+}
+
+/// Attention scores that are in memory at once, in each of a few tensors.
+const MAX_SCORES: usize = 1 << 24;
+
+/// Tensors one after the other; one alone is not copied.
+fn cat<const D: usize>(mut tensors: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
+    match tensors.len() {
+        1 => tensors.remove(0),
+        _ => Tensor::cat(tensors, dim),
     }
 }

@@ -1,0 +1,20 @@
+use burn::tensor::Tensor;
+use litemoe_core::{Adapters, ByTokens, Packing};
+
+use crate::layers::positions::Positions;
+
+/// What layers need of a pass besides the tokens' hidden state.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) packing: &'a Packing,
+    pub(crate) positions: &'a Positions,
+    pub(crate) adapters: &'a ByTokens<'a, Adapters>,
+}
+
+impl Place<'_> {
+    /// Spreads packed tokens out to the grid's heads, `[rows, columns, heads, width]`.
+    pub(crate) fn heads(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
+        let (heads, [rows, columns]) = (x.dims()[1] / width, self.packing.grid());
+        self.packing.pad(x).reshape([rows, columns, heads, width])
+    }
+}

@@ -1,0 +1,170 @@
+//! Batches in which every row has an adapter, a router bias and a cache of its own, against rows alone.
+
+use std::sync::LazyLock;
+
+use burn::tensor::Device;
+use litemoe_core::{
+    ByRows, CausalLm, LanguageModel, MountedAdapter, Pass, RouterBias, RouterNoise, RouterRule,
+    RowStep,
+};
+use litemoe_model::{KvCache, Model};
+use proptest::prelude::*;
+
+use crate::router_bias::{bias, random_plan};
+use crate::setup::{TINY, error, input, load, random_adapters, row, tiny, values};
+
+static MODELS: LazyLock<[Model; TINY.len()]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
+
+/// Three adapters, two of them with a router bias.
+fn mounted(index: usize, seed: u64) -> [MountedAdapter; 3] {
+    let model = &MODELS[index];
+    let with = |bound: f32, router_bias: Option<RouterBias>| MountedAdapter {
+        adapters: random_adapters(model, bound, 0.5, &Device::flex()),
+        router_bias,
+    };
+    let plan = |rule, more| random_plan(TINY[index], rule, more, seed);
+    let removing = bias(&plan(RouterRule::DropRows, 1), f32::INFINITY);
+    let penalising = bias(&plan(RouterRule::Mask, 0), 1.5);
+    [with(0.3, Some(removing)), with(0.2, None), with(-0.25, Some(penalising))]
+}
+
+fn whole(
+    model: &Model,
+    row: &[u32],
+    mounted: Option<&MountedAdapter>,
+    noise: Option<u64>,
+) -> Vec<f32> {
+    let noise = noise.map(|seed| RouterNoise { std: 1e-5, seeds: vec![seed] });
+    let mut pass = Pass { router_noise: noise.as_ref(), ..Pass::mounted(mounted) };
+    values(&model.logits(&input(model, &[row.to_vec()]), &mut pass))
+}
+
+/// Whether a choice between equal experts decides a row's logits: noise of 1e-5 on the router's logits changes them.
+fn is_tie(model: &Model, row: &[u32], mounted: Option<&MountedAdapter>) -> bool {
+    let plain = whole(model, row, mounted, None);
+    (0..16).any(|seed| error(&whole(model, row, mounted, Some(seed)), &plain) > 1e-3)
+}
+
+/// A text's tokens in the pieces in which steps take them: a prompt in chunks, then single tokens.
+fn pieces() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    let chunk = || prop::collection::vec(0u32..256, 1..9);
+    let single = prop::collection::vec(0u32..256, 1..2);
+    (prop::collection::vec(chunk(), 1..3), prop::collection::vec(single, 0..3))
+        .prop_map(|(prompt, singles)| [prompt, singles].concat())
+}
+
+/// A text that is being run.
+struct Text<'a> {
+    pieces: Vec<Vec<u32>>,
+    mounted: Option<&'a MountedAdapter>,
+    cache: KvCache,
+    logits: Vec<Vec<f32>>,
+}
+
+impl<'a> Text<'a> {
+    /// Where an encoder reads the prompt, the decoder's start token is the first piece.
+    fn new(model: &Model, text: &[Vec<u32>], mounted: Option<&'a MountedAdapter>) -> Self {
+        let (mut cache, mut pieces) = (model.new_cache(), text.to_vec());
+        if model.has_encoder() {
+            pieces[0] = model.begin(&text[0], &mut cache, mounted);
+        }
+        Self { pieces, mounted, cache, logits: Vec::new() }
+    }
+}
+
+/// Runs all texts, those that have a piece left together.
+fn run(model: &Model, texts: &mut [Text<'_>]) {
+    for step in 0.. {
+        let rows = texts.iter_mut().filter(|text| step < text.pieces.len());
+        let mut rows: Vec<_> = rows.collect();
+        if rows.is_empty() {
+            return;
+        }
+        let steps = rows.iter_mut().map(|text| RowStep {
+            tokens: &text.pieces[step],
+            cache: &mut text.cache,
+            mounted: text.mounted,
+        });
+        let logits = values(&model.step(&mut steps.collect::<Vec<_>>()));
+        for (text, logits) in rows.into_iter().zip(logits.chunks(model.vocab())) {
+            text.logits.push(logits.to_vec());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(45))]
+
+    #[test]
+    fn a_batch_of_eight_rows_is_eight_runs(
+        texts in prop::collection::vec(pieces(), 8),
+        choices in prop::collection::vec(0usize..4, 8),
+        index in 0..TINY.len(), seed in 0u64..1000,
+    ) {
+        let (model, adapters) = (&MODELS[index], mounted(index, seed));
+        let of = |row: usize| adapters.get(choices[row]);
+        let begin = |row: usize| Text::new(model, &texts[row], of(row));
+        let mut together: Vec<Text<'_>> = (0..8).map(begin).collect();
+        run(model, &mut together);
+        for (row, together) in together.iter().enumerate() {
+            let mut alone = [begin(row)];
+            run(model, &mut alone);
+            for (found, expected) in together.logits.iter().zip(&alone[0].logits) {
+                let far = error(found, expected);
+                let tie = || is_tie(model, &texts[row].concat(), of(row));
+                prop_assert!(far < 2e-5 || tie(), "{} row {row}: {far}", TINY[index]);
+            }
+            prop_assert_eq!(together.cache.len(), alone[0].cache.len());
+        }
+    }
+
+    #[test]
+    fn a_pass_of_three_adapters_is_three_passes(
+        rows in prop::collection::vec(prop::collection::vec(0u32..256, 1..12), 5),
+        index in 0..TINY.len(), seed in 0u64..1000,
+    ) {
+        let (model, adapters) = (&MODELS[index], mounted(index, seed));
+        // Two rows of the first, none for the third.
+        let of = [Some(&adapters[0]), Some(&adapters[0]), None, Some(&adapters[1]), Some(&adapters[2])];
+        let found = values(&model.logits(&input(model, &rows), &mut Pass::mounted_by_row(of)));
+        let expected: Vec<f32> =
+            rows.iter().zip(of).flat_map(|(row, mounted)| whole(model, row, mounted, None)).collect();
+        let far = error(&found, &expected);
+        let tie = || rows.iter().zip(of).any(|(row, mounted)| is_tie(model, row, mounted));
+        prop_assert!(far < 2e-5 || tie(), "{}: {far}", TINY[index]);
+    }
+}
+
+#[test]
+fn adapters_reach_their_rows_alone() {
+    let (model, adapters) = (&MODELS[0], mounted(0, 1));
+    let rows = [row(6), row(6)];
+    let ranges = vec![(1..2, &adapters[1].adapters)];
+    let mut pass = Pass { adapters: ByRows::ranges(ranges), ..Pass::plain() };
+    let found = values(&model.logits(&input(model, &rows), &mut pass));
+    let (plain, adapted) = found.split_at(found.len() / 2);
+    assert!(error(plain, &whole(model, &rows[0], None, None)) < 2e-5);
+    assert!(error(adapted, plain) > 1e-2, "the adapter does nothing");
+}
+
+/// 700 tokens are two chunks of a prompt, and their scores with 12 heads several chunks of queries.
+#[test]
+fn a_prompt_in_one_step_is_a_prompt_in_chunks() {
+    let model = load(litemoe_fixtures::foundation_dir());
+    let prompt = row(700);
+    let mut cache = model.new_cache();
+    let whole = values(&model.extend(&prompt, &mut cache, None));
+    let mut cache = model.new_cache();
+    let last = prompt
+        .chunks(litemoe_core::PREFILL_TOKENS)
+        .map(|chunk| values(&model.extend(chunk, &mut cache, None)));
+    assert!(error(&last.last().unwrap(), &whole) < 2e-5);
+}
+
+#[test]
+#[should_panic(expected = "every row has tokens to run")]
+fn a_row_without_tokens_is_refused() {
+    let model = &MODELS[0];
+    let (tokens, mut cache) = (&[][..], model.new_cache());
+    model.step(&mut [RowStep { tokens, cache: &mut cache, mounted: None }]);
+}
