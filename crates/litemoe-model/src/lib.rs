@@ -14,7 +14,7 @@ mod weights;
 pub use checkpoint::origin::Origin;
 pub use checkpoint::parts::{Part, StoredPart};
 pub use checkpoint::weight_files::shards;
-pub use checkpoint::{Checkpoint, CheckpointExperts};
+pub use checkpoint::{Checkpoint, CheckpointExperts, FingerprintCache};
 pub use config::{
     AttentionConfig, DenseConfig, FeedForwardConfig, GroupConfig, GroupScore, LatentConfig,
     ModelConfig, MoeConfig, Multipliers, NetworkConfig, NormKind, QkNorm, RelativeConfig,

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use litemoe_core::{
@@ -48,6 +48,18 @@ pub struct Checkpoint {
     pub(crate) tensors: StoredTensors,
     layers: Vec<MoeLayer>,
     fingerprint: OnceLock<Fingerprint>,
+    cache: Option<Arc<dyn FingerprintCache>>,
+}
+
+/// Where fingerprints are kept between runs, so that a large checkpoint is not hashed again and again.
+///
+/// Whoever keeps them decides how a changed file is noticed.
+pub trait FingerprintCache: std::fmt::Debug + Send + Sync {
+    /// The fingerprint of a directory, if it is known and no file has changed since.
+    fn find(&self, dir: &Path) -> Option<Fingerprint>;
+
+    /// Keeps a fingerprint that was computed.
+    fn keep(&self, dir: &Path, fingerprint: &Fingerprint);
 }
 
 impl Checkpoint {
@@ -69,12 +81,19 @@ impl Checkpoint {
         tensors.retain(|name, _| !is_extra(name, &extra));
         let fingerprint = OnceLock::new();
         let names = names(family, &tensors);
+        let (layers, cache) = (Vec::new(), None);
         let mut checkpoint =
-            Self { dir, family, config, names, plan, tensors, layers: Vec::new(), fingerprint };
+            Self { dir, family, config, names, plan, tensors, layers, fingerprint, cache };
         checkpoint.check_plan()?;
         checkpoint.check_tensors()?;
         checkpoint.layers = checkpoint.read_layers()?;
         Ok(checkpoint)
+    }
+
+    /// The same checkpoint, its fingerprint looked up before it is computed.
+    #[must_use]
+    pub fn cached(self, cache: Arc<dyn FingerprintCache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// Refuses a directory whose configuration alone [`Self::open`] would refuse, before its weights are there.
@@ -153,8 +172,16 @@ impl Checkpoint {
 
     /// Names what the model computes; read once per checkpoint, all bytes of it.
     pub fn fingerprint(&self) -> &Fingerprint {
-        self.fingerprint
-            .get_or_init(|| fingerprint::of(&self.config, self.plan.as_ref(), &self.tensors))
+        self.fingerprint.get_or_init(|| {
+            if let Some(known) = self.cache.as_ref().and_then(|cache| cache.find(&self.dir)) {
+                return known;
+            }
+            let found = fingerprint::of(&self.config, self.plan.as_ref(), &self.tensors);
+            if let Some(cache) = &self.cache {
+                cache.keep(&self.dir, &found);
+            }
+            found
+        })
     }
 
     /// The experts, readable one at a time onto a device.
