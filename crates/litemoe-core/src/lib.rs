@@ -9,7 +9,9 @@ mod adapters;
 mod budget;
 mod by_layer;
 mod by_rows;
+pub mod criteria;
 mod decoding;
+mod exact_sum;
 mod expert;
 mod fingerprint;
 mod input;
@@ -23,13 +25,15 @@ mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
-mod similarity;
+pub mod similarity;
 mod site;
 
 pub use adapters::{Adapters, Lora};
 pub use budget::Budget;
 pub use by_rows::ByRows;
+pub use criteria::Criterion;
 pub use decoding::{Decoding, Drawn};
+pub use exact_sum::ExactSums;
 pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
@@ -49,6 +53,6 @@ pub use plan::{
 pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
-pub use scores::{Criterion, ExpertScores, LayerScores, LayerSums, SCORES_VERSION};
+pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;

@@ -82,7 +82,13 @@ impl EvalArgs {
         self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         let loaded = Loaded::open(&self.model, self.device)?;
-        let rows = TestRows::read(&self.data, &loaded, self.max_tokens, self.limit.map(NonZeroUsize::get), self.seed)?;
+        let rows = TestRows::read(
+            &self.data,
+            &loaded,
+            self.max_tokens,
+            self.limit.map(NonZeroUsize::get),
+            self.seed,
+        )?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
