@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use litemoe_core::ExpertScores;
 use litemoe_files::write_file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,10 +13,17 @@ use sha2::{Digest, Sha256};
 
 /// Reads a JSON artefact; the error names the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text)
+    serde_json::from_str(&read_text(path)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
+}
+
+/// Reads scores; the error names the file.
+pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
+    ExpertScores::from_json(&read_text(path)?).with_context(|| path.display().to_string())
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Writes a JSON artefact whole or not at all.

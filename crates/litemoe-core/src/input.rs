@@ -30,6 +30,11 @@ pub trait TokenRow {
     fn encoder(&self) -> Option<&[u32]> {
         None
     }
+
+    /// Which of the tokens the loss covers; `None` for a row without a completion.
+    fn completion(&self) -> Option<&[bool]> {
+        None
+    }
 }
 
 impl<T: AsRef<[u32]>> TokenRow for T {
@@ -45,6 +50,10 @@ impl TokenRow for Sequence {
 
     fn encoder(&self) -> Option<&[u32]> {
         self.encoder.as_deref()
+    }
+
+    fn completion(&self) -> Option<&[bool]> {
+        Some(&self.completion)
     }
 }
 

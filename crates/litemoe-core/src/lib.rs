@@ -11,7 +11,9 @@ mod by_layer;
 mod by_rows;
 mod by_tokens;
 mod causal_lm;
+pub mod criteria;
 mod decoding;
+mod exact_sum;
 mod expert;
 mod fingerprint;
 mod generation;
@@ -29,7 +31,7 @@ mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
-mod similarity;
+pub mod similarity;
 mod site;
 
 pub use adapters::{Adapter, Adapters};
@@ -37,7 +39,9 @@ pub use budget::Budget;
 pub use by_rows::ByRows;
 pub use by_tokens::ByTokens;
 pub use causal_lm::{CausalLm, RowStep, logits_rows};
+pub use criteria::Criterion;
 pub use decoding::Decoding;
+pub use exact_sum::ExactSums;
 pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
@@ -60,6 +64,6 @@ pub use plan::{
 pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
-pub use scores::{Criterion, ExpertScores, LayerScores, LayerSums, SCORES_VERSION};
+pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;

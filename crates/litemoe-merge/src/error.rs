@@ -25,14 +25,14 @@ pub enum MergeError {
     #[error("alpha is {alpha}, but must be a finite number of at least 0")]
     Alpha { alpha: f64 },
 
-    #[error("the scores have version {found}, but this program reads version {expected}")]
+    #[error(
+        "the scores have version {found}, but this program reads version {expected}: score the model again"
+    )]
     ScoresVersion { found: u32, expected: u32 },
     #[error("the scores say nothing of layer {layer}")]
     LayerNotScored { layer: LayerId },
     #[error("the scores name layer {layer}, but the model has no experts there")]
     NoSuchLayer { layer: LayerId },
-    #[error("the scores of layer {layer} lack `{criterion}`")]
-    CriterionMissing { layer: LayerId, criterion: Criterion },
     #[error(
         "layer {layer} has {n_experts} experts, but {scored} of them have a `{criterion}` score"
     )]
@@ -42,7 +42,7 @@ pub enum MergeError {
     )]
     ScoreValue { expert: ExpertId, criterion: Criterion, value: f64 },
 
-    #[error("merging needs to know how alike the experts are, but no similarity was given")]
+    #[error("merging needs to know how alike the experts are, but that was not measured")]
     NoSimilarity,
     #[error("the plan asks for the similarity `{asked}`, but `{given}` was given")]
     OtherSimilarity { asked: SimilarityKind, given: SimilarityKind },

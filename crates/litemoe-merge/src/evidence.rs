@@ -22,15 +22,13 @@ pub(crate) fn check_scores(
 }
 
 /// A layer's values of a criterion, one per expert, finite and not negative.
-pub(crate) fn values<'a>(
-    scores: &'a ExpertScores,
+pub(crate) fn values(
+    scores: &ExpertScores,
     criterion: Criterion,
     layer: &MoeLayer,
-) -> Result<&'a [f64], MergeError> {
+) -> Result<Vec<f64>, MergeError> {
     let (id, n_experts) = (layer.id, layer.n_experts);
-    let scored = scores.layers.get(&id).ok_or(MergeError::LayerNotScored { layer: id })?;
-    let missing = MergeError::CriterionMissing { layer: id, criterion };
-    let values = scored.scores.get(&criterion).ok_or(missing)?;
+    let values = scores.of(id, criterion).ok_or(MergeError::LayerNotScored { layer: id })?;
     if values.len() != n_experts {
         let scored = values.len();
         return Err(MergeError::ScoreCount { layer: id, criterion, n_experts, scored });

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use litemoe_core::{
@@ -13,7 +14,7 @@ use crate::{MergeError, Partition, align, kept_per_layer, match_to_hosts, partit
 
 /// Decides which experts of `source` a proxy keeps, merges and drops under a uniform byte budget.
 ///
-/// `similarity` is needed when experts are merged, and not looked at otherwise. Weights are read only to match neurons.
+/// `similarity` is needed when experts are merged, and not looked at otherwise; without it, that of the scores is taken. Weights are read only to match neurons.
 /// `progress` is told of each layer when it is done. The plan carries the scores' fingerprint: the caller checks that it
 /// is the source's.
 ///
@@ -29,8 +30,12 @@ pub fn make_plan(
 ) -> Result<(Plan, PlanReport), MergeError> {
     let layers = source.moe_layers();
     let similarity = check(scores, similarity, layers, options)?;
-    let planner =
-        Planner { scores, similarity, options, kept: kept_per_layer(options.budget, layers)? };
+    let planner = Planner {
+        scores,
+        similarity: similarity.as_deref(),
+        options,
+        kept: kept_per_layer(options.budget, layers)?,
+    };
     let (mut plans, mut reports) = (BTreeMap::new(), BTreeMap::new());
     for layer in layers {
         let (plan, report) = planner.layer(layer, source)?;
@@ -54,7 +59,7 @@ fn check<'a>(
     similarity: Option<&'a Similarity>,
     layers: &[MoeLayer],
     options: &PlanOptions,
-) -> Result<Option<&'a Similarity>, MergeError> {
+) -> Result<Option<Cow<'a, Similarity>>, MergeError> {
     if !(options.alpha.is_finite() && options.alpha >= 0.0) {
         return Err(MergeError::Alpha { alpha: options.alpha });
     }
@@ -62,8 +67,10 @@ fn check<'a>(
     if options.merge == MergeMethod::None {
         return Ok(None);
     }
+    let measured = || scores.similarity(options.similarity).map(Cow::Owned);
+    let similarity = similarity.map(Cow::Borrowed).or_else(measured);
     let similarity = similarity.ok_or(MergeError::NoSimilarity)?;
-    check_similarity(similarity, scores, options, layers)?;
+    check_similarity(&similarity, scores, options, layers)?;
     Ok(Some(similarity))
 }
 
@@ -84,11 +91,11 @@ impl Planner<'_> {
     ) -> Result<(LayerPlan, LayerReport), MergeError> {
         let values = values(self.scores, self.options.score, layer)?;
         let n_groups = layer.groups.map_or(1, |groups| groups.n_groups);
-        let parts = partition(values, self.kept, n_groups, self.options.alpha);
+        let parts = partition(&values, self.kept, n_groups, self.options.alpha);
         let hosts = self.hosts(layer, &parts)?;
         let mut groups: Vec<Group> = parts.hot.iter().map(|&host| group(host, &hosts)).collect();
         for group in &mut groups {
-            share_out(group, self.options.score, values);
+            share_out(group, self.options.score, &values);
             if self.options.alignment == Alignment::Hungarian {
                 align_members(layer.id, group, source)?;
             }

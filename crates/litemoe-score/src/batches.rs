@@ -2,16 +2,17 @@ use litemoe_core::{Input, TokenRow};
 
 use crate::ScoreOptions;
 
-/// A row's token ids.
+/// A row's token ids, and its completion mask.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row<'a> {
     pub(crate) tokens: &'a [u32],
     pub(crate) encoder: Option<&'a [u32]>,
+    pub(crate) completion: Option<&'a [bool]>,
 }
 
 impl<'a> Row<'a> {
     pub(crate) fn of(row: &'a impl TokenRow) -> Self {
-        Self { tokens: row.tokens(), encoder: row.encoder() }
+        Self { tokens: row.tokens(), encoder: row.encoder(), completion: row.completion() }
     }
 
     /// Tokens of both sides.

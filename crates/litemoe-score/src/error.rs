@@ -1,4 +1,4 @@
-use litemoe_core::{Criterion, ExpertId, LayerId};
+use litemoe_core::{ExpertId, LayerId};
 use thiserror::Error;
 
 /// Why experts could not be scored. Rows count from 0.
@@ -29,11 +29,16 @@ pub enum ScoreError {
     NotFinite { expert: ExpertId, what: &'static str },
     #[error("the model's blocks told the observer nothing of the experts of layer {layer}")]
     Unreported { layer: LayerId },
-    #[error("the {criterion} scores of layer {layer} are not what the sums beside them make")]
-    Contradiction { layer: LayerId, criterion: Criterion },
     #[error("measurements of different models, or of different similarities, do not add up")]
     OtherMeasurement,
+    #[error("a shard is named i/n with i from 1 to n, but this is `{given}`")]
+    NoSuchShard { given: String },
+    #[error("the rows make {batches} batches, which are not enough for {shards} shards")]
+    FewBatches { shards: usize, batches: usize },
 }
+
+/// Fewer sequences than this are warned about.
+const ENOUGH_ROWS: u64 = 32;
 
 /// What a user should know of scores that were measured all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -41,5 +46,12 @@ pub enum ScoreError {
 #[allow(missing_docs)] // the messages say what the fields are
 pub enum Warning {
     #[error("scores measured on {rows} sequences are noisy; use 32 or more")]
-    FewRows { rows: usize },
+    FewRows { rows: u64 },
+}
+
+impl Warning {
+    /// What there is to say of scores of so many rows.
+    pub fn of_rows(rows: u64) -> Option<Self> {
+        (rows < ENOUGH_ROWS).then_some(Self::FewRows { rows })
+    }
 }

@@ -1,16 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-mod affinity;
-mod agreement;
 mod batches;
-mod criteria;
 mod error;
 mod measurement;
-mod outputs;
 mod score;
-mod sums;
+mod shard;
+mod statistics;
 
-pub use agreement::check;
 pub use error::{ScoreError, Warning};
 pub use measurement::Measurement;
 pub use score::{About, ScoreOptions, Scored, score};
+pub use shard::ShardIndex;

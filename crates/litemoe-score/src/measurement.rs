@@ -1,25 +1,21 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Activation, ExpertId, Input, LanguageModel, LayerId, LayerScores, MoeLayer, Observer, Pass,
+    Activation, ExpertId, Input, LanguageModel, LayerId, LayerSums, MoeLayer, Observer, Pass,
     Routing, SimilarityKind, Stream,
 };
 
 use crate::ScoreError;
-use crate::affinity::AffinitySums;
-use crate::criteria;
-use crate::outputs::OutputSums;
-use crate::sums::ExpertSums;
+use crate::statistics::{NotFinite, add_activation, add_routing};
 
 /// What one pass over the data has measured so far: sums for every criterion, and for the similarities asked for.
 ///
 /// Measurements of shards of the data, on whatever machines, [add up](Self::merge).
 #[derive(Debug, Clone)]
 pub struct Measurement {
-    layers: Vec<MoeLayer>,
-    sums: ExpertSums,
-    affinity: Option<AffinitySums>,
-    outputs: Option<OutputSums>,
+    layers: BTreeMap<LayerId, LayerSums>,
+    /// The first value seen that is not a finite number.
+    not_finite: Option<(ExpertId, &'static str)>,
 }
 
 impl Measurement {
@@ -27,13 +23,8 @@ impl Measurement {
     ///
     /// As an [`Observer`] it panics when told of a layer or an expert that is not among them.
     pub fn new(layers: &[MoeLayer], similarities: &[SimilarityKind]) -> Self {
-        let wanted = |kind| similarities.contains(&kind);
-        Self {
-            layers: layers.to_vec(),
-            sums: ExpertSums::new(layers),
-            affinity: wanted(SimilarityKind::Affinity).then(|| AffinitySums::new(layers)),
-            outputs: wanted(SimilarityKind::ExpertOutputGated).then(|| OutputSums::new(layers)),
-        }
+        let empty = |layer: &MoeLayer| (layer.id, LayerSums::empty(layer, similarities));
+        Self { layers: layers.iter().map(empty).collect(), not_finite: None }
     }
 
     /// Measures batches: all of them go through a block before the next block is run, so that a model which reads its
@@ -54,7 +45,9 @@ impl Measurement {
             let mut after = Vec::with_capacity(streams.len());
             for (stream, input) in streams.into_iter().zip(batches) {
                 after.push(model.block(index, stream, &mut Pass::observed(self)));
-                self.check_finite()?;
+                if let Some((expert, what)) = self.not_finite {
+                    return Err(ScoreError::NotFinite { expert, what });
+                }
                 progress(input.rows.len());
             }
             streams = after;
@@ -67,72 +60,54 @@ impl Measurement {
     /// # Errors
     /// [`ScoreError::Unreported`] names the first layer without a token or without an activation.
     pub fn check_reported(&self) -> Result<(), ScoreError> {
-        let silent = self.layers.iter().find(|layer| !self.sums.layers()[&layer.id].is_reported());
-        silent.map_or(Ok(()), |layer| Err(ScoreError::Unreported { layer: layer.id }))
+        let silent = |sums: &LayerSums| sums.tokens == 0 || sums.count.iter().all(|&n| n == 0);
+        match self.layers.iter().find(|(_, sums)| silent(sums)) {
+            Some((&layer, _)) => Err(ScoreError::Unreported { layer }),
+            None => Ok(()),
+        }
     }
 
-    /// Adds what another shard of the data gave.
+    /// Adds what another shard of the data gave. The order does not matter.
     ///
     /// # Errors
     /// [`ScoreError::OtherMeasurement`] when the layers or the similarities differ; nothing has been added then.
     pub fn merge(&mut self, other: &Self) -> Result<(), ScoreError> {
-        if !self.adds_up_with(other) {
+        let same = |(x, y): (&LayerSums, &LayerSums)| x.adds_up_with(y);
+        if !self.layers.keys().eq(other.layers.keys())
+            || !self.layers.values().zip(other.layers.values()).all(same)
+        {
             return Err(ScoreError::OtherMeasurement);
         }
-        self.sums.merge(&other.sums);
-        self.affinity.iter_mut().zip(&other.affinity).for_each(|(sums, more)| sums.merge(more));
-        self.outputs.iter_mut().zip(&other.outputs).for_each(|(sums, more)| sums.merge(more));
+        self.layers.values_mut().zip(other.layers.values()).for_each(|(x, y)| x.merge(y));
+        self.not_finite = self.not_finite.or(other.not_finite);
         Ok(())
     }
 
-    /// Every criterion's values per layer; `seed` is that of the random control.
-    pub fn scores(&self, seed: u64) -> BTreeMap<LayerId, LayerScores> {
-        let score = |layer: &MoeLayer| {
-            let totals = &self.sums.layers()[&layer.id];
-            let scores = criteria::scores(layer.id, totals, layer.top_k, seed);
-            let (tokens, sums) = (totals.tokens, totals.sums.clone());
-            (layer.id, LayerScores { tokens, top_k: layer.top_k, sums, scores })
-        };
-        self.layers.iter().map(score).collect()
+    /// Every layer's sums.
+    pub fn into_layers(self) -> BTreeMap<LayerId, LayerSums> {
+        self.layers
     }
 
-    /// How alike the experts of each layer are, `n_experts` rows of `n_experts` values; `None` when it was not
-    /// asked for. `kappa` is that of the affinity.
-    pub fn similarities(
-        &self,
-        kind: SimilarityKind,
-        kappa: f64,
-    ) -> Option<BTreeMap<LayerId, Vec<Vec<f64>>>> {
-        match kind {
-            SimilarityKind::Affinity => self.affinity.as_ref().map(|sums| sums.similarities(kappa)),
-            SimilarityKind::ExpertOutputGated => {
-                self.outputs.as_ref().map(OutputSums::similarities)
-            }
-        }
+    /// The sums of a layer that the model reports on.
+    fn at(&mut self, layer: LayerId) -> &mut LayerSums {
+        self.layers.get_mut(&layer).expect("a model reports only on layers that it declares")
     }
 
-    fn adds_up_with(&self, other: &Self) -> bool {
-        self.layers == other.layers
-            && self.affinity.is_some() == other.affinity.is_some()
-            && self.outputs.is_some() == other.outputs.is_some()
-    }
-
-    fn check_finite(&self) -> Result<(), ScoreError> {
-        match self.sums.not_finite() {
-            Some((expert, what)) => Err(ScoreError::NotFinite { expert, what }),
-            None => Ok(()),
+    fn expect_finite(&mut self, layer: LayerId, added: Result<(), NotFinite>) {
+        if let Err((expert, what)) = added {
+            self.not_finite.get_or_insert((layer.expert(expert), what));
         }
     }
 }
 
 impl Observer for Measurement {
     fn routed(&mut self, layer: LayerId, routing: &Routing) {
-        self.sums.routed(layer, routing);
-        self.affinity.iter_mut().for_each(|sums| sums.routed(layer, routing));
+        let added = add_routing(self.at(layer), routing);
+        self.expect_finite(layer, added);
     }
 
     fn activated(&mut self, expert: ExpertId, activation: &Activation) {
-        self.sums.activated(expert, activation);
-        self.outputs.iter_mut().for_each(|sums| sums.activated(expert, activation));
+        let added = add_activation(self.at(expert.layer), expert.expert, activation);
+        self.expect_finite(expert.layer, added);
     }
 }

@@ -1,13 +1,11 @@
 use litemoe_core::{
-    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, Similarity, SimilarityKind, TokenRow,
-    sha256_hex,
+    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, ScoreOrigin, SimilarityKind,
+    TokenRow, sha256_hex,
 };
 
 use crate::batches::{Row, batches, rounds};
+use crate::shard::shard_of;
 use crate::{Measurement, ScoreError, Warning};
-
-/// Fewer sequences than this are warned about.
-const ENOUGH_ROWS: usize = 32;
 
 /// How experts are scored.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,16 +55,14 @@ pub struct About {
 /// What [`score`] found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// Every criterion of every expert.
+    /// The sums of every expert, for every criterion and the similarities asked for.
     pub scores: ExpertScores,
-    /// The similarities, in the order in which they were asked for.
-    pub similarities: Vec<Similarity>,
     /// What the user should be told.
     pub warnings: Vec<Warning>,
 }
 
-/// Measures every [`Criterion`](litemoe_core::Criterion), and the similarities asked for, in one pass over `rows` of
-/// token ids, [block by block](Measurement::watch). `progress` is told how many rows went through how many blocks, added
+/// Measures the sums of every [`Criterion`](litemoe_core::Criterion), and of the similarities asked for, in one pass over
+/// `rows` of token ids, [block by block](Measurement::watch). `progress` is told how many rows went through how many blocks, added
 /// up: `rows.len() * model.n_blocks()` in the end.
 ///
 /// # Errors
@@ -90,7 +86,7 @@ pub fn score(
         })?;
     }
     measurement.check_reported()?;
-    Ok(report(&measurement, &rows, options, about))
+    Ok(report(measurement, &rows, options, about))
 }
 
 fn check(
@@ -139,36 +135,28 @@ fn check_ids(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result
 }
 
 fn report(
-    measurement: &Measurement,
+    measurement: Measurement,
     rows: &[Row<'_>],
     options: &ScoreOptions,
     about: &About,
 ) -> Scored {
-    let input_sha256 = input_sha256(rows);
-    let similarity = |&kind: &SimilarityKind| {
-        Some(Similarity {
-            kind,
-            kappa: options.kappa,
-            fingerprint: about.fingerprint.clone(),
-            input_sha256: input_sha256.clone(),
-            layers: measurement.similarities(kind, options.kappa)?,
-        })
-    };
-    let similarities = options.similarities.iter().filter_map(similarity).collect();
     let scores = ExpertScores {
         version: SCORES_VERSION,
         program: about.program.clone(),
         fingerprint: about.fingerprint.clone(),
         model: about.model.clone(),
         family: about.family.clone(),
-        sequences: rows.len() as u64,
-        tokens: rows.iter().map(|row| row.n_tokens() as u64).sum(),
-        input_sha256,
+        origin: ScoreOrigin::Measured,
+        shards: vec![shard_of(rows)],
+        input_sha256: input_sha256(rows),
+        batch: options.batch,
+        batch_tokens: options.batch_tokens,
         seed: options.seed,
-        layers: measurement.scores(options.seed),
+        kappa: options.kappa,
+        layers: measurement.into_layers(),
     };
-    let few = (rows.len() < ENOUGH_ROWS).then_some(Warning::FewRows { rows: rows.len() });
-    Scored { scores, similarities, warnings: few.into_iter().collect() }
+    let warnings = Warning::of_rows(scores.rows()).into_iter().collect();
+    Scored { scores, warnings }
 }
 
 /// SHA-256 over all token ids as little-endian u32, in order, an encoder's before its decoder's.

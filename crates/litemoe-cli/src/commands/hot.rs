@@ -17,10 +17,8 @@ pub(crate) fn hottest(
         bail!("the scores say nothing of layer {layer}");
     }
     let mut hot: BTreeSet<ExpertId> = BTreeSet::new();
-    for &layer in scores.layers.keys() {
-        let scores = scores.of(layer, score);
-        let scores =
-            scores.with_context(|| format!("the scores have no {score} of layer {layer}"))?;
+    for (&layer, sums) in &scores.layers {
+        let scores = score.values(layer, sums, scores.seed);
         let of_layer =
             plan.map(|plan| plan.layers.get(&layer).context("the plan is of other layers"));
         let experts = match of_layer.transpose()? {
@@ -48,18 +46,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     use litemoe_core::{
-        ExpertPart, Fingerprint, Group, LayerId, LayerPlan, LayerScores, LinearRole, PLAN_VERSION,
-        PlanOptions, SCORES_VERSION, Site,
+        ExactSums, ExpertPart, Fingerprint, Group, LayerId, LayerPlan, LayerSums, LinearRole,
+        PLAN_VERSION, PlanOptions, SCORES_VERSION, ScoreOrigin, Site,
     };
 
     use super::*;
 
     fn scores(values: [f64; 4]) -> ExpertScores {
-        let layer = LayerScores {
+        let sums = ExactSums::from(values.to_vec());
+        let layer = LayerSums {
             tokens: 1,
             top_k: 1,
-            sums: Default::default(),
-            scores: BTreeMap::from([(Criterion::Task, values.to_vec())]),
+            count: vec![1; values.len()],
+            prob: sums.clone(),
+            gate: sums.clone(),
+            norm: sums.clone(),
+            gate_norm: sums,
+            gap: None,
+            gated_output: None,
         };
         ExpertScores {
             version: SCORES_VERSION,
@@ -67,10 +71,13 @@ mod tests {
             fingerprint: Fingerprint::new("f"),
             model: String::new(),
             family: String::new(),
-            sequences: 1,
-            tokens: 1,
+            origin: ScoreOrigin::Measured,
+            shards: Vec::new(),
             input_sha256: String::new(),
+            batch: 1,
+            batch_tokens: 1,
             seed: 0,
+            kappa: 0.2,
             layers: BTreeMap::from([(LayerId::decoder(0), layer)]),
         }
     }

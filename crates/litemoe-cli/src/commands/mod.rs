@@ -23,7 +23,7 @@ use crate::customize::CustomizeArgs;
 pub(crate) enum Command {
     Customize(Box<CustomizeArgs>),
     Pull(pull::PullArgs),
-    Score(score::ScoreArgs),
+    Score(Box<score::ScoreCommand>),
     Plan(plan::PlanCommand),
     Extract(extract::ExtractArgs),
     Tune(tune::TuneCommand),

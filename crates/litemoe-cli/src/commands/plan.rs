@@ -1,10 +1,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Args;
-use litemoe_core::{ExpertScores, MergeMethod, Similarity};
-use litemoe_merge::{MergeError, PlanReport, make_plan};
+use litemoe_core::Similarity;
+use litemoe_merge::{PlanReport, make_plan};
 use serde::Serialize;
 
 use crate::customize::options::PlanArgs;
@@ -21,7 +20,7 @@ pub(crate) struct PlanCommand {
     /// What `litemoe score` wrote.
     #[arg(value_name = "SCORES")]
     scores: PathBuf,
-    /// What `litemoe score --similarity` wrote; needed when merging.
+    /// Similarities from a file of their own, when merging [default: what the scores were measured with].
     #[arg(long, value_name = "FILE")]
     similarity_file: Option<PathBuf>,
     /// The plan to write.
@@ -47,10 +46,10 @@ impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let checkpoint = model::open(&self.model)?;
-        let scores: ExpertScores = artefact::read(&self.scores)?;
+        let scores = artefact::read_scores(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
-        litemoe_score::check(&scores).with_context(|| self.scores.display().to_string())?;
-        let similarity = self.similarity()?;
+        let similarity: Option<Similarity> =
+            self.similarity_file.as_deref().map(artefact::read).transpose()?;
         let experts = checkpoint.experts(&cpu()?);
         let bar = progress::bar(scores.layers.len() as u64, "planning");
         let (plan, report) = make_plan(
@@ -75,13 +74,5 @@ impl PlanCommand {
         output::line(&format!("{report}"));
         output::line(&format!("plan {} written to {}", &plan.hash()[..12], self.out.display()));
         Ok(())
-    }
-
-    fn similarity(&self) -> anyhow::Result<Option<Similarity>> {
-        match (&self.similarity_file, self.options.merge) {
-            (Some(path), _) => artefact::read(path).map(Some),
-            (None, MergeMethod::None) => Ok(None),
-            (None, _) => Err(MergeError::NoSimilarity.into()),
-        }
     }
 }

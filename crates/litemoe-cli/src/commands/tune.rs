@@ -9,7 +9,7 @@ use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
     TuneMetrics, TuneOptions, Tuned, Watcher, check_save, fresh, is_checkpoint, save, tune,
 };
-use litemoe_core::{Adapters, ExpertScores, LanguageModel, LinearSite, MoeModel, Plan};
+use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::Serialize;
 
 use super::hot::hottest;
@@ -158,8 +158,7 @@ impl TuneCommand {
         let sites = loaded.model.linear_sites();
         let Some(share) = self.options.hot_experts else { return Ok(sites.to_vec()) };
         let path = self.scores.as_ref().context("--hot-experts needs --scores")?;
-        let scores: ExpertScores = artefact::read(path)?;
-        litemoe_score::check(&scores).with_context(|| path.display().to_string())?;
+        let scores = artefact::read_scores(path)?;
         let foundation = plan.map_or(loaded.checkpoint.fingerprint(), |plan| &plan.fingerprint);
         if scores.fingerprint != *foundation {
             let (path, found) = (path.display(), &scores.fingerprint);

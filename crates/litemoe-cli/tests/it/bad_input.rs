@@ -147,14 +147,24 @@ fn a_plan_for_another_model() {
 }
 
 #[test]
-fn scores_that_contradict_their_sums() {
+fn scores_that_contradict_each_other() {
     let bench = Bench::new();
     bench.json(&SCORE);
-    edit_json(&bench.path("scores.json"), |scores| {
-        scores["layers"]["1"]["scores"]["task"].as_array_mut().expect("a list").reverse();
-    });
     let plan = ["plan", "model", "scores.json", "--budget", "0.5"];
-    refused(&bench, &plan, 1, &["scores.json", "task", "layer 1"]);
+    let broken = |edit: fn(&mut serde_json::Value), names: &[&str]| {
+        let whole = bench.read("scores.json");
+        edit_json(&bench.path("scores.json"), edit);
+        refused(&bench, &plan, 1, &[&["scores.json"], names].concat());
+        fs::write(bench.path("scores.json"), whole).expect("written");
+    };
+    broken(|s| drop(s["layers"]["1"]["count"].as_array_mut().expect("a list").pop()), &["layer 1"]);
+    broken(|s| s["layers"]["1"]["gate_norm"] = json!([[1.0], [2.0, 3.0]]), &["lengths"]);
+    broken(|s| s["layers"]["1"]["scores"] = json!({"task": [1.0]}), &["`scores`"]);
+    // A file of before there were sums of shards.
+    let old = &["version 1", "version 2", "score the model again"];
+    broken(|s| *s = json!({"version": 1, "sequences": 40, "layers": {}}), old);
+    edit_json(&bench.path("scores.json"), |s| s["layers"]["1"]["gate_norm"][0][0] = json!(-1.0));
+    refused(&bench, &plan, 1, &["layer 1 expert 0", "`task`", "-1"]);
 }
 
 const TUNE: [&str; 5] = ["tune", "proxy", "rows.jsonl", "--validation", "rows.jsonl"];

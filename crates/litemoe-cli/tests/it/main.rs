@@ -19,4 +19,5 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
 mod refit;
+mod shards;
 mod verbs;

@@ -123,7 +123,7 @@ fn scores_are_the_cpus() {
             let scored = score(model, &sequences(model), &ScoreOptions::default(), &about, |_| ());
             let scores = scored.expect("scores").scores;
             let of = |layer, criterion| {
-                let values = scores.of(layer, criterion).expect("a value per expert").to_vec();
+                let values = scores.of(layer, criterion).expect("a value per expert");
                 (format!("{criterion} of layer {layer}"), values)
             };
             let layers = model.moe_layers().iter().map(|layer| layer.id);

@@ -1,5 +1,7 @@
 //! Properties of the records.
 
+mod exact_sum;
 mod layers;
 mod noise;
 mod packing;
+mod scores;

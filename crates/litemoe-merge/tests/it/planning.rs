@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Alignment, Budget, Criterion, ExpertScores, ExpertSource, Fingerprint, LayerId, LayerScores,
-    LayerSums, MergeMethod, Plan, PlanOptions, SCORES_VERSION, Similarity, SimilarityKind,
+    Alignment, Budget, Criterion, ExactSums, ExpertScores, ExpertSource, Fingerprint, LayerId,
+    LayerSums, MergeMethod, Plan, PlanOptions, SCORES_VERSION, ScoreOrigin, Shard, Similarity,
+    SimilarityKind,
 };
 use litemoe_merge::{MergeError, PlanReport, make_plan};
 use proptest::prelude::*;
@@ -11,12 +12,24 @@ use crate::experts::Experts;
 
 const LAYERS: [LayerId; 2] = [LayerId::decoder(1), LayerId::decoder(4)];
 
+/// Scores that are `values` by this criterion.
 fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
-    let layer = |values: &Vec<f64>| LayerScores {
-        tokens: 10,
-        top_k: 1,
-        sums: LayerSums::default(),
-        scores: [(criterion, values.clone())].into(),
+    let layer = |values: &Vec<f64>| {
+        let sums = |of| match of {
+            true => ExactSums::from(values.clone()),
+            false => ExactSums::zeros(values.len()),
+        };
+        LayerSums {
+            tokens: 10,
+            top_k: 1,
+            count: vec![1; values.len()],
+            prob: sums(criterion == Criterion::Litemoe),
+            gate: sums(criterion == Criterion::SoftCount),
+            norm: sums(criterion == Criterion::Ean),
+            gate_norm: sums(criterion == Criterion::Task),
+            gap: None,
+            gated_output: None,
+        }
     };
     ExpertScores {
         version: SCORES_VERSION,
@@ -24,10 +37,13 @@ fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
         fingerprint: Fingerprint::new("f"),
         model: "m".into(),
         family: "toy".into(),
-        sequences: 1,
-        tokens: 10,
+        origin: ScoreOrigin::Measured,
+        shards: vec![Shard { sha256: "s".into(), rows: 1, tokens: 10 }],
         input_sha256: "d".into(),
+        batch: 16,
+        batch_tokens: 1024,
         seed: 0,
+        kappa: 0.2,
         layers: LAYERS.into_iter().zip(values.iter().map(layer)).collect(),
     }
 }
@@ -132,8 +148,15 @@ fn shares_follow_the_scores() {
     assert_eq!(weighted.removed, [2]);
     assert!(group.members.iter().all(|member| member.alignment.is_some()));
 
-    let equal = make(Criterion::Random, &values);
-    assert_eq!(equal.groups[0].share, 1.0 / 3.0);
+    // Whatever is drawn, all others are merged.
+    let options = PlanOptions { alpha: 0.0, score: Criterion::Random, ..options.clone() };
+    let drawn = scores(&values, Criterion::Task);
+    let (equal, _) = plan(&drawn, Some(&similarity(4)), &source, &options).unwrap();
+    for layer in equal.layers.values() {
+        let [group] = &layer.groups[..] else { panic!("{layer:?}") };
+        assert_eq!((group.share, group.members.len()), (1.0 / 4.0, 3));
+        assert!(group.members.iter().all(|member| member.share == group.share));
+    }
     let zeros = make(Criterion::Task, &vec![vec![0.0; 4]; 2]);
     assert_eq!(zeros.groups[0].share, 0.25);
 }
@@ -184,15 +207,15 @@ fn scores_that_do_not_fit_are_refused() {
     };
 
     let other = ExpertScores { version: 9, ..fine() };
-    assert_eq!(refusal(&other), "the scores have version 9, but this program reads version 1");
+    let expected =
+        "the scores have version 9, but this program reads version 2: score the model again";
+    assert_eq!(refusal(&other), expected);
     let mut missing = fine();
     missing.layers.remove(&LAYERS[1]);
     assert_eq!(refusal(&missing), "the scores say nothing of layer 4");
     let mut extra = fine();
     extra.layers.insert(LayerId::decoder(7), fine().layers[&LAYERS[0]].clone());
     assert_eq!(refusal(&extra), "the scores name layer 7, but the model has no experts there");
-    let unscored = scores(&vec![vec![1.0; 3]; 2], Criterion::Reap);
-    assert_eq!(refusal(&unscored), "the scores of layer 1 lack `task`");
     let short = scores(&[vec![1.0; 3], vec![1.0; 2]], Criterion::Task);
     assert_eq!(refusal(&short), "layer 4 has 3 experts, but 2 of them have a `task` score");
     for value in [f64::NAN, f64::INFINITY, -1.0] {
@@ -226,6 +249,23 @@ fn similarities_that_do_not_fit_are_refused() {
     let mut broken = similarity(3).layers;
     broken.get_mut(&LAYERS[1]).unwrap()[2][0] = f64::NAN;
     assert!(matches!(refusal(with(broken)), MergeError::SimilarityTable { .. }));
+}
+
+#[test]
+fn without_a_similarity_that_of_the_scores_is_taken() {
+    let source = Experts::random(4, 1, 3, 0);
+    let mut scores = scores(&vec![vec![3.0, 2.0, 1.0, 2.5]; 2], Criterion::Task);
+    for sums in scores.layers.values_mut() {
+        sums.gap = Some(ExactSums::from(vec![1.0, 2.0, 9.0, 4.0, 5.0, 6.0]));
+    }
+    let options = PlanOptions { budget: Budget::Share(0.5), ..merging() };
+    let measured = scores.similarity(SimilarityKind::Affinity);
+    let expected = plan(&scores, measured.as_ref(), &source, &options).unwrap();
+    assert_eq!(plan(&scores, None, &source, &options).unwrap(), expected);
+    assert!(expected.1.layers.values().all(|layer| layer.merged > 0));
+    let similarity = SimilarityKind::ExpertOutputGated;
+    let error = plan(&scores, None, &source, &PlanOptions { similarity, ..options }).unwrap_err();
+    assert!(matches!(error, MergeError::NoSimilarity));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::{Input, LayerScores, MoeModel, SimilarityKind};
+use litemoe_core::{Criterion, ExpertScores, Input, LayerId, MoeModel, SimilarityKind};
 use litemoe_model::{Checkpoint, Model};
 use litemoe_score::{About, Measurement, ScoreOptions, Scored, score};
 use serde_json::Value;
@@ -11,12 +11,12 @@ const ROWS: &str = include_str!("../golden/rows.jsonl");
 /// The largest error of any number, relative to that number.
 const TOLERANCE: f64 = 1e-4;
 
-fn rows() -> Vec<Vec<u32>> {
+pub(crate) fn rows() -> Vec<Vec<u32>> {
     let ids = |line| serde_json::from_str::<Value>(line).unwrap()["input_ids"].take();
     ROWS.lines().map(|line| serde_json::from_value(ids(line)).unwrap()).collect()
 }
 
-fn scored(dir: &Path, rows: &[Vec<u32>], options: &ScoreOptions) -> Scored {
+pub(crate) fn scored(dir: &Path, rows: &[Vec<u32>], options: &ScoreOptions) -> Scored {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let model = Model::stream(&checkpoint, &Device::flex()).unwrap();
     let about = About {
@@ -38,11 +38,9 @@ fn measured_batch_by_batch(dir: &Path, rows: &[Vec<u32>], batch: usize) -> Measu
     measurement
 }
 
-fn assert_values(what: &str, found: &Value, expected: &Value) {
-    let numbers = |value: &Value| -> Vec<f64> {
-        value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
-    };
-    let (found, expected) = (numbers(found), numbers(expected));
+fn assert_values(what: &str, found: &[f64], expected: &Value) {
+    let expected = expected.as_array().unwrap().iter().map(|number| number.as_f64().unwrap());
+    let expected: Vec<f64> = expected.collect();
     assert_eq!(found.len(), expected.len(), "{what}");
     for (expert, (x, y)) in found.iter().zip(&expected).enumerate() {
         assert!(
@@ -52,14 +50,25 @@ fn assert_values(what: &str, found: &Value, expected: &Value) {
     }
 }
 
-fn assert_layer(layer: &str, found: &LayerScores, expected: &Value) {
+fn assert_layer(scores: &ExpertScores, layer: LayerId, expected: &Value) {
+    let found = &scores.layers[&layer];
     assert_eq!(found.tokens, expected["tokens"].as_u64().unwrap());
     assert_eq!(found.top_k as u64, expected["top_k"].as_u64().unwrap());
-    let found = serde_json::to_value(found).unwrap();
-    for part in ["sums", "scores"] {
-        for (name, values) in expected[part].as_object().unwrap() {
-            assert_values(&format!("layer {layer}: {name}"), &found[part][name], values);
-        }
+    for (name, values) in expected["sums"].as_object().unwrap() {
+        let sums = match name.as_str() {
+            "count" => found.count.iter().map(|&count| count as f64).collect(),
+            "prob" => found.prob.values().to_vec(),
+            "gate" => found.gate.values().to_vec(),
+            "norm" => found.norm.values().to_vec(),
+            "gate_norm" => found.gate_norm.values().to_vec(),
+            other => panic!("a sum `{other}`"),
+        };
+        assert_values(&format!("layer {layer}: sum of {name}"), &sums, values);
+    }
+    for (name, values) in expected["scores"].as_object().unwrap() {
+        let criterion: Criterion = name.parse().unwrap();
+        let found = scores.of(layer, criterion).unwrap();
+        assert_values(&format!("layer {layer}: {name}"), &found, values);
     }
 }
 
@@ -67,11 +76,11 @@ fn assert_equals_reference(dir: &Path, reference: &str) {
     let scores = scored(dir, &rows(), &ScoreOptions::default()).scores;
     let reference: Value = serde_json::from_str(reference).unwrap();
     assert_eq!(scores.input_sha256, reference["input_sha256"].as_str().unwrap());
-    assert_eq!(scores.tokens, reference["tokens"].as_u64().unwrap());
+    assert_eq!(scores.tokens(), reference["tokens"].as_u64().unwrap());
     let layers = reference["layers"].as_object().unwrap();
     assert_eq!(scores.layers.len(), layers.len());
-    for (id, found) in &scores.layers {
-        assert_layer(&id.to_string(), found, &layers[&id.to_string()]);
+    for &id in scores.layers.keys() {
+        assert_layer(&scores, id, &layers[&id.to_string()]);
     }
 }
 
@@ -98,10 +107,7 @@ fn reading_block_by_block_changes_no_bit() {
     for dir in names.map(tiny).into_iter().chain([litemoe_fixtures::foundation_dir()]) {
         let streamed = scored(&dir, &rows, &options);
         let measured = measured_batch_by_batch(&dir, &rows, options.batch);
-        assert_eq!(streamed.scores.layers, measured.scores(0), "{}", dir.display());
-        for similarity in streamed.similarities {
-            let expected = measured.similarities(similarity.kind, similarity.kappa);
-            assert_eq!(Some(similarity.layers), expected, "{}", dir.display());
-        }
+        // the sums of every criterion and of both similarities
+        assert_eq!(streamed.scores.layers, measured.into_layers(), "{}", dir.display());
     }
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod fuzz;
 mod golden;
 mod properties;
 mod refusals;
+mod shards;
 mod toy;

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Criterion, Fingerprint, Input, LayerId, LayerScores, MoeModel, SimilarityKind, sha256_hex,
+    Criterion, ExactSums, ExpertScores, Fingerprint, Input, LayerId, LayerSums, MoeModel,
+    Similarity, SimilarityKind, sha256_hex,
 };
 use litemoe_score::{About, Measurement, ScoreOptions, Scored, Warning, score};
 use proptest::prelude::*;
@@ -39,11 +40,17 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0..VOCAB as u32, 1..=MAX_TOKENS), 1..8)
 }
 
-/// All numbers of a record, in a fixed order.
-fn numbers(scores: &LayerScores) -> Vec<f64> {
-    let sums = &scores.sums;
-    let sums = [&sums.count, &sums.prob, &sums.gate, &sums.norm, &sums.gate_norm];
-    sums.into_iter().chain(scores.scores.values()).flatten().copied().collect()
+/// All numbers of a layer, in a fixed order: its sums, and what every criterion makes of them.
+fn numbers(layer: LayerId, sums: &LayerSums) -> Vec<f64> {
+    let counts = sums.count.iter().map(|&count| count as f64);
+    let exact = [&sums.prob, &sums.gate, &sums.norm, &sums.gate_norm];
+    let exact = exact.into_iter().flat_map(|sums| sums.values().to_vec());
+    let scores = Criterion::ALL.iter().flat_map(|criterion| criterion.values(layer, sums, 0));
+    counts.chain(exact).chain(scores).collect()
+}
+
+fn similarities(scores: &ExpertScores) -> impl Iterator<Item = Similarity> {
+    SimilarityKind::ALL.iter().map(|&kind| scores.similarity(kind).unwrap())
 }
 
 fn assert_close(x: &[f64], y: &[f64], tolerance: f64) {
@@ -55,10 +62,11 @@ fn assert_close(x: &[f64], y: &[f64], tolerance: f64) {
 }
 
 fn assert_all_close(x: &Scored, y: &Scored, tolerance: f64) {
-    for (layer, scores) in &x.scores.layers {
-        assert_close(&numbers(scores), &numbers(&y.scores.layers[layer]), tolerance);
+    for (&layer, sums) in &x.scores.layers {
+        let others = &y.scores.layers[&layer];
+        assert_close(&numbers(layer, sums), &numbers(layer, others), tolerance);
     }
-    for (x, y) in x.similarities.iter().zip(&y.similarities) {
+    for (x, y) in similarities(&x.scores).zip(similarities(&y.scores)) {
         for (layer, table) in &x.layers {
             assert_close(&table.concat(), &y.layers[layer].concat(), tolerance);
         }
@@ -83,19 +91,10 @@ proptest! {
             measurement.watch(&model, &batches, drop).unwrap();
             measurement
         };
-        let (whole, mut sum) = (measure(&rows), measure(&rows[..cut]));
-        sum.merge(&measure(&rows[cut..])).unwrap();
-        let (whole_scores, sum_scores) = (whole.scores(0), sum.scores(0));
-        for (layer, scores) in &whole_scores {
-            assert_close(&numbers(&sum_scores[layer]), &numbers(scores), 1e-12);
-            prop_assert_eq!(sum_scores[layer].tokens, scores.tokens);
-        }
-        for &kind in SimilarityKind::ALL {
-            let (whole, sum) = (whole.similarities(kind, 0.2).unwrap(), sum.similarities(kind, 0.2).unwrap());
-            for (layer, table) in whole {
-                assert_close(&sum[&layer].concat(), &table.concat(), 1e-12);
-            }
-        }
+        let (whole, mut sum) = (measure(&rows), measure(&rows[cut..]));
+        sum.merge(&measure(&rows[..cut])).unwrap();
+        // bit for bit, and the sums of both similarities too
+        prop_assert_eq!(sum.into_layers(), whole.into_layers());
     }
 
     #[test]
@@ -110,10 +109,7 @@ proptest! {
             alone.watch(&model, &[Input::decoder(rows.to_vec())], drop).unwrap();
         }
         let scored = scored_with(&model, &rows, &ScoreOptions { held_tokens, ..options(batch) });
-        prop_assert_eq!(&scored.scores.layers, &alone.scores(0));
-        for similarity in scored.similarities {
-            prop_assert_eq!(Some(similarity.layers), alone.similarities(similarity.kind, 0.2));
-        }
+        prop_assert_eq!(scored.scores.layers, alone.into_layers());
     }
 
     #[test]
@@ -129,9 +125,9 @@ proptest! {
             for &criterion in Criterion::ALL.iter().filter(|&&criterion| criterion != Criterion::Random) {
                 let values = plain.scores.of(layer, criterion).unwrap();
                 let moved: Vec<f64> = order.iter().map(|&expert| values[expert]).collect();
-                assert_close(permuted.scores.of(layer, criterion).unwrap(), &moved, 1e-4);
+                assert_close(&permuted.scores.of(layer, criterion).unwrap(), &moved, 1e-4);
             }
-            for (plain, permuted) in plain.similarities.iter().zip(&permuted.similarities) {
+            for (plain, permuted) in similarities(&plain.scores).zip(similarities(&permuted.scores)) {
                 let table = &plain.layers[&layer];
                 let moved = order.iter().flat_map(|&i| order.iter().map(move |&j| table[i][j]));
                 assert_close(&permuted.layers[&layer].concat(), &moved.collect::<Vec<_>>(), 1e-4);
@@ -143,14 +139,14 @@ proptest! {
     fn sums_agree_with_what_routing_promises(model in toys(), rows in rows()) {
         let scores = scored(&model, &rows, 4).scores;
         let tokens: usize = rows.iter().map(Vec::len).sum();
-        prop_assert_eq!(scores.tokens, tokens as u64);
+        prop_assert_eq!(scores.tokens(), tokens as u64);
         for layer in scores.layers.values() {
             let sum = |values: &[f64]| values.iter().sum::<f64>();
-            let sums = &layer.sums;
-            prop_assert_eq!(sum(&sums.count), (tokens * layer.top_k) as f64);
-            assert_close(&[sum(&sums.prob), sum(&sums.gate)], &[tokens as f64; 2], 1e-5);
-            for (expert, &count) in sums.count.iter().enumerate() {
-                prop_assert!(count > 0.0 || sums.gate_norm[expert] == 0.0);
+            prop_assert_eq!(layer.count.iter().sum::<u64>(), (tokens * layer.top_k) as u64);
+            let totals = [sum(layer.prob.values()), sum(layer.gate.values())];
+            assert_close(&totals, &[tokens as f64; 2], 1e-5);
+            for (&count, &gate_norm) in layer.count.iter().zip(layer.gate_norm.values()) {
+                prop_assert!(count > 0 || gate_norm == 0.0);
             }
         }
     }
@@ -163,7 +159,7 @@ proptest! {
 
     #[test]
     fn similarities_are_symmetric_and_bounded(model in toys(), rows in rows()) {
-        for similarity in scored(&model, &rows, 4).similarities {
+        for similarity in similarities(&scored(&model, &rows, 4).scores) {
             for table in similarity.layers.values() {
                 for (i, row) in table.iter().enumerate() {
                     for (j, &value) in row.iter().enumerate() {
@@ -180,20 +176,24 @@ proptest! {
 fn criteria_are_what_their_names_say() {
     let model = Toy::random(Shape { blocks: 1, n_experts: 4, top_k: 2 }, 3);
     let scores = scored(&model, &[vec![1, 2, 3], vec![4, 5]], 2).scores;
-    let layer = &scores.layers[&LayerId::decoder(0)];
-    let (sums, of) = (&layer.sums, |criterion| &layer.scores[&criterion]);
+    let layer = LayerId::decoder(0);
+    let (sums, of) = (&scores.layers[&layer], |criterion| scores.of(layer, criterion).unwrap());
+    let values = |sums: &ExactSums| sums.values().to_vec();
+    let [prob, gate] = [values(&sums.prob), values(&sums.gate)];
+    let [norm, gate_norm] = [values(&sums.norm), values(&sums.gate_norm)];
     for e in 0..4 {
-        let chosen = sums.count[e].max(1.0);
+        let count = sums.count[e] as f64;
+        let chosen = count.max(1.0);
         for (criterion, value) in [
-            (Criterion::Litemoe, sums.prob[e] / 5.0),
-            (Criterion::Frequency, sums.count[e] / 5.0),
-            (Criterion::SoftCount, sums.gate[e]),
-            (Criterion::Ean, sums.norm[e]),
-            (Criterion::Task, sums.gate_norm[e]),
-            (Criterion::Reap, sums.gate_norm[e] / chosen),
-            (Criterion::Man, sums.norm[e] / chosen),
-            (Criterion::EsftGate, sums.gate[e] / 5.0),
-            (Criterion::EsftToken, sums.count[e] / 10.0),
+            (Criterion::Litemoe, prob[e] / 5.0),
+            (Criterion::Frequency, count / 5.0),
+            (Criterion::SoftCount, gate[e]),
+            (Criterion::Ean, norm[e]),
+            (Criterion::Task, gate_norm[e]),
+            (Criterion::Reap, gate_norm[e] / chosen),
+            (Criterion::Man, norm[e] / chosen),
+            (Criterion::EsftGate, gate[e] / 5.0),
+            (Criterion::EsftToken, count / 10.0),
         ] {
             assert!((of(criterion)[e] - value).abs() < 1e-12, "{criterion} of expert {e}");
         }
@@ -206,8 +206,7 @@ fn equal_experts_are_as_alike_as_can_be() {
     model.blocks[0] = model.blocks[0].permuted(&[0, 1, 0]);
     let scored = scored(&model, &[vec![1, 2, 3, 4], vec![5, 6]], 2);
     let of = |kind: SimilarityKind| {
-        let found = scored.similarities.iter().find(|similarity| similarity.kind == kind);
-        found.unwrap().layers[&LayerId::decoder(0)].clone()
+        scored.scores.similarity(kind).unwrap().layers[&LayerId::decoder(0)].clone()
     };
     let outputs = of(SimilarityKind::ExpertOutputGated);
     assert!((outputs[0][2] - 1.0).abs() < 1e-6);
@@ -222,10 +221,8 @@ fn random_scores_follow_the_seed_alone() {
         let model = Toy::random(Shape { blocks, n_experts: 5, top_k: 1 }, model_seed);
         let options = ScoreOptions { seed, ..Default::default() };
         let scores = score(&model, &[[1u32, 2]], &options, &about(), drop).unwrap().scores;
-        let random = |(&layer, scores): (&LayerId, &LayerScores)| {
-            (layer, scores.scores[&Criterion::Random].clone())
-        };
-        scores.layers.iter().map(random).collect::<BTreeMap<_, _>>()
+        let random = |&layer: &LayerId| (layer, scores.of(layer, Criterion::Random).unwrap());
+        scores.layers.keys().map(random).collect::<BTreeMap<_, _>>()
     };
     let (two, one) = (draw(2, 1, 7), draw(1, 2, 7));
     let first = LayerId::decoder(0);
@@ -243,8 +240,16 @@ fn the_record_names_its_input_and_progress_counts_rows_and_blocks() {
     let scored = score(&model, &rows, &options(16), &about(), |rows| done.push(rows)).unwrap();
     let bytes: Vec<u8> = rows.concat().iter().flat_map(|id| id.to_le_bytes()).collect();
     assert_eq!(scored.scores.input_sha256, sha256_hex(&bytes));
-    assert_eq!(scored.similarities[0].input_sha256, scored.scores.input_sha256);
-    assert_eq!((scored.scores.sequences, scored.scores.tokens), (33, 66));
+    let similarity = scored.scores.similarity(SimilarityKind::Affinity).unwrap();
+    assert_eq!(similarity.input_sha256, scored.scores.input_sha256);
+    assert_eq!((scored.scores.rows(), scored.scores.tokens()), (33, 66));
+    let without_mask = |row: &Vec<u32>| {
+        let numbers = [0u64, row.len() as u64].map(u64::to_le_bytes).concat();
+        let ids = row.iter().flat_map(|id| id.to_le_bytes()).collect();
+        [numbers, ids, vec![0; row.len()]].concat()
+    };
+    let bytes: Vec<u8> = rows.iter().flat_map(without_mask).collect();
+    assert_eq!(scored.scores.shards[0].sha256, sha256_hex(&bytes));
     assert_eq!(done, [16, 32, 33, 49, 65, 66]);
     assert_eq!(scored.warnings, []);
     let few = score(&model, &rows[..31], &options(16), &about(), drop).unwrap();

@@ -1,9 +1,8 @@
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Criterion, Input, LanguageModel, LayerId, LinearSite, MoeLayer, MoeModel, Pass, SimilarityKind,
-    Stream,
+    Input, LanguageModel, LayerId, LinearSite, MoeLayer, MoeModel, Pass, SimilarityKind, Stream,
 };
-use litemoe_score::{Measurement, ScoreError, ScoreOptions, check, score};
+use litemoe_score::{Measurement, ScoreError, ScoreOptions, ShardIndex, score};
 
 use crate::properties::about;
 use crate::toy::{MAX_TOKENS, Shape, Toy, VOCAB};
@@ -119,17 +118,15 @@ fn a_layer_that_the_model_does_not_report_is_refused() {
 }
 
 #[test]
-fn scores_that_their_sums_contradict_are_refused() {
-    let options = ScoreOptions::default();
-    let scores = score(&toy(), &[vec![1, 2, 3]], &options, &about(), |_| ()).unwrap().scores;
-    assert_eq!(check(&scores), Ok(()));
-    let layer = LayerId::decoder(1);
-    for criterion in [Criterion::Task, Criterion::Litemoe, Criterion::Random] {
-        let mut edited = scores.clone();
-        edited.layers.get_mut(&layer).unwrap().scores.get_mut(&criterion).unwrap()[0] += 1e-3;
-        assert_eq!(check(&edited), Err(ScoreError::Contradiction { layer, criterion }));
+fn a_shard_that_is_not_there_is_refused() {
+    for text in ["0/3", "4/3", "1/0", "2", "a/b", "1/2/3", "-1/2", ""] {
+        let error = text.parse::<ShardIndex>().unwrap_err();
+        assert_eq!(error, ScoreError::NoSuchShard { given: text.into() });
     }
-    let mut edited = scores;
-    edited.layers.get_mut(&layer).unwrap().sums.count.pop();
-    assert!(check(&edited).is_err());
+    let rows = vec![vec![1u32]; 7];
+    let options = ScoreOptions { batch: 2, ..Default::default() };
+    let of = |text: &str| text.parse::<ShardIndex>().unwrap().rows(&rows, &options);
+    assert_eq!(of("4/4"), Ok(6..7));
+    assert_eq!(of("1/5"), Err(ScoreError::FewBatches { shards: 5, batches: 4 }));
+    assert!(of(&format!("1/{}", usize::MAX)).is_err());
 }

@@ -1,21 +1,22 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_core::{LanguageModel, SimilarityKind};
-use litemoe_score::{ScoreOptions, score};
-use serde::Serialize;
+use litemoe_score::{ScoreOptions, ShardIndex, score};
+
+use super::report::Report;
 
 use crate::device::DeviceArgs;
 use crate::input::Rows;
-use crate::memory::{MemoryWatch, Peak};
+use crate::memory::MemoryWatch;
 use crate::model::Loaded;
 use crate::{artefact, output, progress};
 
-/// Measure how much each expert of a model matters on an app's rows
+/// What is measured, and how.
 #[derive(Debug, Args)]
-pub(crate) struct ScoreArgs {
+pub(crate) struct MeasureArgs {
     /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
@@ -28,10 +29,13 @@ pub(crate) struct ScoreArgs {
     /// Rows to use, drawn by the seed [default: all, in order].
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
+    /// Score one of n shards of the rows, cut between batches: 1/n to n/n, for `litemoe score merge`.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<ShardIndex>,
     /// Measure how alike the experts are too: affinity or expert_output_gated.
-    #[arg(long, value_name = "KIND", requires = "similarity_out")]
+    #[arg(long, value_name = "KIND")]
     similarity: Option<SimilarityKind>,
-    /// Where to write that.
+    /// Write their similarities to a file of their own too.
     #[arg(long, value_name = "FILE", requires = "similarity")]
     similarity_out: Option<PathBuf>,
     /// κ of the affinity: the weight of the joint level against the gap.
@@ -52,36 +56,20 @@ pub(crate) struct ScoreArgs {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
-#[derive(Serialize)]
-struct Scored {
-    scores: PathBuf,
-    fingerprint: String,
-    input_sha256: String,
-    sequences: u64,
-    tokens: u64,
-    skipped: usize,
-    seconds: f64,
-    peak_bytes: Peak,
-}
-
-impl ScoreArgs {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+impl MeasureArgs {
+    pub(crate) fn run(self, device: DeviceArgs) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
         }
-        let loaded = Loaded::stream(&self.model, self.device)?;
+        let loaded = Loaded::stream(&self.model, device)?;
         let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,
         };
-        let steps = rows.sequences.len() * loaded.model.n_blocks();
-        let bar = progress::bar(steps as u64, "scoring");
         let options = ScoreOptions {
             batch: self.batch,
             batch_tokens: self.batch_tokens,
@@ -90,41 +78,25 @@ impl ScoreArgs {
             similarities: self.similarity.into_iter().collect(),
             ..ScoreOptions::default()
         };
-        let scored = score(&loaded.model, &rows.sequences, &options, &loaded.about(), |done| {
+        let sequences = match self.shard {
+            Some(shard) => &rows.sequences[shard.rows(&rows.sequences, &options)?],
+            None => &rows.sequences,
+        };
+        let steps = sequences.len() * loaded.model.n_blocks();
+        let bar = progress::bar(steps as u64, "scoring");
+        let scored = score(&loaded.model, sequences, &options, &loaded.about(), |done| {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
-        scored.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
-        if let (Some(path), Some(similarity)) = (&self.similarity_out, scored.similarities.first())
-        {
-            artefact::write(path, similarity)?;
+        // Of a shard it is for the whole to say whether there are enough rows.
+        for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
+            output::note(&format!("warning: {warning}"));
+        }
+        if let (Some(path), Some(kind)) = (&self.similarity_out, self.similarity) {
+            let similarity = scored.scores.similarity(kind).context("it was not measured")?;
+            artefact::write(path, &similarity)?;
         }
         artefact::write(&self.out, &scored.scores)?;
-        self.report(&scored.scores, rows.skipped, start, &memory)
-    }
-
-    fn report(
-        &self,
-        scores: &litemoe_core::ExpertScores,
-        skipped: usize,
-        start: Instant,
-        memory: &MemoryWatch,
-    ) -> anyhow::Result<()> {
-        let scored = Scored {
-            scores: self.out.clone(),
-            fingerprint: scores.fingerprint.to_string(),
-            input_sha256: scores.input_sha256.clone(),
-            sequences: scores.sequences,
-            tokens: scores.tokens,
-            skipped,
-            seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory.peak(),
-        };
-        if self.json {
-            return output::json(&scored);
-        }
-        let Scored { sequences, tokens, .. } = scored;
-        output::line(&format!("{} written: {sequences} rows, {tokens} tokens", self.out.display()));
-        Ok(())
+        Report::new(self.out, &scored.scores, rows.skipped, start, &memory).print(self.json)
     }
 }

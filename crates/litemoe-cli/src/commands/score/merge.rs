@@ -1,0 +1,42 @@
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+use litemoe_score::Warning;
+
+use super::report::Report;
+use crate::memory::MemoryWatch;
+use crate::{artefact, output};
+
+/// Add up the scores of shards of an app's rows
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// What `litemoe score --shard` wrote, or this command.
+    #[arg(value_name = "SCORES", required = true, num_args = 2..)]
+    files: Vec<PathBuf>,
+    /// The scores to write.
+    #[arg(long, value_name = "FILE", default_value = "scores.json")]
+    out: PathBuf,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl MergeArgs {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let (first, others) = self.files.split_first().context("there is nothing to add up")?;
+        let mut scores = artefact::read_scores(first)?;
+        for path in others {
+            let more = artefact::read_scores(path)?;
+            scores = scores.merged(&more).with_context(|| path.display().to_string())?;
+        }
+        scores.program = env!("CARGO_PKG_VERSION").to_owned();
+        if let Some(warning) = Warning::of_rows(scores.rows()) {
+            output::note(&format!("warning: {warning}"));
+        }
+        artefact::write(&self.out, &scores)?;
+        Report::new(self.out, &scores, 0, start, &memory).print(self.json)
+    }
+}

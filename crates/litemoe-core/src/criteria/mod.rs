@@ -1,0 +1,77 @@
+//! How much an expert matters to an app: a function from a layer's sums to a value per expert, a file each.
+//!
+//! X_e are the tokens routed to expert e, p is the router's probability, g the gate, f the expert's output before the gate, T all
+//! tokens. S(b, α, β) = |X_e|^−b Σ g^α·‖f‖^β over X_e ("How to Score Experts for One-Shot MoE Expert Pruning: A Unified
+//! Formulation and Selection Principle", arXiv 2606.15716).
+
+mod ean;
+mod esft_gate;
+mod esft_token;
+mod frequency;
+mod litemoe;
+mod man;
+mod random;
+mod reap;
+mod soft_count;
+mod task;
+
+pub use self::ean::ean;
+pub use self::esft_gate::esft_gate;
+pub use self::esft_token::esft_token;
+pub use self::frequency::frequency;
+pub use self::litemoe::litemoe;
+pub use self::man::man;
+pub use self::random::random;
+pub use self::reap::reap;
+pub use self::soft_count::soft_count;
+pub use self::task::task;
+use crate::{LayerId, LayerSums, name::named_enum};
+
+named_enum! {
+    /// How much an expert matters to an app.
+    Criterion, "score", {
+        /// [`litemoe`](litemoe())
+        Litemoe = "litemoe",
+        /// [`frequency`](frequency())
+        Frequency = "frequency",
+        /// [`soft_count`](soft_count())
+        SoftCount = "soft_count",
+        /// [`ean`](ean())
+        Ean = "ean",
+        /// [`task`](task())
+        Task = "task",
+        /// [`reap`](reap())
+        Reap = "reap",
+        /// [`man`](man())
+        Man = "man",
+        /// [`esft_gate`](esft_gate())
+        EsftGate = "esft_gate",
+        /// [`esft_token`](esft_token())
+        EsftToken = "esft_token",
+        /// [`random`](random()): the control.
+        Random = "random",
+    }
+}
+
+impl Criterion {
+    /// The value of each expert of a layer; `seed` is that of the random control.
+    pub fn values(self, layer: LayerId, sums: &LayerSums, seed: u64) -> Vec<f64> {
+        match self {
+            Self::Litemoe => litemoe(sums),
+            Self::Frequency => frequency(sums),
+            Self::SoftCount => soft_count(sums),
+            Self::Ean => ean(sums),
+            Self::Task => task(sums),
+            Self::Reap => reap(sums),
+            Self::Man => man(sums),
+            Self::EsftGate => esft_gate(sums),
+            Self::EsftToken => esft_token(sums),
+            Self::Random => random(layer, sums.n_experts(), seed),
+        }
+    }
+}
+
+/// Means over the tokens routed to each expert. One that no token chose has a sum of 0, so its mean is 0.
+fn means(values: &[f64], count: &[u64]) -> Vec<f64> {
+    values.iter().zip(count).map(|(value, &n)| value / (n as f64).max(1.0)).collect()
+}

@@ -1,0 +1,83 @@
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use litemoe_core::{Shard, TokenRow, sha256_hex};
+
+use crate::batches::{Row, batches};
+use crate::{ScoreError, ScoreOptions};
+
+/// Which of how many shards of the rows: `2/3` is the second of three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardIndex {
+    index: usize,
+    of: usize,
+}
+
+impl ShardIndex {
+    /// The shard of this number, from 1 to `of`.
+    ///
+    /// # Errors
+    /// [`ScoreError::NoSuchShard`]
+    pub fn new(index: usize, of: usize) -> Result<Self, ScoreError> {
+        match (1..=of).contains(&index) {
+            true => Ok(Self { index, of }),
+            false => Err(ScoreError::NoSuchShard { given: format!("{index}/{of}") }),
+        }
+    }
+
+    /// The rows of this shard, cut between batches, so that the shards' sums are those of one pass over `rows`, bit for bit.
+    ///
+    /// # Errors
+    /// [`ScoreError::FewBatches`] when there are more shards than batches.
+    pub fn rows(
+        self,
+        rows: &[impl TokenRow],
+        options: &ScoreOptions,
+    ) -> Result<Range<usize>, ScoreError> {
+        let rows: Vec<Row<'_>> = rows.iter().map(Row::of).collect();
+        let lens: Vec<usize> = batches(&rows, options).iter().map(|b| b.rows.len()).collect();
+        if self.of > lens.len() {
+            return Err(ScoreError::FewBatches { shards: self.of, batches: lens.len() });
+        }
+        let start_of = |shard: usize| lens[..lens.len() * shard / self.of].iter().sum::<usize>();
+        Ok(start_of(self.index - 1)..start_of(self.index))
+    }
+}
+
+impl fmt::Display for ShardIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+impl FromStr for ShardIndex {
+    type Err = ScoreError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split_once('/').and_then(|(index, of)| {
+            Some((index.parse::<usize>().ok()?, of.parse::<usize>().ok()?))
+        });
+        let (index, of) =
+            numbers.ok_or_else(|| ScoreError::NoSuchShard { given: text.to_owned() })?;
+        Self::new(index, of)
+    }
+}
+
+/// The record of rows that are scored in one pass.
+pub(crate) fn shard_of(rows: &[Row<'_>]) -> Shard {
+    let mut bytes = Vec::new();
+    for row in rows {
+        for ids in [row.encoder.unwrap_or_default(), row.tokens] {
+            bytes.extend((ids.len() as u64).to_le_bytes());
+            bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        let covered = |token| row.completion.and_then(|mask| mask.get(token)) == Some(&true);
+        bytes.extend((0..row.tokens.len()).map(|token| u8::from(covered(token))));
+    }
+    Shard {
+        sha256: sha256_hex(&bytes),
+        rows: rows.len() as u64,
+        tokens: rows.iter().map(|row| row.n_tokens() as u64).sum(),
+    }
+}
