@@ -6,6 +6,8 @@
 //! experts in a layer · `top_k` experts a token is sent to · `n_heads`, `d_head`.
 
 mod adapters;
+mod batching;
+mod block_driver;
 mod budget;
 mod by_layer;
 mod by_rows;
@@ -35,6 +37,8 @@ pub mod similarity;
 mod site;
 
 pub use adapters::{Adapter, Adapters};
+pub use batching::{BatchLimits, batches};
+pub use block_driver::BlockDriver;
 pub use budget::Budget;
 pub use by_rows::ByRows;
 pub use by_tokens::ByTokens;

@@ -44,6 +44,13 @@ pub trait Observer {
     }
 }
 
+/// Observes nothing.
+impl Observer for () {
+    fn wants_activations(&self) -> bool {
+        false
+    }
+}
+
 /// Two observers are one observer.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn routed(&mut self, layer: LayerId, routing: &Routing) {

@@ -3,11 +3,13 @@
 mod batches;
 mod error;
 mod measurement;
+mod options;
 mod score;
 mod shard;
 mod statistics;
 
 pub use error::{ScoreError, Warning};
 pub use measurement::Measurement;
-pub use score::{About, ScoreOptions, Scored, score};
+pub use options::ScoreOptions;
+pub use score::{About, Scored, score};
 pub use shard::ShardIndex;

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Activation, ExpertId, Input, LanguageModel, LayerId, LayerSums, MoeLayer, Observer, Pass,
-    Routing, SimilarityKind, Stream,
+    Activation, BlockDriver, ExpertId, Input, LanguageModel, LayerId, LayerSums, MoeLayer,
+    Observer, Routing, SimilarityKind,
 };
 
 use crate::ScoreError;
@@ -40,17 +40,15 @@ impl Measurement {
         batches: &[Input],
         mut progress: impl FnMut(usize),
     ) -> Result<(), ScoreError> {
-        let mut streams: Vec<Stream> = batches.iter().map(|input| model.embed(input)).collect();
-        for index in 0..model.n_blocks() {
-            let mut after = Vec::with_capacity(streams.len());
-            for (stream, input) in streams.into_iter().zip(batches) {
-                after.push(model.block(index, stream, &mut Pass::observed(self)));
-                if let Some((expert, what)) = self.not_finite {
+        let mut driver = BlockDriver::new(model, batches);
+        for _ in 0..model.n_blocks() {
+            driver.run_block(self, |measured, batch| {
+                if let Some((expert, what)) = measured.not_finite {
                     return Err(ScoreError::NotFinite { expert, what });
                 }
-                progress(input.rows.len());
-            }
-            streams = after;
+                progress(batches[batch].rows.len());
+                Ok(())
+            })?;
         }
         Ok(())
     }

@@ -1,43 +1,11 @@
 use litemoe_core::{
-    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, ScoreOrigin, SimilarityKind,
-    TokenRow, sha256_hex,
+    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, ScoreOrigin, TokenRow, batches,
+    sha256_hex,
 };
 
-use crate::batches::{Row, batches, rounds};
+use crate::batches::{Row, rounds};
 use crate::shard::shard_of;
-use crate::{Measurement, ScoreError, Warning};
-
-/// How experts are scored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScoreOptions {
-    /// Most rows that go through a block together, at least 1. The scores do not depend on it but for rounding.
-    pub batch: usize,
-    /// Most tokens that do, padding counted; a row that is longer goes alone.
-    pub batch_tokens: usize,
-    /// Tokens whose hidden states are kept while the others go through a block, or one batch; with more rows than that
-    /// the model is gone through again.
-    pub held_tokens: usize,
-    /// The seed of the random control.
-    pub seed: u64,
-    /// The similarities to measure in the same pass.
-    pub similarities: Vec<SimilarityKind>,
-    /// κ of the affinity, in [0, 1].
-    pub kappa: f64,
-}
-
-impl Default for ScoreOptions {
-    /// At once 16 rows and 1024 tokens, 32 768 tokens held, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
-    fn default() -> Self {
-        Self {
-            batch: 16,
-            batch_tokens: 1024,
-            held_tokens: 1 << 15,
-            seed: 0,
-            similarities: Vec::new(),
-            kappa: 0.2,
-        }
-    }
-}
+use crate::{Measurement, ScoreError, ScoreOptions, Warning};
 
 /// Whose experts are scored, and by which program: what the records say of their origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +47,7 @@ pub fn score(
     check(model, &rows, options)?;
     let mut measurement = Measurement::new(model.moe_layers(), &options.similarities);
     let mut done = 0;
-    for batches in rounds(batches(&rows, options), options.held_tokens) {
+    for batches in rounds(batches(&rows, options.limits()), options.held_tokens) {
         measurement.watch(model, &batches, |rows| {
             done += rows;
             progress(done);

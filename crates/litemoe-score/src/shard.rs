@@ -2,9 +2,9 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use litemoe_core::{Shard, TokenRow, sha256_hex};
+use litemoe_core::{Shard, TokenRow, batches, sha256_hex};
 
-use crate::batches::{Row, batches};
+use crate::batches::Row;
 use crate::{ScoreError, ScoreOptions};
 
 /// Which of how many shards of the rows: `2/3` is the second of three.
@@ -35,8 +35,8 @@ impl ShardIndex {
         rows: &[impl TokenRow],
         options: &ScoreOptions,
     ) -> Result<Range<usize>, ScoreError> {
-        let rows: Vec<Row<'_>> = rows.iter().map(Row::of).collect();
-        let lens: Vec<usize> = batches(&rows, options).iter().map(|b| b.rows.len()).collect();
+        let lens: Vec<usize> =
+            batches(rows, options.limits()).iter().map(|b| b.rows.len()).collect();
         if self.of > lens.len() {
             return Err(ScoreError::FewBatches { shards: self.of, batches: lens.len() });
         }

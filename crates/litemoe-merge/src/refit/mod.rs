@@ -5,8 +5,8 @@
 //! S = (ZᵀZ + λI)⁻¹ Zᵀr, which brings W to (ZᵀZ + λI)⁻¹ Zᵀ(t − ZW) + W for the target t = ZW + r.
 //! Relatives: GRAIL (arXiv 2602.23795), MergeMoE (arXiv 2510.14436).
 
-mod batches;
 mod change;
+mod check_row;
 mod options;
 mod run;
 mod seen;

@@ -1,8 +1,11 @@
 use std::error::Error;
 
-use litemoe_core::{Input, LanguageModel, LayerId, MoeLayer, Pass, Stream, TokenRow};
+use litemoe_core::{
+    BatchLimits, BlockDriver, Input, LanguageModel, LayerId, MoeLayer, Pass, Stream, TokenRow,
+    batches,
+};
 
-use super::batches::{batches, check_row};
+use super::check_row::check_row;
 use super::seen::Seen;
 use super::solve::solve;
 use super::{DownChange, GatedInner, RefitOptions, RefitSums, Solution};
@@ -41,8 +44,9 @@ pub fn refit(
     mut progress: impl FnMut(usize),
 ) -> Result<(), MergeError> {
     check(foundation, proxy, rows, options)?;
-    let inputs = batches(rows, options);
-    let mut ahead: Vec<Stream> = inputs.iter().map(|input| foundation.embed(input)).collect();
+    let limits = BatchLimits { rows: options.batch, tokens: options.batch_tokens };
+    let inputs = batches(rows, limits);
+    let mut ahead = BlockDriver::new(foundation, &inputs);
     let mut behind: Vec<Stream> = inputs.iter().map(|input| proxy.embed(input)).collect();
     let mut done = 0;
     let mut passed = |input: &Input| {
@@ -50,13 +54,13 @@ pub fn refit(
         progress(done);
     };
     for index in 0..proxy.n_blocks() {
-        for (stream, input) in ahead.iter_mut().zip(&inputs) {
-            *stream = foundation.block(index, stream.clone(), &mut Pass::plain());
-            passed(input);
-        }
+        ahead.run_block(&mut (), |(), batch| {
+            passed(&inputs[batch]);
+            Ok::<_, MergeError>(())
+        })?;
         foundation.release();
         let mut block = Block { proxy, index, options, sums: None, held: Vec::new(), bytes: 0 };
-        for ((stream, target), input) in behind.drain(..).zip(&ahead).zip(&inputs) {
+        for ((stream, target), input) in behind.drain(..).zip(ahead.streams()).zip(&inputs) {
             block.measure(stream, target)?;
             passed(input);
         }

@@ -1,0 +1,55 @@
+use crate::{Input, TokenRow};
+
+/// How many rows run through a block together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Most rows, at least 1.
+    pub rows: usize,
+    /// Most tokens, padding counted; a longer row runs alone.
+    pub tokens: usize,
+}
+
+/// Cuts rows, in their order, into batches.
+pub fn batches<R: TokenRow>(rows: &[R], limits: BatchLimits) -> Vec<Input> {
+    let mut batches: Vec<Input> = Vec::new();
+    let mut longest = 0;
+    for row in rows {
+        // A batch is padded to the longer side.
+        let width = row.tokens().len().max(row.encoder().map_or(0, <[u32]>::len));
+        longest = longest.max(width);
+        let fits = |batch: &Input| {
+            let n_rows = batch.rows.len() + 1;
+            n_rows <= limits.rows && n_rows * longest <= limits.tokens
+        };
+        if !batches.last().is_some_and(fits) {
+            batches.push(Input::default());
+            longest = width;
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.rows.push(row.tokens().to_vec());
+            if let Some(encoder) = row.encoder() {
+                batch.encoder_rows.get_or_insert_default().push(encoder.to_vec());
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Batches of rows of these lengths, as lengths.
+    fn cut(lens: &[usize], rows: usize, tokens: usize) -> Vec<Vec<usize>> {
+        let texts: Vec<Vec<u32>> = lens.iter().map(|&len| vec![0; len]).collect();
+        let lens = |batch: &Input| batch.rows.iter().map(Vec::len).collect();
+        batches(&texts, BatchLimits { rows, tokens }).iter().map(lens).collect()
+    }
+
+    #[test]
+    fn rows_and_padded_tokens_limit_a_batch() {
+        assert_eq!(cut(&[3, 1, 2, 1, 1], 2, 100), [vec![3, 1], vec![2, 1], vec![1]]);
+        assert_eq!(cut(&[3, 1, 1, 3, 1], 9, 8), [vec![3, 1], vec![1, 3], vec![1]]);
+        assert_eq!(cut(&[1, 9, 1], 9, 4), [[1], [9], [1]]);
+    }
+}

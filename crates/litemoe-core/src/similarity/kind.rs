@@ -1,0 +1,11 @@
+use crate::name::named_enum;
+
+named_enum! {
+    /// How alike two experts of a layer are.
+    SimilarityKind, "similarity", {
+        /// [`affinity`](super::affinity())
+        Affinity = "affinity",
+        /// [`expert_output_gated`](super::expert_output_gated())
+        ExpertOutputGated = "expert_output_gated",
+    }
+}
