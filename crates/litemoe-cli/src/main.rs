@@ -1,18 +1,18 @@
 //! `litemoe`: from a foundation and an app's rows to an adapter mounted on the foundation.
 
+mod args;
 mod artefact;
-mod auto;
 mod chat;
 mod commands;
 mod customize;
-mod device;
+mod fingerprints;
 mod hub;
 mod input;
 mod memory;
 mod model;
 mod output;
 mod progress;
-mod sampling;
+mod work;
 
 use std::process::ExitCode;
 
@@ -27,6 +27,9 @@ use crate::commands::Command;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Hash models' files even where their fingerprints are known from an earlier run.
+    #[arg(long, global = true)]
+    verify: bool,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("LITEMOE_LOG"))
         .with_writer(std::io::stderr)
         .init();
+    if cli.verify {
+        fingerprints::verify();
+    }
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

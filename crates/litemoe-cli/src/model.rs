@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
@@ -8,7 +9,8 @@ use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
 
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
+use crate::fingerprints::Fingerprints;
 use crate::hub::{self, ModelId};
 
 /// Tokens that the effect probe runs an adapter on.
@@ -17,7 +19,9 @@ const PROBE_TOKENS: u32 = 16;
 /// Opens a model, named by its folder or by its id on the hub, without reading its weights.
 pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
-    Checkpoint::open(&dir).map_err(|error| match (&error, hub::snapshot_id(&dir)) {
+    let opened = Checkpoint::open(&dir);
+    let opened = opened.map(|checkpoint| checkpoint.cached(Arc::new(Fingerprints::open())));
+    opened.map_err(|error| match (&error, hub::snapshot_id(&dir)) {
         (ModelError::NoWeights { .. } | ModelError::MissingShard { .. }, Some(id)) => {
             anyhow::Error::new(error).context(format!(
                 "the copy of {id} in the hub's cache is not whole, `litemoe pull {id}` completes it"

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use litemoe_core::{Budget, LayerId, MoeLayer};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a plan comes to.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
     /// Bytes of experts that the budget allows.
     pub budget_bytes: u64,
@@ -18,7 +18,7 @@ pub struct PlanReport {
 }
 
 /// What becomes of one layer's experts; `kept + merged + removed` is their number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LayerReport {
     /// Kept, as they are or with others merged into them.
     pub kept: usize,

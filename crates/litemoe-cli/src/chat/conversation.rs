@@ -150,7 +150,7 @@ impl<'a> Conversation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{DeviceArgs, DeviceName};
+    use crate::args::device::{DeviceArgs, DeviceName};
 
     fn loaded() -> Loaded {
         let device = DeviceArgs { device: DeviceName::Cpu };

@@ -14,15 +14,15 @@ use clap::Args;
 use litemoe_core::LanguageModel;
 use litemoe_text::Finish;
 
+use crate::args::device::DeviceArgs;
+use crate::args::sampling::SamplingArgs;
 use crate::artefact;
 use crate::chat::command::{Command, HELP};
 use crate::chat::conversation::{Conversation, Saved};
 use crate::chat::input::{Input, Read};
 use crate::chat::interrupt::Interrupt;
-use crate::device::DeviceArgs;
 use crate::model::Loaded;
 use crate::output;
-use crate::sampling::SamplingArgs;
 
 /// Talk to a model in the terminal
 ///

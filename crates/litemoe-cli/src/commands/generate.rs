@@ -5,10 +5,10 @@ use litemoe_core::{CausalLm, Decoding, Sampler};
 use litemoe_text::{Finish, Message, Piece, TokenLogprob};
 use serde::Serialize;
 
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
+use crate::args::sampling::SamplingArgs;
 use crate::model::Loaded;
 use crate::output;
-use crate::sampling::SamplingArgs;
 
 /// Answer a prompt
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use clap::Args;
 use litemoe_core::{Input, LanguageModel, Pass};
 use serde::Serialize;
 
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
 use crate::model::Loaded;
 use crate::output;
 

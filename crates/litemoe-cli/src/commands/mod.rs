@@ -1,22 +1,22 @@
 //! One file a command.
 
-mod eval;
+pub(crate) mod eval;
 pub(crate) mod extract;
 mod generate;
 mod hot;
 mod inspect;
 mod logits;
 pub(crate) mod mount;
-mod plan;
+pub(crate) mod plan;
 mod pull;
-mod score;
+pub(crate) mod score;
 mod serve;
-mod tune;
+pub(crate) mod tune;
 
 use clap::Subcommand;
 
 use crate::chat::ChatArgs;
-use crate::customize::CustomizeArgs;
+use crate::customize::{CustomizeArgs, StageArgs};
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
+    #[command(hide = true)]
+    Stage(StageArgs),
 }
 
 impl Command {
@@ -53,6 +55,7 @@ impl Command {
             Self::Serve(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Logits(args) => args.run(),
+            Self::Stage(args) => args.run(),
         }
     }
 }

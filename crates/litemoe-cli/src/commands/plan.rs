@@ -4,37 +4,40 @@ use std::time::Instant;
 use clap::Args;
 use litemoe_core::Similarity;
 use litemoe_merge::{PlanReport, make_plan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::customize::options::PlanArgs;
-use crate::device::cpu;
+use crate::args::device::cpu;
+use crate::args::plan::PlanArgs;
 use crate::memory::{MemoryWatch, Peak};
+use crate::work::{self, Report, Work};
 use crate::{artefact, model, output, progress};
 
 /// Decide from scores which experts a proxy keeps, merges and drops
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct PlanCommand {
     /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// What `litemoe score` wrote.
     #[arg(value_name = "SCORES")]
-    scores: PathBuf,
+    pub(crate) scores: PathBuf,
     /// Similarities from a file of their own, when merging [default: what the scores were measured with].
     #[arg(long, value_name = "FILE")]
-    similarity_file: Option<PathBuf>,
+    pub(crate) similarity_file: Option<PathBuf>,
     /// The plan to write.
     #[arg(long, value_name = "FILE", default_value = "plan.json")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     #[command(flatten)]
-    options: PlanArgs,
+    pub(crate) options: PlanArgs,
     /// Print what was decided as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
 }
 
-#[derive(Serialize)]
-struct Planned {
+/// What `plan` reports.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Planned {
     plan: PathBuf,
     hash: String,
     report: PlanReport,
@@ -44,6 +47,14 @@ struct Planned {
 
 impl PlanCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        work::run(&self, self.json)
+    }
+}
+
+impl Work for PlanCommand {
+    type Report = Planned;
+
+    fn execute(&self) -> anyhow::Result<Planned> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let checkpoint = model::open(&self.model)?;
         let scores = artefact::read_scores(&self.scores)?;
@@ -61,18 +72,19 @@ impl PlanCommand {
         )?;
         bar.finish_and_clear();
         artefact::write(&self.out, &plan)?;
-        let seconds = start.elapsed().as_secs_f64();
-        if self.json {
-            return output::json(&Planned {
-                plan: self.out,
-                hash: plan.hash(),
-                report,
-                seconds,
-                peak_bytes: memory.peak(),
-            });
-        }
-        output::line(&format!("{report}"));
-        output::line(&format!("plan {} written to {}", &plan.hash()[..12], self.out.display()));
-        Ok(())
+        Ok(Planned {
+            plan: self.out.clone(),
+            hash: plan.hash(),
+            report,
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        })
+    }
+}
+
+impl Report for Planned {
+    fn print(&self) {
+        output::line(&self.report.to_string());
+        output::line(&format!("plan {} written to {}", &self.hash[..12], self.plan.display()));
     }
 }

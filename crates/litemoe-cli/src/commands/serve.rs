@@ -5,7 +5,7 @@ use clap::Args;
 use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
 use crate::model::{self, Loaded};
 use crate::output;
 

@@ -10,65 +10,69 @@ use litemoe_adapter::{
     TuneMetrics, TuneOptions, Tuned, Watcher, check_save, fresh, is_checkpoint, save, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::hot::hottest;
-use crate::customize::options::TuneArgs;
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
+use crate::args::tune::TuneArgs;
 use crate::input::Rows;
 use crate::memory::{MemoryWatch, Peak};
 use crate::model::{self, Loaded};
+use crate::work::{self, Report, Work};
 use crate::{artefact, output, progress};
 
 /// Tune a LoRA adapter beside a model's frozen weights
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct TuneCommand {
     /// The model to tune on, a proxy or the foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The training rows, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
-    train: PathBuf,
+    pub(crate) train: PathBuf,
     /// The validation rows.
     #[arg(long, value_name = "ROWS")]
-    validation: PathBuf,
+    pub(crate) validation: PathBuf,
     /// The plan that made the proxy; without it MODEL is the foundation itself.
     #[arg(long, value_name = "PLAN")]
-    plan: Option<PathBuf>,
+    pub(crate) plan: Option<PathBuf>,
     /// The adapter's folder, in PEFT's layout.
     #[arg(long, value_name = "DIR", default_value = "adapter")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     #[command(flatten)]
-    options: TuneArgs,
+    pub(crate) options: TuneArgs,
     /// Start from this adapter where it has updates, with their own rank and scale; the other targets start fresh.
     #[arg(long, value_name = "DIR")]
-    init: Option<PathBuf>,
+    pub(crate) init: Option<PathBuf>,
     /// What `litemoe score` wrote of the foundation, for --hot-experts.
     #[arg(long, value_name = "FILE", requires = "hot_experts")]
-    scores: Option<PathBuf>,
+    pub(crate) scores: Option<PathBuf>,
     /// Take the training rows in order instead of shuffling them.
     #[arg(long)]
-    in_order: bool,
+    pub(crate) in_order: bool,
     /// Seed of the initial adapter and of the rows' order.
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Go on from the checkpoint that an interrupted run left.
     #[arg(long)]
-    resume: bool,
+    #[serde(skip)]
+    pub(crate) resume: bool,
     /// Print what was done as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(crate) device: DeviceArgs,
 }
 
-#[derive(Serialize)]
-struct TunedReport {
+/// What `tune` reports.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TunedReport {
     adapter: PathBuf,
     /// Bytes of its files.
-    adapter_bytes: u64,
+    pub(crate) adapter_bytes: u64,
     /// Bytes of its matrices in memory.
-    memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     steps: usize,
     best_step: usize,
     validation_loss: f64,
@@ -82,46 +86,12 @@ struct TunedReport {
     tokens_per_second: f64,
     skipped: usize,
     seconds: f64,
-    peak_bytes: Peak,
+    pub(crate) peak_bytes: Peak,
 }
 
 impl TuneCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (start, memory) = (Instant::now(), MemoryWatch::start());
-        self.check()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
-        let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
-        let train = Rows::read(&self.train, &loaded, self.options.max_tokens)?;
-        let validation = Rows::read_first(
-            &self.validation,
-            &loaded,
-            self.options.max_tokens,
-            Some(self.options.validation_rows),
-        )?;
-        let initial = self.initial(&loaded, plan.as_ref())?;
-        let state = artefact::checkpoint_of(&self.out);
-        artefact::create_parent(&state)?;
-        if !self.resume && state.exists() {
-            if !is_checkpoint(&state) {
-                bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
-            }
-            std::fs::remove_file(&state)
-                .with_context(|| format!("cannot remove {}", state.display()))?;
-        }
-        let checkpoint = Checkpoint {
-            path: &state,
-            every: self.options.validate_every,
-            model: loaded.checkpoint.fingerprint(),
-        };
-        let data = TuneData { train: &train.sequences, validation: &validation.sequences };
-        let mut bar = Bar::new(self.options.steps);
-        let tuned =
-            tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
-        let log = bar.finish();
-        self.save(&loaded, plan.as_ref(), &tuned)?;
-        std::fs::remove_file(&state)
-            .with_context(|| format!("cannot remove {}", state.display()))?;
-        self.report(&tuned, log, train.skipped + validation.skipped, start, &memory)
+        work::run(&self, self.json)
     }
 
     /// Refuses what can be refused before anything is read.
@@ -203,10 +173,10 @@ impl TuneCommand {
         skipped: usize,
         start: Instant,
         memory: &MemoryWatch,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<TunedReport> {
         let seconds = start.elapsed().as_secs_f64();
         let validation = tuned.validation.context("nothing was validated")?;
-        let report = TunedReport {
+        Ok(TunedReport {
             adapter: self.out.clone(),
             adapter_bytes: artefact::folder_bytes(&self.out)?,
             memory_bytes: model::matrix_bytes(&tuned.adapters),
@@ -221,19 +191,7 @@ impl TuneCommand {
             skipped,
             seconds,
             peak_bytes: memory.peak(),
-        };
-        if self.json {
-            return output::json(&report);
-        }
-        output::line(&format!(
-            "{} written: step {} of {}, validation loss {:.4}, accuracy {:.1} %",
-            self.out.display(),
-            report.best_step,
-            report.steps,
-            report.validation_loss,
-            100.0 * report.validation_accuracy
-        ));
-        Ok(())
+        })
     }
 
     fn lora_options(&self) -> LoraOptions {
@@ -242,6 +200,65 @@ impl TuneCommand {
 
     fn tune_options(&self) -> TuneOptions {
         TuneOptions { shuffle: !self.in_order, seed: self.seed, ..self.options.tune() }
+    }
+}
+
+impl Work for TuneCommand {
+    type Report = TunedReport;
+
+    fn execute(&self) -> anyhow::Result<TunedReport> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check()?;
+        let loaded = Loaded::open(&self.model, self.device)?;
+        let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
+        let train = Rows::read(&self.train, &loaded, self.options.max_tokens)?;
+        let validation = Rows::read_first(
+            &self.validation,
+            &loaded,
+            self.options.max_tokens,
+            Some(self.options.validation_rows),
+        )?;
+        let initial = self.initial(&loaded, plan.as_ref())?;
+        let state = artefact::checkpoint_of(&self.out);
+        artefact::create_parent(&state)?;
+        if !self.resume && state.exists() {
+            if !is_checkpoint(&state) {
+                bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
+            }
+            std::fs::remove_file(&state)
+                .with_context(|| format!("cannot remove {}", state.display()))?;
+        }
+        let checkpoint = Checkpoint {
+            path: &state,
+            every: self.options.validate_every,
+            model: loaded.checkpoint.fingerprint(),
+        };
+        let data = TuneData { train: &train.sequences, validation: &validation.sequences };
+        let mut bar = Bar::new(self.options.steps);
+        let tuned =
+            tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
+        let log = bar.finish();
+        self.save(&loaded, plan.as_ref(), &tuned)?;
+        std::fs::remove_file(&state)
+            .with_context(|| format!("cannot remove {}", state.display()))?;
+        self.report(&tuned, log, train.skipped + validation.skipped, start, &memory)
+    }
+
+    fn resumed(self) -> Self {
+        Self { resume: true, ..self }
+    }
+}
+
+impl Report for TunedReport {
+    fn print(&self) {
+        output::line(&format!(
+            "{} written: step {} of {}, validation loss {:.4}, accuracy {:.1} %",
+            self.adapter.display(),
+            self.best_step,
+            self.steps,
+            self.validation_loss,
+            100.0 * self.validation_accuracy
+        ));
     }
 }
 

@@ -3,11 +3,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::{PlanArgs, TuneArgs};
-use crate::auto::Auto;
-use crate::commands::extract::{REFIT_RANK, RefitKind};
-use crate::commands::mount::MountOptions;
-use crate::device::DeviceArgs;
+use crate::args::auto::Auto;
+use crate::args::device::DeviceArgs;
+use crate::args::mount::MountOptions;
+use crate::args::plan::PlanArgs;
+use crate::args::refit::{REFIT_RANK, RefitKind};
+use crate::args::tune::TuneArgs;
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with the controls
 #[derive(Debug, Args)]

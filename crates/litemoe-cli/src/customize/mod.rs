@@ -2,16 +2,18 @@
 
 mod app;
 mod args;
+mod job;
 mod looped;
-pub(crate) mod options;
 mod report;
 mod stage;
+mod stages;
 mod table;
 
 use anyhow::{Context, bail};
 
 use self::app::App;
 pub(crate) use self::args::CustomizeArgs;
+pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::report::Report;
 use crate::{artefact, hub, output};

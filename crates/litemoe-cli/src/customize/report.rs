@@ -1,9 +1,13 @@
 use std::collections::BTreeMap;
 
 use litemoe_adapter::MountChoice;
+use litemoe_core::PlanOptions;
 use serde::{Deserialize, Serialize};
 
-use super::options::RecordedOptions;
+use crate::args::mount::MountOptions;
+use crate::args::tune::TuneArgs;
+use crate::commands::eval::Evaluated;
+use crate::commands::extract::ExpertBytes;
 
 /// How well a model does on an app's test rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -14,6 +18,13 @@ pub(crate) struct Quality {
     pub(crate) accuracy_95: [f64; 2],
     /// exp of the mean negative log-likelihood over all completion tokens.
     pub(crate) perplexity: f64,
+}
+
+impl Quality {
+    pub(super) fn of(evaluated: &Evaluated) -> Self {
+        let Evaluated { accuracy, accuracy_95, perplexity, .. } = *evaluated;
+        Self { accuracy, accuracy_95, perplexity }
+    }
 }
 
 /// What `customize` found for one app.
@@ -48,11 +59,20 @@ pub(crate) struct AppReport {
     pub(crate) seconds: BTreeMap<String, f64>,
 }
 
-/// Bytes of routed experts in the stored dtype.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct ExpertBytes {
-    pub(crate) foundation: u64,
-    pub(crate) proxy: u64,
+/// What a report says of how its numbers were made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RecordedOptions {
+    pub(crate) plan: PlanOptions,
+    pub(crate) tune: TuneArgs,
+    /// Training rows the scores were measured on.
+    pub(crate) calibration_rows: usize,
+    /// How the proxy's down projections were solved anew.
+    pub(crate) refit: String,
+    pub(crate) refit_rank: usize,
+    /// How the adapter was to be mounted.
+    pub(crate) mount: MountOptions,
+    pub(crate) program: String,
+    pub(crate) threads: usize,
 }
 
 /// Bytes of an adapter's files.

@@ -5,36 +5,39 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use litemoe_core::sha256_hex;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::{artefact, output};
+use super::job::{Job, StageWork};
+use crate::{artefact, fingerprints, model, output};
 
 /// What is remembered of a stage that ran.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    /// Digest of program, arguments and inputs.
+struct Record<R> {
+    /// Digest of program, work and inputs.
     key: String,
     /// Digests of what it wrote.
     outputs: BTreeMap<PathBuf, String>,
-    /// What it printed.
-    result: Value,
+    /// Seconds of its process.
+    seconds: f64,
+    report: R,
 }
 
 /// One stage to run.
-pub(crate) struct Stage<'a> {
+pub(crate) struct Stage<'a, W> {
     pub(crate) name: &'a str,
     /// What the user is told it does.
     pub(crate) about: &'a str,
-    pub(crate) args: Vec<String>,
+    pub(crate) work: W,
     pub(crate) inputs: Vec<&'a Path>,
     pub(crate) outputs: Vec<&'a Path>,
-    /// What an interrupted run leaves for `--resume`.
-    pub(crate) resumes: Option<&'a Path>,
+    /// The checkpoint that an interrupted run leaves.
+    pub(crate) checkpoint: Option<&'a Path>,
 }
 
 /// Runs stages and remembers them in a folder.
@@ -48,6 +51,7 @@ pub(crate) struct Runner {
     lock: File,
     /// Digests of what no stage has written since they were taken.
     digests: RefCell<BTreeMap<PathBuf, String>>,
+    seconds: RefCell<BTreeMap<String, f64>>,
 }
 
 impl Runner {
@@ -58,34 +62,46 @@ impl Runner {
         fs::create_dir_all(&records)
             .with_context(|| format!("cannot create the folder {}", records.display()))?;
         let lock = lock(&records)?;
-        Ok(Self { program, program_digest, records, force, lock, digests: RefCell::default() })
+        let (digests, seconds) = Default::default();
+        Ok(Self { program, program_digest, records, force, lock, digests, seconds })
     }
 
-    /// Runs a stage, or takes what it printed last time; says which.
-    pub(crate) fn run(&self, stage: &Stage<'_>) -> anyhow::Result<Value> {
-        let path = self.records.join(format!("{}.json", stage.name));
-        let key = self.key(stage)?;
-        if let Some(record) = self.valid_record(&path, &key, stage) {
-            output::note(&format!("{:<13} unchanged, skipped", stage.name));
-            return Ok(record.result);
+    /// Runs a stage, or takes the report of the last time; says which.
+    pub(crate) fn run<W: StageWork>(&self, stage: Stage<'_, W>) -> anyhow::Result<W::Report> {
+        let Stage { name, about, work, inputs, outputs, checkpoint } = stage;
+        let record = self.records.join(format!("{name}.json"));
+        let job: Job = work.into();
+        let key = self.key(&job, &inputs)?;
+        if let Some(Record { report, seconds, .. }) = self.valid_record(&record, &key, &outputs) {
+            output::note(&format!("{name:<13} unchanged, skipped"));
+            self.seconds.borrow_mut().insert(name.to_owned(), seconds);
+            return Ok(report);
         }
-        let _ = fs::remove_file(&path);
-        output::note(&format!("{:<13} {}", stage.name, stage.about));
-        let result = self.spawn(stage, &key)?;
-        for path in &stage.outputs {
+        let _ = fs::remove_file(&record);
+        output::note(&format!("{name:<13} {about}"));
+        let start = Instant::now();
+        let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
+        let seconds = start.elapsed().as_secs_f64();
+        for path in &outputs {
             self.digests.borrow_mut().remove(*path);
         }
-        let outputs = stage.outputs.iter().filter(|path| path.exists());
+        let outputs = outputs.iter().filter(|path| path.exists());
         let outputs = outputs.map(|path| Ok((path.to_path_buf(), digest(path)?)));
         let outputs = outputs.collect::<anyhow::Result<_>>()?;
-        artefact::write(&path, &Record { key, outputs, result: result.clone() })?;
-        Ok(result)
+        artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
+        self.seconds.borrow_mut().insert(name.to_owned(), seconds);
+        Ok(report)
     }
 
-    fn key(&self, stage: &Stage<'_>) -> anyhow::Result<String> {
+    /// The seconds of every stage, of an earlier run where it was skipped.
+    pub(crate) fn seconds(&self) -> BTreeMap<String, f64> {
+        self.seconds.borrow().clone()
+    }
+
+    fn key(&self, job: &Job, inputs: &[&Path]) -> anyhow::Result<String> {
         let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), self.program_digest);
-        text += &stage.args.join("\n");
-        for input in &stage.inputs {
+        text += &serde_json::to_string(job)?;
+        for input in inputs {
             text += &format!("\n{} {}", input.display(), self.digest(input)?);
         }
         Ok(sha256_hex(text.as_bytes()))
@@ -95,45 +111,59 @@ impl Runner {
         if let Some(known) = self.digests.borrow().get(path) {
             return Ok(known.clone());
         }
-        let found = digest(path)?;
+        let found = model_digest(path).map_or_else(|| digest(path), Ok)?;
         self.digests.borrow_mut().insert(path.to_owned(), found.clone());
         Ok(found)
     }
 
-    fn valid_record(&self, path: &Path, key: &str, stage: &Stage<'_>) -> Option<Record> {
+    fn valid_record<R: DeserializeOwned>(
+        &self,
+        path: &Path,
+        key: &str,
+        outputs: &[&Path],
+    ) -> Option<Record<R>> {
         if self.force || !path.exists() {
             return None;
         }
-        let record: Record = artefact::read(path).ok()?;
+        let record: Record<R> = artefact::read(path).ok()?;
         let whole =
             record.outputs.iter().all(|(path, then)| digest(path).is_ok_and(|now| now == *then));
-        let all =
-            stage.outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
+        let all = outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
         (record.key == key && whole && all).then_some(record)
     }
 
-    fn spawn(&self, stage: &Stage<'_>, key: &str) -> anyhow::Result<Value> {
+    fn spawn<R: DeserializeOwned>(
+        &self,
+        name: &str,
+        job: &Job,
+        key: &str,
+        checkpoint: Option<&Path>,
+    ) -> anyhow::Result<R> {
+        let [begun, job_file, report] =
+            ["begun", "job", "report"].map(|kind| self.records.join(format!("{name}.{kind}")));
+        artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
-        let begun = self.records.join(format!("{}.begun", stage.name));
-        let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
-        if interrupted && !self.force && stage.resumes.is_some_and(Path::exists) {
-            command.arg(&stage.args[0]).arg("--resume").args(&stage.args[1..]);
-        } else {
-            command.args(&stage.args);
+        command.arg("stage").arg(&job_file).arg(&report);
+        if fingerprints::is_verified() {
+            command.arg("--verify");
         }
-        if stage.resumes.is_some() {
+        let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
+        if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {
+            command.arg("--resume");
+        }
+        if checkpoint.is_some() {
             fs::write(&begun, key).with_context(|| format!("cannot write {}", begun.display()))?;
         }
-        command.arg("--json").stdin(self.lock.try_clone()?).stdout(Stdio::piped());
-        let child =
-            command.spawn().with_context(|| format!("cannot start the stage {}", stage.name))?;
-        let done = child.wait_with_output()?;
-        if !done.status.success() {
-            bail!("the stage {} failed ({})", stage.name, done.status);
+        command.stdin(self.lock.try_clone()?);
+        let status = command.status().with_context(|| format!("cannot start the stage {name}"))?;
+        if !status.success() {
+            bail!("the stage {name} failed ({status})");
         }
-        let _ = fs::remove_file(&begun); // where there is one
-        serde_json::from_slice(&done.stdout)
-            .with_context(|| format!("the stage {} did not print JSON", stage.name))
+        let done = artefact::read(&report)?;
+        for file in [begun, job_file, report] {
+            let _ = fs::remove_file(&file); // where there is one
+        }
+        Ok(done)
     }
 }
 
@@ -149,6 +179,24 @@ fn lock(records: &Path) -> anyhow::Result<File> {
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
     }
+}
+
+/// A foundation's fingerprint with the digest of the files that it does not cover: one hash of its weights serves this process
+/// and the stages. `None` of anything else, such as a proxy, whose weight file says more than its fingerprint.
+fn model_digest(dir: &Path) -> Option<String> {
+    if !dir.is_dir() {
+        return None;
+    }
+    let checkpoint = model::open(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
+    let files = fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.path()));
+    let mut files = files.collect::<Option<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_none_or(|extension| extension != "safetensors"));
+    files.sort();
+    let mut text = format!("{}\n", checkpoint.fingerprint());
+    for path in files {
+        text += &format!("{} {}\n", digest(&path).ok()?, path.display());
+    }
+    Some(sha256_hex(text.as_bytes()))
 }
 
 /// SHA-256 of a file, or of a folder's files and their names.

@@ -15,97 +15,74 @@ use anyhow::bail;
 use clap::Args;
 use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
 use litemoe_core::MountedAdapter;
+use serde::{Deserialize, Serialize};
 
 use self::labels::Labels;
 use self::prediction::Prediction;
-use self::report::{Evaluated, Found};
+pub(crate) use self::report::Evaluated;
+use self::report::Found;
 use self::test_rows::TestRows;
-use crate::device::DeviceArgs;
+use crate::args::device::DeviceArgs;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
-use crate::{artefact, output, progress};
+use crate::work::{self, Work};
+use crate::{artefact, progress};
 
 /// Measure accuracy and perplexity on rows
 ///
 /// Accuracy: the share of rows whose greedy continuation is exactly the completion, with its 95 % interval (bootstrap over
 /// rows). Perplexity: exp of the mean negative log-likelihood over all completion tokens, end tokens included. Where rows have
 /// a label, also the mean over labels of each one's accuracy.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct EvalArgs {
     /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The rows, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     /// An adapter, a PEFT directory.
     #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    pub(crate) adapter: Option<PathBuf>,
     /// Use N rows, drawn by the seed, the same ones for every model [default: all].
     #[arg(long, value_name = "N")]
-    limit: Option<NonZeroUsize>,
+    pub(crate) limit: Option<NonZeroUsize>,
     /// Seed of the rows drawn.
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Answer every row greedily and compare the texts: the share of answers that begin and that end with the right word, chrF,
     /// and the share that is the completion or one of the row's `references`. Takes much longer than accuracy and
     /// perplexity.
     #[arg(long)]
-    text: bool,
+    pub(crate) text: bool,
     /// Write a line of JSON for every row: prompt, expected completion, greedy answer, whether the completion is exactly what
     /// the model says, its negative log-likelihood in nats, its tokens. Includes --text.
     #[arg(long, value_name = "FILE")]
-    predictions: Option<PathBuf>,
+    pub(crate) predictions: Option<PathBuf>,
     /// Tokens of a greedy answer at most.
     #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new: usize,
+    pub(crate) max_new: usize,
     /// A JSON list of all completions there are, such as `labels.json`: also measure the share of rows whose completion is the most
     /// probable one of them. Runs every row with each of them.
     #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    pub(crate) labels: Option<PathBuf>,
     /// Tokens run at once, about.
     #[arg(long, default_value_t = BATCH_TOKENS)]
-    batch_tokens: usize,
+    pub(crate) batch_tokens: usize,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
-    max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// Print the numbers as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(crate) device: DeviceArgs,
 }
 
 impl EvalArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (start, memory) = (Instant::now(), MemoryWatch::start());
-        self.check_predictions()?;
-        let labels = self.labels.as_deref().map(Labels::read).transpose()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
-        let rows = TestRows::read(
-            &self.data,
-            &loaded,
-            self.max_tokens,
-            self.limit.map(NonZeroUsize::get),
-            self.seed,
-        )?;
-        labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
-        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let mounted = mounted.as_ref();
-
-        let scores = self.scores(&loaded, mounted, &rows)?;
-        let choices = labels
-            .as_ref()
-            .map(|labels| labels.choices(&loaded, mounted, &rows, self.batch_tokens));
-        let found = Found {
-            choices: choices.transpose()?,
-            answers: self.answers(&loaded, mounted, &rows)?,
-            rows: &rows,
-            scores,
-        };
-        self.write_predictions(&found)?;
-        let evaluated = Evaluated::new(&found, start.elapsed(), memory.peak());
-        if self.json { output::json(&evaluated) } else { evaluated.print() }
+        work::run(&self, self.json)
     }
 
     /// Refuses a place for the predictions where something else is, before anything is run.
@@ -152,5 +129,39 @@ impl EvalArgs {
             Prediction::new(number, row, &found.scores[place], &answers[place], choice)
         };
         artefact::write_lines(path, (0..answers.len()).map(prediction))
+    }
+}
+
+impl Work for EvalArgs {
+    type Report = Evaluated;
+
+    fn execute(&self) -> anyhow::Result<Evaluated> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check_predictions()?;
+        let labels = self.labels.as_deref().map(Labels::read).transpose()?;
+        let loaded = Loaded::open(&self.model, self.device)?;
+        let rows = TestRows::read(
+            &self.data,
+            &loaded,
+            self.max_tokens,
+            self.limit.map(NonZeroUsize::get),
+            self.seed,
+        )?;
+        labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
+        let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        let mounted = mounted.as_ref();
+
+        let scores = self.scores(&loaded, mounted, &rows)?;
+        let choices = labels
+            .as_ref()
+            .map(|labels| labels.choices(&loaded, mounted, &rows, self.batch_tokens));
+        let found = Found {
+            choices: choices.transpose()?,
+            answers: self.answers(&loaded, mounted, &rows)?,
+            rows: &rows,
+            scores,
+        };
+        self.write_predictions(&found)?;
+        Ok(Evaluated::new(&found, start.elapsed(), memory.peak()))
     }
 }

@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use litemoe_adapter::{Evaluation, RowEvaluation};
 use litemoe_text::TextScore;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::shares::{OfLabel, by_label, macro_averages, share};
 use super::test_rows::TestRows;
 use crate::memory::Peak;
 use crate::output;
+use crate::work::Report;
 
 /// What was found out about each row.
 pub(super) struct Found<'a> {
@@ -21,20 +22,20 @@ pub(super) struct Found<'a> {
 }
 
 /// What is printed.
-#[derive(Serialize)]
-pub(super) struct Evaluated {
-    accuracy: f64,
-    accuracy_95: [f64; 2],
-    perplexity: f64,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Evaluated {
+    pub(crate) accuracy: f64,
+    pub(crate) accuracy_95: [f64; 2],
+    pub(crate) perplexity: f64,
     #[serde(flatten)]
     text: Option<Text>,
     #[serde(flatten)]
     choice: Option<Choice>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     macro_accuracy: Option<f64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     by_label: BTreeMap<String, OfLabel>,
-    rows: u64,
+    pub(crate) rows: u64,
     tokens: u64,
     skipped: usize,
     seconds: f64,
@@ -42,9 +43,9 @@ pub(super) struct Evaluated {
 }
 
 /// Of greedy answers.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Text {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     any_reference: Option<f64>,
     first_word: f64,
     last_word: f64,
@@ -52,11 +53,11 @@ struct Text {
 }
 
 /// Of choices among labels.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Choice {
     label_accuracy: f64,
     label_accuracy_95: [f64; 2],
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     macro_label_accuracy: Option<f64>,
 }
 
@@ -86,8 +87,10 @@ impl Evaluated {
             peak_bytes,
         }
     }
+}
 
-    pub(super) fn print(&self) -> anyhow::Result<()> {
+impl Report for Evaluated {
+    fn print(&self) {
         let Self { perplexity, rows, tokens, .. } = self;
         let accuracy = with_interval(self.accuracy, self.accuracy_95);
         output::line(&format!(
@@ -107,7 +110,6 @@ impl Evaluated {
         if let Some(text) = &self.text {
             text.print();
         }
-        Ok(())
     }
 }
 

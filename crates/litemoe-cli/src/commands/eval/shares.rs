@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use litemoe_adapter::share_95;
 use litemoe_text::Row;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How many rows of a label there are, and which shares of them are right.
-#[derive(Debug, PartialEq, Default, Serialize)]
-pub(super) struct OfLabel {
+#[derive(Debug, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct OfLabel {
     rows: u64,
     accuracy: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     label_accuracy: Option<f64>,
 }
 

@@ -6,87 +6,58 @@ use clap::Args;
 use litemoe_core::Plan;
 use litemoe_merge::merged_experts;
 use litemoe_model::{Checkpoint, StagedProxy, stage_proxy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::refit::{Refit, RefitReport};
-use self::refit_args::RefitArgs;
-use crate::device::cpu;
+use crate::args::device::cpu;
+use crate::args::refit::RefitArgs;
 use crate::memory::{MemoryWatch, Peak};
+use crate::work::{self, Report, Work};
 use crate::{artefact, model, output, progress};
 
 mod refit;
-mod refit_args;
-
-pub(crate) use self::refit_args::{REFIT_RANK, RefitKind};
 
 /// Write the proxy that a plan describes: a smaller model directory
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ExtractArgs {
     /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// What `litemoe plan` wrote.
     #[arg(value_name = "PLAN")]
-    plan: PathBuf,
+    pub(crate) plan: PathBuf,
     /// The proxy's folder.
     #[arg(long, value_name = "DIR", default_value = "proxy")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     #[command(flatten)]
-    refit: RefitArgs,
+    pub(crate) refit: RefitArgs,
     /// Print what was done as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
 }
 
-#[derive(Serialize)]
-struct Extracted {
+/// What `extract` reports.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Extracted {
     proxy: PathBuf,
-    expert_bytes: ExpertBytes,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expert_bytes: ExpertBytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     refit: Option<RefitReport>,
     seconds: f64,
     peak_bytes: Peak,
 }
 
-#[derive(Serialize)]
-struct ExpertBytes {
-    foundation: u64,
-    proxy: u64,
+/// Bytes of routed experts in the stored dtype.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ExpertBytes {
+    pub(crate) foundation: u64,
+    pub(crate) proxy: u64,
 }
 
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (start, memory) = (Instant::now(), MemoryWatch::start());
-        let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
-        let opened;
-        let checkpoint = match &refit {
-            Some(refit) => refit.foundation(),
-            None => {
-                opened = model::open(&self.model)?;
-                &opened
-            }
-        };
-        let plan = self.plan(checkpoint)?;
-        artefact::create_parent(&self.out)?;
-        let staged = self.staged(checkpoint, &plan)?;
-        let report = match &refit {
-            None => {
-                staged.commit()?;
-                None
-            }
-            Some(refit) => Some(refit.run(&plan, staged)?),
-        };
-        let extracted = Extracted {
-            expert_bytes: ExpertBytes {
-                foundation: checkpoint.expert_bytes(),
-                proxy: model::open(&self.out)?.expert_bytes(),
-            },
-            refit: report,
-            proxy: self.out,
-            seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory.peak(),
-        };
-        if self.json { output::json(&extracted) } else { extracted.print() }
+        work::run(&self, self.json)
     }
 
     fn plan(&self, checkpoint: &Checkpoint) -> anyhow::Result<Plan> {
@@ -113,8 +84,45 @@ impl ExtractArgs {
     }
 }
 
-impl Extracted {
-    fn print(&self) -> anyhow::Result<()> {
+impl Work for ExtractArgs {
+    type Report = Extracted;
+
+    fn execute(&self) -> anyhow::Result<Extracted> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
+        let opened;
+        let checkpoint = match &refit {
+            Some(refit) => refit.foundation(),
+            None => {
+                opened = model::open(&self.model)?;
+                &opened
+            }
+        };
+        let plan = self.plan(checkpoint)?;
+        artefact::create_parent(&self.out)?;
+        let staged = self.staged(checkpoint, &plan)?;
+        let report = match &refit {
+            None => {
+                staged.commit()?;
+                None
+            }
+            Some(refit) => Some(refit.run(&plan, staged)?),
+        };
+        Ok(Extracted {
+            expert_bytes: ExpertBytes {
+                foundation: checkpoint.expert_bytes(),
+                proxy: model::open(&self.out)?.expert_bytes(),
+            },
+            refit: report,
+            proxy: self.out.clone(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        })
+    }
+}
+
+impl Report for Extracted {
+    fn print(&self) {
         let ExpertBytes { foundation, proxy } = self.expert_bytes;
         output::line(&format!(
             "{} written: {} of experts, the foundation has {}",
@@ -125,6 +133,5 @@ impl Extracted {
         if let Some(refit) = &self.refit {
             refit.print();
         }
-        Ok(())
     }
 }

@@ -15,10 +15,10 @@ use litemoe_core::{
 };
 use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
 use litemoe_model::{Checkpoint, Model, StagedProxy, stage_proxy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::refit_args::{RefitArgs, RefitKind};
+use crate::args::refit::{RefitArgs, RefitKind};
 use crate::input::Rows;
 use crate::model::{self, Loaded};
 use crate::{artefact, output, progress};
@@ -33,8 +33,8 @@ pub(super) struct Refit<'a> {
 }
 
 /// What a refit did.
-#[derive(Debug, Serialize)]
-pub(super) struct RefitReport {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RefitReport {
     kind: RefitKind,
     rank: Option<usize>,
     /// The low-rank change.
@@ -45,7 +45,7 @@ pub(super) struct RefitReport {
 }
 
 /// The relative residual ‖t − ZW‖² / ‖t‖² of a layer on the rows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct LayerReport {
     layer: LayerId,
     tokens: u64,
@@ -273,7 +273,7 @@ impl Changes {
         n_experts: usize,
         proxy: &Checkpoint,
     ) -> Result<Vec<Option<ExpertWeights>>, Box<dyn Error + Send + Sync>> {
-        let device = crate::device::cpu()?;
+        let device = crate::args::device::cpu()?;
         let experts = proxy.experts(&device);
         let bytes = fs::read(self.file(layer))?;
         let size = bytes.len() / n_experts;

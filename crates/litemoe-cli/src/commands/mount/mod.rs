@@ -1,4 +1,3 @@
-mod options;
 mod report;
 
 use std::fs;
@@ -13,14 +12,16 @@ use litemoe_adapter::{
     MountRouting, check_save, choose_mount, is_own, save,
 };
 use litemoe_core::{MoeModel, Plan};
+use serde::{Deserialize, Serialize};
 
-pub(crate) use self::options::MountOptions;
-use self::options::Scale;
-use self::report::{Measured, Mounted};
-use crate::device::DeviceArgs;
+use self::report::Measured;
+pub(crate) use self::report::Mounted;
+use crate::args::device::DeviceArgs;
+use crate::args::mount::{MountOptions, Scale};
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::{self, Loaded, matrix_bytes};
+use crate::work::{self, Work};
 use crate::{artefact, output, progress};
 
 /// Mount an adapter on its foundation, with the routing and the scale that are best for it
@@ -31,66 +32,42 @@ use crate::{artefact, output, progress};
 /// Routing decides which of the foundation's experts the app's tokens may go to. With full routing the directory is one that
 /// PEFT loads. Any other routing PEFT cannot express: the directory then has a peft_type of its own, and other programs refuse
 /// it instead of computing something else.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct MountArgs {
     /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "FOUNDATION")]
-    foundation: PathBuf,
+    pub(crate) foundation: PathBuf,
     /// The adapter, a PEFT directory.
     #[arg(value_name = "ADAPTER")]
-    adapter: PathBuf,
+    pub(crate) adapter: PathBuf,
     /// The plan of the proxy the adapter was tuned on: it says which of the foundation's experts the proxy had.
     #[arg(long, value_name = "PLAN")]
-    plan: Option<PathBuf>,
+    pub(crate) plan: Option<PathBuf>,
     /// The mounted adapter's folder.
     #[arg(long, value_name = "DIR", default_value = "mounted")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     /// The validation rows; needed where routing or scale are to be chosen.
     #[arg(long, value_name = "ROWS")]
-    validation: Option<PathBuf>,
+    pub(crate) validation: Option<PathBuf>,
     #[command(flatten)]
-    options: MountOptions,
+    pub(crate) options: MountOptions,
     /// Write a directory that PEFT loads, with full routing, and say what that costs on the validation rows.
     #[arg(long)]
-    portable: bool,
+    pub(crate) portable: bool,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
-    max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// Print what was done as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub(crate) device: DeviceArgs,
 }
 
 impl MountArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (start, memory) = (Instant::now(), MemoryWatch::start());
-        self.check()?;
-        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
-        let loaded = Loaded::open(&self.foundation, self.device)?;
-        let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
-        self.check_adapter(&loaded, &adapter, plan.as_ref())?;
-        let kept = plan.as_ref().map(KeptExperts::of_plan);
-        let guard = self.choose(&loaded, &adapter, kept.as_ref())?;
-        match guard.choice {
-            Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
-            None => self.remove()?,
-        }
-        let is_mounted = guard.choice.is_some();
-        let report = Mounted {
-            mounted: is_mounted,
-            adapter: is_mounted.then(|| self.out.clone()),
-            adapter_bytes: if is_mounted { artefact::folder_bytes(&self.out)? } else { 0 },
-            memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
-            choice: guard.choice,
-            portable: self.portable,
-            by: self.options.by,
-            tried: guard.tried.iter().map(Measured::of).collect(),
-            seconds: start.elapsed().as_secs_f64(),
-            peak_bytes: memory.peak(),
-        };
-        if self.json { output::json(&report) } else { report.print() }
+        work::run(&self, self.json)
     }
 
     /// Refuses what can be refused before anything is read.
@@ -209,6 +186,38 @@ impl MountArgs {
                 .with_context(|| format!("cannot remove {}", self.out.display()))?;
         }
         Ok(())
+    }
+}
+
+impl Work for MountArgs {
+    type Report = Mounted;
+
+    fn execute(&self) -> anyhow::Result<Mounted> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check()?;
+        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
+        let loaded = Loaded::open(&self.foundation, self.device)?;
+        let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
+        self.check_adapter(&loaded, &adapter, plan.as_ref())?;
+        let kept = plan.as_ref().map(KeptExperts::of_plan);
+        let guard = self.choose(&loaded, &adapter, kept.as_ref())?;
+        match guard.choice {
+            Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
+            None => self.remove()?,
+        }
+        let is_mounted = guard.choice.is_some();
+        Ok(Mounted {
+            mounted: is_mounted,
+            adapter: is_mounted.then(|| self.out.clone()),
+            adapter_bytes: if is_mounted { artefact::folder_bytes(&self.out)? } else { 0 },
+            memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
+            choice: guard.choice,
+            portable: self.portable,
+            by: self.options.by,
+            tried: guard.tried.iter().map(Measured::of).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory.peak(),
+        })
     }
 }
 

@@ -1,73 +1,52 @@
 use std::path::PathBuf;
 
 use litemoe_adapter::{MountChoice, Tried};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::options::By;
+use crate::args::mount::By;
 use crate::memory::Peak;
 use crate::output;
+use crate::work::Report;
 
 /// What `mount --json` prints.
-#[derive(Serialize)]
-pub(super) struct Mounted {
-    pub(super) mounted: bool,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Mounted {
+    pub(crate) mounted: bool,
     /// Where it was written.
-    pub(super) adapter: Option<PathBuf>,
+    pub(crate) adapter: Option<PathBuf>,
     /// Bytes of its files.
-    pub(super) adapter_bytes: u64,
+    pub(crate) adapter_bytes: u64,
     /// Bytes of its matrices in memory.
-    pub(super) memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     /// How it was mounted.
-    pub(super) choice: Option<MountChoice>,
+    pub(crate) choice: Option<MountChoice>,
     /// Whether other programs can load it.
-    pub(super) portable: bool,
+    pub(crate) portable: bool,
     /// What was better.
-    pub(super) by: By,
+    pub(crate) by: By,
     /// What the guard measured, the foundation alone first.
-    pub(super) tried: Vec<Measured>,
-    pub(super) seconds: f64,
-    pub(super) peak_bytes: Peak,
+    pub(crate) tried: Vec<Measured>,
+    pub(crate) seconds: f64,
+    pub(crate) peak_bytes: Peak,
 }
 
 /// One way of mounting.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Measured {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Measured {
     /// `None` is the foundation alone.
-    pub(super) choice: Option<MountChoice>,
+    pub(crate) choice: Option<MountChoice>,
     /// Mean loss per covered token, in nats.
-    pub(super) loss: f64,
-    pub(super) accuracy: f64,
+    pub(crate) loss: f64,
+    pub(crate) accuracy: f64,
 }
 
 impl Measured {
-    pub(super) fn of(Tried { choice, evaluation }: &Tried) -> Self {
+    pub(crate) fn of(Tried { choice, evaluation }: &Tried) -> Self {
         Self { choice: *choice, loss: evaluation.loss(), accuracy: evaluation.accuracy() }
     }
 }
 
 impl Mounted {
-    pub(super) fn print(&self) -> anyhow::Result<()> {
-        for measured in &self.tried {
-            let chosen = if measured.choice == self.choice { "  <- chosen" } else { "" };
-            output::line(&format!(
-                "{:<28} validation loss {:.4}, accuracy {:5.1} %{chosen}",
-                describe(measured.choice),
-                measured.loss,
-                100.0 * measured.accuracy
-            ));
-        }
-        self.warn();
-        output::line(&match (&self.adapter, self.choice) {
-            (Some(path), choice) => {
-                let bytes = output::bytes(self.adapter_bytes);
-                format!("{} written ({bytes}): mounted with {}", path.display(), describe(choice))
-            }
-            (None, _) if self.tried.is_empty() => "not mounted, as asked".to_owned(),
-            (None, _) => "not mounted: of what was tried the foundation alone is best".to_owned(),
-        });
-        Ok(())
-    }
-
     /// Says so where what was asked for is worse than the foundation, or than what PEFT cannot load.
     fn warn(&self) {
         let Some(chosen) = self.tried.iter().find(|tried| tried.choice == self.choice) else {
@@ -91,6 +70,29 @@ impl Mounted {
                 describe(least.choice)
             ));
         }
+    }
+}
+
+impl Report for Mounted {
+    fn print(&self) {
+        for measured in &self.tried {
+            let chosen = if measured.choice == self.choice { "  <- chosen" } else { "" };
+            output::line(&format!(
+                "{:<28} validation loss {:.4}, accuracy {:5.1} %{chosen}",
+                describe(measured.choice),
+                measured.loss,
+                100.0 * measured.accuracy
+            ));
+        }
+        self.warn();
+        output::line(&match (&self.adapter, self.choice) {
+            (Some(path), choice) => {
+                let bytes = output::bytes(self.adapter_bytes);
+                format!("{} written ({bytes}): mounted with {}", path.display(), describe(choice))
+            }
+            (None, _) if self.tried.is_empty() => "not mounted, as asked".to_owned(),
+            (None, _) => "not mounted: of what was tried the foundation alone is best".to_owned(),
+        });
     }
 }
 

@@ -5,61 +5,79 @@ use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_core::{LanguageModel, SimilarityKind};
 use litemoe_score::{ScoreOptions, ShardIndex, score};
+use serde::{Deserialize, Serialize};
 
-use super::report::Report;
-
-use crate::device::DeviceArgs;
+use super::report::ScoreReport;
+use crate::args::device::DeviceArgs;
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
+use crate::work::Work;
 use crate::{artefact, output, progress};
 
 /// What is measured, and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct MeasureArgs {
     /// The model: a Hugging Face directory, or the id of a model that was pulled.
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The app's rows, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     /// The scores to write.
     #[arg(long, value_name = "FILE", default_value = "scores.json")]
-    out: PathBuf,
+    pub(crate) out: PathBuf,
     /// Rows to use, drawn by the seed [default: all, in order].
     #[arg(long, value_name = "N")]
-    rows: Option<usize>,
+    pub(crate) rows: Option<usize>,
     /// Score one of n shards of the rows, cut between batches: 1/n to n/n, for `litemoe score merge`.
     #[arg(long, value_name = "I/N")]
-    shard: Option<ShardIndex>,
+    #[serde(skip)]
+    pub(crate) shard: Option<ShardIndex>,
     /// Measure how alike the experts are too: affinity or expert_output_gated.
     #[arg(long, value_name = "KIND")]
-    similarity: Option<SimilarityKind>,
+    pub(crate) similarity: Option<SimilarityKind>,
     /// Write their similarities to a file of their own too.
     #[arg(long, value_name = "FILE", requires = "similarity")]
-    similarity_out: Option<PathBuf>,
+    pub(crate) similarity_out: Option<PathBuf>,
     /// κ of the affinity: the weight of the joint level against the gap.
     #[arg(long, default_value_t = 0.2)]
-    kappa: f64,
+    pub(crate) kappa: f64,
     /// Most rows run at once.
     #[arg(long, default_value_t = 16)]
-    batch: usize,
+    pub(crate) batch: usize,
     /// Most tokens run at once, padding counted; a longer row runs alone. Memory grows with it.
     #[arg(long, value_name = "N", default_value_t = ScoreOptions::default().batch_tokens)]
-    batch_tokens: usize,
+    pub(crate) batch_tokens: usize,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
-    max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// Seed of the random scores, and of the rows drawn.
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub(crate) seed: u64,
     /// Print what was done as JSON.
     #[arg(long)]
-    json: bool,
+    #[serde(skip)]
+    pub(crate) json: bool,
+}
+
+/// The work of `score`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ScoreWork {
+    pub(crate) measure: MeasureArgs,
+    pub(crate) device: DeviceArgs,
+}
+
+impl Work for ScoreWork {
+    type Report = ScoreReport;
+
+    fn execute(&self) -> anyhow::Result<ScoreReport> {
+        self.measure.execute(self.device)
+    }
 }
 
 impl MeasureArgs {
-    pub(crate) fn run(self, device: DeviceArgs) -> anyhow::Result<()> {
+    fn execute(&self, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
@@ -97,6 +115,7 @@ impl MeasureArgs {
             artefact::write(path, &similarity)?;
         }
         artefact::write(&self.out, &scored.scores)?;
-        Report::new(self.out, &scored.scores, rows.skipped, start, &memory).print(self.json)
+        let out = self.out.clone();
+        Ok(ScoreReport::new(out, &scored.scores, rows.skipped, start, &memory))
     }
 }

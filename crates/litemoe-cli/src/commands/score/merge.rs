@@ -5,8 +5,9 @@ use anyhow::Context;
 use clap::Args;
 use litemoe_score::Warning;
 
-use super::report::Report;
+use super::report::ScoreReport;
 use crate::memory::MemoryWatch;
+use crate::work::Report;
 use crate::{artefact, output};
 
 /// Add up the scores of shards of an app's rows
@@ -37,6 +38,11 @@ impl MergeArgs {
             output::note(&format!("warning: {warning}"));
         }
         artefact::write(&self.out, &scores)?;
-        Report::new(self.out, &scores, 0, start, &memory).print(self.json)
+        let report = ScoreReport::new(self.out, &scores, 0, start, &memory);
+        if self.json {
+            return output::json(&report);
+        }
+        report.print();
+        Ok(())
     }
 }

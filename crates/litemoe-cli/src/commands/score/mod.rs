@@ -5,9 +5,11 @@ mod report;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use self::measure::MeasureArgs;
+pub(crate) use self::measure::{MeasureArgs, ScoreWork};
 use self::merge::MergeArgs;
-use crate::device::DeviceArgs;
+pub(crate) use self::report::ScoreReport;
+use crate::args::device::DeviceArgs;
+use crate::work;
 
 /// Measure how much each expert of a model matters on an app's rows
 #[derive(Debug, Args)]
@@ -30,7 +32,11 @@ impl ScoreCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.verb {
             Some(Verb::Merge(args)) => args.run(),
-            None => self.measure.context("there is nothing to score")?.run(self.device),
+            None => {
+                let measure = self.measure.context("there is nothing to score")?;
+                let json = measure.json;
+                work::run(&ScoreWork { measure, device: self.device }, json)
+            }
         }
     }
 }

@@ -2,16 +2,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use litemoe_core::ExpertScores;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::{MemoryWatch, Peak};
 use crate::output;
+use crate::work::Report;
 
-/// What was written.
-#[derive(Serialize)]
-pub(super) struct Report {
+/// What `score` reports.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ScoreReport {
     scores: PathBuf,
-    fingerprint: String,
+    pub(crate) fingerprint: String,
     input_sha256: String,
     sequences: u64,
     tokens: u64,
@@ -20,7 +21,7 @@ pub(super) struct Report {
     peak_bytes: Peak,
 }
 
-impl Report {
+impl ScoreReport {
     pub(super) fn new(
         path: PathBuf,
         scores: &ExpertScores,
@@ -39,13 +40,11 @@ impl Report {
             peak_bytes: memory.peak(),
         }
     }
+}
 
-    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
-        if json {
-            return output::json(self);
-        }
+impl Report for ScoreReport {
+    fn print(&self) {
         let Self { scores, sequences, tokens, .. } = self;
         output::line(&format!("{} written: {sequences} rows, {tokens} tokens", scores.display()));
-        Ok(())
     }
 }

@@ -3,13 +3,12 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use litemoe_adapter::{BATCH_TOKENS, GuardOptions, Measure, MountRouting};
+use serde::{Deserialize, Serialize};
 
-use serde::Serialize;
-
-use crate::auto::Auto;
+use crate::args::auto::Auto;
 
 /// How an adapter is mounted; the same on `mount` and `customize`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct MountOptions {
     /// How the foundation routes the app's tokens: restricted (to the experts that the proxy had), full (to any), a number
     /// above 0 (taken off the router's logits of the other experts), or auto (the best of these on the validation rows).
@@ -38,16 +37,6 @@ impl MountOptions {
             },
             batch_tokens: BATCH_TOKENS,
         }
-    }
-
-    /// The same choices as command-line arguments.
-    pub(crate) fn to_args(&self) -> Vec<String> {
-        vec![
-            format!("--routing={}", self.routing),
-            format!("--scale={}", self.scale),
-            format!("--by={}", self.by),
-            format!("--guard-rows={}", self.guard_rows),
-        ]
     }
 }
 
@@ -82,7 +71,7 @@ impl fmt::Display for Scale {
 }
 
 /// What the guard chooses by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum By {
     /// The lowest mean loss.

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A choice on the command line that is made for the user unless it is given.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Auto<T> {
@@ -37,5 +39,17 @@ impl<T: fmt::Display> fmt::Display for Auto<T> {
             Self::Auto => f.write_str("auto"),
             Self::Given(value) => value.fmt(f),
         }
+    }
+}
+
+impl<T: fmt::Display> Serialize for Auto<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Auto<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

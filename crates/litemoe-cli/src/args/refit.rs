@@ -6,8 +6,8 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::args::device::DeviceArgs;
 use crate::artefact;
-use crate::device::DeviceArgs;
 
 /// How the down projections are solved anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
@@ -26,32 +26,32 @@ pub(crate) enum RefitKind {
 pub(crate) const REFIT_RANK: usize = 16;
 
 /// The options of the refit.
-#[derive(Debug, Args)]
-pub(super) struct RefitArgs {
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub(crate) struct RefitArgs {
     /// Solve the kept experts' down projections anew, so that the proxy's hidden states follow the foundation's on the
     /// app's rows.
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
-    pub(super) refit: RefitKind,
+    pub(crate) refit: RefitKind,
     /// The app's rows for --refit, a JSONL file with `prompt` and `completion`.
     #[arg(long, value_name = "ROWS", required_if_eq_any([("refit", "low-rank"), ("refit", "full")]))]
-    pub(super) data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Rows to use, drawn by the seed.
     #[arg(long, value_name = "N", default_value_t = 256)]
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// Rows longer than this many tokens are skipped and counted.
     #[arg(long, default_value_t = 512)]
-    pub(super) max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// Seed of the rows drawn.
     #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     /// Rank of --refit low-rank [default: 16].
     #[arg(long, value_name = "R")]
-    refit_rank: Option<usize>,
+    pub(crate) refit_rank: Option<usize>,
     /// The adapter's folder of --refit low-rank, in PEFT's layout [default: the proxy's, with -refit behind].
     #[arg(long, value_name = "DIR")]
-    refit_out: Option<PathBuf>,
+    pub(crate) refit_out: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) device: DeviceArgs,
+    pub(crate) device: DeviceArgs,
 }
 
 impl fmt::Display for RefitKind {
@@ -74,7 +74,7 @@ impl FromStr for RefitKind {
 
 impl RefitArgs {
     /// Refuses options that would do nothing, and folders in each other's way.
-    pub(super) fn check(&self, proxy: &Path) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, proxy: &Path) -> anyhow::Result<()> {
         if self.refit == RefitKind::None && self.data.is_some() {
             bail!("--data is for --refit low-rank and full alone");
         }
@@ -96,12 +96,12 @@ impl RefitArgs {
     }
 
     /// `None` for any rank.
-    pub(super) fn rank(&self) -> Option<usize> {
+    pub(crate) fn rank(&self) -> Option<usize> {
         (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(REFIT_RANK))
     }
 
     /// Where the low-rank change is written.
-    pub(super) fn adapter(&self, proxy: &Path) -> PathBuf {
+    pub(crate) fn adapter(&self, proxy: &Path) -> PathBuf {
         let beside = || {
             let mut name = proxy.file_name().unwrap_or_default().to_owned();
             name.push("-refit");

@@ -1,8 +1,9 @@
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 /// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DeviceName {
     /// The processor.
@@ -13,7 +14,7 @@ pub(crate) enum DeviceName {
 }
 
 /// `--device`, the same on every command that computes.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args, Serialize, Deserialize)]
 pub(crate) struct DeviceArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
@@ -21,14 +22,6 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// The name given.
-    pub(crate) fn name(self) -> &'static str {
-        match self.device {
-            DeviceName::Cpu => "cpu",
-            DeviceName::Gpu => "gpu",
-        }
-    }
-
     /// Opens the device.
     pub(crate) fn open(self) -> anyhow::Result<Device> {
         match self.device {

@@ -1,0 +1,9 @@
+//! Arguments that several commands share.
+
+pub(crate) mod auto;
+pub(crate) mod device;
+pub(crate) mod mount;
+pub(crate) mod plan;
+pub(crate) mod refit;
+pub(crate) mod sampling;
+pub(crate) mod tune;
