@@ -29,6 +29,7 @@ mod observer;
 mod packing;
 mod pass;
 mod plan;
+mod plan_options;
 mod router_bias;
 mod routing;
 mod sampling;
@@ -62,9 +63,8 @@ pub use noise::RouterNoise;
 pub use observer::{Activation, Observer};
 pub use packing::Packing;
 pub use pass::Pass;
-pub use plan::{
-    Alignment, Group, LayerPlan, Member, MergeMethod, PLAN_VERSION, Plan, PlanError, PlanOptions,
-};
+pub use plan::{Group, LayerPlan, Member, PLAN_VERSION, Plan, PlanError};
+pub use plan_options::{Alignment, LitemoeOptions, MergeMethod, PlanMethod, PlanOptions};
 pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};

@@ -4,73 +4,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::by_layer;
-use crate::{
-    Budget, Criterion, ExpertGroups, Fingerprint, LayerId, MoeLayer, RouterRule, SimilarityKind,
-    name::named_enum, sha256_hex,
-};
+use crate::{ExpertGroups, Fingerprint, LayerId, MoeLayer, PlanOptions, sha256_hex};
 
 /// Version of the shape of `plan.json`.
 pub const PLAN_VERSION: u32 = 1;
-
-named_enum! {
-    /// What becomes of experts that matter somewhat.
-    MergeMethod, "merge method", {
-        /// They are removed: plain pruning.
-        None = "none",
-        /// They are merged into the kept experts they are most like (LiteMoE §3.3–3.4).
-        Litemoe = "litemoe",
-    }
-}
-
-named_enum! {
-    /// How a merged expert's neurons are brought into its host's order.
-    Alignment, "alignment", {
-        /// Not at all.
-        None = "none",
-        /// The permutation of least cost.
-        Hungarian = "hungarian",
-    }
-}
-
-/// Every choice that went into a plan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlanOptions {
-    /// Bytes of experts that may be kept.
-    pub budget: Budget,
-    /// The score that ranks the experts.
-    pub score: Criterion,
-    /// Whether and how experts are merged.
-    pub merge: MergeMethod,
-    /// What makes two experts alike, when merging.
-    pub similarity: SimilarityKind,
-    /// Experts below this share of the uniform score are removed, not merged.
-    pub alpha: f64,
-    /// At most this many experts are merged into one host.
-    pub max_merged: usize,
-    /// How neurons are matched, when merging.
-    pub alignment: Alignment,
-    /// What the router does with the experts taken out.
-    pub router: RouterRule,
-}
-
-impl Default for PlanOptions {
-    /// A third of the expert bytes, the experts of highest `task` score kept as they are, the others pruned. When merging is
-    /// chosen: `affinity`, experts below .6 of the uniform share removed, three merged into one host at most, neurons
-    /// matched.
-    fn default() -> Self {
-        Self {
-            budget: Budget::Share(0.33),
-            score: Criterion::Task,
-            merge: MergeMethod::None,
-            similarity: SimilarityKind::Affinity,
-            alpha: 0.6,
-            max_merged: 3,
-            alignment: Alignment::Hungarian,
-            router: RouterRule::DropRows,
-        }
-    }
-}
 
 /// An expert that is merged into a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 use litemoe_core::{
-    Criterion, ExpertScores, LayerId, MoeLayer, PlanOptions, SCORES_VERSION, Similarity,
+    Criterion, ExpertScores, LayerId, LitemoeOptions, MoeLayer, SCORES_VERSION, Similarity,
 };
 
 use crate::MergeError;
@@ -50,7 +50,7 @@ fn usable(score: f64) -> bool {
 pub(crate) fn check_similarity(
     similarity: &Similarity,
     scores: &ExpertScores,
-    options: &PlanOptions,
+    options: &LitemoeOptions,
     layers: &[MoeLayer],
 ) -> Result<(), MergeError> {
     if similarity.kind != options.similarity {

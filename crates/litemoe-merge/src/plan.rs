@@ -2,8 +2,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member,
-    MergeMethod, MoeLayer, PLAN_VERSION, Plan, PlanOptions, Similarity,
+    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member, MoeLayer,
+    PLAN_VERSION, Plan, PlanOptions, Similarity,
 };
 
 use crate::apply::read;
@@ -60,12 +60,10 @@ fn check<'a>(
     layers: &[MoeLayer],
     options: &PlanOptions,
 ) -> Result<Option<Cow<'a, Similarity>>, MergeError> {
+    check_scores(scores, options.score, layers)?;
+    let Some(options) = options.method.merging() else { return Ok(None) };
     if !(options.alpha.is_finite() && options.alpha >= 0.0) {
         return Err(MergeError::Alpha { alpha: options.alpha });
-    }
-    check_scores(scores, options.score, layers)?;
-    if options.merge == MergeMethod::None {
-        return Ok(None);
     }
     let measured = || scores.similarity(options.similarity).map(Cow::Owned);
     let similarity = similarity.map(Cow::Borrowed).or_else(measured);
@@ -91,12 +89,14 @@ impl Planner<'_> {
     ) -> Result<(LayerPlan, LayerReport), MergeError> {
         let values = values(self.scores, self.options.score, layer)?;
         let n_groups = layer.groups.map_or(1, |groups| groups.n_groups);
-        let parts = partition(&values, self.kept, n_groups, self.options.alpha);
+        let merging = self.options.method.merging();
+        let cold = merging.map_or(0.0, |options| options.alpha);
+        let parts = partition(&values, self.kept, n_groups, cold);
         let hosts = self.hosts(layer, &parts)?;
         let mut groups: Vec<Group> = parts.hot.iter().map(|&host| group(host, &hosts)).collect();
         for group in &mut groups {
             share_out(group, self.options.score, &values);
-            if self.options.alignment == Alignment::Hungarian {
+            if merging.is_some_and(|options| options.alignment == Alignment::Hungarian) {
                 align_members(layer.id, group, source)?;
             }
         }
@@ -120,9 +120,11 @@ impl Planner<'_> {
         layer: &MoeLayer,
         parts: &Partition,
     ) -> Result<BTreeMap<usize, usize>, MergeError> {
-        let Some(similarity) = self.similarity else { return Ok(BTreeMap::new()) };
+        let Some((similarity, options)) = self.similarity.zip(self.options.method.merging()) else {
+            return Ok(BTreeMap::new());
+        };
         let table = table(similarity, layer)?;
-        let hosts = match_to_hosts(table, &parts.moderate, &parts.hot, self.options.max_merged);
+        let hosts = match_to_hosts(table, &parts.moderate, &parts.hot, options.max_merged);
         Ok(parts.moderate.iter().zip(hosts).filter_map(|(&from, to)| Some((from, to?))).collect())
     }
 }

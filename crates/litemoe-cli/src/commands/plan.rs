@@ -56,6 +56,7 @@ impl Work for PlanCommand {
 
     fn execute(&self) -> anyhow::Result<Planned> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let options = self.options.options()?;
         let checkpoint = model::open(&self.model)?;
         let scores = artefact::read_scores(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
@@ -63,13 +64,8 @@ impl Work for PlanCommand {
             self.similarity_file.as_deref().map(artefact::read).transpose()?;
         let experts = checkpoint.experts(&cpu()?);
         let bar = progress::bar(scores.layers.len() as u64, "planning");
-        let (plan, report) = make_plan(
-            &scores,
-            similarity.as_ref(),
-            &experts,
-            &self.options.options(),
-            &mut |_| bar.inc(1),
-        )?;
+        let (plan, report) =
+            make_plan(&scores, similarity.as_ref(), &experts, &options, &mut |_| bar.inc(1))?;
         bar.finish_and_clear();
         artefact::write(&self.out, &plan)?;
         Ok(Planned {

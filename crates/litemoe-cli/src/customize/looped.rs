@@ -159,7 +159,7 @@ impl<'a> Loop<'a> {
 
     fn recorded_options(&self) -> anyhow::Result<RecordedOptions> {
         Ok(RecordedOptions {
-            plan: self.options.plan.options(),
+            plan: self.options.plan.options()?,
             tune: self.options.tune.clone(),
             calibration_rows: self.options.calibration_rows,
             refit: self.stages().refit()?.to_string(),

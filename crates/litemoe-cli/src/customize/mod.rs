@@ -22,6 +22,7 @@ impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         self.device.open()?;
         self.tune.check()?;
+        self.plan.options()?;
         let foundation = match &self.foundation {
             Some(named) => hub::locate(named)?,
             None => app::embedded_foundation(&self.out)?,

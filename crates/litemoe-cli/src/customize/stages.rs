@@ -67,7 +67,7 @@ impl Stages<'_> {
         let measure = MeasureArgs {
             out: scores.clone(),
             rows: Some(self.options.calibration_rows),
-            similarity: merges.then_some(self.options.plan.similarity),
+            similarity: merges.then(|| self.options.plan.merging().similarity),
             max_tokens: self.options.tune.max_tokens,
             seed: self.options.seed,
             ..with_defaults(&[self.foundation, &self.app.train])?

@@ -3,7 +3,7 @@ use litemoe_core::{LayerId, Plan};
 /// A plan of two layers, as JSON.
 fn plan(layers: &str) -> Result<Plan, serde_json::Error> {
     let options = r#""budget": "0.5", "score": "task", "merge": "none", "similarity": "affinity", "alpha": 0.6,
-        "max_merged": 3, "alignment": "none", "router": "drop_rows""#;
+        "max_merged": 3, "alignment": "hungarian", "router": "drop_rows""#;
     serde_json::from_str(&format!(
         r#"{{"version": 1, "fingerprint": "f", "input_sha256": "", "options": {{{options}}}, "layers": {{{layers}}}}}"#
     ))

@@ -4,4 +4,5 @@ mod exact_sum;
 mod layers;
 mod noise;
 mod packing;
+mod plan_options;
 mod scores;

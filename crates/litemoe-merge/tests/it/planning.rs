@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use litemoe_core::{
     Alignment, Budget, Criterion, ExactSums, ExpertScores, ExpertSource, Fingerprint, LayerId,
-    LayerSums, MergeMethod, Plan, PlanOptions, SCORES_VERSION, ScoreOrigin, Shard, Similarity,
-    SimilarityKind,
+    LayerSums, LitemoeOptions, Plan, PlanMethod, PlanOptions, SCORES_VERSION, ScoreOrigin, Shard,
+    Similarity, SimilarityKind,
 };
 use litemoe_merge::{MergeError, PlanReport, make_plan};
 use proptest::prelude::*;
@@ -63,7 +63,11 @@ fn similarity(n_experts: usize) -> Similarity {
 }
 
 fn merging() -> PlanOptions {
-    PlanOptions { merge: MergeMethod::Litemoe, ..PlanOptions::default() }
+    merging_by(LitemoeOptions::default())
+}
+
+fn merging_by(options: LitemoeOptions) -> PlanOptions {
+    PlanOptions { method: PlanMethod::Litemoe(options), ..PlanOptions::default() }
 }
 
 fn plan(
@@ -94,9 +98,10 @@ proptest! {
         let scores = scores(&values, Criterion::Task);
         let options = PlanOptions {
             budget: Budget::Share(share),
-            alpha,
-            max_merged,
-            merge: if merge { MergeMethod::Litemoe } else { MergeMethod::None },
+            method: match merge {
+                true => PlanMethod::Litemoe(LitemoeOptions { alpha, max_merged, ..Default::default() }),
+                false => PlanMethod::Prune,
+            },
             ..PlanOptions::default()
         };
         let similarity = similarity(n_experts);
@@ -133,7 +138,10 @@ proptest! {
 fn shares_follow_the_scores() {
     let source = Experts::random(4, 1, 3, 0);
     let values = vec![vec![6.0, 2.0, 0.1, 4.0]; 2];
-    let options = PlanOptions { budget: Budget::Share(0.25), alpha: 0.5, ..merging() };
+    let options = PlanOptions {
+        budget: Budget::Share(0.25),
+        ..merging_by(LitemoeOptions { alpha: 0.5, ..Default::default() })
+    };
     let make = |criterion, values: &[Vec<f64>]| {
         let options = PlanOptions { score: criterion, ..options.clone() };
         let (plan, _) =
@@ -149,7 +157,11 @@ fn shares_follow_the_scores() {
     assert!(group.members.iter().all(|member| member.alignment.is_some()));
 
     // Whatever is drawn, all others are merged.
-    let options = PlanOptions { alpha: 0.0, score: Criterion::Random, ..options.clone() };
+    let options = PlanOptions {
+        budget: options.budget,
+        score: Criterion::Random,
+        ..merging_by(LitemoeOptions { alpha: 0.0, ..Default::default() })
+    };
     let drawn = scores(&values, Criterion::Task);
     let (equal, _) = plan(&drawn, Some(&similarity(4)), &source, &options).unwrap();
     for layer in equal.layers.values() {
@@ -165,7 +177,7 @@ fn shares_follow_the_scores() {
 fn surplus_experts_are_removed_and_counted() {
     let source = Experts::random(6, 1, 3, 0);
     let values = vec![vec![2.0, 1.0, 1.0, 1.0, 1.0, 0.0]; 2];
-    let options = PlanOptions { budget: Budget::Share(0.17), max_merged: 3, ..merging() };
+    let options = PlanOptions { budget: Budget::Share(0.17), ..merging() };
     let (plan, report) =
         plan(&scores(&values, Criterion::Task), Some(&similarity(6)), &source, &options).unwrap();
     let layer = report.layers[&LAYERS[0]];
@@ -180,8 +192,10 @@ fn surplus_experts_are_removed_and_counted() {
 fn without_alignment_nothing_is_read() {
     let mut source = Experts::random(4, 1, 3, 0);
     source.experts.clear();
-    let options =
-        PlanOptions { alignment: Alignment::None, budget: Budget::Share(0.5), ..merging() };
+    let options = PlanOptions {
+        budget: Budget::Share(0.5),
+        ..merging_by(LitemoeOptions { alignment: Alignment::None, ..Default::default() })
+    };
     let scores = scores(&vec![vec![3.0, 2.0, 1.0, 1.0]; 2], Criterion::Task);
     let (plan, _) = plan(&scores, Some(&similarity(4)), &source, &options).unwrap();
     let groups = &plan.layers[&LAYERS[0]].groups;
@@ -264,7 +278,9 @@ fn without_a_similarity_that_of_the_scores_is_taken() {
     assert_eq!(plan(&scores, None, &source, &options).unwrap(), expected);
     assert!(expected.1.layers.values().all(|layer| layer.merged > 0));
     let similarity = SimilarityKind::ExpertOutputGated;
-    let error = plan(&scores, None, &source, &PlanOptions { similarity, ..options }).unwrap_err();
+    let other = merging_by(LitemoeOptions { similarity, ..Default::default() });
+    let error = plan(&scores, None, &source, &PlanOptions { budget: options.budget, ..other });
+    let error = error.unwrap_err();
     assert!(matches!(error, MergeError::NoSimilarity));
 }
 
@@ -273,7 +289,7 @@ fn options_outside_their_range_are_refused() {
     let source = Experts::random(3, 2, 3, 0);
     let scores = scores(&vec![vec![1.0; 3]; 2], Criterion::Task);
     for alpha in [-0.1, f64::NAN, f64::INFINITY] {
-        let options = PlanOptions { alpha, ..PlanOptions::default() };
+        let options = merging_by(LitemoeOptions { alpha, ..Default::default() });
         assert!(matches!(plan(&scores, None, &source, &options), Err(MergeError::Alpha { .. })));
     }
     let options = PlanOptions { budget: Budget::Share(0.34), ..PlanOptions::default() };
