@@ -9,55 +9,54 @@ use crate::{
     name::named_enum, sha256_hex,
 };
 
-/// Version of the shape of `plan.json`.
+/// Schema version of `plan.json`.
 pub const PLAN_VERSION: u32 = 1;
 
 named_enum! {
-    /// What becomes of experts that matter somewhat.
+    /// Merge method for the experts that are not kept but reach [`PlanOptions::alpha`].
     MergeMethod, "merge method", {
-        /// They are removed: plain pruning.
+        /// No merging: plain expert pruning.
         None = "none",
-        /// They are merged into the kept experts they are most like (LiteMoE §3.3–3.4).
+        /// Merges experts into the most similar kept experts (LiteMoE §3.3–3.4).
         Litemoe = "litemoe",
     }
 }
 
 named_enum! {
-    /// How a merged expert's neurons are brought into its host's order.
+    /// Alignment of an absorbed expert's neurons to the centroid's before averaging.
     Alignment, "alignment", {
-        /// Not at all.
+        /// No alignment.
         None = "none",
-        /// The permutation of least cost.
+        /// Minimum-cost permutation (Hungarian algorithm).
         Hungarian = "hungarian",
     }
 }
 
-/// Every choice that went into a plan.
+/// Options of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanOptions {
-    /// Bytes of experts that may be kept.
+    /// Byte budget of the kept experts.
     pub budget: Budget,
-    /// The score that ranks the experts.
+    /// Criterion that ranks the experts.
     pub score: Criterion,
-    /// Whether and how experts are merged.
+    /// Merge method.
     pub merge: MergeMethod,
-    /// What makes two experts alike, when merging.
+    /// Similarity of two experts, for merging.
     pub similarity: SimilarityKind,
-    /// Experts below this share of the uniform score are removed, not merged.
+    /// Pruning threshold: experts that score below this share of the uniform score are removed, not merged.
     pub alpha: f64,
-    /// At most this many experts are merged into one host.
+    /// Maximum number of experts absorbed by one centroid.
     pub max_merged: usize,
-    /// How neurons are matched, when merging.
+    /// Neuron alignment, for merging.
     pub alignment: Alignment,
-    /// What the router does with the experts taken out.
+    /// Treatment of the removed and absorbed experts by the proxy's router.
     pub router: RouterRule,
 }
 
 impl Default for PlanOptions {
-    /// A third of the expert bytes, the experts of highest `task` score kept as they are, the others pruned. When merging is
-    /// chosen: `affinity`, experts below .6 of the uniform share removed, three merged into one host at most, neurons
-    /// matched.
+    /// Pruning to .33 of the expert bytes by `task` score. For merging: `affinity`, threshold .6 of the uniform score,
+    /// at most three absorbed experts per centroid, Hungarian alignment.
     fn default() -> Self {
         Self {
             budget: Budget::Share(0.33),
@@ -72,46 +71,47 @@ impl Default for PlanOptions {
     }
 }
 
-/// An expert that is merged into a host.
+/// Absorbed expert: an expert merged into a centroid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its index in the foundation's layer.
+    /// Expert index in the foundation's layer.
     pub expert: usize,
-    /// Its share of the merged weights, in [0, 1].
+    /// Weight in the merged average, in [0, 1].
     pub share: f64,
-    /// `alignment[j]` is the neuron of this expert that takes the place of the host's neuron `j`; `None` is as it lies.
+    /// Permutation of neurons: neuron `alignment[j]` of this expert is averaged with the centroid's neuron `j`; `None`
+    /// is the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Vec<u32>>,
 }
 
-/// A kept expert and what is merged into it.
+/// A kept expert (the centroid) and the experts it absorbs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// The kept expert's index in the foundation's layer.
+    /// Centroid: index of the kept expert in the foundation's layer.
     pub host: usize,
-    /// The host's own share of the merged weights; the shares of a group sum to 1.
+    /// The centroid's weight in the merged average; the weights of a group sum to 1.
     pub share: f64,
-    /// What is merged into it.
+    /// Absorbed experts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
 }
 
-/// What becomes of one layer's experts.
+/// Plan of one layer: kept, absorbed and removed experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
-    /// Experts in the foundation's layer.
+    /// Number of experts in the foundation's layer.
     pub n_experts: usize,
-    /// The kept experts, in ascending order of their hosts: the proxy's expert `i` is group `i`.
+    /// Groups in ascending order of their centroids; group `i` becomes the proxy's expert `i`.
     pub groups: Vec<Group>,
-    /// The experts that are dropped, ascending.
+    /// Removed experts, ascending.
     pub removed: Vec<usize>,
 }
 
 impl LayerPlan {
-    /// For each of the foundation's experts, the proxy expert its tokens go to; `None` when it is removed.
+    /// Maps each of the foundation's experts to the proxy expert that replaces it; `None` for a removed expert.
     pub fn redirections(&self) -> Vec<Option<usize>> {
         let mut to = vec![None; self.n_experts];
         for (index, group) in self.groups.iter().enumerate() {
@@ -123,12 +123,12 @@ impl LayerPlan {
         to
     }
 
-    /// The kept experts' indices in the foundation, in the proxy's order.
+    /// Indices of the kept experts (centroids) in the foundation, in the proxy's order.
     pub fn hosts(&self) -> Vec<usize> {
         self.groups.iter().map(|group| group.host).collect()
     }
 
-    /// Whether every expert is kept as it is.
+    /// Whether every expert is kept unchanged.
     pub fn is_identity(&self) -> bool {
         self.groups.len() == self.n_experts
     }
@@ -166,7 +166,7 @@ impl LayerPlan {
         self.check_evenness(id, layer)
     }
 
-    /// Checks that every group of experts that the router chooses among keeps as many.
+    /// Checks that all expert groups keep the same number of experts.
     fn check_evenness(&self, id: LayerId, layer: &MoeLayer) -> Result<(), PlanError> {
         let Some(ExpertGroups { n_groups, .. }) = layer.groups else { return Ok(()) };
         let mut kept = vec![0; n_groups];
@@ -182,7 +182,7 @@ impl LayerPlan {
         }
     }
 
-    /// Every expert the plan speaks of.
+    /// All experts in the plan.
     fn mentioned(&self) -> impl Iterator<Item = usize> {
         let grouped = self.groups.iter().flat_map(|group| {
             std::iter::once(group.host).chain(group.members.iter().map(|member| member.expert))
@@ -192,7 +192,7 @@ impl LayerPlan {
 }
 
 impl Group {
-    /// An expert kept as it is.
+    /// A kept expert that absorbs none.
     pub fn single(host: usize) -> Self {
         Self { host, share: 1.0, members: Vec::new() }
     }
@@ -220,39 +220,39 @@ impl Group {
     }
 }
 
-/// `plan.json`: which experts a proxy keeps, merges and drops.
+/// `plan.json`: the experts that a proxy keeps, merges and removes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// [`PLAN_VERSION`]
     pub version: u32,
-    /// The fingerprint of the foundation it was made for.
+    /// Fingerprint of the foundation.
     pub fingerprint: Fingerprint,
-    /// SHA-256 of the token ids the scores were measured on.
+    /// SHA-256 of the calibration rows' token ids.
     pub input_sha256: String,
-    /// How it was made.
+    /// Options the plan was made with.
     pub options: PlanOptions,
-    /// Per layer.
+    /// Plan of each layer.
     #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerPlan>,
 }
 
 impl Plan {
-    /// SHA-256, in hex, of the plan's canonical JSON: compact, fields in order of declaration, layers ascending.
+    /// SHA-256, in hex, of the plan's canonical JSON: compact, fields in declaration order, layers ascending.
     pub fn hash(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is made of numbers, strings and lists");
         sha256_hex(&json)
     }
 
-    /// Whether every layer keeps every expert as it is.
+    /// Whether every layer keeps every expert unchanged.
     pub fn is_identity(&self) -> bool {
         self.layers.values().all(LayerPlan::is_identity)
     }
 
-    /// Checks the plan against the model it is to be applied to; how it was made is not looked at.
+    /// Checks the plan against the model to apply it to; does not check the options.
     ///
     /// # Errors
-    /// Names the first thing that does not fit; nothing has been changed.
+    /// The first mismatch.
     pub fn check(&self, fingerprint: &Fingerprint, layers: &[MoeLayer]) -> Result<(), PlanError> {
         if self.version != PLAN_VERSION {
             return Err(PlanError::Version { found: self.version });
@@ -266,10 +266,10 @@ impl Plan {
         self.check_layers(layers)
     }
 
-    /// Checks the plan's layers alone, for a model whose fingerprint is not at hand.
+    /// Checks only the layers, for a model of unknown fingerprint.
     ///
     /// # Errors
-    /// As [`Plan::check`], but for version and fingerprint.
+    /// As [`Plan::check`], except version and fingerprint.
     pub fn check_layers(&self, layers: &[MoeLayer]) -> Result<(), PlanError> {
         let known = |id: &LayerId| layers.iter().any(|layer| layer.id == *id);
         if let Some(&layer) = self.layers.keys().find(|id| !known(id)) {
@@ -284,7 +284,7 @@ impl Plan {
     }
 }
 
-/// Why a plan does not fit a model.
+/// Error: a plan does not fit a model.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
