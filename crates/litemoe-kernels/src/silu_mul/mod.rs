@@ -1,4 +1,4 @@
-//! Fused SwiGLU activation: one kernel forward, one backward, one saved tensor.
+//! Fused SwiGLU activation: one pass forward, one backward, one saved tensor.
 //!
 //! Pattern of every custom operation in this crate: [`reference()`] composes it from plain tensor operations and is the
 //! fallback and the tests' oracle; `op` registers it for Burn's run-time dispatch, with a hand-written backward pass;
