@@ -33,7 +33,7 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
         Self { model, mounted, cache, generation }
     }
 
-    /// Returns the log-probability of each sampled token, and the `n_top` most probable tokens.
+    /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
     #[must_use]
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { generation: self.generation.with_logprobs(n_top), ..self }

@@ -58,7 +58,7 @@ impl Generation {
         Self { sampler, n_top: None, left, room }
     }
 
-    /// Returns the log-probability of each sampled token, and the `n_top` most probable tokens.
+    /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
     #[must_use]
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { n_top, ..self }
