@@ -114,7 +114,7 @@ impl Part {
     /// Bytes of the part in a merged expert; `host` is its centroid expert.
     ///
     /// # Errors
-    /// When the merged expert's shape differs from its host's, or a value is not finite in the host's format.
+    /// When its shape differs from the centroid's, or a value is not finite in the centroid's format.
     pub(crate) fn merged(
         self,
         id: ExpertId,
@@ -146,7 +146,7 @@ impl Part {
     }
 }
 
-/// Encodes values in the host's number format, biases included.
+/// Encodes values in the centroid expert's number format, biases included.
 fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
     let (dtype, mut bytes) = (host.up.dtype(), Vec::new());
     match dtype.encode(values, &mut bytes) {
@@ -155,7 +155,7 @@ fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>
     }
 }
 
-/// Refuses a merged expert whose shape differs from its host's.
+/// Refuses a merged expert whose shape differs from its centroid's.
 fn check_shape(
     id: ExpertId,
     expert: &ExpertWeights,

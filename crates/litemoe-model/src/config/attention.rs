@@ -5,8 +5,7 @@ use crate::config::RopeConfig;
 /// Attention: grouped-query (GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints,
 /// arXiv 2305.13245), unless it is [latent](Self::latent).
 ///
-/// Fields added later are skipped in the serialised form at the value that was implied before, so that fingerprints
-/// stay valid.
+/// Fields added later are not serialised at the value that was implicit before, so that fingerprints stay valid.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AttentionConfig {

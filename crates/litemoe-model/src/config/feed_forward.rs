@@ -25,8 +25,7 @@ pub struct DenseConfig {
 
 /// Mixture of experts (MoE) layer.
 ///
-/// Fields added later are skipped in the serialised form at the value that was implied before, so that fingerprints
-/// stay valid.
+/// Fields added later are not serialised at the value that was implicit before, so that fingerprints stay valid.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MoeConfig {

@@ -81,7 +81,7 @@ impl StagedProxy {
 /// `experts` does that: see [`Origin::refit`](crate::Origin::refit).
 ///
 /// # Errors
-/// Those of [`write_proxy`].
+/// As [`write_proxy`].
 pub fn stage_proxy(
     checkpoint: &Checkpoint,
     plan: &Plan,
