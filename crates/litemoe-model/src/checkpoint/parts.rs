@@ -83,7 +83,7 @@ fn part_by_word(word: &str) -> Option<Part> {
         "experts" => Some(Part::Experts),
         "gate" | "router" => Some(Part::Routers),
         "lm_head" => Some(Part::Head),
-        "shared" => Some(Part::Embedding), // by encoder and decoder
+        "shared" => Some(Part::Embedding), // shared by encoder and decoder
         _ if word.starts_with("shared_") => Some(Part::SharedExperts),
         _ if word.contains("norm") => Some(Part::Norms),
         _ if word.contains("embed") => Some(Part::Embedding),

@@ -253,8 +253,8 @@ impl StoredTensor {
     }
 }
 
-/// Dequantises an MXFP4 block: 4-bit floats (1 sign, 2 exponent, 1 mantissa bits), low nibble first, times `2^(scale -
-/// 127)`.
+/// Dequantises an MXFP4 block: 4-bit floats (1 sign, 2 exponent, 1 mantissa bits), low nibble first,
+/// times `2^(scale - 127)`.
 pub(crate) fn mxfp4(packed: [u8; MXFP4_BLOCK / 2], scale: u8) -> [bf16; MXFP4_BLOCK] {
     const MAGNITUDES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
     // f64: the largest scale overflows f32, half of it does not.

@@ -26,8 +26,8 @@ pub enum RopeScaling {
         /// Context extension factor.
         factor: f64,
     },
-    /// Llama 3 scaling: low frequencies divided, high ones kept, a ramp between (The Llama 3 Herd of Models, arXiv
-    /// 2407.21783).
+    /// Llama 3 scaling: low frequencies divided, high ones kept, a ramp between (The Llama 3 Herd of Models,
+    /// arXiv 2407.21783).
     Llama3 {
         /// Context extension factor.
         factor: f64,

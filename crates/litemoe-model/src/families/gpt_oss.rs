@@ -75,7 +75,7 @@ fn read_experts(config: &mut ConfigFile) -> Result<MoeConfig, ModelError> {
     })
 }
 
-/// Refuses quantisation other than MXFP4. The tensors tell which of them are quantised.
+/// Refuses quantisation other than MXFP4. Tensor names tell which are quantised.
 fn read_quantization(config: &mut ConfigFile) -> Result<(), ModelError> {
     let Some(mut quantization) = config.object("quantization_config")? else { return Ok(()) };
     let method: String = quantization.required("quant_method", "a name")?;

@@ -20,13 +20,11 @@ pub(crate) struct Router {
 impl Router {
     /// Routes each token to its experts.
     ///
-    /// Adds the noise, if given, to the router logits. In a proxy, `probs` is the probability that reaches each of its
-    /// own experts.
+    /// Adds the noise, if given, to the router logits. In a proxy, `probs` is what reaches each of its own experts.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_model]`
-    /// - `noise`: from [`RouterNoise::sample`](litemoe_core::RouterNoise::sample) for the router's rows, `[tokens,
-    ///   n_rows]`
+    /// - `noise`: `[tokens, n_rows]`, from [`RouterNoise::sample`](litemoe_core::RouterNoise::sample)
     /// - output: see [`Routing`]
     pub(crate) fn route(
         &self,
