@@ -80,7 +80,7 @@ struct Text<'a, C> {
     answer: Answer<'a>,
 }
 
-/// Starts the texts. Their common prefix, the prompt without its last token, is prefilled here once.
+/// Starts the texts. The common prefix of several, the prompt without its last token, is prefilled here once.
 fn texts<'a, M: CausalLm>(
     model: &M,
     tokenizer: &'a Tokenizer,
