@@ -1,4 +1,4 @@
-//! One token after a prompt, through the cache.
+//! Decode: one token after a prompt, with the KV cache.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use litemoe_benches::{foundation, tokens};

@@ -1,4 +1,4 @@
-//! What the benchmarks beside this file share. One file a benchmark; each prints seconds and throughput.
+//! Helpers of the benchmarks. Each benchmark is one file and prints seconds and throughput.
 
 use burn::tensor::Device;
 use litemoe_core::Sequence;
@@ -8,7 +8,7 @@ use litemoe_model::{Checkpoint, Model};
 /// The embedded foundation on the CPU.
 ///
 /// # Panics
-/// When it does not load.
+/// If it does not load.
 pub fn foundation() -> Model {
     let checkpoint = Checkpoint::open(foundation_dir()).expect("the embedded foundation");
     Model::load(&checkpoint, &Device::flex()).expect("the embedded foundation")

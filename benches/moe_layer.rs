@@ -1,4 +1,4 @@
-//! One layer of the foundation's size: 32 experts, top-2, width 192, 96 neurons each.
+//! One MoE layer of the foundation's size: 32 experts, top-2, d_model 192, d_expert 96.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -30,7 +30,7 @@ fn bank() -> ExpertBank {
     ExpertBank::new((0..N_EXPERTS).map(expert).collect())
 }
 
-/// An update beside every matrix of an expert.
+/// LoRA of every matrix of an expert.
 fn update() -> ExpertAdapters {
     let low_rank = |d_in, d_out| {
         let (a, b) = (tracked(random(d_in, RANK)), tracked(random(RANK, d_out)));
@@ -43,7 +43,7 @@ fn update() -> ExpertAdapters {
     }
 }
 
-/// Choices spread unevenly over the experts, two different ones a token.
+/// Top-2 expert indices, unevenly distributed, two different ones per token.
 fn chosen(tokens: usize) -> Tensor<2, Int> {
     let experts = (0..tokens).flat_map(|token| {
         let first = token * token % N_EXPERTS;

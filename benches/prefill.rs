@@ -1,4 +1,4 @@
-//! A prompt in one pass, up to the logits after it.
+//! Prefill: a prompt in one pass, up to the logits after it.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use litemoe_benches::{foundation, tokens};

@@ -1,4 +1,4 @@
-//! Loss and gradients of LoRA on attention over sixteen rows, the experts frozen.
+//! Training step: loss and gradients of LoRA on attention and experts, sixteen rows.
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,4 @@
-//! The program `cargo`, and what it says about the workspace.
+//! Runs `cargo` and reads the workspace's metadata.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-/// The members of a workspace and the dependencies they declare.
+/// Members of a workspace and their declared dependencies.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
@@ -32,7 +32,7 @@ pub(crate) struct Dependency {
     pub(crate) kind: Option<Kind>,
 }
 
-/// What an edge that is not a normal one is for.
+/// Kind of a dependency that is not a normal one.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -47,14 +47,14 @@ pub(crate) struct Target {
 }
 
 impl Workspace {
-    /// Reads the workspace at `root`; nothing is resolved.
+    /// Reads the workspace at `root` without resolving dependencies.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let json = run(root, &["metadata", "--no-deps", "--format-version", "1"])?;
         serde_json::from_str(&json).context("cargo metadata")
     }
 }
 
-/// What cargo prints when it is run in `root`; what it says on the way goes to the terminal.
+/// Runs cargo in `root` and returns its standard output; standard error goes to the terminal.
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program())
         .args(arguments)
@@ -68,7 +68,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The cargo that runs this program, else the one in the path.
+/// The cargo that runs this program, or else the one in `PATH`.
 fn program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

@@ -1,10 +1,10 @@
-//! What a check found wrong: a sentence each.
+//! Problems found by a check, one sentence each.
 
 use std::fmt;
 
 use anyhow::{Result, bail};
 
-/// Sentences, each naming a file or crate and what is wrong with it.
+/// One sentence per problem, naming the file or crate.
 #[derive(Debug, Default)]
 pub(crate) struct Findings(Vec<String>);
 
@@ -22,7 +22,7 @@ impl Findings {
         self.0.is_empty()
     }
 
-    /// An error that lists them, unless there are none.
+    /// An error that lists the problems, if there are any.
     pub(crate) fn into_result(self) -> Result<()> {
         if !self.0.is_empty() {
             bail!("{} finding(s)\n{self}", self.0.len());

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the project's chores that are neither `cargo build` nor `cargo test`.
+//! `cargo xtask`: project tasks other than `cargo build` and `cargo test`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command-line program
 
@@ -29,12 +29,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Measure the program and write what it came to into the README.
+    /// Evaluate the program and write the results into the README.
     Eval {
         #[command(subcommand)]
         eval: Eval,
     },
-    /// Check the crate graph, what libraries need, and what every crate brings with it.
+    /// Check the crate graph, the libraries' dependencies, and the required files of every crate.
     Tidy,
 }
 

@@ -3,20 +3,20 @@ use litemoe_core::{Input, LanguageModel, Sequence};
 
 use crate::{AdapterError, RowProblem};
 
-/// Rows laid out for one teacher-forced pass: what goes in, where logits are needed, and what they should say.
+/// Rows prepared for one teacher-forced pass: inputs, positions of the needed logits, and targets.
 pub(crate) struct Batch {
-    /// Each row up to the token before its last covered one: what comes after predicts nothing that counts.
+    /// Each row up to the token before its last token in the loss; later tokens predict nothing in the loss.
     pub(crate) input: Input,
-    /// Packed indices of the tokens whose successors the loss covers.
+    /// Packed indices of the tokens whose next token is in the loss.
     pub(crate) positions: Vec<usize>,
-    /// Those successors.
+    /// The target tokens, one per position.
     pub(crate) targets: Vec<u32>,
-    /// How many of them each row has.
+    /// Number of targets per row.
     pub(crate) row_targets: Vec<usize>,
 }
 
 impl Batch {
-    /// Lays out rows that [`check_rows`] accepted.
+    /// Prepares rows that [`check_rows`] accepted.
     pub(crate) fn new<'a>(rows: impl IntoIterator<Item = &'a Sequence>) -> Self {
         let mut batch = Self {
             input: Input::default(),
@@ -31,7 +31,7 @@ impl Batch {
         batch
     }
 
-    /// Adds a row whose first token is packed at `first`; how many of its tokens go in.
+    /// Adds a row whose first token is packed at `first`. Returns its number of input tokens.
     fn push(&mut self, row: &Sequence, first: usize) -> usize {
         let covered = |&token: &usize| row.completion[token];
         let before = self.targets.len();
@@ -56,17 +56,17 @@ impl Batch {
     }
 }
 
-/// How many of a row's tokens a pass runs over: all before the last covered one, and an encoder's.
+/// Number of input tokens of a row: decoder tokens before the last one in the loss, plus encoder tokens.
 pub(crate) fn n_input(row: &Sequence) -> usize {
     n_decoded(row) + row.encoder.as_ref().map_or(0, Vec::len)
 }
 
-/// How many of them the decoder reads.
+/// Number of decoder input tokens.
 fn n_decoded(row: &Sequence) -> usize {
     row.completion.iter().rposition(|&covered| covered).unwrap_or(0)
 }
 
-/// Checks rows against a model; `rows` names them in errors, which count from 0.
+/// Checks rows against a model. `rows` names them in errors, which count from 0.
 pub(crate) fn check_rows<M: LanguageModel + ?Sized>(
     model: &M,
     rows: &'static str,

@@ -1,18 +1,18 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How often the values are drawn anew.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 2000;
 
-/// The percentile bootstrap interval of a mean: between which values the mean lies in 95 of 100 samples of the same size,
-/// drawn with replacement from `values`. Where all values are equal it has no width.
+/// Bootstrap confidence interval (95 %, percentile method) of a mean: resamples of the same size are drawn with
+/// replacement from `values`. If all values are equal the interval has zero width.
 ///
-/// The draws are the same every time and on every platform.
+/// The resamples are the same in every run and on every platform.
 ///
 /// Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3.
 ///
 /// # Panics
-/// Without values.
+/// If `values` is empty.
 pub fn mean_95(values: &[f64]) -> [f64; 2] {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resampled_mean(values, &mut rng)).collect();
@@ -20,13 +20,15 @@ pub fn mean_95(values: &[f64]) -> [f64; 2] {
     [quantile(&means, 0.025), quantile(&means, 0.975)]
 }
 
-/// The 95 % interval of a share of right answers: [`mean_95`] of ones and zeros. Where all rows are right, or none is, resampling
-/// shows no doubt that there is, and the open end is Clopper and Pearson's exact bound instead, .025^(1/n) from the end.
+/// Confidence interval (95 %) of a share of right answers: [`mean_95`] of ones and zeros. If all rows are right, or
+/// none is, resampling has no variance, and the open end is the exact Clopper–Pearson bound instead, .025^(1/n) from
+/// the end.
 ///
-/// Source: Clopper and Pearson, "The Use of Confidence or Fiducial Limits" (Biometrika 26, 1934).
+/// Source: Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial"
+/// (Biometrika 26, 1934).
 ///
 /// # Panics
-/// Without rows.
+/// If `right` is empty.
 pub fn share_95(right: &[bool]) -> [f64; 2] {
     let bound = 0.025_f64.powf(1.0 / right.len() as f64);
     if right.iter().all(|&right| right) {
@@ -43,12 +45,12 @@ fn resampled_mean(values: &[f64], rng: &mut ChaCha8Rng) -> f64 {
     sum / values.len() as f64
 }
 
-/// A number below `len`.
+/// A uniform random integer below `len`.
 fn below(len: usize, rng: &mut ChaCha8Rng) -> usize {
     ((u128::from(rng.next_u64()) * len as u128) >> 64) as usize
 }
 
-/// The smallest of the sorted values that is not below a share `p` of them.
+/// The `p`-quantile: the smallest of the sorted values that is not below a share `p` of them.
 fn quantile(sorted: &[f64], p: f64) -> f64 {
     let rank = (p * sorted.len() as f64).ceil() as usize;
     sorted[rank.saturating_sub(1)]
@@ -58,7 +60,8 @@ fn quantile(sorted: &[f64], p: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// The smallest k at which the distribution function of Bin(n, p) reaches `share`. In logarithms, since (1 − p)ⁿ underflows.
+    /// The smallest k at which the cumulative distribution function of Bin(n, p) reaches `share`. In log space, because
+    /// (1 − p)ⁿ underflows.
     fn binomial_quantile(n: u32, p: f64, share: f64) -> f64 {
         let mut log = f64::from(n) * (1.0 - p).ln();
         let (mut k, mut reached) = (0, log.exp());
@@ -82,8 +85,8 @@ mod tests {
         }
     }
 
-    /// The mean of n draws from k ones and n − k zeros is Bin(n, k/n) / n, so its quantiles are known. Of 2000 draws, a share of
-    /// .025 ± .0105 lies below the interval in all but three of a hundred thousand cases (three deviations of .0035).
+    /// The mean of n draws from k ones and n − k zeros is Bin(n, k/n) / n, so its quantiles are known. Of 2000 draws, a
+    /// share of .025 ± .0105 is below the interval in all but 3 of 100 000 cases (three standard deviations of .0035).
     #[test]
     fn shares_have_the_quantiles_of_the_binomial_distribution() {
         for (n, k) in [(10, 5), (40, 3), (300, 24), (300, 150), (300, 297), (1000, 587)] {
@@ -105,7 +108,7 @@ mod tests {
         assert_eq!(mean_95(&[0.0]), [0.0, 0.0]);
     }
 
-    /// (1 - p)ⁿ = .025 at the bound: n such rows in a row have a chance of one in forty.
+    /// At the bound (1 − p)ⁿ = .025: n such rows in a row have probability 1/40.
     #[test]
     fn a_share_of_all_or_none_keeps_its_doubt() {
         for n in [1, 7, 300] {

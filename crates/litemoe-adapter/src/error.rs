@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{KeptError, MountRouting};
 
-/// Why an adapter could not be made, trained, read, written or mounted.
+/// Errors of initialising, tuning, reading, writing and mounting adapters.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
@@ -122,7 +122,7 @@ pub enum AdapterError {
     NotACheckpoint { path: PathBuf, problem: String },
 }
 
-/// What is wrong with a row.
+/// Errors of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)]

@@ -7,35 +7,36 @@ use serde::{Deserialize, Serialize};
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows, n_input};
 
-/// How many tokens [`evaluate`] runs at once unless told otherwise.
+/// Default number of tokens per evaluation batch.
 pub const BATCH_TOKENS: usize = 1024;
 
-/// How well a model continues some rows. Sums: evaluations of parts of the rows add up.
+/// Negative log-likelihood and exact match of rows. All fields are sums, so evaluations of parts of the rows can be
+/// added.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Σ −ln p over all tokens the loss covers, in nats.
+    /// Negative log-likelihood: Σ −ln p over all tokens in the loss, in nats.
     pub nll_sum: f64,
-    /// How many tokens the loss covers.
+    /// Number of tokens in the loss.
     pub tokens: u64,
-    /// Rows whose every covered token is the arg-max given the ones before, ties going to the lower id: the rows that
-    /// greedy decoding gets exactly right.
+    /// Exact match: rows whose every token in the loss is the arg-max given the tokens before it (ties: lower id), i.e.
+    /// the rows that greedy decoding gets exactly right.
     pub exact_rows: u64,
-    /// All rows.
+    /// Number of rows.
     pub rows: u64,
 }
 
 impl Evaluation {
-    /// Mean loss per covered token, in nats.
+    /// Mean negative log-likelihood per token in the loss, in nats.
     pub fn loss(&self) -> f64 {
         self.nll_sum / self.tokens as f64
     }
 
-    /// exp of the mean loss.
+    /// Perplexity: exp of [`Self::loss`].
     pub fn perplexity(&self) -> f64 {
         self.loss().exp()
     }
 
-    /// The share of exact rows, in [0, 1].
+    /// Exact-match accuracy: the share of exact rows, in [0, 1].
     pub fn accuracy(&self) -> f64 {
         self.exact_rows as f64 / self.rows as f64
     }
@@ -57,18 +58,19 @@ impl<'a> Sum<&'a RowEvaluation> for Evaluation {
     }
 }
 
-/// How well a model continues one row.
+/// Negative log-likelihood and exact match of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowEvaluation {
-    /// Σ −ln p over the tokens the loss covers, in nats.
+    /// Negative log-likelihood: Σ −ln p over the tokens in the loss, in nats.
     pub nll: f64,
-    /// How many tokens the loss covers.
+    /// Number of tokens in the loss.
     pub tokens: u64,
-    /// Whether each of them is the arg-max given the ones before, ties going to the lower id.
+    /// Exact match: whether every token in the loss is the arg-max given the tokens before it (ties: lower id).
     pub exact: bool,
 }
 
-/// The sum of [`evaluate_rows`], in the rows' own order, so that batching does not show.
+/// Negative log-likelihood and exact match of `sequences`: the sum of [`evaluate_rows`] in row order, so batching does
+/// not affect it.
 ///
 /// # Errors
 /// Those of [`evaluate_rows`].
@@ -82,11 +84,12 @@ pub fn evaluate<M: LanguageModel + ?Sized>(
     Ok(evaluate_rows(model, sequences, mounted, batch_tokens, progress)?.iter().sum())
 }
 
-/// Runs a model over rows in one teacher-forced pass each, packed by length into batches of about `batch_tokens` tokens
-/// (a longer row is a batch of its own). `progress` is told how many rows are done. One result a row, in their order.
+/// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. Rows are grouped by
+/// length into batches of about `batch_tokens` tokens; a longer row is a batch of its own. `progress` receives the
+/// number of rows done.
 ///
 /// # Errors
-/// A row that the model cannot take, no rows, or logits that are no numbers.
+/// A row that the model cannot take, no rows, or a negative log-likelihood that is not finite.
 pub fn evaluate_rows<M: LanguageModel + ?Sized>(
     model: &M,
     sequences: &[Sequence],
@@ -111,7 +114,7 @@ pub fn evaluate_rows<M: LanguageModel + ?Sized>(
     }
 }
 
-/// Row indices, longest rows first so that memory peaks at once, cut into batches.
+/// Batches of row indices, longest rows first, so that memory peaks at the start.
 fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(n_input(&sequences[row])));
@@ -150,7 +153,7 @@ fn score_row<'a>(places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowEvalu
     })
 }
 
-/// −ln p of the target, and whether it is the arg-max.
+/// Negative log-likelihood of the target, and whether the target is the arg-max.
 fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
     let best = argmax(logits);
     let max = logits[best];
@@ -158,7 +161,7 @@ fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
     (sum.ln() + f64::from(max) - f64::from(logits[target]), best == target)
 }
 
-/// The largest value's index, the first of several.
+/// Arg-max; of equal values, the first.
 fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {

@@ -7,33 +7,34 @@ use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
 
-/// The target that means every matrix of attention.
+/// Target `attention`: every matrix of attention.
 pub const ATTENTION: &str = "attention";
 
-/// The target that means every matrix of every routed expert.
+/// Target `experts`: every matrix of every routed expert.
 pub const EXPERTS: &str = "experts";
 
-/// Which weights get a low-rank update, and how large it is.
+/// LoRA options: target modules, ranks and scale.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraOptions {
-    /// r, above 0.
+    /// Rank r, above 0.
     pub rank: usize,
-    /// r beside routed experts, above 0.
+    /// Rank r of LoRAs on routed experts, above 0.
     pub expert_rank: usize,
-    /// α, above 0: every update, those beside experts too, is scaled by α/r with r the `rank`.
+    /// α, above 0. Every LoRA, those on experts too, is scaled by α/r with r = `rank`.
     pub alpha: f64,
-    /// Ends of weights' paths, whole components: `q_proj`, `self_attn.q_proj`; [`ATTENTION`] or [`EXPERTS`]. None: both of
-    /// these.
+    /// PEFT `target_modules`: path suffixes of whole components (`q_proj`, `self_attn.q_proj`), or [`ATTENTION`] or
+    /// [`EXPERTS`]. Empty means both of these.
     pub targets: Vec<String>,
-    /// Which share of each layer's experts, the hottest, was left to adapt; `None`: all.
+    /// Share of each layer's experts, the highest-scoring ones, that were adapted; `None`: all.
     pub hot_experts: Option<f64>,
-    /// Scale by α/√r instead (rsLoRA, arXiv 2312.03732).
+    /// rsLoRA: scale by α/√r instead ("A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", arXiv
+    /// 2312.03732).
     pub rslora: bool,
 }
 
 impl Default for LoraOptions {
-    /// Rank 8 beside attention, 4 beside experts, and α 16.
+    /// Rank 8 on attention, 4 on experts, and α 16.
     fn default() -> Self {
         Self {
             rank: 8,
@@ -47,12 +48,12 @@ impl Default for LoraOptions {
 }
 
 impl LoraOptions {
-    /// What an update is multiplied by.
+    /// Scale of every LoRA: α/r, or α/√r with rsLoRA.
     pub fn scale(&self) -> f32 {
         scale(self.alpha, self.rank, self.rslora)
     }
 
-    /// Refuses an option out of range.
+    /// Checks that every option is in range.
     ///
     /// # Errors
     /// [`AdapterError::Option`]
@@ -74,22 +75,22 @@ impl LoraOptions {
     }
 }
 
-/// α/r, or α/√r.
+/// LoRA scale: α/r, or α/√r with rsLoRA.
 pub(crate) fn scale(alpha: f64, rank: usize, rslora: bool) -> f32 {
     (alpha / divisor(rank, rslora)) as f32
 }
 
-/// What α is divided by.
+/// Divisor of α: r, or √r with rsLoRA.
 pub(crate) fn divisor(rank: usize, rslora: bool) -> f64 {
     if rslora { (rank as f64).sqrt() } else { rank as f64 }
 }
 
-/// Whether a path is the target or ends with it after a dot, as PEFT matches lists.
+/// Whether a path equals the target or ends with it after a dot, as in PEFT's `target_modules` lists.
 pub(crate) fn ends_with(path: &str, target: &str) -> bool {
     path.strip_suffix(target).is_some_and(|head| head.is_empty() || head.ends_with('.'))
 }
 
-/// Whether a target means a weight.
+/// Whether a target matches a weight.
 fn is_meant(weight: &LinearSite, target: &str) -> bool {
     match target {
         EXPERTS => weight.role.is_expert(),
@@ -98,14 +99,15 @@ fn is_meant(weight: &LinearSite, target: &str) -> bool {
     }
 }
 
-/// A new adapter, which changes nothing yet: A is uniform within ±1/√d_in, PEFT's Kaiming initialisation with a = √5;
-/// B is zero.
+/// LoRA initialisation: A is uniform within ±1/√d_in (PEFT's Kaiming initialisation with a = √5), B is zero, so the new
+/// adapter is the identity.
 ///
-/// Each site draws from a generator of its own, seeded with `seed` and the site's path, so the values are the same
-/// on every platform and whatever other sites there are.
+/// Each site has its own random generator, seeded with `seed` and the site's path, so the values do not depend on the
+/// platform or on the other sites.
 ///
 /// # Errors
-/// A target that matches no site, a model without attention and experts where none is named, or a rank or α out of range.
+/// A target that matches no site, a model without attention and experts if `targets` is empty, or a rank or α out of
+/// range.
 pub fn fresh(
     sites: &[LinearSite],
     options: &LoraOptions,
@@ -135,7 +137,7 @@ fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Devi
     }
 }
 
-/// Values uniform in [-bound, bound), of 24 random bits each.
+/// Uniform values in [-bound, bound), from 24 random bits each.
 fn uniform(site: &Site, seed: u64, len: usize, bound: f64) -> Vec<f32> {
     let mut digest = Sha256::new();
     digest.update(seed.to_le_bytes());
@@ -149,8 +151,8 @@ fn matches_any(target: &str, sites: &[LinearSite]) -> bool {
     sites.iter().any(|site| is_meant(site, target))
 }
 
-/// The last components of all sites' paths, each once, in order of the model, then [`ATTENTION`] and [`EXPERTS`] where
-/// there are any.
+/// Names of all targets: the last components of the sites' paths, each once, in model order, then [`ATTENTION`] and
+/// [`EXPERTS`] if the model has any.
 pub(crate) fn leaves(sites: &[LinearSite]) -> String {
     let mut leaves: Vec<&str> = Vec::new();
     for site in sites {

@@ -3,70 +3,70 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AdapterError, Evaluation, KeptExperts, MountRouting, evaluate};
 
-/// The scales that are tried, the largest first.
+/// LoRA scales to try, in descending order.
 pub const SCALES: [f32; 4] = [1.0, 0.75, 0.5, 0.25];
 
-/// The penalties on experts outside the proxy that are tried, the largest first: restricted routing to full routing.
+/// Router-logit penalties to try on experts outside the proxy, in descending order: from restricted to full routing.
 pub const PENALTIES: [f32; 5] = [f32::INFINITY, 4.0, 2.0, 1.0, 0.0];
 
-/// What makes one way of mounting better than another.
+/// Metric that ranks mounting choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Measure {
-    /// Mean loss per covered token, the lower the better.
+    /// Mean negative log-likelihood per token in the loss; lower is better.
     Loss,
-    /// The share of exact rows; of equals, the lower loss.
+    /// Exact-match accuracy; ties are broken by the lower loss.
     Accuracy,
 }
 
-/// What the guard may choose among.
+/// Options of [`choose_mount`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GuardOptions {
-    /// The routing, where it is given.
+    /// Fixed routing; `None` to choose one.
     pub routing: Option<MountRouting>,
-    /// The scale, where it is given: above 0, finite.
+    /// Fixed LoRA scale, finite and above 0; `None` to choose one.
     pub scale: Option<f32>,
-    /// What is better.
+    /// Metric.
     pub by: Measure,
-    /// How many tokens run at once, about.
+    /// Approximate number of tokens per evaluation batch.
     pub batch_tokens: usize,
 }
 
-/// A way of mounting an adapter.
+/// Mounting choice: routing and LoRA scale.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountChoice {
-    /// How the foundation routes the app's tokens.
+    /// Routing of the app's tokens on the foundation.
     pub routing: MountRouting,
-    /// What the updates are multiplied by.
+    /// Factor on the scale of every LoRA.
     pub scale: f32,
 }
 
-/// A way of mounting, and how the foundation then does on the validation rows.
+/// A mounting choice and its evaluation on the validation rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tried {
-    /// `None` is the foundation alone.
+    /// The choice; `None` is the foundation alone.
     pub choice: Option<MountChoice>,
-    /// How it does.
+    /// Evaluation on the validation rows.
     pub evaluation: Evaluation,
 }
 
-/// How an adapter should be mounted, and what was measured.
+/// Result of [`choose_mount`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Guard {
-    /// The best way; `None` means that the foundation is better off without the adapter.
+    /// The best choice; `None` if the foundation is better without the adapter.
     pub choice: Option<MountChoice>,
-    /// All that was tried, in order; the first is the foundation alone.
+    /// All evaluated choices, in order; the first is the foundation alone.
     pub tried: Vec<Tried>,
 }
 
 impl MountChoice {
-    /// The adapter mounted this way; `kept` are the experts of the proxy it was tuned on.
+    /// Mounts the adapter with this choice; `kept` are the experts of the proxy it was tuned on.
     ///
     /// # Panics
-    /// When the routing needs them and they are not given.
+    /// If the routing needs `kept` and it is `None`.
     pub fn mount(self, adapters: &Adapters, kept: Option<&KeptExperts>) -> MountedAdapter {
         let router_bias = match (self.routing, kept) {
             (MountRouting::Full, _) => None,
@@ -79,16 +79,17 @@ impl MountChoice {
     }
 }
 
-/// Tries ways of mounting an adapter on validation rows and chooses the best one, the first tried of equals; the first is
-/// the foundation alone.
+/// Chooses routing and LoRA scale for mounting an adapter, by evaluation on validation rows. Ties go to the choice
+/// evaluated first; the first is the foundation alone.
 ///
-/// An adapter tuned on a proxy leans on the proxy's experts, and is best mounted where tokens are sent to those alone
-/// ([`MountRouting::Restricted`]); on a task that the foundation knows already the proxy is the weaker model, and all experts
-/// at a small scale, or no adapter at all, are better. Needs inference only, and does not try every pair: restricted and full
-/// routing first, then penalties from the better end on while they help, then the smaller scales under the best routing.
+/// An adapter tuned on a proxy depends on the proxy's experts and is best mounted with tokens routed only to those
+/// ([`MountRouting::Restricted`]). On a task that the foundation already knows, the proxy is the weaker model, and all
+/// experts at a small scale, or no adapter, are better. The search needs only inference and does not try every pair:
+/// first restricted and full routing, then penalties from the better end while they improve, then smaller scales under
+/// the best routing.
 ///
 /// # Errors
-/// Options out of range, a routing that needs the experts of a proxy where there is none, and those of [`evaluate`].
+/// Options out of range, a routing that needs a proxy's experts without `kept`, and those of [`evaluate`].
 pub fn choose_mount<M: LanguageModel + ?Sized>(
     model: &M,
     adapters: &Adapters,
@@ -105,14 +106,14 @@ pub fn choose_mount<M: LanguageModel + ?Sized>(
 }
 
 impl GuardOptions {
-    /// How many ways of mounting are tried at most, the foundation alone among them.
+    /// Maximum number of evaluations, including the foundation alone.
     pub fn max_tried(&self, on_proxy: bool) -> usize {
         let routings = if self.routing.is_none() && on_proxy { PENALTIES.len() } else { 1 };
         let scales = if self.scale.is_none() { SCALES.len() - 1 } else { 0 };
         1 + routings + scales
     }
 
-    /// Refuses what cannot be tried.
+    /// Checks the options.
     ///
     /// # Errors
     /// [`AdapterError::Option`], [`AdapterError::NoProxyRouting`]
@@ -164,7 +165,7 @@ impl<M: LanguageModel + ?Sized> Search<'_, M> {
         Ok(())
     }
 
-    /// Tries both ends of the penalties, then goes on from the better one for as long as that helps.
+    /// Evaluates both ends of the penalties, then continues from the better one while that improves.
     fn best_routing(&mut self, scale: f32) -> Result<MountRouting, AdapterError> {
         let ladder = PENALTIES.map(|penalty| {
             MountRouting::of_penalty(penalty).expect("the penalties are numbers not below 0")
@@ -193,7 +194,7 @@ impl<M: LanguageModel + ?Sized> Search<'_, M> {
         Ok(best)
     }
 
-    /// What was found last under a routing.
+    /// The last evaluation under a routing.
     fn evaluation_of(&self, routing: MountRouting) -> Evaluation {
         let under = |tried: &&Tried| tried.choice.is_some_and(|choice| choice.routing == routing);
         self.tried.iter().rev().find(under).expect("it was tried").evaluation
@@ -219,7 +220,7 @@ impl<M: LanguageModel + ?Sized> Search<'_, M> {
         Ok(())
     }
 
-    /// The first of the best.
+    /// Index of the best choice; ties go to the first.
     fn best(&self) -> usize {
         (1..self.tried.len()).fold(0, |best, index| {
             let [new, old] = [index, best].map(|index| &self.tried[index].evaluation);

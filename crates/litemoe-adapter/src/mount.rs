@@ -12,32 +12,32 @@ use crate::evaluate::floats;
 use crate::peft::{self, PeftConfig};
 use crate::{AdapterError, AdapterRecord, RECORD_FILE};
 
-/// An adapter's directory in memory.
+/// An adapter directory in memory.
 #[derive(Debug, Clone)]
 pub struct LoadedAdapter {
-    /// The updates, and where the adapter is mounted its router bias.
+    /// The LoRAs, and the router bias of a mounted adapter.
     pub mounted: MountedAdapter,
-    /// What PEFT's configuration says beside them.
+    /// Other fields of the PEFT configuration.
     pub config: PeftConfig,
-    /// `litemoe.json`; `None` when another program wrote the adapter.
+    /// `litemoe.json`; `None` if another program wrote the adapter.
     pub record: Option<AdapterRecord>,
 }
 
-/// What an adapter does to a model.
+/// Effect of an adapter on a model's logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Effect {
-    /// Nothing, because at every site A or B is zero.
+    /// None: at every site A or B is zero.
     Zero,
-    /// It moves logits by up to this much.
+    /// Logits change by at most this much.
     Moves(f32),
-    /// The probe cannot tell: all updates stand beside routed experts, and it sent no token to any of those.
+    /// Unknown: all nonzero LoRAs are on routed experts, and the probe routes no token to any of those.
     Unmet,
 }
 
-/// Writes an adapter's directory: PEFT's two files, and `litemoe.json` where there is a record. All or nothing.
+/// Writes an adapter directory atomically: PEFT's two files, and `litemoe.json` if there is a record.
 ///
 /// # Errors
-/// Those of the disk, and a target that may not be replaced, see [`check_save`]; the target is then as it was.
+/// I/O errors, and a target that may not be replaced, see [`check_save`]; the target is unchanged then.
 pub fn save(
     target: &Path,
     adapters: &Adapters,
@@ -56,25 +56,23 @@ pub fn save(
     write().map_err(AdapterError::io(target))
 }
 
-/// Whether an adapter may be saved as `target`: nothing is there, or an empty directory, or one that [`save`] wrote.
-///
-/// # Errors
-/// [`AdapterError::Io`]
+/// Checks that an adapter may be saved as `target`: it does not exist, is an empty directory, or was written by
+/// [`save`].
 pub fn check_save(target: &Path) -> Result<(), AdapterError> {
     check_target(target, is_own).map_err(AdapterError::io(target))
 }
 
-/// Whether a directory is an adapter with a record, and nothing else.
+/// Whether a directory contains an adapter with a record, and no other files.
 pub fn is_own(dir: &Path) -> bool {
     let names = [peft::CONFIG_FILE, peft::MODEL_FILE, peft::LITEMOE_FILE, RECORD_FILE];
     dir.join(RECORD_FILE).exists() && holds_only(dir, &names)
 }
 
-/// Reads an adapter's directory for a model and checks that it was made for it.
+/// Loads an adapter directory for a model and checks that it was made for it.
 ///
 /// # Errors
-/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; a router bias that does not fit the
-/// model, and files of which one speaks of a bias and the other does not.
+/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; a router bias that does not fit
+/// the model; files that disagree about having a bias.
 pub fn load<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -87,7 +85,7 @@ pub fn load<M: LanguageModel + ?Sized>(
     read_for(dir, model, record)
 }
 
-/// PEFT's files beside a record.
+/// Reads PEFT's files, given the record.
 fn read_for<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -104,7 +102,7 @@ fn read_for<M: LanguageModel + ?Sized>(
     Ok(LoadedAdapter { mounted, config: read.config, record })
 }
 
-/// A router bias and the format that says there is one go together.
+/// Checks that `peft_type` announces a router bias exactly if there is one.
 pub(crate) fn check_format(
     dir: &Path,
     config: &PeftConfig,
@@ -122,11 +120,11 @@ pub(crate) fn check_format(
     }
 }
 
-/// Checks that an adapter can be mounted on a model and shows on `probe_ids`, a row of tokens, that it does something.
+/// Checks that an adapter can be mounted on a model and that it changes the logits of `probe_ids`, a row of tokens.
 ///
 /// # Errors
-/// An update where the model has no weight, one of another shape or with a value that is no finite number, a router bias
-/// for other layers, and [`AdapterError::NoEffect`].
+/// A LoRA at a site that the model does not have, of another shape or with a value that is not finite; a router bias
+/// for other layers; and [`AdapterError::NoEffect`].
 pub fn mount<M: LanguageModel + ?Sized>(
     model: &M,
     mounted: &MountedAdapter,
@@ -138,10 +136,10 @@ pub fn mount<M: LanguageModel + ?Sized>(
     probe(model, mounted, probe_ids)
 }
 
-/// Checks every update against the weight it is to stand beside.
+/// Checks every LoRA's site, shape and values against the model's weights.
 ///
 /// # Errors
-/// As [`mount`], but for the effect.
+/// As [`mount`], except [`AdapterError::NoEffect`].
 pub fn check_fit(adapters: &Adapters, sites: &[LinearSite]) -> Result<(), AdapterError> {
     let weights: BTreeMap<&Site, &LinearSite> =
         sites.iter().map(|weight| (&weight.site, weight)).collect();
@@ -166,11 +164,11 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
     Err(AdapterError::SiteNotFinite { site: site.clone() })
 }
 
-/// Shows on one row of tokens that an adapter's updates change what a model says, under its router bias: the field's
-/// commonest defect is one that silently does nothing.
+/// Checks on one row of tokens that an adapter changes the model's logits, under its router bias: the most common
+/// defect in practice is an adapter that silently does nothing.
 ///
 /// # Errors
-/// [`AdapterError::NoEffect`] when some update that the tokens come by is not zero and yet no logit moves;
+/// [`AdapterError::NoEffect`] if some nonzero LoRA is applied to the tokens but no logit changes;
 /// [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
@@ -202,7 +200,7 @@ pub fn probe<M: LanguageModel + ?Sized>(
     }
 }
 
-/// The experts that some token was sent to.
+/// Experts that some token is routed to.
 #[derive(Default)]
 struct Met(BTreeSet<ExpertId>);
 
@@ -218,7 +216,7 @@ impl Observer for Met {
 }
 
 impl Met {
-    /// Whether tokens were sent to experts, but none came by an update that is not zero.
+    /// Whether tokens are routed to experts, but no nonzero LoRA is applied to any token.
     fn nothing_of(&self, adapters: &Adapters, sites: &[LinearSite]) -> bool {
         let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?.0)));
         let experts: BTreeMap<&Site, ExpertId> = experts.collect();

@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
 
-/// The file's name, beside PEFT's.
+/// File name of the adapter record, next to PEFT's files.
 pub const RECORD_FILE: &str = "litemoe.json";
 
-/// Version of the shape of `litemoe.json`.
+/// Version of the schema of `litemoe.json`.
 pub const RECORD_VERSION: u32 = 2;
 
-/// How an adapter's sites on the proxy become the foundation's.
+/// Mapping of an adapter's sites from the proxy to the foundation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SiteMap {
-    /// The same sites: proxy and foundation hold the same tensors there.
+    /// Same sites: proxy and foundation have the same tensors there.
     Identity,
-    /// Experts are numbered as in the proxy; only the plan says which of the foundation's they are.
+    /// Expert indices are the proxy's; only the plan maps them to the foundation's.
     Proxy,
-    /// Experts are numbered as in the foundation: an update beside a proxy's expert went to the expert that was kept, and
-    /// where others were merged into it, to that one alone.
+    /// Expert indices are the foundation's: a LoRA of a proxy's expert is on the kept expert, or on the centroid (host)
+    /// alone if others were merged into it.
     Host,
 }
 
 impl SiteMap {
-    /// Of an adapter as it is tuned, on a proxy or not.
+    /// Mapping of an adapter right after tuning, on a proxy or not.
     pub fn tuned(adapters: &Adapters, sites: &[LinearSite], on_proxy: bool) -> Self {
         let experts = sites.iter().filter(|site| site.role.is_expert());
         let mut adapted = experts.filter(|site| adapters.at(site.site.as_str()).is_some());
@@ -35,31 +35,31 @@ impl SiteMap {
     }
 }
 
-/// What tuning ended with.
+/// Final metrics of a tuning run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuneMetrics {
-    /// The step, from 1, whose adapter was kept.
+    /// The step, from 1, whose adapter is kept.
     pub best_step: usize,
-    /// Mean loss per covered token of the validation rows at that step, in nats; `None` without such rows.
+    /// Validation loss: mean negative log-likelihood per token at that step, in nats; `None` without validation rows.
     pub validation_loss: Option<f64>,
-    /// The share of validation rows that were exact at that step.
+    /// Exact-match accuracy on the validation rows at that step.
     pub validation_accuracy: Option<f64>,
-    /// Tokens seen in training, all rows of all steps.
+    /// Training tokens, over all rows of all steps.
     pub tokens: u64,
 }
 
-/// How an adapter is mounted.
+/// Mounting of an adapter: routing, scale, and the evaluations they were chosen by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountRecord {
-    /// How the foundation routes the app's tokens.
+    /// Routing of the app's tokens on the foundation.
     pub routing: MountRouting,
-    /// What the updates were multiplied by, which α says too.
+    /// Factor on every LoRA's scale; it is already included in α.
     pub scale: f32,
-    /// The experts of the proxy it was tuned on; `None` where it was tuned on the foundation.
+    /// Experts of the proxy the adapter was tuned on; `None` if it was tuned on the foundation.
     pub experts: Option<KeptExperts>,
-    /// What the guard measured, in the order it tried: the foundation alone first.
+    /// Evaluations of [`choose_mount`](crate::choose_mount), in order; the foundation alone is first.
     pub tried: Vec<Tried>,
 }
 
@@ -81,40 +81,41 @@ impl MountRecord {
     }
 }
 
-/// `litemoe.json`: what PEFT's files do not say of an adapter.
+/// `litemoe.json`: metadata of an adapter that PEFT's files cannot hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdapterRecord {
     /// [`RECORD_VERSION`]
     pub version: u32,
-    /// The program that wrote it, with its version.
+    /// Name and version of the program that wrote it.
     pub program: String,
-    /// The fingerprint of the model the adapter is meant for.
+    /// Fingerprint of the foundation the adapter is for.
     pub foundation: Fingerprint,
-    /// The fingerprint of the model it was trained on: a proxy, or the foundation itself.
+    /// Fingerprint of the model it was tuned on: a proxy, or the foundation itself.
     pub trained_on: Fingerprint,
-    /// The hash of the plan that made the proxy; `None` when trained on the full model.
+    /// Hash of the proxy's plan; `None` if tuned on the foundation.
     pub plan: Option<String>,
-    /// How the proxy's own weights were solved anew, where they were: a change that the adapter leans on and does not carry.
+    /// Method of the refit if the proxy's own weights were re-solved: the adapter depends on that change but does not
+    /// contain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refit: Option<String>,
-    /// How its tensors map to the foundation's.
+    /// Mapping of its sites to the foundation's.
     pub map: SiteMap,
-    /// How it is mounted; `None` before that.
+    /// Mounting; `None` if not mounted yet.
     pub mount: Option<MountRecord>,
-    /// The adapter's shape.
+    /// LoRA options.
     pub lora: LoraOptions,
-    /// How it was trained.
+    /// Tuning options.
     pub tune: TuneOptions,
-    /// What training ended with.
+    /// Final metrics of tuning.
     pub metrics: TuneMetrics,
 }
 
 impl AdapterRecord {
-    /// Reads `litemoe.json` in an adapter's directory; `None` when there is none, as in adapters of other programs.
+    /// Reads `litemoe.json` in an adapter directory; `None` if there is none, as in adapters of other programs.
     ///
     /// # Errors
-    /// A file that cannot be read, is not of this shape, or is of another version.
+    /// A file that cannot be read, has another schema, or another version.
     pub fn read(dir: &Path) -> Result<Option<Self>, AdapterError> {
         let path = dir.join(RECORD_FILE);
         let bytes = match std::fs::read(&path) {
@@ -126,11 +127,11 @@ impl AdapterRecord {
         serde_json::from_slice(&bytes).map(Some).map_err(AdapterError::json(&path))
     }
 
-    /// The router bias that the adapter brings where it is mounted, for a model of these layers; `dir` is where the record was
-    /// read.
+    /// Router bias of a mounted adapter, for a model of these layers; `None` if it has none. `dir` is the directory of
+    /// the record, for errors.
     ///
     /// # Errors
-    /// A record that contradicts itself, or is not of these layers.
+    /// A record that contradicts itself or does not match the layers.
     pub fn router_bias(
         &self,
         dir: &Path,
@@ -147,11 +148,8 @@ impl AdapterRecord {
         out.write_all(b"\n")
     }
 
-    /// Whether the adapter may be used with a model: the foundation, or what it was trained on. Where experts are numbered
-    /// as in one of the two, that one alone.
-    ///
-    /// # Errors
-    /// [`AdapterError::OtherBase`], [`AdapterError::OtherExperts`]
+    /// Checks that the adapter may be used with a model: the foundation, or the model it was tuned on. If its expert
+    /// indices are those of only one of them, only that one.
     pub fn check_base(&self, model: &Fingerprint) -> Result<(), AdapterError> {
         let [foundation, trained_on] = [&self.foundation, &self.trained_on];
         if ![foundation, trained_on].contains(&model) {
@@ -173,7 +171,7 @@ impl AdapterRecord {
     }
 }
 
-/// Looks at the version alone, before fields that another version may not have.
+/// Checks only the version, before parsing fields that other versions may lack.
 fn check_version(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
     #[derive(Deserialize)]
     struct Versioned {

@@ -6,20 +6,20 @@ use litemoe_core::{BiasStage, LayerId, MoeLayer, Plan, RouterBias, RouterRule, U
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// How the foundation routes the tokens of an app whose adapter was tuned on a proxy: what is taken off the router's logits
-/// of the experts that the proxy lacks.
+/// Routing of an app's tokens on the foundation, for an adapter tuned on a proxy: the penalty subtracted from the
+/// router logits of experts that the proxy lacks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MountRouting {
-    /// Nothing: any expert may be chosen.
+    /// No penalty: any expert may be chosen.
     Full,
-    /// Everything: tokens go to the proxy's experts alone.
+    /// Infinite penalty: tokens are routed only to the proxy's experts.
     Restricted,
-    /// This much, above 0: other experts are chosen where they are the better ones by more than that.
+    /// Finite penalty above 0, in logits: another expert is chosen only if its logit is higher by more than that.
     Biased(f32),
 }
 
 impl MountRouting {
-    /// What is taken off.
+    /// The penalty on router logits, in [0, ∞].
     pub fn penalty(self) -> f32 {
         match self {
             Self::Full => 0.0,
@@ -28,7 +28,7 @@ impl MountRouting {
         }
     }
 
-    /// The routing that takes so much off; `None` for what is no number or negative.
+    /// The routing with this penalty; `None` if it is NaN or negative.
     pub fn of_penalty(penalty: f32) -> Option<Self> {
         match penalty {
             0.0 => Some(Self::Full),
@@ -92,23 +92,23 @@ impl<'de> Deserialize<'de> for MountRouting {
     }
 }
 
-/// The experts of the foundation that a proxy has, and what its router made of the others.
+/// Kept experts: the foundation's experts that a proxy has, and the proxy's router rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptExperts {
-    /// The rule of the proxy's router.
+    /// Router rule of the proxy.
     pub router: RouterRule,
-    /// By layer.
+    /// Kept experts per layer.
     pub layers: BTreeMap<LayerId, KeptOfLayer>,
 }
 
-/// The experts of a layer that a proxy has.
+/// Kept experts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptOfLayer {
-    /// How many the foundation has.
+    /// Number of experts in the foundation's layer.
     pub n_experts: usize,
-    /// The kept ones, ascending, each below `n_experts`.
+    /// Indices of the kept experts, ascending, each below `n_experts`.
     pub kept: Vec<usize>,
 }
 
@@ -131,7 +131,7 @@ impl KeptOfLayer {
     }
 }
 
-/// Why a record's kept experts are none of a model's.
+/// Errors of kept experts that do not match a model.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
@@ -151,7 +151,7 @@ pub enum KeptError {
 }
 
 impl KeptExperts {
-    /// Those of a plan: its hosts.
+    /// The kept experts of a plan: its hosts.
     pub fn of_plan(plan: &Plan) -> Self {
         let layer = |(&id, plan): (&LayerId, &litemoe_core::LayerPlan)| {
             (id, KeptOfLayer { n_experts: plan.n_experts, kept: plan.hosts() })
@@ -159,11 +159,11 @@ impl KeptExperts {
         Self { router: plan.options.router, layers: plan.layers.iter().map(layer).collect() }
     }
 
-    /// Checks them against the layers of the model that is to route so: every layer is there with its number of experts, and
-    /// enough of them are kept.
+    /// Checks the kept experts against a model's layers: every layer is present with its number of experts, and keeps
+    /// enough of them.
     ///
     /// # Errors
-    /// [`KeptError`]; nothing was allocated by a number of the record.
+    /// [`KeptError`]; no allocation is sized by the record.
     pub fn check(&self, layers: &[MoeLayer]) -> Result<(), KeptError> {
         let known = |id: &LayerId| layers.iter().any(|layer| layer.id == *id);
         if let Some(&layer) = self.layers.keys().find(|id| !known(id)) {
@@ -175,10 +175,10 @@ impl KeptExperts {
         })
     }
 
-    /// The router bias of a routing; none for [`MountRouting::Full`].
+    /// Router bias of a routing; `None` for [`MountRouting::Full`].
     ///
     /// # Panics
-    /// When a kept expert is not below its layer's number of experts.
+    /// If a kept expert is not below its layer's number of experts.
     pub fn router_bias(&self, routing: MountRouting) -> Option<RouterBias> {
         if routing == MountRouting::Full {
             return None;

@@ -7,7 +7,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 
 use crate::AdapterError;
 
-/// Matrices in f32 with one entry of metadata, as a safetensors file.
+/// A safetensors file of f32 matrices with one metadata entry.
 pub(crate) struct MatrixFile {
     bytes: BTreeMap<String, (Vec<u8>, [usize; 2])>,
 }
@@ -17,13 +17,13 @@ impl MatrixFile {
         Self { bytes: BTreeMap::new() }
     }
 
-    /// Adds a matrix, row by row.
+    /// Adds a row-major matrix.
     pub(crate) fn insert(&mut self, name: String, values: &[f32], shape: [usize; 2]) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.bytes.insert(name, (bytes, shape));
     }
 
-    /// The file's bytes, the same for the same content: one entry of metadata has one order.
+    /// The file's bytes, deterministic because there is only one metadata entry to order.
     pub(crate) fn encode(&self, key: &str, value: String) -> Result<Vec<u8>, SafeTensorError> {
         let mut views = Vec::with_capacity(self.bytes.len());
         for (name, (bytes, shape)) in &self.bytes {
@@ -33,7 +33,7 @@ impl MatrixFile {
     }
 }
 
-/// A safetensors file in memory whose matrices are taken out one by one.
+/// A safetensors file in memory whose matrices are removed as they are read.
 pub(crate) struct Matrices {
     path: PathBuf,
     tensors: BTreeMap<String, TensorData>,
@@ -66,12 +66,12 @@ impl Matrices {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor that is there.
+    /// The shape of a tensor, if present.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|data| data.shape().as_slice())
     }
 
-    /// Takes a matrix of finite values, row by row.
+    /// Removes a matrix and returns its values in row-major order; they must be finite.
     pub(crate) fn take(
         &mut self,
         name: &str,
@@ -92,7 +92,7 @@ impl Matrices {
         Err(AdapterError::NotFinite { path: self.path.clone(), tensor })
     }
 
-    /// Refuses a file with anything left in it.
+    /// Checks that no tensor remains unread.
     pub(crate) fn finish(self) -> Result<(), AdapterError> {
         if self.tensors.is_empty() {
             return Ok(());
@@ -101,7 +101,7 @@ impl Matrices {
     }
 }
 
-/// The error for tensors nobody knows, naming the first few.
+/// The error for unknown tensors, naming the first few.
 pub(crate) fn unknown<'a>(path: &Path, names: impl Iterator<Item = &'a str>) -> AdapterError {
     let names: Vec<&str> = names.collect();
     let first = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");

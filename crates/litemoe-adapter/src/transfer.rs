@@ -8,10 +8,10 @@ use litemoe_core::{
 use crate::mount::{LoadedAdapter, check_format};
 use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
 
-/// Reads an adapter's directory for the foundation, its experts renumbered by the plan of the proxy it was tuned on.
+/// Loads an adapter directory for the foundation, with expert indices mapped by the plan of the proxy it was tuned on.
 ///
 /// # Errors
-/// Those of [`load`]; a plan that is not the adapter's or does not fit the foundation; updates beside a proxy's experts
+/// Those of [`load`]; a plan that is not the adapter's or does not fit the foundation; LoRAs on a proxy's experts
 /// without a plan.
 pub fn load_through<M: LanguageModel + ?Sized>(
     dir: &Path,
@@ -42,7 +42,7 @@ pub fn load_through<M: LanguageModel + ?Sized>(
     Ok(LoadedAdapter { mounted: adapters.into(), config: read.config, record: Some(record) })
 }
 
-/// The sites of a plan's proxy: of each layer as many experts as it keeps.
+/// Sites of a plan's proxy: in each layer, those of its first experts, as many as are kept.
 fn of_proxy(sites: &[LinearSite], plan: &Plan) -> Vec<LinearSite> {
     let is_there = |site: &&LinearSite| {
         site.role.expert().is_none_or(|(ExpertId { layer, expert }, _)| {
@@ -52,7 +52,7 @@ fn of_proxy(sites: &[LinearSite], plan: &Plan) -> Vec<LinearSite> {
     sites.iter().filter(is_there).cloned().collect()
 }
 
-/// Refuses a plan that is not the adapter's.
+/// Checks that the plan is the adapter's.
 fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(), AdapterError> {
     let Some(plan) = plan.map(Plan::hash) else { return Ok(()) };
     match record.and_then(|record| record.plan.clone()) {
@@ -62,13 +62,13 @@ fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(),
     }
 }
 
-/// Moves the updates beside a proxy's experts to the foundation's: proxy expert `i` of a layer is the host of the plan's
-/// group `i`, and what was merged into the host gets nothing. All other updates stay where they are.
+/// Maps the LoRAs of a proxy's experts to the foundation's: proxy expert `i` of a layer is the host (centroid) of the
+/// plan's group `i`; absorbed experts get no LoRA. All other LoRAs keep their sites.
 ///
-/// `sites` are the foundation's; those of a proxy have the same paths, as far as they go.
+/// `sites` are the foundation's; a proxy's sites have the same paths.
 ///
 /// # Errors
-/// An update beside an expert that the plan does not keep, or that the foundation does not have.
+/// A LoRA on an expert that the plan does not keep, or that the foundation does not have.
 pub fn to_foundation(
     adapters: &Adapters,
     sites: &[LinearSite],
@@ -88,7 +88,7 @@ pub fn to_foundation(
     adapters.loras().map(moved).collect()
 }
 
-/// The foundation's expert that a proxy's is.
+/// The foundation's expert for a proxy's expert.
 fn host(plan: &Plan, ExpertId { layer, expert }: ExpertId) -> Result<ExpertId, AdapterError> {
     let Some(of_layer) = plan.layers.get(&layer) else {
         return Err(AdapterError::Plan { source: PlanError::MissingLayer { layer } });

@@ -5,23 +5,27 @@ use burn::tensor::Tensor;
 
 use crate::{Lora, Site};
 
-/// An adapter of one frozen weight.
+/// Adapter of one frozen weight.
 ///
-/// A new kind is a variant: what a forward pass is given stays as it is, and the compiler names every place that must know it.
+/// A new kind of adapter is a new variant: the signatures of forward passes stay, and the compiler flags every `match`.
 #[derive(Debug, Clone)]
 pub enum Adapter {
-    /// A low-rank update.
+    /// LoRA: a low-rank update.
     Lora(Lora),
 }
 
 impl Adapter {
-    /// What it adds to the weight's output for `x` `[n, d_in]`: `[n, d_out]`.
+    /// Output delta of the adapter, to be added to the frozen weight's output.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d_in]`
+    /// - output: `[n, d_out]`
     pub fn delta(&self, x: Tensor<2>) -> Tensor<2> {
         let Self::Lora(lora) = self;
         lora.delta(x)
     }
 
-    /// The low-rank update.
+    /// The LoRA.
     pub fn lora(&self) -> &Lora {
         let Self::Lora(lora) = self;
         lora
@@ -34,14 +38,14 @@ impl From<Lora> for Adapter {
     }
 }
 
-/// Adapters of a model's frozen weights, by site.
+/// Adapters of a model's frozen weights, keyed by site.
 #[derive(Debug, Clone, Default)]
 pub struct Adapters {
     sites: BTreeMap<Site, Adapter>,
 }
 
 impl Adapters {
-    /// Adds an adapter at a site and returns the one it replaces.
+    /// Inserts an adapter at a site and returns the one it replaces.
     pub fn insert(&mut self, site: Site, adapter: impl Into<Adapter>) -> Option<Adapter> {
         self.sites.insert(site, adapter.into())
     }
@@ -51,29 +55,29 @@ impl Adapters {
         self.sites.get(site)
     }
 
-    /// Whether some site whose path begins with `prefix` has an adapter.
+    /// Whether any site whose path begins with `prefix` has an adapter.
     pub fn reach(&self, prefix: &str) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let next = self.sites.range::<str, _>(from).next();
         next.is_some_and(|(site, _)| site.as_str().starts_with(prefix))
     }
 
-    /// All low-rank updates in order of their sites.
+    /// All LoRAs in ascending order of their sites.
     pub fn loras(&self) -> impl Iterator<Item = (&Site, &Lora)> {
         self.sites.iter().map(|(site, adapter)| (site, adapter.lora()))
     }
 
-    /// How many sites have an adapter.
+    /// Number of sites with an adapter.
     pub fn len(&self) -> usize {
         self.sites.len()
     }
 
-    /// Whether no site has one.
+    /// Whether no site has an adapter.
     pub fn is_empty(&self) -> bool {
         self.sites.is_empty()
     }
 
-    /// The same adapters with every scale multiplied by `factor`.
+    /// A copy with every LoRA scale multiplied by `factor`.
     pub fn scaled(&self, factor: f32) -> Self {
         let scale = |(site, lora): (&Site, &Lora)| {
             (site.clone(), Lora { scale: lora.scale * factor, ..lora.clone() })

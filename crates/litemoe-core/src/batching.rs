@@ -1,20 +1,20 @@
 use crate::{Input, TokenRow};
 
-/// How many rows run through a block together.
+/// Batch size limits of one pass through a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most rows, at least 1.
+    /// Maximum rows, at least 1.
     pub rows: usize,
-    /// Most tokens, padding counted; a longer row runs alone.
+    /// Maximum tokens, padding included; a longer row forms a batch of its own.
     pub tokens: usize,
 }
 
-/// Cuts rows, in their order, into batches.
+/// Splits rows, in order, into batches within the limits.
 pub fn batches<R: TokenRow>(rows: &[R], limits: BatchLimits) -> Vec<Input> {
     let mut batches: Vec<Input> = Vec::new();
     let mut longest = 0;
     for row in rows {
-        // A batch is padded to the longer side.
+        // The padded width is the longer of the encoder and decoder sides.
         let width = row.tokens().len().max(row.encoder().map_or(0, <[u32]>::len));
         longest = longest.max(width);
         let fits = |batch: &Input| {
@@ -39,7 +39,7 @@ pub fn batches<R: TokenRow>(rows: &[R], limits: BatchLimits) -> Vec<Input> {
 mod tests {
     use super::*;
 
-    /// Batches of rows of these lengths, as lengths.
+    /// Row lengths of each batch, for rows of the given lengths.
     fn cut(lens: &[usize], rows: usize, tokens: usize) -> Vec<Vec<usize>> {
         let texts: Vec<Vec<u32>> = lens.iter().map(|&len| vec![0; len]).collect();
         let lens = |batch: &Input| batch.rows.iter().map(Vec::len).collect();

@@ -1,9 +1,9 @@
 use crate::{Input, LanguageModel, Observer, Pass, Stream};
 
-/// Drives batches through a model block by block: all of them run through a block before the next one is run, so that a model
-/// which reads its blocks when they are used reads each once. The hidden states of all batches are in memory meanwhile.
+/// Block-by-block driver: runs all batches through one block before it runs the next, so a model that streams its
+/// weights from disk reads each block once. Keeps the hidden states of all batches in memory.
 ///
-/// Two models are driven in lockstep by two drivers.
+/// To run two models in lockstep, use two drivers.
 #[derive(Debug)]
 pub struct BlockDriver<'m, M: ?Sized> {
     model: &'m M,
@@ -12,21 +12,21 @@ pub struct BlockDriver<'m, M: ?Sized> {
 }
 
 impl<'m, M: LanguageModel + ?Sized> BlockDriver<'m, M> {
-    /// Starts before the first block.
+    /// Embeds the batches; the next block is the first.
     pub fn new(model: &'m M, batches: &[Input]) -> Self {
         let streams = batches.iter().map(|input| model.embed(input)).collect();
         Self { model, streams, next: 0 }
     }
 
-    /// The batches' residual streams before the next block.
+    /// Residual streams of the batches before the next block.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
     }
 
-    /// Runs the next block over every batch. After each of them `each` is told of the observer and the batch's index.
+    /// Runs the next block on every batch, and calls `each` with the observer and the batch index after each batch.
     ///
     /// # Errors
-    /// What `each` refuses; the driver is then of no use.
+    /// The first error of `each`. The driver must not be used afterwards.
     ///
     /// # Panics
     /// After the last block.

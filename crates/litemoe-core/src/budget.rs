@@ -4,19 +4,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// How many bytes of experts a proxy may keep: a share of the foundation's, or an amount.
+/// Byte budget of a proxy's experts: a share of the foundation's expert bytes, or an absolute number of bytes.
 ///
-/// In text: `0.33`, or `4MiB` (`B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`).
+/// Text form: `0.33`, or `4MiB` (units `B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
-    /// A share of the foundation's expert bytes, above 0 and at most 1.
+    /// Share of the foundation's expert bytes, in (0, 1].
     Share(f64),
-    /// Bytes, above 0.
+    /// Number of bytes, above 0.
     Bytes(u64),
 }
 
 impl Budget {
-    /// The bytes this leaves of `total`.
+    /// The budget in bytes, for a foundation with `total` expert bytes.
     pub fn bytes_of(self, total: u64) -> u64 {
         match self {
             Self::Share(share) => (share * total as f64).floor() as u64,
@@ -25,7 +25,7 @@ impl Budget {
     }
 }
 
-/// A budget that cannot be read.
+/// Parse error of a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "budget `{given}` is neither a share above 0 and at most 1 (such as 0.33) nor bytes above 0 (such as 4MiB)"

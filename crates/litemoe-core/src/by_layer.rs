@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::LayerId;
 
-/// Reads a record by layer in which none is there twice.
+/// Deserializes a map keyed by layer; a duplicate layer is an error.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<LayerId, T>, D::Error> {

@@ -2,22 +2,22 @@ use std::ops::Range;
 
 use crate::{ByTokens, Packing};
 
-/// Which value applies to which rows of a batch: none to rows in no range.
+/// Values assigned to ranges of a batch's rows; a row outside all ranges has none.
 #[derive(Debug)]
 pub struct ByRows<'a, T> {
     ranges: Vec<(Range<usize>, &'a T)>,
 }
 
 impl<'a, T> ByRows<'a, T> {
-    /// One value for every row.
+    /// One value for all rows.
     pub fn all(value: &'a T) -> Self {
         Self { ranges: vec![(0..usize::MAX, value)] }
     }
 
-    /// A value for each range of rows, which may go past the batch's end.
+    /// A value for each range of rows. A range may extend past the end of the batch.
     ///
     /// # Panics
-    /// When two ranges share a row.
+    /// When two ranges overlap.
     pub fn ranges(mut ranges: Vec<(Range<usize>, &'a T)>) -> Self {
         ranges.retain(|(rows, _)| !rows.is_empty());
         ranges.sort_by_key(|(rows, _)| rows.start);
@@ -31,7 +31,7 @@ impl<'a, T> ByRows<'a, T> {
         self.ranges.is_empty()
     }
 
-    /// The value of each of a batch's `n` rows.
+    /// The value of each of the first `n` rows.
     pub fn of_rows(&self, n: usize) -> Vec<Option<&'a T>> {
         let mut rows = vec![None; n];
         for (range, value) in &self.ranges {
@@ -47,7 +47,7 @@ impl<'a, T> ByRows<'a, T> {
         ByTokens::new(rows.filter_map(|(tokens, value)| Some((tokens, value?))), packing.tokens())
     }
 
-    /// The value of all of a batch's `n` rows, where they have the same one.
+    /// The value that all of the first `n` rows share, if they share one.
     pub fn of_all(&self, n: usize) -> Option<&'a T> {
         match &self.ranges[..] {
             [(rows, value)] if rows.start == 0 && rows.end >= n => Some(*value),

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-/// Which value applies to which packed tokens of a batch: none to tokens in no range.
+/// Values assigned to ranges of a batch's packed tokens; a token outside all ranges has none.
 #[derive(Debug)]
 pub struct ByTokens<'a, T> {
     ranges: Vec<(Range<usize>, &'a T)>,
@@ -10,7 +10,7 @@ pub struct ByTokens<'a, T> {
 }
 
 impl<'a, T> ByTokens<'a, T> {
-    /// Values for ranges in ascending order, of which neighbours with one value are joined.
+    /// Takes ranges in ascending order and joins adjacent ranges that share a value.
     pub(crate) fn new(
         ranges: impl IntoIterator<Item = (Range<usize>, &'a T)>,
         tokens: usize,
@@ -32,7 +32,7 @@ impl<'a, T> ByTokens<'a, T> {
         self.ranges.is_empty()
     }
 
-    /// The value of all tokens, where they have the same one.
+    /// The value that all tokens share, if they share one.
     pub fn of_all(&self) -> Option<&'a T> {
         match &self.ranges[..] {
             [(range, value)] if range.len() == self.tokens => Some(*value),
@@ -40,7 +40,7 @@ impl<'a, T> ByTokens<'a, T> {
         }
     }
 
-    /// All tokens in order, cut where the value changes.
+    /// All tokens in order, split where the value changes.
     pub fn pieces(&self) -> Vec<(Range<usize>, Option<&'a T>)> {
         let (mut pieces, mut end) = (Vec::new(), 0);
         for (range, value) in &self.ranges {
@@ -56,13 +56,13 @@ impl<'a, T> ByTokens<'a, T> {
         pieces
     }
 
-    /// Only the values for which something holds.
+    /// Keeps only the values for which `keep` returns true.
     pub fn filter(&self, mut keep: impl FnMut(&T) -> bool) -> Self {
         let ranges = self.ranges.iter().filter(|(_, value)| keep(value)).cloned().collect();
         Self { ranges, tokens: self.tokens }
     }
 
-    /// Adds to `y` what `delta` makes of `x` and each range's value, where it makes something.
+    /// Adds `delta(value, x)` of each range to the same range of `y`; a `None` adds nothing.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_in]`

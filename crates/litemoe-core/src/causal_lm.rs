@@ -2,27 +2,27 @@ use burn::tensor::Tensor;
 
 use crate::{LanguageModel, MountedAdapter};
 
-/// One row of a batched step: what follows in one text.
+/// One row of a batched step (prefill or decode): new tokens of one text.
 #[derive(Debug)]
 pub struct RowStep<'a, C> {
-    /// The next tokens, at least one: a chunk of a prompt, or the token that was drawn last.
+    /// The new tokens, at least one: a chunk of the prompt (prefill), or the last sampled token (decode).
     pub tokens: &'a [u32],
-    /// The text's KV cache, which takes them up.
+    /// KV cache of the text; the step appends the new tokens.
     pub cache: &'a mut C,
-    /// The adapter that is mounted for this row.
+    /// Adapter mounted for this row.
     pub mounted: Option<&'a MountedAdapter>,
 }
 
-/// A language model that continues texts token by token.
+/// Causal language model: a [`LanguageModel`] with a KV cache for autoregressive generation.
 pub trait CausalLm: LanguageModel {
-    /// A KV cache: the keys and values of one text's tokens so far. Several texts with one beginning can go on from clones.
+    /// KV cache: keys and values of one text's tokens so far. Texts with a common prefix can continue from clones.
     type Cache: Clone;
 
     /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
 
-    /// The tokens that a decoder is given for a prompt: the prompt itself. Where there is an encoder, it reads the prompt into
-    /// the cache, whatever that held, and the decoder is given its start token.
+    /// Decoder tokens of a prompt: the prompt itself. An encoder–decoder encodes the prompt into the cache, replacing
+    /// its contents, and returns the decoder's start token.
     fn begin(
         &self,
         prompt: &[u32],
@@ -33,21 +33,22 @@ pub trait CausalLm: LanguageModel {
         prompt.to_vec()
     }
 
-    /// How many tokens may follow a prompt of this length.
+    /// Maximum number of tokens that can follow a prompt of `prompt` tokens.
     fn room_after(&self, prompt: usize) -> usize {
         self.max_tokens().saturating_sub(prompt)
     }
 
-    /// A batched step: runs the next tokens of every row, prompts and single tokens mixed, and returns the logits after each
-    /// row's last token, `[rows, vocab]`. A row's logits do not depend on the other rows but for rounding.
+    /// Batched step: runs the new tokens of every row (prefill chunks and decode steps mixed) and returns the logits
+    /// after each row's last token, `[rows, vocab]`. Apart from rounding, a row's logits do not depend on the other
+    /// rows.
     ///
-    /// A row's cache and its tokens together must stay within [`max_tokens`](LanguageModel::max_tokens).
+    /// The cached and new tokens of a row together must not exceed [`max_tokens`](LanguageModel::max_tokens).
     ///
     /// # Panics
-    /// Without rows, and when a row has no tokens.
+    /// When there are no rows, or a row has no tokens.
     fn step(&self, rows: &mut [RowStep<'_, Self::Cache>]) -> Tensor<2>;
 
-    /// A step of one row: the logits after `tokens`, `[vocab]`.
+    /// Step of a single row: the logits after `tokens`, `[vocab]`.
     fn extend(
         &self,
         tokens: &[u32],
@@ -58,7 +59,7 @@ pub trait CausalLm: LanguageModel {
     }
 }
 
-/// The rows of logits `[rows, vocab]` on the host.
+/// Copies logits `[rows, vocab]` to the host, one vector per row.
 pub fn logits_rows(logits: Tensor<2>) -> Vec<Vec<f32>> {
     let [_, vocab] = logits.dims();
     let values: Vec<f32> =

@@ -2,10 +2,11 @@ use std::fmt;
 
 use crate::{CausalLm, Drawn, Generation, MountedAdapter, Sampler, logits_rows};
 
-/// Continues a prompt token by token, until the model's longest row is full: a [`Generation`] with its loop.
+/// Autoregressive decoding of one prompt, as an iterator of tokens until the model's maximum length: a [`Generation`]
+/// and its loop.
 ///
-/// A token is drawn when it is asked for, and run when the next one is: the cache then holds the prompt and what was
-/// drawn, but for the last token.
+/// Each call samples one token; the model runs that token on the next call. The cache therefore holds the prompt and
+/// all sampled tokens except the last.
 pub struct Decoding<'a, M: CausalLm> {
     model: &'a M,
     mounted: Option<&'a MountedAdapter>,
@@ -14,10 +15,12 @@ pub struct Decoding<'a, M: CausalLm> {
 }
 
 impl<'a, M: CausalLm> Decoding<'a, M> {
-    /// Starts after `prompt`, of which the cache holds the first `n_held` tokens. An encoder reads the whole prompt here.
+    /// Starts after `prompt`, whose first `n_held` tokens are already in the cache. An encoder encodes the whole prompt
+    /// here.
     ///
     /// # Panics
-    /// When the cache holds the whole prompt, or the prompt is longer than the model's longest row.
+    /// When the cache already holds the whole prompt, or the prompt is longer than
+    /// [`max_tokens`](crate::LanguageModel::max_tokens).
     pub fn new(
         model: &'a M,
         mounted: Option<&'a MountedAdapter>,
@@ -30,7 +33,7 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
         Self { model, mounted, cache, generation }
     }
 
-    /// Tells with every token how probable it was, and the `n_top` most probable ones.
+    /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
     #[must_use]
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { generation: self.generation.with_logprobs(n_top), ..self }

@@ -1,23 +1,24 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 
-/// Sums of f64 terms kept without rounding, so that the order of the terms does not matter.
+/// Exact sums of f64 terms, kept without rounding: the result does not depend on the order of the terms.
 ///
-/// Each sum is an expansion, floats that do not overlap (Shewchuk, "Adaptive Precision Floating-Point Arithmetic and Fast
-/// Robust Geometric Predicates", 1997; Python's `math.fsum`), in canonical form: the first part is the sum rounded to nearest,
-/// ties to even, the next part what is then missing, rounded the same way, and so on. Equal sums have equal bits.
+/// Each sum is a floating-point expansion of non-overlapping parts (Shewchuk, "Adaptive Precision Floating-Point
+/// Arithmetic and Fast Robust Geometric Predicates", 1997; Python's `math.fsum`) in canonical form: part 0 is the sum
+/// rounded to nearest, ties to even; each further part is the remainder, rounded the same way. Equal sums have equal
+/// bits.
 ///
-/// In JSON it is a list for each part: the sums rounded, then what these lack, as far as any of them lacks something.
+/// JSON form: one list per part, with one number per sum.
 ///
-/// A sum that a term, or the sum on the way, takes out of the range of finite numbers stays out of it.
+/// A sum that overflows, or receives a term that is not finite, stays non-finite.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExactSums {
-    /// A row per part, at least one; the last of several is not all zero.
+    /// One row per part, at least one; if there are several, the last row is not all zero.
     parts: Vec<Vec<f64>>,
 }
 
 impl ExactSums {
-    /// `n` empty sums.
+    /// `n` sums of no terms.
     pub fn zeros(n: usize) -> Self {
         Self { parts: vec![vec![0.0; n]] }
     }
@@ -27,21 +28,21 @@ impl ExactSums {
         &self.parts[0]
     }
 
-    /// How many sums there are.
+    /// Number of sums.
     pub fn n_sums(&self) -> usize {
         self.values().len()
     }
 
-    /// Adds a term to one sum.
+    /// Adds a term to the sum at `index`.
     ///
     /// # Panics
-    /// When there is no such sum.
+    /// When `index` is out of range.
     pub fn add(&mut self, index: usize, term: f64) {
         self.add_term(index, term, &mut Vec::new());
         self.trim();
     }
 
-    /// Adds a term to each sum.
+    /// Adds `terms[i]` to sum `i`.
     ///
     /// # Panics
     /// When there are more terms than sums.
@@ -53,10 +54,10 @@ impl ExactSums {
         self.trim();
     }
 
-    /// Adds other sums, each to the one in its place.
+    /// Adds `other` elementwise.
     ///
     /// # Panics
-    /// When there are more of them.
+    /// When `other` has more sums.
     pub fn merge(&mut self, other: &Self) {
         other.parts.iter().for_each(|terms| self.add_each(terms));
     }
@@ -104,7 +105,7 @@ impl Serialize for ExactSums {
     }
 }
 
-/// Parts that are not canonical are made so.
+/// Accepts parts that are not canonical, and normalises them.
 impl<'de> Deserialize<'de> for ExactSums {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parts = Vec::<Vec<f64>>::deserialize(deserializer)?;
@@ -118,7 +119,7 @@ impl<'de> Deserialize<'de> for ExactSums {
     }
 }
 
-/// The sum rounded to nearest, and what it lacks: exact unless the sum overflows (TwoSum, Knuth).
+/// TwoSum (Knuth): the rounded sum and its rounding error. Exact unless the sum overflows.
 fn two_sum(x: f64, y: f64) -> (f64, f64) {
     let sum = x + y;
     let y_part = sum - x;
@@ -126,8 +127,8 @@ fn two_sum(x: f64, y: f64) -> (f64, f64) {
     (sum, (x - x_part) + (y - y_part))
 }
 
-/// Adds a term to an expansion, smallest part first and without zeros (Shewchuk's Grow-Expansion). One that overflows
-/// becomes a single part that is not finite.
+/// Grow-Expansion (Shewchuk): adds a term to an expansion whose parts ascend in magnitude and are not zero. On overflow
+/// the expansion becomes a single non-finite part.
 fn grow(expansion: &mut Vec<f64>, term: f64) {
     let (mut sum, mut kept) = (term, 0);
     for index in 0..expansion.len() {
@@ -144,7 +145,7 @@ fn grow(expansion: &mut Vec<f64>, term: f64) {
     }
 }
 
-/// An expansion's value rounded to nearest, ties to even, as `math.fsum` does it.
+/// Value of an expansion rounded to nearest, ties to even, as in `math.fsum`.
 fn rounded(expansion: &[f64]) -> f64 {
     let Some((&largest, mut smaller)) = expansion.split_last() else { return 0.0 };
     let mut sum = largest;
@@ -154,7 +155,7 @@ fn rounded(expansion: &[f64]) -> f64 {
         if low == 0.0 {
             continue;
         }
-        // Half-way between two floats: the sign of what is still smaller decides.
+        // A tie between two floats: the sign of the remaining smaller parts decides.
         let twice = 2.0 * low;
         if rest.last().is_some_and(|below| (below < &0.0) == (low < 0.0))
             && (sum + twice) - sum == twice

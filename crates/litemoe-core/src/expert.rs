@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::UnknownName;
 
-/// Which stack of blocks: decoder-only models have a decoder alone.
+/// Stack of transformer blocks: encoder or decoder. Decoder-only models have only the decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stack {
     /// The encoder of an encoder–decoder.
@@ -15,14 +15,14 @@ pub enum Stack {
     Decoder,
 }
 
-/// A mixture-of-experts layer: its stack and its block as the checkpoint numbers it.
+/// Identifier of a mixture-of-experts (MoE) layer: its stack, and its block index in the checkpoint.
 ///
-/// In text: `3` for decoder block 3, `encoder.3` for encoder block 3.
+/// Text form: `3` for decoder block 3, `encoder.3` for encoder block 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId {
     /// The stack.
     pub stack: Stack,
-    /// The block's number in the checkpoint, from 0.
+    /// Block index in the checkpoint, from 0.
     pub block: usize,
 }
 
@@ -37,7 +37,7 @@ impl LayerId {
         Self { stack: Stack::Encoder, block }
     }
 
-    /// One of the layer's experts.
+    /// Identifier of one of the layer's experts.
     pub const fn expert(self, expert: usize) -> ExpertId {
         ExpertId { layer: self, expert }
     }
@@ -61,7 +61,7 @@ impl FromStr for LayerId {
             None => (Self::decoder, text),
         };
         let layer = number.parse().ok().map(make);
-        // One spelling for each layer: `01` would be a second.
+        // Each layer has one spelling: `01` is refused.
         layer.filter(|layer| layer.to_string() == text).ok_or_else(|| UnknownName {
             what: "layer",
             given: text.to_owned(),
@@ -82,12 +82,12 @@ impl<'de> Deserialize<'de> for LayerId {
     }
 }
 
-/// One routed expert of one layer.
+/// Identifier of one routed expert of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExpertId {
     /// The layer.
     pub layer: LayerId,
-    /// The expert's index in the layer, from 0.
+    /// Expert index in the layer, from 0.
     pub expert: usize,
 }
 
@@ -97,75 +97,76 @@ impl fmt::Display for ExpertId {
     }
 }
 
-/// One of an expert's matrices.
+/// Projection of an expert's feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExpertPart {
-    /// From the residual stream to what the activation takes; ungated experts have none.
+    /// Gate projection, `d_model` → `d_expert`, input of the activation; absent in ungated experts.
     Gate,
-    /// From the residual stream to the neurons.
+    /// Up projection, `d_model` → `d_expert`.
     Up,
-    /// From the neurons to the residual stream.
+    /// Down projection, `d_expert` → `d_model`.
     Down,
 }
 
-/// The sizes of a mixture-of-experts layer.
+/// Dimensions of a mixture-of-experts (MoE) layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MoeLayer {
-    /// Which layer.
+    /// Identifier of the layer.
     pub id: LayerId,
-    /// Routed experts.
+    /// Number of routed experts.
     pub n_experts: usize,
-    /// Experts a token is sent to.
+    /// Experts per token.
     pub top_k: usize,
-    /// Where the router chooses among groups of experts first.
+    /// Expert groups of group-limited routing; `None` for plain top-k.
     pub groups: Option<ExpertGroups>,
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Neurons of one expert.
+    /// Intermediate size of one expert (neurons).
     pub d_expert: usize,
-    /// Bytes one routed expert takes in the checkpoint's stored dtype.
+    /// Bytes of one routed expert in the checkpoint's dtype.
     pub expert_bytes: u64,
 }
 
-/// Equal runs of a layer's experts, of which the router chooses some before it chooses experts (DeepSeek-V2,
-/// arXiv 2405.04434). A proxy keeps as many experts of each.
+/// Expert groups of group-limited routing: the router first selects groups, then experts within them ("DeepSeek-V2: A
+/// Strong, Economical, and Efficient Mixture-of-Experts Language Model", arXiv 2405.04434). Groups are contiguous and
+/// of equal size; a proxy keeps the same number of experts in each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpertGroups {
-    /// How many there are, a divisor of the experts.
+    /// Number of groups, a divisor of `n_experts`.
     pub n_groups: usize,
-    /// The fewest experts of a group that leave the router enough to choose from.
+    /// Minimum number of experts to keep per group for the router to work.
     pub min_kept: usize,
 }
 
 impl MoeLayer {
-    /// The fewest experts that a proxy may keep.
+    /// Minimum number of experts that a proxy keeps.
     pub fn min_kept(&self) -> usize {
         self.groups.map_or(self.top_k, |groups| groups.n_groups * groups.min_kept)
     }
 }
 
-/// The weights of one expert as checkpoints store them, `[out, in]`, in f32.
+/// Weights of one expert in the checkpoint layout `[out, in]`, in f32.
 ///
 /// A gated expert computes `down(act(gate(x)) * up(x))`, an ungated one `down(act(up(x)))`.
 #[derive(Debug, Clone)]
 pub struct ExpertWeights {
-    /// `[d_expert, d_model]`; absent in ungated experts.
+    /// Gate projection, `[d_expert, d_model]`; `None` in ungated experts.
     pub gate: Option<Tensor<2>>,
-    /// `[d_expert, d_model]`
+    /// Up projection, `[d_expert, d_model]`.
     pub up: Tensor<2>,
-    /// `[d_model, d_expert]`
+    /// Down projection, `[d_model, d_expert]`.
     pub down: Tensor<2>,
-    /// What is added to the three products; few families have it.
+    /// Biases of the three projections; few families have them.
     pub biases: Option<ExpertBiases>,
 }
 
-/// What an expert adds to its matrices' products, in f32.
+/// Biases of an expert's projections, in f32.
 #[derive(Debug, Clone)]
 pub struct ExpertBiases {
-    /// `[d_expert]`; absent in ungated experts.
+    /// Gate bias, `[d_expert]`; `None` in ungated experts.
     pub gate: Option<Tensor<1>>,
-    /// `[d_expert]`
+    /// Up bias, `[d_expert]`.
     pub up: Tensor<1>,
-    /// `[d_model]`
+    /// Down bias, `[d_model]`.
     pub down: Tensor<1>,
 }

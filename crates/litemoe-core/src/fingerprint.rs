@@ -3,14 +3,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Names a model by what it computes: SHA-256, in hex, over the configuration keys that change the maths and,
-/// in order of names, each tensor's name, dtype, shape and bytes. Independent of sharding.
+/// Model fingerprint: SHA-256, in hex, of the configuration keys that affect the computation and, in order of names, of
+/// each tensor's name, dtype, shape and bytes. Independent of sharding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// Wraps a digest in hex.
+    /// Wraps a hex digest.
     pub fn new(hex: impl Into<String>) -> Self {
         Self(hex.into())
     }
@@ -27,7 +27,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// SHA-256 of some bytes, in lower-case hex.
+/// SHA-256 of `bytes`, in lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,35 +1,36 @@
 use crate::{CausalLm, Logprobs, MountedAdapter, Sampler};
 
-/// Tokens of a prompt that are run at once: attention scores of a whole prompt would grow with its square.
+/// Prefill chunk size in tokens: bounds the attention scores, which grow quadratically with the chunk.
 pub const PREFILL_TOKENS: usize = 512;
 
-/// A token that was drawn.
+/// A sampled token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawn {
-    /// Its id.
+    /// Token id.
     pub token: u32,
-    /// How probable it was, when that was [asked for](Generation::with_logprobs).
+    /// Its log-probability, if [requested](Generation::with_logprobs).
     pub logprobs: Option<Logprobs>,
 }
 
-/// The generation of one text, without the loop: whoever owns the loop runs [`Self::pending`] and hands over the logits after
-/// it, until the text is over. A prompt is pending in chunks of [`PREFILL_TOKENS`]; a token that was drawn is pending
-/// until the next one is wanted.
+/// State of one text's generation, without the loop: the caller runs [`Self::pending`] and passes the resulting logits
+/// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_TOKENS`] (prefill),
+/// then each sampled token in turn (decode).
 #[derive(Debug, Clone)]
 pub struct Generation {
     sampler: Sampler,
     n_top: Option<usize>,
-    /// What the cache does not hold yet.
+    /// Tokens not yet in the cache.
     left: Vec<u32>,
-    /// How many more tokens may be drawn.
+    /// Maximum number of tokens still to sample.
     room: usize,
 }
 
 impl Generation {
-    /// Starts a text after `prompt`, of which the cache holds the first `n_held` tokens.
+    /// Starts after `prompt`, whose first `n_held` tokens are already in the cache.
     ///
     /// # Panics
-    /// When the cache holds the whole prompt, or the prompt is longer than the model's longest row.
+    /// When the cache already holds the whole prompt, or the prompt is longer than
+    /// [`max_tokens`](crate::LanguageModel::max_tokens).
     pub fn begin<M: CausalLm>(
         model: &M,
         mounted: Option<&MountedAdapter>,
@@ -48,28 +49,28 @@ impl Generation {
         Self::new(prompt[n_held..].to_vec(), room, sampler)
     }
 
-    /// Starts after the tokens that a cache holds, with `left` to run, and draws at most `room` tokens.
+    /// Starts after the cached tokens, with the tokens `left` to run, and samples at most `room` tokens.
     ///
     /// # Panics
-    /// When nothing is left to run.
+    /// When `left` is empty.
     pub fn new(left: Vec<u32>, room: usize, sampler: Sampler) -> Self {
         assert!(!left.is_empty(), "nothing of the prompt is left to run");
         Self { sampler, n_top: None, left, room }
     }
 
-    /// Tells with every token how probable it was, and the `n_top` most probable ones.
+    /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
     #[must_use]
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { n_top, ..self }
     }
 
-    /// Draws at most `max` more tokens.
+    /// Limits generation to `max` further tokens.
     #[must_use]
     pub fn limited(self, max: usize) -> Self {
         Self { room: self.room.min(max), ..self }
     }
 
-    /// The tokens to run next; none when the text is as long as it may be.
+    /// Tokens to run next; empty when the length limit is reached.
     pub fn pending(&self) -> &[u32] {
         match self.room {
             0 => &[],
@@ -77,7 +78,7 @@ impl Generation {
         }
     }
 
-    /// Takes the logits after the pending tokens, over the vocabulary, and draws a token unless more of the prompt is left.
+    /// Takes the logits after the pending tokens, `[vocab]`, and samples a token unless part of the prompt remains.
     pub fn advance(&mut self, logits: &[f32]) -> Option<Drawn> {
         let n_run = self.pending().len();
         self.left.drain(..n_run);
@@ -91,7 +92,7 @@ impl Generation {
         Some(Drawn { token, logprobs })
     }
 
-    /// Whether the next logits are drawn from: those in the middle of a prompt need not be read.
+    /// Whether [`Self::advance`] samples from the next logits; those inside a prompt need not be read.
     pub fn draws_next(&self) -> bool {
         self.left.len() <= PREFILL_TOKENS
     }

@@ -5,12 +5,12 @@ use burn::tensor::Tensor;
 use crate::Packing;
 use crate::packing::indices;
 
-/// A batch of token rows, ragged: there is no padding to mask.
+/// Ragged batch of token rows, without padding or a padding mask.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Input {
-    /// The decoder's (or only) token ids, a row each.
+    /// Token ids of the decoder (or of the only stack), per row.
     pub rows: Vec<Vec<u32>>,
-    /// The encoder's token ids, a row each; `None` for decoder-only models.
+    /// Token ids of the encoder, per row; `None` for decoder-only models.
     pub encoder_rows: Option<Vec<Vec<u32>>>,
 }
 
@@ -21,17 +21,17 @@ impl Input {
     }
 }
 
-/// A row as a model takes it.
+/// A row of token ids.
 pub trait TokenRow {
-    /// The decoder's (or only) token ids.
+    /// Token ids of the decoder (or of the only stack).
     fn tokens(&self) -> &[u32];
 
-    /// The encoder's token ids; `None` for decoder-only models.
+    /// Token ids of the encoder; `None` for decoder-only models.
     fn encoder(&self) -> Option<&[u32]> {
         None
     }
 
-    /// Which of the tokens the loss covers; `None` for a row without a completion.
+    /// Completion mask: true for the tokens in the loss; `None` for a row without a completion.
     fn completion(&self) -> Option<&[bool]> {
         None
     }
@@ -57,52 +57,51 @@ impl TokenRow for Sequence {
     }
 }
 
-/// One example: its token ids, and which of them the loss covers.
+/// One training example: token ids and completion mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
-    /// Prompt, completion and end token; of an encoder–decoder the decoder's: start token, completion and end token.
+    /// Prompt, completion and end token; for an encoder–decoder the decoder's start token, completion and end token.
     pub tokens: Vec<u32>,
-    /// True for the tokens of the completion and its end token; as long as `tokens`.
+    /// Completion mask: true for the completion and its end token; same length as `tokens`.
     pub completion: Vec<bool>,
-    /// The encoder's tokens, the prompt; `None` for decoder-only models.
+    /// Token ids of the encoder: the prompt. `None` for decoder-only models.
     pub encoder: Option<Vec<u32>>,
 }
 
 impl Sequence {
-    /// How many tokens the model runs over.
+    /// Number of tokens in a forward pass, encoder and decoder.
     pub fn n_tokens(&self) -> usize {
         self.tokens.len() + self.encoder.as_ref().map_or(0, Vec::len)
     }
 
-    /// How many tokens the loss covers.
+    /// Number of tokens in the loss.
     pub fn n_completion(&self) -> usize {
         self.completion.iter().filter(|&&covered| covered).count()
     }
 }
 
-/// The residual stream between blocks.
+/// Residual stream between blocks, for packed rows.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    /// `[tokens, d_model]`; of an encoder–decoder the encoder's tokens come first.
+    /// Hidden states, `[tokens, d_model]`; in an encoder–decoder the encoder's tokens come first.
     pub hidden: Tensor<2>,
-    /// How the tokens lie in rows.
+    /// Layout of the packed rows.
     pub packing: Arc<Packing>,
 }
 
 impl Stream {
-    /// The same rows with another hidden state.
+    /// The same rows with other hidden states.
     pub fn with_hidden(&self, hidden: Tensor<2>) -> Self {
         Self { hidden, packing: self.packing.clone() }
     }
 
-    /// What a head sees when all logits are wanted: without an encoder's tokens.
+    /// Hidden states of all decoder tokens: the head's input for all logits.
     pub fn decoder(self) -> Tensor<2> {
         let (before, tokens) = (self.packing.n_before(), self.packing.tokens());
         if before == 0 { self.hidden } else { self.hidden.narrow(0, before, tokens) }
     }
 
-    /// Only the packed tokens with these indices, an encoder's not counted: what a head should see when few logits are
-    /// wanted.
+    /// Hidden states of the decoder tokens at these packed indices: the head's input when only some logits are needed.
     pub fn select(self, tokens: &[usize]) -> Tensor<2> {
         let (device, before) = (self.hidden.device(), self.packing.n_before());
         let tokens = tokens.iter().map(|&token| (before + token) as i64).collect();

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Dimension names
-//! `batch` rows in a batch · `seq` longest row · `tokens` real tokens of all rows, packed, no padding ·
-//! `vocab` · `d_model` width of the residual stream · `d_expert` neurons of one expert · `n_experts`
-//! experts in a layer · `top_k` experts a token is sent to · `n_heads`, `d_head`.
+//! `batch`: rows in a batch · `seq`: longest row · `tokens`: tokens of all rows, packed, no padding · `vocab`:
+//! vocabulary size · `d_model`: width of the residual stream · `d_expert`: intermediate size of an expert ·
+//! `n_experts`: experts in a layer · `top_k`: experts per token · `n_heads`, `d_head`: attention heads and their width.
 
 mod adapters;
 mod batching;

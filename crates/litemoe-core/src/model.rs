@@ -2,68 +2,68 @@ use burn::tensor::{Device, Tensor};
 
 use crate::{ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
 
-/// A frozen linear weight that an adapter can stand beside.
+/// A frozen linear weight that can have an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearSite {
-    /// Where it stands in the checkpoint.
+    /// Path of the weight in the checkpoint.
     pub site: Site,
-    /// What it is part of.
+    /// The module it belongs to.
     pub role: LinearRole,
     /// Input width.
     pub d_in: usize,
     /// Output width.
     pub d_out: usize,
-    /// The stack that it is part of, where adapters' files can name one.
+    /// The expert stack it belongs to, if adapter files can address one.
     pub stack: Option<ExpertStack>,
 }
 
-/// Where transformers holds the experts of a layer in memory: as two parameters of one module, `gate_up_proj` and
+/// Stacked experts of a layer as transformers holds them in memory: two parameters of one module, `gate_up_proj` and
 /// `down_proj`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpertStack {
-    /// The module's path, e.g. `model.layers.3.mlp.experts`.
+    /// Module path, e.g. `model.layers.3.mlp.experts`.
     pub module: Site,
-    /// How a matrix lies in it.
+    /// Layout of one expert's matrix in the stack.
     pub order: StackOrder,
-    /// Whether PEFT reads updates beside the stacks alone; else also beside experts one by one.
+    /// Whether PEFT can only adapt the whole stack; otherwise it can also adapt single experts.
     pub only: bool,
 }
 
-/// How a matrix of an expert, `[out, in]` when it stands alone, lies in a stack of them.
+/// Layout of one expert's matrix in a stack, relative to the single matrix `[out, in]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StackOrder {
-    /// As it is, gate before up.
+    /// `[out, in]`, gate before up.
     Rows,
-    /// Transposed, gate before up.
+    /// `[in, out]` (transposed), gate before up.
     Columns,
-    /// Transposed, columns of gate and up taking turns.
+    /// `[in, out]` (transposed), columns of gate and up alternating.
     Interleaved,
 }
 
-/// What a linear weight is part of.
+/// Role of a linear weight in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearRole {
-    /// Attention.
+    /// Attention projection.
     Attention,
-    /// A feed-forward network that every token goes through.
+    /// Dense feed-forward network, run for every token.
     Dense,
-    /// A routed expert. Its site is the path that it has where experts are stored one by one, or would have: in families
-    /// whose checkpoints hold stacks alone, the stacks' module, the expert's number and `gate_proj`, `up_proj` or `down_proj`.
+    /// Routed expert. Its site is the path of the single expert's matrix; in families that store only stacks it is the
+    /// stack's module, the expert index, and `gate_proj`, `up_proj` or `down_proj`.
     Expert {
-        /// Which expert.
+        /// The expert.
         expert: ExpertId,
-        /// Which of its matrices.
+        /// The projection.
         part: ExpertPart,
     },
 }
 
 impl LinearRole {
-    /// Whether it is a routed expert's.
+    /// Whether the weight belongs to a routed expert.
     pub fn is_expert(self) -> bool {
         self.expert().is_some()
     }
 
-    /// Which routed expert's, and which of its matrices.
+    /// The routed expert and projection, if the weight belongs to one.
     pub fn expert(self) -> Option<(ExpertId, ExpertPart)> {
         match self {
             Self::Expert { expert, part } => Some((expert, part)),
@@ -72,74 +72,75 @@ impl LinearRole {
     }
 }
 
-/// A model with expert layers.
+/// Mixture-of-experts (MoE) model.
 pub trait MoeModel {
-    /// Its mixture-of-experts layers, in the order they run.
+    /// The MoE layers, in execution order.
     fn moe_layers(&self) -> &[MoeLayer];
 
-    /// The frozen linear weights that an adapter can stand beside.
+    /// The frozen linear weights that can have an adapter.
     fn linear_sites(&self) -> &[LinearSite];
 }
 
-/// Where expert weights can be read from, one at a time: a checkpoint, without loading the model.
+/// Source of expert weights, read one expert at a time, e.g. a checkpoint that is not loaded.
 pub trait ExpertSource {
-    /// Why an expert could not be read.
+    /// Error of reading an expert.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// The mixture-of-experts layers, in the order they run.
+    /// The MoE layers, in execution order.
     fn moe_layers(&self) -> &[MoeLayer];
 
-    /// Reads one expert's weights in f32.
+    /// Reads the weights of one expert in f32.
     fn expert(&self, id: ExpertId) -> Result<ExpertWeights, Self::Error>;
 }
 
-/// A language model, drivable in steps.
+/// Language model, run step by step: [`embed`](Self::embed), each [`block`](Self::block) in order, then
+/// [`head`](Self::head).
 ///
-/// Scoring, tuning and evaluation are written against this trait. A pass is [`embed`](Self::embed), every
-/// [`block`](Self::block) in order, then [`head`](Self::head).
+/// Scoring, tuning and evaluation use only this trait.
 pub trait LanguageModel: MoeModel {
-    /// The device of the weights.
+    /// Device of the weights.
     fn device(&self) -> Device;
 
-    /// Size of the vocabulary.
+    /// Vocabulary size.
     fn vocab(&self) -> usize;
 
-    /// The longest row the model accepts, of an encoder–decoder on either side.
+    /// Maximum row length in tokens; for an encoder–decoder it applies to both sides.
     fn max_tokens(&self) -> usize;
 
-    /// Whether an encoder reads the prompt: [`Input::encoder_rows`] are then needed, and else refused.
+    /// Whether the model has an encoder. [`Input::encoder_rows`] is then required; otherwise it is refused.
     fn has_encoder(&self) -> bool {
         false
     }
 
-    /// Starts the residual stream. Rows must be non-empty, within [`max_tokens`](Self::max_tokens), and hold only
-    /// ids below [`vocab`](Self::vocab), those of an encoder as well.
+    /// Embeds the tokens and starts the residual stream. Rows must not be empty or longer than
+    /// [`max_tokens`](Self::max_tokens), and ids must be below [`vocab`](Self::vocab); the same holds for encoder rows.
     fn embed(&self, input: &Input) -> Stream;
 
-    /// How many blocks there are, an encoder's included.
+    /// Number of blocks, including the encoder's.
     fn n_blocks(&self) -> usize;
 
-    /// Runs block `index`. The blocks of an encoder come first, and leave the decoder's tokens as they are.
+    /// Runs block `index`. Encoder blocks come first and leave the decoder's tokens unchanged.
     fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream;
 
-    /// What a block multiplies by what its attention and its feed-forward part add to the stream.
+    /// Residual multiplier: factor of the attention and feed-forward outputs before they are added to the residual
+    /// stream.
     fn residual_multiplier(&self) -> f64 {
         1.0
     }
 
-    /// Frees what is kept of the block that ran last, of a model whose weights are read when they are used.
+    /// Frees the weights of the last block, in a model that streams its weights from disk.
     fn release(&self) {}
 
-    /// Logits `[n, vocab]` for `n` positions of the last block's hidden state, `[n, d_model]`.
+    /// Language-model head: logits `[n, vocab]` of the last block's hidden states `[n, d_model]`.
     fn head(&self, hidden: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2>;
 
-    /// All blocks of a pass, without the head.
+    /// Embeds the input and runs all blocks, without the head.
     fn stream(&self, input: &Input, pass: &mut Pass<'_>) -> Stream {
         let first = self.embed(input);
         (0..self.n_blocks()).fold(first, |stream, index| self.block(index, stream, pass))
     }
 
-    /// Logits of every token of every row, packed in order, `[tokens, vocab]`.
+    /// Logits of all decoder tokens, packed, `[tokens, vocab]`.
     fn logits(&self, input: &Input, pass: &mut Pass<'_>) -> Tensor<2> {
         let stream = self.stream(input, pass);
         self.head(stream.decoder(), pass)

@@ -1,17 +1,16 @@
 use crate::{Adapters, MoeLayer, RouterBias, RouterBiasError};
 
-/// A mounted adapter: what an app brings to a model that others use too. Low-rank updates beside frozen weights, and a
-/// bias on the routers' logits.
+/// Mounted adapter: LoRAs and a router bias of one app, for a foundation that several apps share.
 #[derive(Debug, Clone, Default)]
 pub struct MountedAdapter {
-    /// The low-rank updates.
+    /// The LoRAs.
     pub adapters: Adapters,
-    /// The router bias; without one the model routes as it always does.
+    /// Bias on the router logits; `None` leaves routing unchanged.
     pub router_bias: Option<RouterBias>,
 }
 
 impl MountedAdapter {
-    /// Checks the router bias against a model's layers.
+    /// Checks the router bias against the model's layers.
     ///
     /// # Errors
     /// Those of [`RouterBias::check`].

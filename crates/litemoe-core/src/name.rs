@@ -1,10 +1,10 @@
 use thiserror::Error;
 
-/// A name from outside that is not one of the known ones.
+/// Error: a name that is not one of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown {what} `{given}`; known: {known}")]
 pub struct UnknownName {
-    /// What the name was meant to be, e.g. `score`.
+    /// What was named, e.g. `score`.
     pub what: &'static str,
     /// The name as given.
     pub given: String,
@@ -12,7 +12,7 @@ pub struct UnknownName {
     pub known: String,
 }
 
-/// Gives a fieldless enum its names: `ALL`, `name`, `Display`, `FromStr`, and serde by name.
+/// Defines a fieldless enum with names: `ALL`, `name`, `Display`, `FromStr`, and serde by name.
 macro_rules! named_enum {
     ($(#[$meta:meta])* $type:ident, $what:literal, { $($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -21,7 +21,7 @@ macro_rules! named_enum {
         pub enum $type { $($(#[$doc])* #[serde(rename = $name)] $variant),+ }
 
         impl $type {
-            /// Every value, in the order of the documentation.
+            /// All values, in declaration order.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The name used in files and on the command line.

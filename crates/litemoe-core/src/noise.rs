@@ -5,25 +5,26 @@ use rand_distr::{Distribution, Normal};
 
 use crate::{LayerId, Packing, Stack};
 
-/// Normal noise on router logits while an adapter is tuned: noisy top-k gating (Outrageously Large Neural Networks,
-/// arXiv 1701.06538) with one standard deviation for all experts.
+/// Router noise: normal noise on the router logits during tuning, i.e. noisy top-k gating ("Outrageously Large Neural
+/// Networks: The Sparsely-Gated Mixture-of-Experts Layer", arXiv 1701.06538) with one standard deviation for all
+/// experts.
 ///
-/// An adapter that was tuned on a proxy's few experts meets other ones on the foundation; under noise it learns not to
-/// lean on which experts a token goes to. What is drawn depends on the row, the layer and the token's place alone:
-/// however a batch is cut, and however often a block runs, the noise is the same.
+/// An adapter tuned on a proxy's few experts runs with other experts on the foundation; the noise trains it not to
+/// depend on which experts a token is routed to. A sample depends only on the row's seed, the layer and the token's
+/// position in the row, not on batching or on how often a block runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterNoise {
-    /// Standard deviation in logits, finite and at least 0.
+    /// Standard deviation of the noise on the logits, finite and at least 0.
     pub std: f32,
-    /// One seed for each row of the pass.
+    /// One seed per row of the batch.
     pub seeds: Vec<u64>,
 }
 
 impl RouterNoise {
-    /// What to add to a layer's router logits, `[tokens, n_experts]`.
+    /// Samples the noise of one layer, `[tokens, n_experts]`.
     ///
     /// # Panics
-    /// When there are fewer seeds than rows, or the deviation is not finite.
+    /// When there are fewer seeds than rows, or `std` is not finite.
     pub fn sample(
         &self,
         layer: LayerId,
@@ -43,7 +44,7 @@ impl RouterNoise {
     }
 }
 
-/// A stream of the generator for every layer.
+/// Random stream of the layer.
 fn stream(layer: LayerId) -> u64 {
     let stack = match layer.stack {
         Stack::Decoder => 0,

@@ -2,56 +2,55 @@ use burn::tensor::Tensor;
 
 use crate::{ExpertId, LayerId, Routing};
 
-/// What one expert did for the tokens routed to it.
+/// Activation of one expert on the tokens routed to it.
 #[derive(Debug, Clone)]
 pub struct Activation {
-    /// Packed indices of the tokens routed to the expert, `n` of them.
+    /// Packed indices of the `n` tokens routed to the expert.
     pub tokens: Vec<usize>,
-    /// g: the factor each output is multiplied by, `[n]`.
+    /// g: routing weights (gates), the factors of the outputs, `[n]`.
     pub gates: Tensor<1>,
-    /// f: the expert's output before that factor, `[n, d_model]`.
+    /// f: expert outputs before the gate, `[n, d_model]`.
     pub outputs: Tensor<2>,
-    /// What its down projection was given, act(gate)·up, `[n, d_expert]`; only where [`Observer::wants_inner`] says so.
+    /// Input of the down projection, act(gate)·up, `[n, d_expert]`; only if [`Observer::wants_inner`].
     pub inner: Option<Tensor<2>>,
 }
 
-/// Watches a forward pass. Every method does nothing unless overridden; tensors hold real tokens only.
+/// Observer of a forward pass (hooks). Every method defaults to doing nothing; tensors contain no padding.
 pub trait Observer {
-    /// A router has chosen.
+    /// Called after a router has selected experts.
     fn routed(&mut self, layer: LayerId, routing: &Routing) {
         let _ = (layer, routing);
     }
 
-    /// An expert has run. Called only for experts that some token chose, and only when
-    /// [`Self::wants_activations`] says so.
+    /// Called after an expert has run, if [`Self::wants_activations`]; experts without tokens are skipped.
     fn activated(&mut self, expert: ExpertId, activation: &Activation) {
         let _ = (expert, activation);
     }
 
-    /// Whether [`Self::activated`] should be called: it costs a copy of every expert's outputs.
+    /// Whether to call [`Self::activated`]; costs a copy of every expert's outputs.
     fn wants_activations(&self) -> bool {
         true
     }
 
-    /// Whether [`Activation::inner`] should be there, which is then kept until the expert has been shown.
+    /// Whether to fill [`Activation::inner`]; it is kept in memory until the expert has been observed.
     fn wants_inner(&self) -> bool {
         false
     }
 
-    /// A block has run: the residual stream before and after it, `[tokens, d_model]`.
+    /// Called after a block: the residual stream before and after it, `[tokens, d_model]`.
     fn block_output(&mut self, layer: LayerId, before: &Tensor<2>, after: &Tensor<2>) {
         let _ = (layer, before, after);
     }
 }
 
-/// Observes nothing.
+/// The observer that does nothing.
 impl Observer for () {
     fn wants_activations(&self) -> bool {
         false
     }
 }
 
-/// Two observers are one observer.
+/// Calls both observers in order.
 impl<A: Observer, B: Observer> Observer for (A, B) {
     fn routed(&mut self, layer: LayerId, routing: &Routing) {
         self.0.routed(layer, routing);

@@ -4,14 +4,15 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// The layout of a batch: how its rows lie in a packed `[tokens, …]` tensor, and which positions their tokens have.
+/// Layout of packed rows (sequence packing): the row boundaries in a packed tensor `[tokens, …]`, and the token
+/// positions.
 ///
-/// Rows either begin at position 0 and are padded to a grid `[batch, seq]` where a layer needs one, or each
-/// [continues](Self::continuing) a text whose earlier tokens are in a KV cache of its own; these stay packed, `[1, tokens]`.
+/// Rows either begin at position 0 and are padded to a grid `[batch, seq]` for layers that need one, or
+/// [continue](Self::continuing) texts with a KV cache each; those stay packed, `[1, tokens]`.
 #[derive(Debug, Clone)]
 pub struct Packing {
     row_lens: Vec<usize>,
-    /// The position of each row's first token where rows continue cached texts.
+    /// Position of each row's first token, for rows that continue cached texts.
     starts: Option<Vec<usize>>,
     pad: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
     encoder: Option<Arc<Packing>>,
@@ -19,7 +20,7 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// Rows of the given lengths that begin at position 0.
+    /// Rows of the given lengths, beginning at position 0.
     pub fn new(row_lens: Vec<usize>, device: &Device) -> Self {
         let seq = row_lens.iter().copied().max().unwrap_or(0);
         let pad = row_lens.iter().any(|&len| len != seq).then(|| {
@@ -37,35 +38,35 @@ impl Packing {
     /// Rows that continue cached texts: row `i` has `row_lens[i]` tokens from position `starts[i]`.
     ///
     /// # Panics
-    /// When there are not as many starts as rows.
+    /// When `row_lens` and `starts` differ in length.
     pub fn continuing(row_lens: Vec<usize>, starts: Vec<usize>) -> Self {
         assert_eq!(row_lens.len(), starts.len(), "a start for every row");
         let starts = Some(starts);
         Self { row_lens, starts, pad: None, encoder: None, derived: Arc::default() }
     }
 
-    /// The same rows as a decoder's, packed behind those of its encoder.
+    /// The same rows as a decoder's, packed after the rows of its encoder.
     #[must_use]
     pub fn behind(self, encoder: Self) -> Self {
         Self { encoder: Some(Arc::new(encoder)), ..self }
     }
 
-    /// How the encoder's rows lie, which come before these.
+    /// Layout of the encoder's rows, which come first.
     pub fn encoder(&self) -> Option<&Self> {
         self.encoder.as_deref()
     }
 
-    /// How many tokens of the encoder come before these.
+    /// Number of encoder tokens before these rows.
     pub fn n_before(&self) -> usize {
         self.encoder().map_or(0, Self::tokens)
     }
 
-    /// The rows' lengths.
+    /// Row lengths in tokens.
     pub fn row_lens(&self) -> &[usize] {
         &self.row_lens
     }
 
-    /// Rows in the batch.
+    /// Number of rows.
     pub fn batch(&self) -> usize {
         self.row_lens.len()
     }
@@ -75,17 +76,17 @@ impl Packing {
         self.row_lens.iter().copied().max().unwrap_or(0)
     }
 
-    /// Real tokens of all rows.
+    /// Number of tokens in all rows, without padding.
     pub fn tokens(&self) -> usize {
         self.row_lens.iter().sum()
     }
 
-    /// The position of each row's first token where rows continue cached texts; `None` where all begin at 0.
+    /// Position of each row's first token, for rows that continue cached texts; `None` when all begin at 0.
     pub fn starts(&self) -> Option<&[usize]> {
         self.starts.as_deref()
     }
 
-    /// The packed tokens of each row.
+    /// Range of packed tokens of each row.
     pub fn row_ranges(&self) -> impl Iterator<Item = Range<usize>> {
         self.row_lens.iter().scan(0, |end, len| {
             let start = *end;
@@ -94,14 +95,14 @@ impl Packing {
         })
     }
 
-    /// Each packed token's position in its row, `tokens` of them.
+    /// Position of each packed token in its text, `tokens` values.
     pub fn positions(&self) -> Vec<usize> {
         let starts = self.starts.iter().flatten().copied().chain(std::iter::repeat(0));
         self.row_lens.iter().zip(starts).flat_map(|(len, start)| start..start + len).collect()
     }
 
-    /// Rows and columns of the grid that [`Self::pad`] gives: `[batch, seq]`, of rows that continue cached texts
-    /// `[1, tokens]`.
+    /// Shape of the grid that [`Self::pad`] returns: `[batch, seq]`, or `[1, tokens]` for rows that continue cached
+    /// texts.
     pub fn grid(&self) -> [usize; 2] {
         match self.starts {
             None => [self.batch(), self.seq()],
@@ -109,8 +110,8 @@ impl Packing {
         }
     }
 
-    /// Spreads packed rows out to the grid, `[rows * columns, width]`. What is in the padding is some real row, so a caller
-    /// must let no real position attend to a padded one: with padding on the right, causal attention does not.
+    /// Pads packed rows `[tokens, width]` to the grid, `[rows * columns, width]`. Padding goes on the right and repeats
+    /// packed token 0, so real positions must not attend to it; a causal mask ensures that.
     pub fn pad(&self, packed: Tensor<2>) -> Tensor<2> {
         match &self.pad {
             Some((padded, _)) => packed.select(0, padded.clone()),
@@ -118,7 +119,7 @@ impl Packing {
         }
     }
 
-    /// Takes the real tokens out of the grid again.
+    /// Removes the padding: the inverse of [`Self::pad`].
     pub fn unpad(&self, padded: Tensor<2>) -> Tensor<2> {
         match &self.pad {
             Some((_, packed)) => padded.select(0, packed.clone()),
@@ -126,8 +127,8 @@ impl Packing {
         }
     }
 
-    /// What a model derives from the layout, such as the positions' tensors: made by the first block of a pass and kept for
-    /// the others. A value of another type is not replaced.
+    /// Cache for values that a model derives from the layout, e.g. position tensors: the first block of a pass computes
+    /// it, the others reuse it. One value is cached; for another type, `make` runs on every call.
     pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut make = Some(make);
         let mut made = || make.take().map(|make| Arc::new(make()));

@@ -6,49 +6,50 @@ use thiserror::Error;
 use crate::by_layer;
 use crate::{ExpertGroups, Fingerprint, LayerId, MoeLayer, PlanOptions, sha256_hex};
 
-/// Version of the shape of `plan.json`.
+/// Schema version of `plan.json`.
 pub const PLAN_VERSION: u32 = 1;
 
-/// An expert that is merged into a host.
+/// Absorbed expert: an expert merged into a centroid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its index in the foundation's layer.
+    /// Expert index in the foundation's layer.
     pub expert: usize,
-    /// Its share of the merged weights, in [0, 1].
+    /// Weight in the merged average, in [0, 1].
     pub share: f64,
-    /// `alignment[j]` is the neuron of this expert that takes the place of the host's neuron `j`; `None` is as it lies.
+    /// Permutation of neurons: neuron `alignment[j]` of this expert is averaged with the centroid's neuron `j`; `None`
+    /// is the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alignment: Option<Vec<u32>>,
 }
 
-/// A kept expert and what is merged into it.
+/// A kept expert (the centroid) and the experts it absorbs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// The kept expert's index in the foundation's layer.
+    /// Centroid: index of the kept expert in the foundation's layer.
     pub host: usize,
-    /// The host's own share of the merged weights; the shares of a group sum to 1.
+    /// The centroid's weight in the merged average; the weights of a group sum to 1.
     pub share: f64,
-    /// What is merged into it.
+    /// Absorbed experts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Member>,
 }
 
-/// What becomes of one layer's experts.
+/// Plan of one layer: kept, absorbed and removed experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerPlan {
-    /// Experts in the foundation's layer.
+    /// Number of experts in the foundation's layer.
     pub n_experts: usize,
-    /// The kept experts, in ascending order of their hosts: the proxy's expert `i` is group `i`.
+    /// Groups in ascending order of their centroids; group `i` becomes the proxy's expert `i`.
     pub groups: Vec<Group>,
-    /// The experts that are dropped, ascending.
+    /// Removed experts, ascending.
     pub removed: Vec<usize>,
 }
 
 impl LayerPlan {
-    /// For each of the foundation's experts, the proxy expert its tokens go to; `None` when it is removed.
+    /// Maps each of the foundation's experts to the proxy expert that replaces it; `None` for a removed expert.
     pub fn redirections(&self) -> Vec<Option<usize>> {
         let mut to = vec![None; self.n_experts];
         for (index, group) in self.groups.iter().enumerate() {
@@ -60,12 +61,12 @@ impl LayerPlan {
         to
     }
 
-    /// The kept experts' indices in the foundation, in the proxy's order.
+    /// Indices of the kept experts (centroids) in the foundation, in the proxy's order.
     pub fn hosts(&self) -> Vec<usize> {
         self.groups.iter().map(|group| group.host).collect()
     }
 
-    /// Whether every expert is kept as it is.
+    /// Whether every expert is kept unchanged.
     pub fn is_identity(&self) -> bool {
         self.groups.len() == self.n_experts
     }
@@ -103,7 +104,7 @@ impl LayerPlan {
         self.check_evenness(id, layer)
     }
 
-    /// Checks that every group of experts that the router chooses among keeps as many.
+    /// Checks that all expert groups keep the same number of experts.
     fn check_evenness(&self, id: LayerId, layer: &MoeLayer) -> Result<(), PlanError> {
         let Some(ExpertGroups { n_groups, .. }) = layer.groups else { return Ok(()) };
         let mut kept = vec![0; n_groups];
@@ -119,7 +120,7 @@ impl LayerPlan {
         }
     }
 
-    /// Every expert the plan speaks of.
+    /// All experts in the plan.
     fn mentioned(&self) -> impl Iterator<Item = usize> {
         let grouped = self.groups.iter().flat_map(|group| {
             std::iter::once(group.host).chain(group.members.iter().map(|member| member.expert))
@@ -129,7 +130,7 @@ impl LayerPlan {
 }
 
 impl Group {
-    /// An expert kept as it is.
+    /// A kept expert that absorbs none.
     pub fn single(host: usize) -> Self {
         Self { host, share: 1.0, members: Vec::new() }
     }
@@ -157,39 +158,39 @@ impl Group {
     }
 }
 
-/// `plan.json`: which experts a proxy keeps, merges and drops.
+/// `plan.json`: the experts that a proxy keeps, merges and removes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// [`PLAN_VERSION`]
     pub version: u32,
-    /// The fingerprint of the foundation it was made for.
+    /// Fingerprint of the foundation.
     pub fingerprint: Fingerprint,
-    /// SHA-256 of the token ids the scores were measured on.
+    /// SHA-256 of the calibration rows' token ids.
     pub input_sha256: String,
-    /// How it was made.
+    /// Options the plan was made with.
     pub options: PlanOptions,
-    /// Per layer.
+    /// Plan of each layer.
     #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerPlan>,
 }
 
 impl Plan {
-    /// SHA-256, in hex, of the plan's canonical JSON: compact, fields in order of declaration, layers ascending.
+    /// SHA-256, in hex, of the plan's canonical JSON: compact, fields in declaration order, layers ascending.
     pub fn hash(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is made of numbers, strings and lists");
         sha256_hex(&json)
     }
 
-    /// Whether every layer keeps every expert as it is.
+    /// Whether every layer keeps every expert unchanged.
     pub fn is_identity(&self) -> bool {
         self.layers.values().all(LayerPlan::is_identity)
     }
 
-    /// Checks the plan against the model it is to be applied to; how it was made is not looked at.
+    /// Checks the plan against the model to apply it to; does not check the options.
     ///
     /// # Errors
-    /// Names the first thing that does not fit; nothing has been changed.
+    /// The first mismatch.
     pub fn check(&self, fingerprint: &Fingerprint, layers: &[MoeLayer]) -> Result<(), PlanError> {
         if self.version != PLAN_VERSION {
             return Err(PlanError::Version { found: self.version });
@@ -203,10 +204,10 @@ impl Plan {
         self.check_layers(layers)
     }
 
-    /// Checks the plan's layers alone, for a model whose fingerprint is not at hand.
+    /// Checks only the layers, for a model of unknown fingerprint.
     ///
     /// # Errors
-    /// As [`Plan::check`], but for version and fingerprint.
+    /// As [`Plan::check`], except version and fingerprint.
     pub fn check_layers(&self, layers: &[MoeLayer]) -> Result<(), PlanError> {
         let known = |id: &LayerId| layers.iter().any(|layer| layer.id == *id);
         if let Some(&layer) = self.layers.keys().find(|id| !known(id)) {
@@ -221,7 +222,7 @@ impl Plan {
     }
 }
 
-/// Why a plan does not fit a model.
+/// Error: a plan does not fit a model.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are

@@ -4,7 +4,7 @@ use crate::name::named_enum;
 use crate::{Budget, Criterion, RouterRule, SimilarityKind};
 
 named_enum! {
-    /// The method that a plan is made by, as it is named on the command line and in files: see [`PlanMethod`].
+    /// Name of a plan's method on the command line and in files; [`PlanMethod`] has its options.
     MergeMethod, "merge method", {
         /// Pruning.
         None = "none",
@@ -14,53 +14,53 @@ named_enum! {
 }
 
 named_enum! {
-    /// How the neurons of an absorbed expert are matched to its centroid's.
+    /// Alignment of an absorbed expert's neurons to the centroid's before averaging.
     Alignment, "alignment", {
-        /// Not at all.
+        /// No alignment.
         None = "none",
-        /// The permutation of least cost.
+        /// Minimum-cost permutation (Hungarian algorithm).
         Hungarian = "hungarian",
     }
 }
 
-/// Every choice that goes into a plan.
+/// Options of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Record", try_from = "Record")]
 pub struct PlanOptions {
-    /// Bytes of experts that may be kept.
+    /// Byte budget of the kept experts.
     pub budget: Budget,
-    /// The score that ranks the experts.
+    /// Criterion that ranks the experts.
     pub score: Criterion,
-    /// What becomes of the experts that are not kept as they are.
+    /// Treatment of the experts that are not kept unchanged.
     pub method: PlanMethod,
-    /// What the router does with the experts taken out.
+    /// Treatment of the removed and absorbed experts by the proxy's router.
     pub router: RouterRule,
 }
 
-/// What becomes of the experts that are not kept as they are. Each method has its own options.
+/// Compression method: the treatment of the experts that are not kept unchanged. Each has its own options.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PlanMethod {
-    /// They are removed: pruning.
+    /// Expert pruning: they are removed.
     Prune,
-    /// Moderate ones are merged into kept ones, cold ones are removed.
+    /// Expert merging: moderate experts are absorbed by kept ones, cold ones are removed.
     Litemoe(LitemoeOptions),
 }
 
-/// LiteMoE's merging of moderate experts (doi 10.1145/3666025.3699355, sections 3.3 and 3.4).
+/// Options of LiteMoE's expert merging (LiteMoE, doi 10.1145/3666025.3699355, sections 3.3 and 3.4).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LitemoeOptions {
-    /// What makes two experts alike.
+    /// Similarity of two experts.
     pub similarity: SimilarityKind,
-    /// Experts below this share of the uniform score are cold: removed, not merged.
+    /// Pruning threshold: experts that score below this share of the uniform score are removed, not merged.
     pub alpha: f64,
-    /// At most this many experts are merged into one.
+    /// Maximum number of experts absorbed by one centroid.
     pub max_merged: usize,
-    /// How neurons are matched.
+    /// Neuron alignment.
     pub alignment: Alignment,
 }
 
 impl Default for PlanOptions {
-    /// A third of the expert bytes, the experts of highest `task` score kept as they are, the others pruned.
+    /// Pruning to .33 of the expert bytes by `task` score.
     fn default() -> Self {
         Self {
             budget: Budget::Share(0.33),
@@ -72,7 +72,7 @@ impl Default for PlanOptions {
 }
 
 impl Default for LitemoeOptions {
-    /// `affinity`, experts below .6 of the uniform share removed, three merged into one at most, neurons matched.
+    /// `affinity`, threshold .6 of the uniform score, at most three absorbed experts per centroid, Hungarian alignment.
     fn default() -> Self {
         Self {
             similarity: SimilarityKind::Affinity,
@@ -93,7 +93,7 @@ impl PlanMethod {
     }
 }
 
-/// The options in `plan.json`: those of merging are there in any case, with their defaults where nothing is merged.
+/// The options in `plan.json`, flat: those of merging are always present, with their defaults for pruning.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {

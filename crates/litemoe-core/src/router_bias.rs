@@ -4,30 +4,30 @@ use thiserror::Error;
 
 use crate::{ExpertGroups, ExpertId, LayerId, MoeLayer, RouterRule};
 
-/// Router bias: a number for each expert of a layer that is added to the router's logits; −∞ removes the expert.
+/// Router bias: a value per expert, added to the router logits of a layer; −∞ removes the expert.
 ///
-/// Experts are numbered as in the model that the bias is for. Layers without one route as they are. The bias is for an app
-/// what a plan is for a proxy: with −∞ at every expert that a `drop_rows` proxy lacks, the foundation computes what that
-/// proxy computes, and a number between lets the app fall back on the other experts where they are much the better ones.
+/// Expert indices are those of the model the bias is used with. Layers without a bias route unchanged. With −∞ at every
+/// expert that a `drop_rows` proxy lacks, the foundation computes what the proxy computes; a finite negative bias still
+/// lets an app use the other experts when their logits are much larger.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterBias {
     stage: BiasStage,
     layers: BTreeMap<LayerId, Vec<f32>>,
 }
 
-/// Where a router bias is applied.
+/// Stage of the router at which the bias applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BiasStage {
-    /// To the logits: the softmax is over what the bias leaves, as in a [`RouterRule::DropRows`] proxy.
+    /// Router logits: the softmax normalises over the remaining experts, as in a [`RouterRule::DropRows`] proxy.
     Logits,
-    /// To the scores that come of them, as the factor exp(bias): the gates keep the scale that they have among all
-    /// experts, as in a [`RouterRule::Mask`] proxy. The same where chosen scores are divided by their sum.
+    /// Router scores (softmax of the logits), multiplied by exp(bias): gates keep their scale among all experts, as in
+    /// a [`RouterRule::Mask`] proxy. Equal to `Logits` if the router renormalises the top-k scores.
     Scores,
 }
 
 impl BiasStage {
-    /// Where a bias is applied so that the model routes as the proxies of a router rule do, where no expert is merged. What
-    /// [`RouterRule::Redirect`] and [`RouterRule::RedirectSelected`] move to other experts a bias does not.
+    /// The stage at which a bias routes as the proxies of `rule` do, for plans without merging. A bias cannot reproduce
+    /// the redirections of [`RouterRule::Redirect`] and [`RouterRule::RedirectSelected`].
     pub fn of_rule(rule: RouterRule) -> Self {
         match rule {
             RouterRule::Mask => Self::Scores,
@@ -39,7 +39,7 @@ impl BiasStage {
 }
 
 impl RouterBias {
-    /// A bias of given numbers, finite or −∞.
+    /// Bias of the given values, finite or −∞.
     ///
     /// # Errors
     /// [`RouterBiasError::NotABias`]
@@ -59,12 +59,12 @@ impl RouterBias {
         Ok(Self { stage, layers })
     }
 
-    /// Takes `penalty` off the logits of every expert that is not kept; ∞ removes them.
+    /// Subtracts `penalty` from the logits of every expert that is not kept; ∞ removes these experts.
     ///
-    /// `layers` are numbers of experts and the kept ones among them.
+    /// `layers` gives each layer, its number of experts, and the indices of the kept ones.
     ///
     /// # Panics
-    /// When the penalty is no number or −∞, or a kept expert is none of its layer's.
+    /// When the penalty is NaN or −∞, or an index is out of range.
     pub fn keeping<'a>(
         stage: BiasStage,
         layers: impl IntoIterator<Item = (LayerId, usize, &'a [usize])>,
@@ -79,26 +79,27 @@ impl RouterBias {
         Self { stage, layers: layers.into_iter().map(layer).collect() }
     }
 
-    /// Where it is applied.
+    /// Stage at which the bias applies.
     pub fn stage(&self) -> BiasStage {
         self.stage
     }
 
-    /// The numbers of a layer's experts; `None` where there are none.
+    /// Biases of a layer's experts; `None` for a layer without a bias.
     pub fn at(&self, layer: LayerId) -> Option<&[f32]> {
         self.layers.get(&layer).map(Vec::as_slice)
     }
 
-    /// Whether no token can be sent to an expert.
+    /// Whether the bias removes the expert from routing.
     pub fn removes(&self, expert: ExpertId) -> bool {
         let biases = self.layers.get(&expert.layer);
         biases.is_some_and(|biases| biases.get(expert.expert) == Some(&f32::NEG_INFINITY))
     }
 
-    /// Checks the bias against the model that it is to be used with.
+    /// Checks the bias against the model's layers.
     ///
     /// # Errors
-    /// A layer that the model does not have, another number of experts, or fewer experts left than the router needs.
+    /// A layer that the model does not have, a different number of experts, or fewer remaining experts than the router
+    /// needs.
     pub fn check(&self, layers: &[MoeLayer]) -> Result<(), RouterBiasError> {
         for (&id, biases) in &self.layers {
             let layer = layers.iter().find(|layer| layer.id == id);
@@ -113,7 +114,7 @@ impl RouterBias {
     }
 }
 
-/// Checks that enough experts are left, of every group where the router chooses among groups.
+/// Checks that enough experts remain; with group-limited routing, in every group.
 fn check_left(layer: &MoeLayer, biases: &[f32]) -> Result<(), RouterBiasError> {
     let (n_groups, needed) = match layer.groups {
         Some(ExpertGroups { n_groups, min_kept }) => (n_groups, min_kept),
@@ -128,7 +129,7 @@ fn check_left(layer: &MoeLayer, biases: &[f32]) -> Result<(), RouterBiasError> {
     Ok(())
 }
 
-/// Why a router bias is none, or does not fit a model.
+/// Error: an invalid router bias, or one that does not fit a model.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are

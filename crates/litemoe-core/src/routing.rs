@@ -4,21 +4,21 @@ use burn::tensor::{Int, Tensor};
 
 use crate::name::named_enum;
 
-/// Where a router sent its tokens.
+/// Routing decision: the router's output for each token.
 #[derive(Debug, Clone)]
 pub struct Routing {
-    /// p: the router's activated scores over all experts, each row summing to 1, `[tokens, n_experts]`.
-    /// Before top-k and before any redirection.
+    /// p: router probabilities over all experts, before top-k and redirection; each row sums to 1,
+    /// `[tokens, n_experts]`.
     pub probs: Tensor<2>,
-    /// The chosen experts, `[tokens, top_k]`.
+    /// Indices of the selected experts, `[tokens, top_k]`.
     pub experts: Tensor<2, Int>,
-    /// g: the factor each chosen expert's output is really multiplied by, `[tokens, top_k]`. Zero where
-    /// a redirection left a place unused.
+    /// g: routing weights (gates), the factors of the selected experts' outputs as applied, `[tokens, top_k]`. 0 in
+    /// slots that a redirection left unused.
     pub gates: Tensor<2>,
 }
 
 impl Routing {
-    /// That of some of the tokens.
+    /// Routing of a range of tokens.
     pub fn narrow(&self, tokens: Range<usize>) -> Self {
         let (start, len) = (tokens.start, tokens.len());
         Self {
@@ -30,16 +30,17 @@ impl Routing {
 }
 
 named_enum! {
-    /// What a proxy's router does with the experts that the plan took out (LiteMoE §3.4, doi 10.1145/3666025.3699355).
+    /// Router rule: treatment of removed and absorbed experts by a proxy's router (LiteMoE §3.4, doi
+    /// 10.1145/3666025.3699355).
     RouterRule, "router rule", {
-        /// Merged experts' probability is added to their host's, then the top-k are chosen.
+        /// Adds the probability of absorbed experts to their centroid, then selects the top-k.
         Redirect = "redirect",
-        /// The top-k are chosen among kept and merged experts, then each choice moves to its host.
+        /// Selects the top-k among kept and absorbed experts, then redirects each selection to its centroid.
         RedirectSelected = "redirect_selected",
-        /// The removed and merged experts' router rows are deleted; loads in stock runtimes.
+        /// Deletes the router rows of removed and absorbed experts; the proxy loads in stock runtimes.
         DropRows = "drop_rows",
-        /// All rows are kept and the softmax is over all of them, then the top-k are chosen among the kept experts: gates that
-        /// are not divided by their sum keep the scale they were trained with.
+        /// Keeps all router rows and the softmax over them, then selects the top-k among the kept experts: without
+        /// renormalisation, gates keep the scale they were trained with.
         Mask = "mask",
     }
 }

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a frozen weight stands: its path in the checkpoint without `.weight`, e.g.
-/// `model.layers.3.self_attn.q_proj`. Cheap to clone.
+/// Adapter site: path of a frozen weight in the checkpoint without `.weight`, e.g. `model.layers.3.self_attn.q_proj`.
+/// Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Site(Arc<str>);
 
 impl Site {
-    /// The site at a checkpoint path.
+    /// Site of a checkpoint path.
     pub fn new(path: impl Into<Arc<str>>) -> Self {
         Self(path.into())
     }
 
-    /// The checkpoint path.
+    /// Checkpoint path.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The last component of the path, e.g. `q_proj`: what PEFT calls a target module.
+    /// Last component of the path, e.g. `q_proj`: PEFT's target module.
     pub fn leaf(&self) -> &str {
         self.0.rsplit('.').next().unwrap_or(&self.0)
     }

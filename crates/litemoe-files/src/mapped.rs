@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-/// A file mapped into memory, read only; clones share the map.
+/// Read-only memory map of a file; clones share the map.
 #[derive(Debug, Clone)]
 pub struct MappedFile {
     map: Arc<Mmap>,
@@ -17,13 +17,13 @@ pub struct MappedFile {
 impl MappedFile {
     /// Maps a file.
     ///
-    /// The file must not be shortened or written to while it is mapped: artefacts are replaced by
-    /// renaming a new file over the old one, never changed in place.
+    /// The file must not be truncated or written to while it is mapped: replace it by renaming a new file over it,
+    /// never modify it in place.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the map is read only and private to this type, which hands out `&[u8]` bound to its
-        // own lifetime. What remains is that no other process truncates the file meanwhile, which
-        // no program can prevent; the doc above states it.
+        // SAFETY: the map is read only and private to this type, which returns `&[u8]` bound to its own lifetime.
+        // Another process may still truncate the file, which no program can prevent; the doc above states the
+        // requirement.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { map: Arc::new(map) })
     }
@@ -33,18 +33,17 @@ impl MappedFile {
         &self.map
     }
 
-    /// Lets the pages that hold these bytes leave memory; reading them again brings them back from the file.
-    ///
-    /// Advice to the operating system: without effect where it has no such call.
+    /// Lets the operating system evict the pages of a byte range; later reads load them from the file again. Advisory:
+    /// no effect on systems without such a call.
     ///
     /// # Panics
-    /// When the range reaches past the file's end.
+    /// When the range extends past the end of the file.
     pub fn release(&self, range: Range<usize>) {
         assert!(range.end <= self.map.len(), "{range:?} of {} bytes", self.map.len());
         #[cfg(unix)]
         if !range.is_empty() {
-            // SAFETY: the map is of a file and never written to, so a page that comes back holds the
-            // bytes it held before, and slices of it stay true.
+            // SAFETY: the map is of a file and never written to, so a reloaded page holds the same bytes and existing
+            // slices stay valid.
             let advised = unsafe {
                 self.map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,

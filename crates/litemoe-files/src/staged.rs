@@ -5,32 +5,33 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// A directory written beside its target and renamed over it when everything is on disk.
+/// Staged directory: written next to its target, fsynced, then renamed to the target by [`commit`](Self::commit).
 ///
-/// Dropped without [`commit`](Self::commit), it removes itself and the target stays as it was.
+/// If dropped before `commit`, it is deleted and the target is unchanged.
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,
     staging: TempDir,
     room: Room,
-    /// The first failure of any file: a writer may swallow it, `commit` does not.
+    /// First write error of any file; `commit` returns it even if the writer ignored it.
     failure: Option<io::Error>,
 }
 
 impl StagedDir {
-    /// Opens a temporary directory in the target's parent, which is created if need be. A directory that is there is
-    /// replaced if it is empty, or if `is_own` says that it is an earlier artefact of the same kind and nothing else.
+    /// Creates a temporary directory in the target's parent, and the parent if it does not exist. An existing target is
+    /// replaced if it is empty, or if `is_own` returns true: it is an earlier artefact of the same kind, with nothing
+    /// else inside.
     ///
     /// # Errors
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when it is neither,
-    /// [`NotADirectory`](io::ErrorKind::NotADirectory) when something else stands there, and those of the disk.
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the target is neither,
+    /// [`NotADirectory`](io::ErrorKind::NotADirectory) if it is not a directory, and I/O errors.
     pub fn new(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Result<Self> {
         check_target(target, is_own)?;
         Self::with_room(target, Room::unlimited())
     }
 
-    /// Replaces whatever directory is there, and writing more than `max_bytes` over all files fails with
-    /// [`StorageFull`](io::ErrorKind::StorageFull), as on a full disk: for tests.
+    /// For tests: replaces any existing directory; writing more than `max_bytes` in total fails with
+    /// [`StorageFull`](io::ErrorKind::StorageFull), as on a full disk.
     pub fn limited(target: &Path, max_bytes: u64) -> io::Result<Self> {
         Self::with_room(target, Room::of(max_bytes))
     }
@@ -40,22 +41,22 @@ impl StagedDir {
         Ok(Self { target: target.to_owned(), staging, room, failure: None })
     }
 
-    /// Where the directory is until it is committed: for reading back what was written.
+    /// Path of the temporary directory before the commit, for reading files back.
     pub fn path(&self) -> &Path {
         self.staging.path()
     }
 
-    /// Creates a file in the directory; one is open at a time.
+    /// Creates a file in the directory. Only one file can be open at a time.
     pub fn file(&mut self, name: impl AsRef<Path>) -> io::Result<StagedFile<'_>> {
         let file = File::create_new(self.staging.path().join(name))?;
         Ok(StagedFile { file: BufWriter::new(file), dir: self })
     }
 
-    /// Makes the directory the target; a directory that was there is deleted afterwards.
+    /// Renames the directory to its target, then deletes the directory it replaces.
     ///
     /// # Errors
-    /// When any write to any file failed, even one that the writer ignored, or when the renaming
-    /// fails: the target is then as it was.
+    /// When any write to any file failed, even if the writer ignored the error, or when renaming fails; the target is
+    /// then unchanged.
     pub fn commit(self) -> io::Result<()> {
         if let Some(failure) = self.failure {
             return Err(failure);
@@ -70,13 +71,13 @@ impl StagedDir {
             }
             return Err(error);
         }
-        // Renamed away: there is nothing left for the guard to remove.
+        // Already renamed: the guard has nothing to delete.
         let _ = self.staging.keep();
         sync_dir(&parent_of(&self.target)?)
     }
 }
 
-/// A buffered file of a [`StagedDir`], on disk when it is dropped.
+/// Buffered file of a [`StagedDir`]; flushed and fsynced on drop.
 #[derive(Debug)]
 pub struct StagedFile<'a> {
     file: BufWriter<File>,
@@ -112,10 +113,10 @@ impl Drop for StagedFile<'_> {
     }
 }
 
-/// Writes one file beside its target and renames it over the target when it is on disk.
+/// Atomic file write: writes a temporary file next to the target, fsyncs it, and renames it to the target.
 ///
 /// # Errors
-/// Those of `write` and of the disk; the target is then as it was and nothing is left beside it.
+/// Those of `write`, and I/O errors. The target is then unchanged and the temporary file is deleted.
 pub fn write_file(
     target: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -123,8 +124,8 @@ pub fn write_file(
     write_with_room(target, Room::unlimited(), write)
 }
 
-/// As [`write_file`], but writing more than `max_bytes` fails with
-/// [`StorageFull`](io::ErrorKind::StorageFull), as on a full disk.
+/// As [`write_file`], but writing more than `max_bytes` fails with [`StorageFull`](io::ErrorKind::StorageFull), as on a
+/// full disk.
 pub fn write_file_limited(
     target: &Path,
     max_bytes: u64,
@@ -148,7 +149,7 @@ fn write_with_room(
     sync_dir(&parent)
 }
 
-/// A file of limited room that remembers a failure its writer ignored.
+/// Size-limited file that records a write error its writer ignored.
 struct Roomed {
     file: BufWriter<NamedTempFile>,
     room: Room,
@@ -175,7 +176,7 @@ impl Write for Roomed {
     }
 }
 
-/// Bytes that may still be written.
+/// Remaining bytes that may be written.
 #[derive(Debug)]
 struct Room(u64);
 
@@ -199,14 +200,14 @@ impl Room {
     }
 }
 
-/// Opens a temporary entry named after the target.
+/// Builder of temporary files and directories with this name prefix.
 fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
     let mut builder = Builder::new();
     builder.prefix(prefix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Ordinary output, cut by the umask; the library's default is private to the user.
+        // Ordinary permissions, masked by the umask; the library's default is private to the user.
         builder.permissions(fs::Permissions::from_mode(mode));
     }
     #[cfg(not(unix))]
@@ -214,7 +215,7 @@ fn builder(prefix: &OsStr, mode: u32) -> Builder<'_, 'static> {
     builder
 }
 
-/// `.name.`, the beginning of the temporary names of a target.
+/// Prefix of the target's temporary names, `.name.`.
 fn prefix_of(target: &Path) -> io::Result<OsString> {
     let name = target.file_name().ok_or_else(|| {
         let message = format!("{} does not name a file or directory", target.display());
@@ -223,7 +224,7 @@ fn prefix_of(target: &Path) -> io::Result<OsString> {
     Ok([OsStr::new("."), name, OsStr::new(".")].into_iter().collect())
 }
 
-/// The target's parent, created if need be.
+/// The target's parent directory, created if it does not exist.
 fn parent_of(target: &Path) -> io::Result<PathBuf> {
     let parent = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -233,7 +234,10 @@ fn parent_of(target: &Path) -> io::Result<PathBuf> {
     Ok(parent.to_owned())
 }
 
-/// Whether an artefact may become `target`, before any work is done for it: as [`StagedDir::new`].
+/// Checks whether [`StagedDir::new`] would accept `target`, before any work is done.
+///
+/// # Errors
+/// As [`StagedDir::new`].
 pub fn check_target(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Result<()> {
     let mut entries = match fs::read_dir(target) {
         Ok(entries) => entries,
@@ -248,7 +252,7 @@ pub fn check_target(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Re
     Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
 }
 
-/// Whether every entry of a directory is a file of one of these names.
+/// Whether every entry of a directory is a file with one of these names.
 pub fn holds_only(dir: &Path, names: &[&str]) -> bool {
     let known = |entry: io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| {
@@ -259,7 +263,7 @@ pub fn holds_only(dir: &Path, names: &[&str]) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.all(known))
 }
 
-/// Moves a directory that is in the way; whether there was one.
+/// Moves an existing target directory to `aside`; returns whether there was one.
 fn move_aside(target: &Path, aside: &Path) -> io::Result<bool> {
     match fs::metadata(target) {
         Ok(metadata) if metadata.is_dir() => fs::rename(target, aside).map(|()| true),
@@ -272,8 +276,8 @@ fn move_aside(target: &Path, aside: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes a directory's entries durable.
+/// Fsyncs a directory, which makes its entries durable.
 fn sync_dir(dir: &Path) -> io::Result<()> {
-    // Other systems do not open directories as files.
+    // Only Unix opens directories as files.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -2,19 +2,19 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor};
 
-/// The places of a batch sorted by expert. A place is a token's choice of an expert; place `p` of
-/// the flattened `[tokens, top_k]` belongs to token `p / top_k`.
+/// Sorted dispatch: the token–expert pairs (slots) of a batch sorted by expert. Slot `p` of the flattened
+/// `[tokens, top_k]` belongs to token `p / top_k`.
 #[derive(Debug)]
 pub(crate) struct Dispatch {
     top_k: usize,
-    /// Places in order of expert, then of token; those without an expert are left out.
+    /// Slots sorted by expert, then by token; slots without an expert are left out.
     places: Vec<usize>,
-    /// The experts that have tokens, ascending, each with its range of `places`.
+    /// Experts with tokens, ascending, each with its range in `places`.
     groups: Vec<(usize, Range<usize>)>,
 }
 
 impl Dispatch {
-    /// Sorts the choices (one read by the host). The index `n_experts` means no expert.
+    /// Sorts the selected experts after one copy to the host. The index `n_experts` means no expert.
     ///
     /// # Panics
     /// When an index is above `n_experts`.
@@ -39,27 +39,27 @@ impl Dispatch {
         Self { top_k, places: by_expert.concat(), groups }
     }
 
-    /// Places that have an expert.
+    /// Number of slots with an expert.
     pub(crate) fn n_rows(&self) -> usize {
         self.places.len()
     }
 
-    /// Experts that have tokens, each with its range of the sorted places.
+    /// Experts with tokens, ascending, each with its range of sorted slots.
     pub(crate) fn groups(&self) -> &[(usize, Range<usize>)] {
         &self.groups
     }
 
-    /// The tokens of some of the sorted places.
+    /// Token indices of a range of sorted slots.
     pub(crate) fn tokens_of(&self, range: &Range<usize>) -> Vec<usize> {
         self.places[range.clone()].iter().map(|place| place / self.top_k).collect()
     }
 
-    /// The token of each sorted place.
+    /// Token index of each sorted slot.
     pub(crate) fn token_indices(&self, device: &Device) -> Tensor<1, Int> {
         indices(self.places.iter().map(|place| place / self.top_k), device)
     }
 
-    /// The sorted places as indices into `[tokens * top_k]`.
+    /// Sorted slots as indices into `[tokens * top_k]`.
     pub(crate) fn place_indices(&self, device: &Device) -> Tensor<1, Int> {
         indices(self.places.iter().copied(), device)
     }

@@ -2,28 +2,29 @@ use burn::tensor::{Tensor, activation};
 
 use crate::silu_mul;
 
-/// What a feed-forward network does between its first matrices and its last.
+/// Activation function of a feed-forward network.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum HiddenAct {
-    /// x·σ(x) (arXiv 1702.03118); gated it is SwiGLU (arXiv 2002.05202).
+    /// SiLU: x·σ(x) ("Sigmoid-Weighted Linear Units for Neural Network Function Approximation in Reinforcement
+    /// Learning", arXiv 1702.03118); gated it is SwiGLU ("GLU Variants Improve Transformer", arXiv 2002.05202).
     #[default]
     Silu,
-    /// x·Φ(x), with the error function (arXiv 1606.08415).
+    /// GELU: x·Φ(x), with the exact error function ("Gaussian Error Linear Units (GELUs)", arXiv 1606.08415).
     Gelu,
-    /// max(x, 0).
+    /// ReLU: max(x, 0).
     Relu,
-    /// gpt-oss' SwiGLU (arXiv 2508.10925): `(clamp(up, ±limit) + 1) · g·σ(alpha·g)` with `g = min(gate, limit)`.
-    /// Ungated it leaves the first factor out.
+    /// Clamped SwiGLU of gpt-oss ("gpt-oss-120b & gpt-oss-20b Model Card", arXiv 2508.10925):
+    /// `(clamp(up, ±limit) + 1) · g·σ(alpha·g)` with `g = min(gate, limit)`. Ungated: without the first factor.
     ClampedSwish {
-        /// The sigmoid's gain.
+        /// Factor of the sigmoid's argument.
         alpha: f64,
-        /// Where gate and up are cut off.
+        /// Clamp limit of gate and up.
         limit: f64,
     },
 }
 
 impl HiddenAct {
-    /// Applies it to one matrix's products.
+    /// Applies the ungated activation.
     ///
     /// # Shapes
     /// - `x` and output: `[n, d_hidden]`
@@ -39,7 +40,7 @@ impl HiddenAct {
         }
     }
 
-    /// Applies it to the gate and multiplies by up, the two side by side.
+    /// Applies the gated activation, `act(gate) * up`.
     ///
     /// # Shapes
     /// - `gate_up`: `[n, 2 * d_hidden]`, the gate in the first half of each row

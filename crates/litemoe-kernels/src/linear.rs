@@ -2,21 +2,21 @@ use burn::tensor::{Device, Int, Tensor, s};
 
 use crate::pack;
 
-/// A frozen linear weight, packed once for the matrix product: `y = x·W`.
+/// Frozen linear layer, `y = x·W`, with the weight packed once for GEMM.
 ///
-/// Every product with a frozen weight outside the experts goes through this type.
+/// All products with frozen weights outside the experts use this type.
 #[derive(Debug, Clone)]
 pub struct LinearWeight {
     weight: Tensor<2>,
 }
 
 impl LinearWeight {
-    /// Packs a weight in the layout of checkpoints, `[d_out, d_in]`.
+    /// Packs a weight in the checkpoint layout, `[d_out, d_in]`.
     pub fn from_stored(weight: Tensor<2>) -> Self {
         Self { weight: pack::transposed(weight) }
     }
 
-    /// Multiplies every row of `x` by the weight.
+    /// Linear projection, `x·W`.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_in]`
@@ -25,7 +25,7 @@ impl LinearWeight {
         x.matmul(self.weight.clone())
     }
 
-    /// Rows of the weight as checkpoints store it: a head that is the embedding too looks tokens up by them.
+    /// Rows of the weight in the checkpoint layout: the embedding lookup of a head with tied embeddings.
     ///
     /// # Shapes
     /// - `indices`: `[n]`
@@ -33,27 +33,27 @@ impl LinearWeight {
     pub fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
         let [n] = indices.dims();
         let rows = self.weight.clone().select(1, indices).transpose();
-        // Contiguous, as rows of a stored table are: sums over them come out the same to the last bit.
+        // Contiguous, as rows of a stored embedding are: sums over them are then equal bit for bit.
         Tensor::zeros([n, self.d_in()], (&self.device(), rows.dtype()))
             .slice_assign(s![.., ..], rows)
     }
 
-    /// Width of the input.
+    /// Input width.
     pub fn d_in(&self) -> usize {
         self.weight.dims()[0]
     }
 
-    /// Width of the output.
+    /// Output width.
     pub fn d_out(&self) -> usize {
         self.weight.dims()[1]
     }
 
-    /// Where the weight lives.
+    /// Device of the weight.
     pub fn device(&self) -> Device {
         self.weight.device()
     }
 
-    /// The weight as checkpoints store it: a `[d_out, d_in]` view that copies nothing.
+    /// The weight in the checkpoint layout, `[d_out, d_in]`: a view without a copy.
     pub fn stored(&self) -> Tensor<2> {
         self.weight.clone().transpose()
     }

@@ -1,4 +1,4 @@
-//! Between Burn's tensors and one backend's primitives, and what a device is.
+//! Conversions between Burn's tensors and the primitives of one backend; device queries.
 
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use burn::backend::{
@@ -9,18 +9,18 @@ use burn::tensor::Device;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use burn::tensor::Tensor;
 
-/// A backend whose primitives can be tensors again, without autodiff.
+/// Backend whose primitives convert to tensors and back, without autodiff.
 ///
-/// A hand-written backward composes ordinary tensors with kernels of the backend.
+/// A hand-written backward pass combines ordinary tensors with kernels of the backend.
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 pub(crate) trait AsPrimitive: Backend {
-    /// The primitive as a tensor.
+    /// Wraps a primitive as a tensor.
     fn tensor(primitive: FloatTensor<Self>) -> Tensor<2>;
 
-    /// The tensor's primitive.
+    /// Unwraps a tensor's primitive.
     ///
     /// # Panics
-    /// When the tensor is tracked or lives on another backend.
+    /// When the tensor is tracked by autodiff or on another backend.
     fn primitive(tensor: Tensor<2>) -> FloatTensor<Self>;
 }
 
@@ -39,7 +39,7 @@ where
     }
 }
 
-/// Whether the crate was built with kernels for the device.
+/// Whether the crate is built with kernels for the device.
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 pub(crate) fn has_kernels(device: &Device) -> bool {
     match device.clone().without_autodiff().as_dispatch() {
@@ -52,7 +52,7 @@ pub(crate) fn has_kernels(device: &Device) -> bool {
     }
 }
 
-/// Whether the device is this process's own memory, where many threads may compute at once.
+/// Whether the device is host memory, where many threads may compute at once.
 pub(crate) fn is_host(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_));

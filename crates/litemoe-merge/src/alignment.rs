@@ -4,12 +4,12 @@ use ordered_float::OrderedFloat;
 use pathfinding::kuhn_munkres::kuhn_munkres_min;
 use pathfinding::matrix::Matrix;
 
-/// Matches the neurons of `member` to those of `host` at the least total cost (LiteMoE §3.4): entry `j` is the neuron
-/// of `member` that takes the place of the host's neuron `j`.
+/// Neuron permutation alignment: Hungarian matching of `member`'s neurons to `host`'s at the least total cost (LiteMoE
+/// §3.4). Entry `j` is the neuron of `member` that is merged into the host's neuron `j`.
 ///
-/// The cost of a pair is half the sum of the distances between their gate rows, their up rows and their down columns, so
-/// that one permutation serves all three. `None` when a weight is not a finite number. Both experts must have the same
-/// shapes.
+/// The cost of a pair is half the sum of the Euclidean distances between their gate rows, their up rows and their down
+/// columns, so one permutation serves all three matrices. `None` if a weight is not finite. Both experts must have the
+/// same shapes.
 pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
     let d_expert = host.up.dims()[0];
     let costs: Vec<OrderedFloat<f64>> =
@@ -22,7 +22,7 @@ pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
     Some(neurons.into_iter().map(|neuron| neuron as u32).collect())
 }
 
-/// The cost of every pair of neurons, `[d_expert of the host, d_expert of the member]`.
+/// The cost matrix of all pairs of neurons, `[d_expert of host, d_expert of member]`.
 fn cost(host: &ExpertWeights, member: &ExpertWeights) -> Tensor<2> {
     let up = distances(host.up.clone(), member.up.clone());
     let down = distances(host.down.clone().transpose(), member.down.clone().transpose());
@@ -33,7 +33,7 @@ fn cost(host: &ExpertWeights, member: &ExpertWeights) -> Tensor<2> {
     sum.mul_scalar(0.5)
 }
 
-/// ‖xᵢ − yⱼ‖ for every pair of rows, from ‖x‖² + ‖y‖² − 2x·y.
+/// Pairwise distances ‖xᵢ − yⱼ‖ of rows, from ‖x‖² + ‖y‖² − 2x·y.
 fn distances(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     let squares = |rows: &Tensor<2>| rows.clone().square().sum_dim(1);
     let (x_squares, y_squares) = (squares(&x), squares(&y).transpose());

@@ -3,13 +3,13 @@ use litemoe_core::{ExpertId, ExpertSource, ExpertWeights, Group, LayerId, LayerP
 use crate::MergeError;
 use crate::merge::{blend, check_pair, reordered};
 
-/// The weights of a layer's kept experts, in the proxy's order. `None` for one that nothing is merged into: its tensors
-/// are the foundation's, and are not read.
+/// Weighted merging of a layer: the weights of its kept experts, in the proxy's order. `None` for an expert that
+/// absorbs none: its tensors are the foundation's and are not read.
 ///
 /// The plan must have been [checked](litemoe_core::Plan::check) against the source.
 ///
 /// # Errors
-/// An expert that cannot be read, or that does not fit its host.
+/// An expert that cannot be read, or whose shapes differ from its host's.
 pub fn merged_experts(
     layer: LayerId,
     plan: &LayerPlan,
@@ -21,12 +21,12 @@ pub fn merged_experts(
     plan.groups.iter().map(merged).collect()
 }
 
-/// The weights of one kept expert with all that is merged into it: Σ share · aligned weights (LiteMoE §3.4).
+/// Weighted merging of a centroid (host) and its absorbed experts: Σ share · aligned weights (LiteMoE §3.4).
 ///
 /// At most three experts are in memory at once.
 ///
 /// # Errors
-/// An expert that cannot be read, or that does not fit its host.
+/// An expert that cannot be read, or whose shapes differ from its host's.
 pub fn merged_expert(
     layer: LayerId,
     group: &Group,

@@ -2,12 +2,12 @@ use litemoe_core::{Budget, MoeLayer};
 
 use crate::MergeError;
 
-/// How many experts every layer keeps under a uniform budget: the largest count whose expert bytes meet it, so that
-/// one more per layer would exceed it, or one more per group of experts where routers choose among groups. A layer with
-/// fewer experts keeps them all.
+/// Number of kept experts per layer under a uniform byte budget: the largest count whose expert bytes fit. With expert
+/// groups (group-limited routing) it is a multiple of the number of groups. A layer with fewer experts keeps all of
+/// them.
 ///
 /// # Errors
-/// [`MergeError::BudgetTooSmall`] when that is below what a layer's router needs.
+/// [`MergeError::BudgetTooSmall`] if the count is below what a layer's router needs.
 pub fn kept_per_layer(budget: Budget, layers: &[MoeLayer]) -> Result<usize, MergeError> {
     let most = layers.iter().map(|layer| layer.n_experts).max().ok_or(MergeError::NoExperts)?;
     let allowed = budget.bytes_of(expert_bytes(layers, most));
@@ -23,7 +23,7 @@ pub fn kept_per_layer(budget: Budget, layers: &[MoeLayer]) -> Result<usize, Merg
     }
 }
 
-/// Expert bytes of a model that keeps `kept` experts in every layer.
+/// Expert bytes of a model with `kept` experts in every layer.
 pub(crate) fn expert_bytes(layers: &[MoeLayer], kept: usize) -> u64 {
     layers.iter().map(|layer| kept.min(layer.n_experts) as u64 * layer.expert_bytes).sum()
 }

@@ -3,7 +3,7 @@ use std::error::Error;
 use litemoe_core::{Budget, Criterion, ExpertId, Fingerprint, LayerId, SimilarityKind};
 use thiserror::Error;
 
-/// Why a plan could not be made or applied.
+/// Errors of planning, merging and refitting.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are

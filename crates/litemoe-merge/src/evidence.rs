@@ -4,7 +4,7 @@ use litemoe_core::{
 
 use crate::MergeError;
 
-/// Checks that the scores speak of these layers, all of them and no others, with usable values.
+/// Checks that the scores cover exactly these layers, with finite values of at least 0.
 pub(crate) fn check_scores(
     scores: &ExpertScores,
     criterion: Criterion,
@@ -21,7 +21,7 @@ pub(crate) fn check_scores(
     layers.iter().try_for_each(|layer| values(scores, criterion, layer).map(drop))
 }
 
-/// A layer's values of a criterion, one per expert, finite and not negative.
+/// A layer's scores by a criterion: one value per expert, finite and at least 0.
 pub(crate) fn values(
     scores: &ExpertScores,
     criterion: Criterion,
@@ -46,7 +46,7 @@ fn usable(score: f64) -> bool {
     score.is_finite() && score >= 0.0
 }
 
-/// Checks that the similarity is the one the options ask for, of the same model on the same data as the scores.
+/// Checks that the similarity has the requested kind, and the same model and data as the scores.
 pub(crate) fn check_similarity(
     similarity: &Similarity,
     scores: &ExpertScores,
@@ -72,7 +72,7 @@ pub(crate) fn check_similarity(
     layers.iter().try_for_each(|layer| table(similarity, layer).map(drop))
 }
 
-/// A layer's similarities, `n_experts` rows of `n_experts` finite values.
+/// A layer's similarity matrix, `[n_experts, n_experts]`, all values finite.
 pub(crate) fn table<'a>(
     similarity: &'a Similarity,
     layer: &MoeLayer,

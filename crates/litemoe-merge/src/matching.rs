@@ -1,11 +1,12 @@
 use ordered_float::OrderedFloat;
 use pathfinding::kuhn_munkres::{Weights, kuhn_munkres};
 
-/// Chooses a host for each moderate expert, so that the similarities of the chosen pairs sum to the most possible while
-/// no host takes more than `max_merged` (LiteMoE §3.3: a transportation problem, solved exactly).
+/// Hungarian matching (linear assignment): chooses a centroid (host) for each moderate expert so that the total
+/// similarity of the pairs is maximal and no host absorbs more than `max_merged` experts (LiteMoE §3.3: a
+/// transportation problem, solved exactly).
 ///
-/// `similarity` is the layer's symmetric table. The answer has an entry per moderate expert: the host's index in the
-/// layer, or `None` for one that found no place, or that is less than 0 alike to all that have one.
+/// `similarity` is the layer's symmetric matrix. The result has one entry per moderate expert: the host's index in the
+/// layer, or `None` if all hosts are full or the similarity to every host with room is negative.
 pub fn match_to_hosts(
     similarity: &[Vec<f64>],
     moderate: &[usize],
@@ -20,8 +21,8 @@ pub fn match_to_hosts(
     columns.into_iter().map(|column| places.host(column)).collect()
 }
 
-/// The assignment problem: a row per moderate expert; `max_merged` columns per host, then a column of weight 0 per
-/// moderate expert for staying without a host.
+/// The assignment problem: a row per moderate expert; `max_merged` columns per host, then one column of weight 0 per
+/// moderate expert for staying unmatched.
 struct Places<'a> {
     similarity: &'a [Vec<f64>],
     moderate: &'a [usize],
@@ -31,7 +32,7 @@ struct Places<'a> {
 
 impl Places<'_> {
     fn host(&self, column: usize) -> Option<usize> {
-        // a host never has use for more places than there are experts to merge
+        // a host never needs more columns than there are experts to merge
         self.hosts.get(column / self.places_per_host()?).copied()
     }
 

@@ -3,10 +3,10 @@ use litemoe_core::{ExpertBiases, ExpertId, ExpertWeights};
 
 use crate::MergeError;
 
-/// Moves a share of an expert's weights from the host's to a member's: `sum + share · (member − host)`.
+/// Weighted merging, one step: `sum + share · (member − host)`.
 ///
-/// Over all members of a group this gives Σ share · weights, since its shares sum to 1; written so that merging equal
-/// experts gives that expert's weights bit for bit.
+/// Over all members of a group this gives Σ share · weights, because the group's shares sum to 1. In this form, merging
+/// equal experts gives exactly that expert's weights, bit for bit.
 pub(crate) fn blend(
     sum: ExpertWeights,
     host: &ExpertWeights,
@@ -52,7 +52,7 @@ fn blend_biases(
     }
 }
 
-/// The same expert with its neurons in another order: neuron `order[j]` comes to place `j`.
+/// Permutes an expert's neurons: position `j` of the result is neuron `order[j]`.
 pub(crate) fn reordered(expert: ExpertWeights, order: &[u32]) -> ExpertWeights {
     let indices: Vec<i64> = order.iter().map(|&neuron| i64::from(neuron)).collect();
     let order =
@@ -69,7 +69,7 @@ pub(crate) fn reordered(expert: ExpertWeights, order: &[u32]) -> ExpertWeights {
     }
 }
 
-/// Checks that a member can be merged into its host.
+/// Checks that a member has the shapes of its host.
 pub(crate) fn check_pair(
     id: ExpertId,
     host: &ExpertWeights,

@@ -1,21 +1,21 @@
-/// The experts of a layer by how much they matter (LiteMoE §3.2), each part ascending.
+/// Hot/moderate/cold partition of a layer's experts by score (LiteMoE §3.2), each part ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Partition {
     /// Kept.
     pub hot: Vec<usize>,
-    /// Merged into hot experts, or removed where nothing is merged.
+    /// Absorbed by hot experts, or pruned if nothing is merged.
     pub moderate: Vec<usize>,
-    /// Removed.
+    /// Pruned.
     pub cold: Vec<usize>,
 }
 
-/// Parts a layer's experts by their scores: the `kept` highest are hot (ties go to the lower index), the others are
-/// cold below `alpha` times the uniform share of the layer's score mass, and moderate from there on.
+/// Partitions a layer's experts by score: the `kept` highest are hot (ties go to the lower index). The others are cold
+/// below `alpha` times the mean score, and moderate otherwise.
 ///
-/// Of `n_groups` equal runs of experts, each keeps as many: `kept / n_groups`.
+/// Each of `n_groups` equal consecutive groups of experts keeps `kept / n_groups`.
 ///
 /// # Panics
-/// When there are no groups.
+/// If `n_groups` is 0.
 pub fn partition(scores: &[f64], kept: usize, n_groups: usize, alpha: f64) -> Partition {
     let mut hot = Vec::new();
     let size = scores.len().div_ceil(n_groups).max(1);

@@ -12,15 +12,15 @@ use crate::merge::check_pair;
 use crate::report::{LayerReport, PlanReport};
 use crate::{MergeError, Partition, align, kept_per_layer, match_to_hosts, partition};
 
-/// Decides which experts of `source` a proxy keeps, merges and drops under a uniform byte budget.
+/// Expert plan: decides which experts of `source` a proxy keeps, merges and prunes under a uniform byte budget.
 ///
-/// `similarity` is needed when experts are merged, and not looked at otherwise; without it, that of the scores is taken. Weights are read only to match neurons.
-/// `progress` is told of each layer when it is done. The plan carries the scores' fingerprint: the caller checks that it
-/// is the source's.
+/// `similarity` is used only when experts are merged; if it is `None`, the scores' own similarity is used. Weights are
+/// read only for neuron alignment. `progress` is called after each layer. The plan carries the scores' fingerprint: the
+/// caller checks that it is the source's.
 ///
 /// # Errors
-/// A budget below what the router of some layer needs; scores or similarity that are incomplete, not finite, or of another model or
-/// other data; an expert that cannot be read.
+/// A budget below what some layer's router needs; scores or similarity that are incomplete, not finite, or from another
+/// model or other data; an expert that cannot be read.
 pub fn make_plan(
     scores: &ExpertScores,
     similarity: Option<&Similarity>,
@@ -53,7 +53,7 @@ pub fn make_plan(
     Ok((plan, PlanReport::new(layers, options.budget, reports)))
 }
 
-/// Checks everything that was measured before anything is decided; the similarity comes back when it is needed.
+/// Checks options, scores and similarity before planning. Returns the similarity if experts are merged.
 fn check<'a>(
     scores: &ExpertScores,
     similarity: Option<&'a Similarity>,
@@ -72,7 +72,7 @@ fn check<'a>(
     Ok(Some(similarity))
 }
 
-/// What every layer's plan is made from.
+/// Inputs common to the plans of all layers.
 struct Planner<'a> {
     scores: &'a ExpertScores,
     /// `None`: nothing is merged.
@@ -114,7 +114,7 @@ impl Planner<'_> {
         Ok((LayerPlan { n_experts: layer.n_experts, groups, removed }, report))
     }
 
-    /// The host of every expert that is merged.
+    /// The host of every absorbed expert.
     fn hosts(
         &self,
         layer: &MoeLayer,
@@ -129,14 +129,15 @@ impl Planner<'_> {
     }
 }
 
-/// A host and the experts merged into it, ascending, shares still to be set.
+/// A host and its absorbed experts, ascending; their shares are not set yet.
 fn group(host: usize, hosts: &BTreeMap<usize, usize>) -> Group {
     let merged = hosts.iter().filter(|&(_, &to)| to == host);
     let member = |(&expert, _)| Member { expert, share: 0.0, alignment: None };
     Group { members: merged.map(member).collect(), ..Group::single(host) }
 }
 
-/// Sets the shares of a group in proportion to its experts' scores; equally for random scores, and where all are 0.
+/// Sets the merge weights (shares) of a group in proportion to its experts' scores: equal for random scores, or if all
+/// scores are 0.
 fn share_out(group: &mut Group, criterion: Criterion, scores: &[f64]) {
     let weigh = |expert: usize| if criterion == Criterion::Random { 1.0 } else { scores[expert] };
     let members: f64 = group.members.iter().map(|member| weigh(member.expert)).sum();
@@ -151,7 +152,7 @@ fn share_out(group: &mut Group, criterion: Criterion, scores: &[f64]) {
     }
 }
 
-/// Matches the neurons of a group's members to the host's.
+/// Aligns the neurons of a group's members with the host's.
 fn align_members(
     layer: LayerId,
     group: &mut Group,

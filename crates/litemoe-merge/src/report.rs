@@ -4,29 +4,29 @@ use std::fmt;
 use litemoe_core::{Budget, LayerId, MoeLayer};
 use serde::{Deserialize, Serialize};
 
-/// What a plan comes to.
+/// Summary of a plan: byte sizes and expert counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
-    /// Bytes of experts that the budget allows.
+    /// Byte budget: the expert bytes allowed.
     pub budget_bytes: u64,
-    /// Bytes of all the foundation's routed experts.
+    /// Bytes of all routed experts of the foundation.
     pub foundation_bytes: u64,
-    /// Bytes of the experts that are kept.
+    /// Bytes of the kept experts.
     pub proxy_bytes: u64,
-    /// Per layer.
+    /// Expert counts per layer.
     pub layers: BTreeMap<LayerId, LayerReport>,
 }
 
-/// What becomes of one layer's experts; `kept + merged + removed` is their number.
+/// Expert counts of one layer; `kept + merged + removed` is its number of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LayerReport {
-    /// Kept, as they are or with others merged into them.
+    /// Kept experts, unchanged or merged with absorbed ones.
     pub kept: usize,
-    /// Merged into a kept one.
+    /// Absorbed experts.
     pub merged: usize,
-    /// Dropped.
+    /// Pruned experts.
     pub removed: usize,
-    /// Those of the dropped that were to be merged, but found no place with a host.
+    /// Pruned experts that were candidates for merging but matched no host.
     pub surplus: usize,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use litemoe_core::{ExpertId, LayerId, PlanError};
 use thiserror::Error;
 
-/// Why a model directory could not be read or written.
+/// Error of reading or writing a model directory.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
@@ -74,13 +74,13 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    /// An I/O error at a path.
+    /// I/O error at a path.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
     }
 
-    /// An error in a file's JSON.
+    /// JSON error in a file.
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Json { path, source }

@@ -1,4 +1,4 @@
-//! JSON from outside, in no more memory than a few times the file: a tree of values would take fifty times as much.
+//! JSON from untrusted files, in memory bounded by a few times the file: a tree of values would take 50 times the file.
 
 use std::fmt;
 use std::fs;
@@ -15,10 +15,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelErro
     serde_json::from_slice(&bytes).map_err(ModelError::json(path))
 }
 
-/// Passes the members of an object on, one after the other, their values as they are written.
+/// Visits the members of a JSON object in order, with their values as raw JSON.
 ///
 /// # Errors
-/// What `malformed` makes of JSON that is not an object, and what `visit` refuses.
+/// `malformed` if the JSON is not an object, or the first error of `visit`.
 pub(crate) fn for_each_member<'a>(
     json: &'a [u8],
     malformed: impl FnOnce(serde_json::Error) -> ModelError,
@@ -36,7 +36,7 @@ pub(crate) fn for_each_member<'a>(
 
 struct Members<'r, F> {
     visit: F,
-    /// The error of `visit`, which serde would make a text of.
+    /// Error of `visit`; serde would reduce it to a string.
     refused: &'r mut Option<ModelError>,
 }
 

@@ -22,8 +22,8 @@ use crate::layers::relative::RelativeBias;
 use crate::layers::router::Router;
 use crate::{Checkpoint, ModelError};
 
-/// Builds the parts of a model from a checkpoint, tensor by tensor: each is widened to f32, packed and freed
-/// before the next is read.
+/// Builds model layers from a checkpoint, tensor by tensor: each is widened to f32, packed and freed before the next is
+/// read.
 #[derive(Clone, Copy)]
 pub(crate) struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
@@ -35,12 +35,12 @@ impl Loader<'_> {
         self.checkpoint.tensor(name).tensor(self.device)
     }
 
-    /// The tensor `site.weight`.
+    /// Tensor `site.weight`.
     pub(crate) fn weight<const D: usize>(&self, site: &str) -> Result<Tensor<D>, ModelError> {
         self.tensor(&format!("{site}.weight"))
     }
 
-    /// A normalisation of the residual stream.
+    /// RMSNorm or LayerNorm of the residual stream.
     pub(crate) fn norm(&self, site: &str) -> Result<Norm, ModelError> {
         let ModelConfig { norm, norm_eps: eps, .. } = self.checkpoint.config;
         match norm {
@@ -62,17 +62,17 @@ impl Loader<'_> {
         Ok(Linear { site: Site::new(site), weight, bias })
     }
 
-    /// A stack's embedding, `[vocab, d_model]`.
+    /// Token embedding of a stack, `[vocab, d_model]`.
     pub(crate) fn embedding(&self, stack: Stack) -> Result<Tensor<2>, ModelError> {
         self.checkpoint.embedding(stack).tensor(self.device)
     }
 
-    /// Whether the head is the embedding: the checkpoint has none of its own.
+    /// Tied embeddings: whether the checkpoint has no head of its own.
     pub(crate) fn is_tied(&self) -> bool {
         !self.checkpoint.tensors.contains_key(&*format!("{}.weight", tensors::HEAD))
     }
 
-    /// The final norm and the head.
+    /// Final norm and LM head.
     pub(crate) fn head(&self) -> Result<Head, ModelError> {
         let weight = match self.is_tied() {
             true => self.embedding(Stack::Decoder)?,
@@ -86,7 +86,7 @@ impl Loader<'_> {
         Ok(Head { norm: self.norm(norm)?, weight: LinearWeight::from_stored(weight), bias })
     }
 
-    /// The normalisation at the end of the encoder, if there is one.
+    /// Final norm of the encoder, if there is one.
     pub(crate) fn encoder_norm(&self) -> Result<Option<Norm>, ModelError> {
         let [encoder, _] = self.checkpoint.names.final_norms;
         match self.checkpoint.config.encoder.is_empty() {
@@ -95,7 +95,7 @@ impl Loader<'_> {
         }
     }
 
-    /// The biases by distance of encoder and decoder, which stand in their first blocks.
+    /// Relative position biases of encoder and decoder, stored in their first blocks.
     pub(crate) fn relative(&self) -> Result<Option<[RelativeBias; 2]>, ModelError> {
         let Some(config) = self.checkpoint.config.attention.relative else { return Ok(None) };
         let bias = |block: LayerId| {
@@ -107,12 +107,12 @@ impl Loader<'_> {
         Ok(Some([bias(LayerId::encoder(0))?, bias(LayerId::decoder(0))?]))
     }
 
-    /// A vector as a row, `[1, width]`.
+    /// Vector as a row, `[1, width]`.
     fn row(&self, name: &str) -> Result<Tensor<2>, ModelError> {
         Ok(self.tensor::<1>(name)?.unsqueeze_dim(0))
     }
 
-    /// A block, without the weights of `unused` experts.
+    /// Loads a block, without the weights of `unused` experts.
     pub(crate) fn block(&self, id: LayerId, unused: &[usize]) -> Result<Block, ModelError> {
         let names = self.checkpoint.names;
         let path = |part| names.path(id, part);
@@ -154,7 +154,7 @@ impl Loader<'_> {
             projections,
             o_proj: self.linear(format!("{path}.{output}"), config.bias && !config.bare_output)?,
             windowed: has_reach && !config.unwindowed.contains(&index),
-            // Every head has keys of its own once they are made from what is latent.
+            // In MLA, every head has its own keys after the up-projection.
             n_kv_heads: config.n_kv_heads,
             sinks: sinks.map(|sinks| sinks.reshape([1, config.n_heads, 1, 1])),
         })
@@ -165,7 +165,7 @@ impl Loader<'_> {
         let linear = |leaf| self.linear(format!("{path}.{leaf}"), config.bias);
         let scale = config.scale.unwrap_or_else(|| (config.d_head as f64).powf(-0.5));
         let has_weights = matches!(config.qk_norm, QkNorm::PerHead | QkNorm::Projection);
-        // Rotation keeps a factor of the query's norm, and a pass over the scores is saved; clamping does not.
+        // Folding the scale into the query norm saves a pass; RoPE keeps the factor, clamping does not.
         let folded = has_weights && config.clip.is_none();
         let norms = if has_weights {
             let q = self.weight::<1>(&format!("{path}.q_norm"))?;
@@ -318,5 +318,5 @@ impl Loader<'_> {
     }
 }
 
-/// ε between the matrices of latent attention, which no configuration names.
+/// ε of the RMSNorms inside MLA, which no configuration names.
 const LATENT_EPS: f64 = 1e-6;

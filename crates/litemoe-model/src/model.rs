@@ -17,15 +17,15 @@ use crate::load::Loader;
 use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 
-/// A mixture-of-experts transformer, its weights in f32 on one device or in the files until they are used: a decoder, some
-/// with an encoder before it.
+/// Mixture-of-experts (MoE) transformer, decoder-only or encoder–decoder. Its weights are in f32 on one device, or are
+/// streamed from the files.
 #[derive(Debug)]
 pub struct Model {
     name: String,
     config: ModelConfig,
     device: Device,
     weights: Weights,
-    /// At the end of the encoder.
+    /// Final norm of the encoder.
     encoder_norm: Option<Norm>,
     positions: Arc<PositionMaker>,
     moe_layers: Vec<MoeLayer>,
@@ -34,21 +34,21 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a checkpoint onto a device. Needs the weights' bytes in f32 and one tensor more.
+    /// Loads a checkpoint onto a device. Needs memory for the weights in f32 and one more tensor.
     ///
     /// # Errors
-    /// When a weight is not finite, naming its tensor.
+    /// When a weight is not finite; names its tensor.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         Self::of(checkpoint, device, Weights::load(checkpoint, device)?)
     }
 
-    /// The same model with its weights left in the files: each block is read when it is run and freed when another one is,
-    /// rows of the embedding and the head when they are used. Needs the bytes of the largest block in f32.
+    /// Opens the same model with its weights left in the files (streaming). Reads each block when it runs and frees it
+    /// when another one does; reads embedding rows and the head on use. Needs memory for the largest block in f32.
     ///
-    /// Every pass reads every block, so run all batches through a block before the next, as `litemoe-score` does.
+    /// Every pass reads every block, so run all batches through one block before the next, as `litemoe-score` does.
     ///
     /// # Errors
-    /// When a weight is not finite, naming its tensor: all of them are read once.
+    /// When a weight is not finite; names its tensor. Reads all weights once to check.
     pub fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         Self::of(checkpoint, device, Weights::stream(checkpoint, device)?)
     }
@@ -68,32 +68,32 @@ impl Model {
         })
     }
 
-    /// The name of the directory it was loaded from.
+    /// Name of the directory it was loaded from.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its `model_type`, without a proxy's prefix.
+    /// `model_type` without a proxy's prefix.
     pub fn family(&self) -> &'static str {
         self.config.family
     }
 
-    /// What its configuration says.
+    /// Model configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The ids that end a text.
+    /// End-of-sequence (EOS) token ids.
     pub fn eos_ids(&self) -> &[u32] {
         &self.config.eos_ids
     }
 
-    /// Bytes of its weights as stored.
+    /// Size of the weights as stored, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The residual stream of a stack's rows at its beginning.
+    /// Scaled token embeddings of a stack's rows: the initial residual stream.
     fn start(&self, stack: Stack, tokens: &[u32], packing: Packing) -> Stream {
         let hidden = self.weights.embed(stack, tokens);
         let hidden = scaled(hidden, self.config.multipliers.embedding);
@@ -105,7 +105,7 @@ impl Model {
         self.start(stack, &rows.concat(), Packing::new(lens, &self.device))
     }
 
-    /// Block `index` with the experts that a pass over these rows may use.
+    /// Block `index`, with the experts that a pass over these rows may use.
     fn block_of(&self, index: usize, packing: &Packing, pass: &Pass<'_>) -> Arc<Block> {
         self.weights.block(index, &|layer, n_experts| {
             removed(&pass.router_bias, layer, n_experts, packing.batch())
@@ -116,7 +116,7 @@ impl Model {
         self.config.encoder.len()
     }
 
-    /// Runs a block of the encoder over the encoder's tokens.
+    /// Runs one encoder block over the encoder's tokens.
     fn encode(
         &self,
         index: usize,
@@ -134,8 +134,8 @@ impl Model {
         }
     }
 
-    /// Runs a block of the decoder over the decoder's tokens. `encoded` is the encoder's last hidden state; rows with caches
-    /// have there what was made of it.
+    /// Runs one decoder block over the decoder's tokens. `encoded` is the encoder's final hidden state; rows with a KV
+    /// cache have its cross-attention keys and values there instead.
     fn decode(
         &self,
         index: usize,

@@ -8,59 +8,59 @@ use crate::layers::head::Head;
 use crate::load::Loader;
 use crate::{Checkpoint, ModelError};
 
-/// The large weights of a model.
+/// Embeddings, blocks and head of a model.
 #[derive(Debug)]
 pub(crate) enum Weights {
     /// All in memory.
     Loaded(Box<Loaded>),
-    /// In the files until they are used.
+    /// Read from the files on use.
     Streamed(Box<Streamed>),
 }
 
 /// Weights in memory.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// `None` where the head is the embedding.
+    /// `None` with tied embeddings.
     embeddings: Option<Embeddings>,
-    /// An encoder's first.
+    /// Encoder blocks first.
     blocks: Vec<Arc<Block>>,
     head: Arc<Head>,
 }
 
-/// Tables of tokens' vectors, `[vocab, d_model]`.
+/// Token embeddings, `[vocab, d_model]` each.
 #[derive(Debug)]
 struct Embeddings {
     decoder: Tensor<2>,
-    /// Where it is another one.
+    /// `None` if shared with the decoder.
     encoder: Option<Tensor<2>>,
 }
 
-/// Weights in the files, and the block that was used last.
+/// Streamed weights, with a cache of the last used block.
 #[derive(Debug)]
 pub(crate) struct Streamed {
     checkpoint: Checkpoint,
     device: Device,
-    /// An encoder's first.
+    /// Encoder blocks first.
     blocks: Vec<LayerId>,
     last: Mutex<Option<Last>>,
 }
 
-/// A block in memory.
+/// Cached block.
 #[derive(Debug)]
 struct Last {
     index: usize,
-    /// The experts that were not read, ascending.
+    /// Experts that were not read, ascending.
     unread: Vec<usize>,
     block: Arc<Block>,
 }
 
-/// The experts of a layer, of so many, that are not needed, ascending.
+/// Maps a layer and its expert count to the unused experts, ascending.
 pub(crate) type Unused<'a> = &'a dyn Fn(LayerId, usize) -> Vec<usize>;
 
 impl Weights {
     pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
         let loader = Loader { checkpoint, device };
-        // The largest tensor first: two more copies of it are made in passing.
+        // Largest tensor first: loading it makes two temporary copies.
         let head = Arc::new(loader.head()?);
         let embeddings = match loader.is_tied() {
             true => None,
@@ -79,7 +79,7 @@ impl Weights {
         Ok(Self::Streamed(Box::new(Streamed { checkpoint, device, blocks, last })))
     }
 
-    /// Rows of a stack's embedding, `[ids, d_model]`.
+    /// Embedding lookup in a stack's table, `[ids, d_model]`.
     pub(crate) fn embed(&self, stack: Stack, ids: &[u32]) -> Tensor<2> {
         match self {
             Self::Loaded(loaded) => loaded.embed(stack, ids),
@@ -94,7 +94,7 @@ impl Weights {
         }
     }
 
-    /// Block `index`; of experts that are not used the weights may be absent.
+    /// Block `index`; the weights of unused experts may be absent.
     pub(crate) fn block(&self, index: usize, unused: Unused<'_>) -> Arc<Block> {
         match self {
             Self::Loaded(loaded) => loaded.blocks[index].clone(),
@@ -102,7 +102,7 @@ impl Weights {
         }
     }
 
-    /// Frees the block that was used last, of weights that are read when they are used.
+    /// Frees the cached block of streamed weights.
     pub(crate) fn release(&self) {
         if let Self::Streamed(streamed) = self {
             *streamed.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -116,14 +116,14 @@ impl Weights {
         }
     }
 
-    /// The linear layers of all blocks that an adapter can stand beside.
+    /// Linear layers of all blocks that accept a LoRA adapter.
     pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
         let all = |_, _| Vec::new();
         (0..self.n_blocks()).flat_map(|index| self.block(index, &all).linear_sites()).collect()
     }
 }
 
-/// What was read of files in which every weight was finite when they were opened.
+/// Unwraps a read of streamed weights, which were checked when opened.
 fn unchanged<T>(read: Result<T, ModelError>) -> T {
     read.unwrap_or_else(|error| panic!("mapped weights were changed: {error}"))
 }
@@ -172,11 +172,11 @@ impl Streamed {
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device))
     }
 
-    /// The block, kept until another one is asked for: a batch after the other can be run through it.
+    /// Reads a block, or returns the cached one, so that consecutive batches cost one read.
     fn block(&self, index: usize, unused: Unused<'_>) -> Result<Arc<Block>, ModelError> {
         let id = self.blocks[index];
         let unread = unused(id, self.checkpoint.n_experts(id));
-        // A panic elsewhere cannot leave a half-written one behind.
+        // A panic elsewhere cannot leave it half-written.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = &*last
             && last.index == index

@@ -1,6 +1,6 @@
 use litemoe_core::{Input, TokenRow};
 
-/// A row's token ids, and its completion mask.
+/// A row's token ids and its completion mask.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row<'a> {
     pub(crate) tokens: &'a [u32],
@@ -27,13 +27,13 @@ impl<'a> Row<'a> {
         Self { tokens: row.tokens(), encoder: row.encoder(), completion: row.completion() }
     }
 
-    /// Tokens of both sides.
+    /// Tokens of decoder and encoder together.
     pub(crate) fn n_tokens(self) -> usize {
         self.tokens.len() + self.encoder.map_or(0, <[u32]>::len)
     }
 }
 
-/// Gathers batches, in their order, into rounds of at most `held_tokens` tokens; a batch of more is a round of its own.
+/// Groups batches, in order, into rounds of at most `held_tokens` tokens; a larger batch is a round of its own.
 pub(crate) fn rounds(batches: Vec<Input>, held_tokens: usize) -> Vec<Vec<Input>> {
     let mut rounds: Vec<Vec<Input>> = Vec::new();
     let mut held = 0;

@@ -1,7 +1,7 @@
 use litemoe_core::{ExpertId, LayerId};
 use thiserror::Error;
 
-/// Why experts could not be scored. Rows count from 0.
+/// Errors of expert scoring. Rows count from 0.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
@@ -37,10 +37,10 @@ pub enum ScoreError {
     FewBatches { shards: usize, batches: usize },
 }
 
-/// Fewer sequences than this are warned about.
+/// Below this many sequences a warning is given.
 const ENOUGH_ROWS: u64 = 32;
 
-/// What a user should know of scores that were measured all the same.
+/// Warnings about measured scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
@@ -50,7 +50,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// What there is to say of scores of so many rows.
+    /// The warning for scores measured on `rows` sequences, if any.
     pub fn of_rows(rows: u64) -> Option<Self> {
         (rows < ENOUGH_ROWS).then_some(Self::FewRows { rows })
     }

@@ -8,32 +8,33 @@ use litemoe_core::{
 use crate::ScoreError;
 use crate::statistics::{NotFinite, add_activation, add_routing};
 
-/// What one pass over the data has measured so far: sums for every criterion, and for the similarities asked for.
+/// Running sums of a pass over the data, for every criterion and the requested similarities.
 ///
-/// Measurements of shards of the data, on whatever machines, [add up](Self::merge).
+/// Measurements of shards of the data, even from different machines, can be [merged](Self::merge).
 #[derive(Debug, Clone)]
 pub struct Measurement {
     layers: BTreeMap<LayerId, LayerSums>,
-    /// The first value seen that is not a finite number.
+    /// The first value that is not finite.
     not_finite: Option<(ExpertId, &'static str)>,
 }
 
 impl Measurement {
     /// An empty measurement of a model's mixture-of-experts layers.
     ///
-    /// As an [`Observer`] it panics when told of a layer or an expert that is not among them.
+    /// Its [`Observer`] methods panic on a layer or an expert that is not among them.
     pub fn new(layers: &[MoeLayer], similarities: &[SimilarityKind]) -> Self {
         let empty = |layer: &MoeLayer| (layer.id, LayerSums::empty(layer, similarities));
         Self { layers: layers.iter().map(empty).collect(), not_finite: None }
     }
 
-    /// Measures batches: all of them go through a block before the next block is run, so that a model which reads its
-    /// blocks from disk reads each once. The hidden states of all batches are in memory meanwhile. The sums are those of
-    /// one batch after the other, to the last bit. The model's head is not run. `progress` is told after each block of
-    /// each batch how many rows went through it.
+    /// Runs batches through the model and adds their sums.
+    ///
+    /// All batches run through one block before the next, so a model that streams its blocks from disk reads each once.
+    /// The hidden states of all batches stay in memory. The sums are bit-identical to running the batches in order. The
+    /// model's head is not run. After each block of each batch, `progress` receives the batch's number of rows.
     ///
     /// # Errors
-    /// [`ScoreError::NotFinite`] right after the block where it arose; the measurement is then of no use.
+    /// [`ScoreError::NotFinite`] right after the block where it arose; discard the measurement then.
     pub fn watch(
         &mut self,
         model: &(impl LanguageModel + ?Sized),
@@ -53,7 +54,7 @@ impl Measurement {
         Ok(())
     }
 
-    /// Checks that the model has reported on every layer, and on some expert of each.
+    /// Checks that the model reported tokens for every layer, and activations of at least one expert of each.
     ///
     /// # Errors
     /// [`ScoreError::Unreported`] names the first layer without a token or without an activation.
@@ -65,10 +66,10 @@ impl Measurement {
         }
     }
 
-    /// Adds what another shard of the data gave. The order does not matter.
+    /// Adds the sums of another shard of the data. The order of merges does not matter.
     ///
     /// # Errors
-    /// [`ScoreError::OtherMeasurement`] when the layers or the similarities differ; nothing has been added then.
+    /// [`ScoreError::OtherMeasurement`] if the layers or the similarities differ; nothing is added then.
     pub fn merge(&mut self, other: &Self) -> Result<(), ScoreError> {
         let same = |(x, y): (&LayerSums, &LayerSums)| x.adds_up_with(y);
         if !self.layers.keys().eq(other.layers.keys())
@@ -81,7 +82,7 @@ impl Measurement {
         Ok(())
     }
 
-    /// Every layer's sums.
+    /// The sums of every layer.
     pub fn into_layers(self) -> BTreeMap<LayerId, LayerSums> {
         self.layers
     }

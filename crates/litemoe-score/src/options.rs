@@ -1,25 +1,25 @@
 use litemoe_core::{BatchLimits, SimilarityKind};
 
-/// How experts are scored.
+/// Options of expert scoring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreOptions {
-    /// Most rows that go through a block together, at least 1. The scores do not depend on it but for rounding.
+    /// Batch size: maximum rows per batch, at least 1. It affects the scores only by rounding.
     pub batch: usize,
-    /// Most tokens that do, padding counted; a row that is longer goes alone.
+    /// Maximum tokens per batch, padding counted; a longer row is a batch of its own.
     pub batch_tokens: usize,
-    /// Tokens whose hidden states are kept while the others go through a block, or one batch; with more rows than that
-    /// the model is gone through again.
+    /// Maximum tokens whose hidden states are held between blocks, or one batch if that is larger. More rows are
+    /// processed in rounds, each a pass through the model.
     pub held_tokens: usize,
-    /// The seed of the random control.
+    /// Seed of the `random` control.
     pub seed: u64,
-    /// The similarities to measure in the same pass.
+    /// Expert similarities to measure in the same pass.
     pub similarities: Vec<SimilarityKind>,
-    /// κ of the affinity, in [0, 1].
+    /// κ of the expert affinity, in [0, 1].
     pub kappa: f64,
 }
 
 impl Default for ScoreOptions {
-    /// At once 16 rows and 1024 tokens, 32 768 tokens held, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
+    /// Batches of 16 rows and 1024 tokens, 32 768 tokens held, seed 0, no similarity, κ = .2 (LiteMoE §3.3).
     fn default() -> Self {
         Self {
             batch: 16,

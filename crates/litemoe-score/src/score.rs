@@ -7,7 +7,7 @@ use crate::batches::{Row, rounds};
 use crate::shard::shard_of;
 use crate::{Measurement, ScoreError, ScoreOptions, Warning};
 
-/// Whose experts are scored, and by which program: what the records say of their origin.
+/// Provenance of the scores: the model and the program that scores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// The model's fingerprint.
@@ -16,26 +16,27 @@ pub struct About {
     pub model: String,
     /// Its `model_type`.
     pub family: String,
-    /// Version of the program that scores.
+    /// Version of the scoring program.
     pub program: String,
 }
 
-/// What [`score`] found.
+/// Result of [`score`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// The sums of every expert, for every criterion and the similarities asked for.
+    /// The sums of every expert, for every criterion and the requested similarities.
     pub scores: ExpertScores,
-    /// What the user should be told.
+    /// Warnings for the user.
     pub warnings: Vec<Warning>,
 }
 
-/// Measures the sums of every [`Criterion`](litemoe_core::Criterion), and of the similarities asked for, in one pass over
-/// `rows` of token ids, [block by block](Measurement::watch). `progress` is told how many rows went through how many blocks, added
-/// up: `rows.len() * model.n_blocks()` in the end.
+/// Measures expert scores: the sums of every [`Criterion`](litemoe_core::Criterion) and of the requested similarities,
+/// in one forward pass over `rows` of token ids, [block by block](Measurement::watch).
+///
+/// `progress` receives the cumulative count of rows times blocks, `rows.len() * model.n_blocks()` at the end.
 ///
 /// # Errors
-/// A row that the model cannot take, before anything is computed; a value that is not a finite number, naming layer
-/// and expert.
+/// Before anything is computed: a row that the model cannot take. Later: a value that is not finite, naming layer and
+/// expert.
 pub fn score(
     model: &(impl LanguageModel + ?Sized),
     rows: &[impl TokenRow],
@@ -127,7 +128,7 @@ fn report(
     Scored { scores, warnings }
 }
 
-/// SHA-256 over all token ids as little-endian u32, in order, an encoder's before its decoder's.
+/// SHA-256 over all token ids as little-endian u32, in order, a row's encoder ids before its decoder ids.
 fn input_sha256(rows: &[Row<'_>]) -> String {
     let ids = rows.iter().flat_map(|row| row.encoder.into_iter().chain([row.tokens]).flatten());
     let bytes: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();

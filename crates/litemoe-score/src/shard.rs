@@ -7,7 +7,7 @@ use litemoe_core::{Shard, TokenRow, batches, sha256_hex};
 use crate::batches::Row;
 use crate::{ScoreError, ScoreOptions};
 
-/// Which of how many shards of the rows: `2/3` is the second of three.
+/// Shard `index` of `of` shards of the rows: `2/3` is the second of three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardIndex {
     index: usize,
@@ -15,10 +15,7 @@ pub struct ShardIndex {
 }
 
 impl ShardIndex {
-    /// The shard of this number, from 1 to `of`.
-    ///
-    /// # Errors
-    /// [`ScoreError::NoSuchShard`]
+    /// Shard `index`, from 1 to `of`.
     pub fn new(index: usize, of: usize) -> Result<Self, ScoreError> {
         match (1..=of).contains(&index) {
             true => Ok(Self { index, of }),
@@ -26,10 +23,11 @@ impl ShardIndex {
         }
     }
 
-    /// The rows of this shard, cut between batches, so that the shards' sums are those of one pass over `rows`, bit for bit.
+    /// The range of rows of this shard. Shards are cut between batches, so their merged sums equal those of one pass
+    /// over `rows` bit for bit.
     ///
     /// # Errors
-    /// [`ScoreError::FewBatches`] when there are more shards than batches.
+    /// [`ScoreError::FewBatches`] if there are more shards than batches.
     pub fn rows(
         self,
         rows: &[impl TokenRow],
@@ -64,7 +62,7 @@ impl FromStr for ShardIndex {
     }
 }
 
-/// The record of rows that are scored in one pass.
+/// The shard record of rows scored in one pass.
 pub(crate) fn shard_of(rows: &[Row<'_>]) -> Shard {
     let mut bytes = Vec::new();
     for row in rows {

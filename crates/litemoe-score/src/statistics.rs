@@ -1,12 +1,12 @@
-//! What one batch adds to a layer's sums.
+//! Adds the sums of one batch to those of a layer.
 
 use burn::tensor::Tensor;
 use litemoe_core::{Activation, LayerSums, Routing};
 
-/// A value that is not a finite number: of which expert of the layer, and what it is.
+/// A value that is not finite: the expert's index in its layer, and the quantity.
 pub(crate) type NotFinite = (usize, &'static str);
 
-/// Adds what a router did with a batch.
+/// Adds a batch's routing probabilities.
 pub(crate) fn add_routing(sums: &mut LayerSums, routing: &Routing) -> Result<(), NotFinite> {
     let [tokens, n_experts] = routing.probs.dims();
     let probs = values(&routing.probs);
@@ -23,14 +23,14 @@ pub(crate) fn add_routing(sums: &mut LayerSums, routing: &Routing) -> Result<(),
     }
 }
 
-/// Adds what an expert did for a batch.
+/// Adds an expert's routing weights (gates) and output norms for a batch.
 pub(crate) fn add_activation(
     sums: &mut LayerSums,
     expert: usize,
     activation: &Activation,
 ) -> Result<(), NotFinite> {
     let gates = values(&activation.gates);
-    // a norm per row, taken where the outputs lie: only n numbers come back from the device
+    // norms are computed on the device: only n numbers are copied to the host
     let norms = values(&activation.outputs.clone().square().sum_dim(1).sqrt());
     let gate: f64 = gates.iter().sum();
     let norm: f64 = norms.iter().sum();
@@ -49,13 +49,13 @@ pub(crate) fn add_activation(
     }
 }
 
-/// |pᵢ − pⱼ| of the pairs i < j.
+/// |pᵢ − pⱼ| of all pairs i < j.
 fn gaps(probs: &[f64]) -> Vec<f64> {
     let of = |i: usize| probs[i + 1..].iter().map(move |p| (probs[i] - p).abs());
     (0..probs.len()).flat_map(of).collect()
 }
 
-/// The sum of rows of `n` values.
+/// The elementwise sum of rows of `n` values.
 fn summed(rows: impl Iterator<Item = Vec<f64>>, n: usize) -> Vec<f64> {
     rows.fold(vec![0.0; n], |mut sums, row| {
         sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
@@ -63,7 +63,7 @@ fn summed(rows: impl Iterator<Item = Vec<f64>>, n: usize) -> Vec<f64> {
     })
 }
 
-/// The tensor's values in row-major order, widened so that sums of them lose nothing.
+/// The tensor's values in row-major order, in f64.
 fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
     tensor.clone().into_data().iter().collect()
 }

@@ -11,23 +11,23 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::generation::{Listener, Request, Usage, generate};
 use crate::{ServerError, ServerOptions};
 
-/// What an engine tells whoever submitted a request.
+/// Event of a request, from the engine to the submitter.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The next piece of a text, counted from 0.
+    /// Next piece of a text; texts count from 0.
     Piece(usize, Piece),
-    /// All texts were told.
+    /// All texts are finished.
     Finished(Usage),
-    /// Something broke that the request is not to blame for; the log says what.
+    /// Internal failure, not caused by the request; details are in the log.
     Failed,
 }
 
-/// Why a request was not taken.
+/// Reason for refusing a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Too many are waiting.
+    /// The request queue is full.
     Busy,
-    /// The engine does not run any more.
+    /// The engine has stopped.
     Stopped,
 }
 
@@ -36,8 +36,8 @@ struct Job {
     events: UnboundedSender<Event>,
 }
 
-/// A thread that owns the model and answers requests one at a time, in the order they came. It ends with the last
-/// handle. A request whose receiver is dropped is given up.
+/// Engine: a thread that owns the model, with a request queue. Requests run one at a time, in order of arrival. The
+/// thread ends with the last handle. A request whose receiver is dropped is cancelled.
 #[derive(Debug)]
 pub(crate) struct Engine {
     jobs: mpsc::Sender<Job>,
@@ -63,7 +63,7 @@ impl Engine {
         Ok(Self { jobs })
     }
 
-    /// Queues a request; its answer comes through the receiver.
+    /// Adds a request to the queue; its events arrive at the receiver.
     pub(crate) fn submit(&self, request: Request) -> Result<UnboundedReceiver<Event>, Refusal> {
         let (events, receiver) = mpsc::unbounded_channel();
         match self.jobs.try_send(Job { request, events }) {
@@ -80,7 +80,7 @@ impl Engine {
 
 fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
     let (Job { request, mut events }, begin) = (job, Instant::now());
-    // A request that breaks the model must not take the others down; the model is not changed by a forward pass.
+    // A request that makes the model panic must not affect others; a forward pass does not change the model.
     let run = AssertUnwindSafe(|| generate(model, tokenizer, &request, &mut events));
     let last = match catch_unwind(run) {
         Ok(Ok(Some(usage))) => {
@@ -97,13 +97,13 @@ fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
             Event::Failed
         }
     };
-    // The client may have gone in the meantime.
+    // The client may have disconnected.
     let _ = events.send(last);
 }
 
 impl Listener for UnboundedSender<Event> {
     fn hear(&mut self, text: usize, piece: Piece) {
-        // Whether anyone still listens is asked before the next token.
+        // A disconnected client is detected before the next token.
         let _ = self.send(Event::Piece(text, piece));
     }
 

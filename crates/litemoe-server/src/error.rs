@@ -2,7 +2,7 @@ use std::io;
 
 use thiserror::Error;
 
-/// Why a server could not be made or run.
+/// Errors of creating and running a server.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are

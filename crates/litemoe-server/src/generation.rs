@@ -5,41 +5,41 @@ use litemoe_core::{
 };
 use litemoe_text::{Answer, Piece, TextError, Tokenizer};
 
-/// What is to be generated.
+/// Generation request.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Not empty, and shorter than the model's longest row.
+    /// Prompt tokens, not empty, fewer than the model's maximum.
     pub(crate) prompt: Vec<u32>,
     pub(crate) mounted: Option<Arc<MountedAdapter>>,
     pub(crate) sampling: Sampling,
-    /// How many texts.
+    /// Number of texts.
     pub(crate) n: usize,
-    /// How many alternatives to tell with every token's log-probability; `None`: no log-probabilities.
+    /// Number of alternatives in every token's logprobs; `None`: no logprobs.
     pub(crate) n_top: Option<usize>,
-    /// `None`: as long as the model can.
+    /// Maximum number of new tokens; `None`: up to the model's maximum.
     pub(crate) max_new: Option<usize>,
-    /// Strings that end the text; not empty ones.
+    /// Stop strings, not empty.
     pub(crate) stop: Vec<String>,
 }
 
-/// What a request took.
+/// Token usage of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub(crate) n_prompt: usize,
-    /// Tokens drawn for all texts, the end tokens included.
+    /// Sampled tokens of all texts, end tokens included.
     pub(crate) n_completion: usize,
 }
 
-/// Whoever waits for the texts.
+/// Receiver of a request's texts.
 pub(crate) trait Listener {
-    /// Takes the next piece of a text, counted from 0.
+    /// Receives the next piece of a text; texts count from 0.
     fn hear(&mut self, text: usize, piece: Piece);
 
-    /// Whether nobody waits any more.
+    /// Whether the receiver is gone.
     fn is_gone(&self) -> bool;
 }
 
-/// Generates a request's texts together, a token of each at a step; `None` when the listener went away.
+/// Generates a request's texts as a batch, one token of each per step. `None` if the listener is gone.
 pub(crate) fn generate<M: CausalLm>(
     model: &M,
     tokenizer: &Tokenizer,
@@ -51,7 +51,7 @@ pub(crate) fn generate<M: CausalLm>(
     }
     let mut texts = texts(model, tokenizer, request);
     loop {
-        // A text that is as long as it may be has nothing to run.
+        // A text at its length limit has no pending tokens.
         for text in running(&mut texts).filter(|text| text.generation.pending().is_empty()) {
             listener.hear(text.index, text.answer.finish()?);
         }
@@ -80,7 +80,7 @@ struct Text<'a, C> {
     answer: Answer<'a>,
 }
 
-/// The texts at their beginning. What several share, the prompt but for its last token, is run here.
+/// Starts the texts. The common prefix of several, the prompt without its last token, is prefilled here once.
 fn texts<'a, M: CausalLm>(
     model: &M,
     tokenizer: &'a Tokenizer,
@@ -103,12 +103,12 @@ fn texts<'a, M: CausalLm>(
     (0..request.n).map(text).collect()
 }
 
-/// The texts that are not over.
+/// The unfinished texts.
 fn running<'s, 'a, C>(texts: &'s mut [Text<'a, C>]) -> impl Iterator<Item = &'s mut Text<'a, C>> {
     texts.iter_mut().filter(|text| !text.answer.is_over())
 }
 
-/// The logits after the pending tokens of some texts.
+/// Runs one batched step; returns the logits after each text's pending tokens.
 fn step<'s, 'a: 's, M: CausalLm>(
     model: &M,
     mounted: Option<&MountedAdapter>,

@@ -1,19 +1,19 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// How a server behaves.
+/// Server options.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// How many requests may wait for the one that runs; further ones are answered with 503.
+    /// Request queue: maximum number of waiting requests; further ones get 503.
     pub max_queued: NonZeroUsize,
-    /// When a client that was answered with 503 should try again; whole seconds.
+    /// `Retry-After` of a 503 answer; whole seconds.
     pub retry_after: Duration,
-    /// How long a stream stays silent before `: ping` is sent.
+    /// Idle time of a server-sent event stream before `: ping` is sent.
     pub keep_alive: Duration,
 }
 
 impl Default for ServerOptions {
-    /// 64 waiting requests, a second, 15 seconds.
+    /// 64 waiting requests, retry after 1 second, ping after 15 seconds.
     fn default() -> Self {
         Self {
             max_queued: NonZeroUsize::new(64).expect("64 is not zero"),

@@ -4,15 +4,15 @@ use litemoe_core::MountedAdapter;
 
 use crate::ServerError;
 
-/// A model that can be asked for by name.
+/// A served model.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     pub(crate) name: String,
-    /// What the app brings; `None` for the foundation itself.
+    /// The app's mounted adapter; `None` for the foundation itself.
     pub(crate) mounted: Option<Arc<MountedAdapter>>,
 }
 
-/// Names and what they stand for: the foundation first, then its adapters in the order they were added.
+/// Served models by name: the foundation first, then its adapters in the order they were added.
 #[derive(Debug)]
 pub(crate) struct Registry {
     foundation: Served,

@@ -12,17 +12,17 @@ use crate::registry::Registry;
 use crate::state::State;
 use crate::{ServerError, ServerOptions, api};
 
-/// One foundation and its adapters, answering over HTTP.
+/// OpenAI-compatible HTTP server for one foundation and its adapters.
 #[derive(Debug)]
 pub struct Server {
     state: State,
 }
 
 impl Server {
-    /// Serves a foundation under a name. The model moves to a thread of its own.
+    /// Creates a server for a foundation under a model name. The model moves to its own thread.
     ///
     /// # Errors
-    /// When the name is empty, the tokenizer knows more tokens than the model, or the thread cannot be started.
+    /// If the name is empty, the tokenizer's vocabulary is larger than the model's, or the thread cannot be started.
     pub fn new<M>(
         name: impl Into<String>,
         model: M,
@@ -44,10 +44,10 @@ impl Server {
         Ok(Self { state })
     }
 
-    /// Serves the foundation with an app's adapter under another name too. It must fit the model.
+    /// Adds an app's mounted adapter under its own model name. It must fit the foundation.
     ///
     /// # Errors
-    /// When the name is empty or taken.
+    /// If the name is empty or taken.
     pub fn with_adapter(
         mut self,
         name: impl Into<String>,
@@ -57,15 +57,13 @@ impl Server {
         Ok(self)
     }
 
-    /// The HTTP interface, to be served elsewhere or made part of another.
+    /// The HTTP routes, to serve or nest elsewhere.
     pub fn into_router(self) -> Router {
         api::router(self.state)
     }
 
-    /// Answers requests until `shutdown` is ready; then takes no new ones and returns when the last is answered.
-    ///
-    /// # Errors
-    /// [`ServerError::Serve`]
+    /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
+    /// answered.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -6,7 +6,7 @@ use crate::ServerOptions;
 use crate::engine::Engine;
 use crate::registry::Registry;
 
-/// What requests are answered from.
+/// State common to all requests.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) registry: Registry,
@@ -15,8 +15,8 @@ pub(crate) struct State {
     pub(crate) options: ServerOptions,
     /// Size of the model's vocabulary.
     pub(crate) vocab: usize,
-    /// The longest row the model accepts.
+    /// Maximum tokens of a row.
     pub(crate) max_tokens: usize,
-    /// When the models came to be served, in seconds since 1970.
+    /// Start time of the server, in seconds since 1970.
     pub(crate) created: u64,
 }

@@ -5,19 +5,19 @@ use litemoe_core::Drawn;
 use crate::stop::{Passed, StopScanner};
 use crate::{Detokenizer, TextError, TokenLogprob, Tokenizer};
 
-/// Why an answer is over.
+/// Finish reason of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// An end token came; it is not part of the text.
+    /// End-of-sequence token; it is not part of the text.
     EndToken,
-    /// A stop string came; it is not part of the text.
+    /// Stop string; it is not part of the text.
     StopString,
-    /// No more tokens came.
+    /// No more tokens: the length limit.
     Length,
 }
 
 impl Finish {
-    /// What OpenAI's interface calls it: `stop` or `length`.
+    /// OpenAI's `finish_reason`: `stop` or `length`.
     pub fn reason(self) -> &'static str {
         match self {
             Self::EndToken | Self::StopString => "stop",
@@ -26,20 +26,19 @@ impl Finish {
     }
 }
 
-/// The next piece of an answer.
+/// A streamed piece of an answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Piece {
-    /// Whole characters; empty while a character is incomplete or a stop string may have begun.
+    /// Whole characters; empty while a character is incomplete or the text may be the start of a stop string.
     pub text: String,
-    /// The tokens that the text is from, where their log-probabilities are known: all that begin before the answer's
-    /// end.
+    /// Logprobs of the text's tokens, if known: of all tokens that begin before the answer's end.
     pub logprobs: Vec<TokenLogprob>,
-    /// Set in the last piece.
+    /// Finish reason; set in the last piece.
     pub finish: Option<Finish>,
 }
 
 impl Piece {
-    /// Puts the next piece after this one.
+    /// Appends the next piece.
     pub fn append(&mut self, next: Self) {
         self.text += &next.text;
         self.logprobs.extend(next.logprobs);
@@ -47,12 +46,12 @@ impl Piece {
     }
 }
 
-/// An answer that is made of tokens as they are drawn, up to an end token or a stop string: a piece for each. The pieces'
-/// texts, joined, do not depend on how the text is cut into tokens, and no part of a stop string is in them.
+/// Streamed answer from sampled tokens, up to an end token or a stop string: one piece per token. The concatenated text
+/// does not depend on the tokenization and contains no part of a stop string.
 #[derive(Debug)]
 pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
-    /// `None` when the answer is over.
+    /// `None` once the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
     scanner: StopScanner<'t>,
     pending: Pending,
@@ -60,7 +59,7 @@ pub struct Answer<'t> {
 }
 
 impl Tokenizer {
-    /// Begins an answer. The stop strings must not be empty.
+    /// Starts an answer. Stop strings must not be empty.
     pub fn answer<'t>(&'t self, stops: &'t [String]) -> Answer<'t> {
         Answer {
             tokenizer: self,
@@ -73,20 +72,20 @@ impl Tokenizer {
 }
 
 impl Answer<'_> {
-    /// How many tokens were drawn so far, an end token included.
+    /// Number of tokens so far, an end token included.
     pub fn n_drawn(&self) -> usize {
         self.n_drawn
     }
 
-    /// Whether its last piece was made.
+    /// Whether the last piece was returned.
     pub fn is_over(&self) -> bool {
         self.detokenizer.is_none()
     }
 
-    /// Takes the next token and makes its piece; an empty one of an answer that is over.
+    /// Detokenizes the next token into a piece; empty once the answer is over.
     ///
     /// # Errors
-    /// [`TextError::Decode`]; the answer is then over.
+    /// [`TextError::Decode`]; the answer is over then.
     pub fn push(&mut self, drawn: &Drawn) -> Result<Piece, TextError> {
         let Some(mut detokenizer) = self.detokenizer.take() else { return Ok(Piece::default()) };
         self.n_drawn += 1;
@@ -108,10 +107,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The last piece, where no more tokens come; an empty one of an answer that is over.
-    ///
-    /// # Errors
-    /// [`TextError::Decode`]
+    /// The last piece if there are no more tokens; empty once the answer is over.
     pub fn finish(&mut self) -> Result<Piece, TextError> {
         match self.detokenizer.take() {
             Some(detokenizer) => self.end(detokenizer, Finish::Length),
@@ -119,7 +115,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The pieces of tokens that an iterator draws.
+    /// The pieces of an iterator of sampled tokens.
     pub fn pieces(
         &mut self,
         mut tokens: impl Iterator<Item = Drawn>,
@@ -135,7 +131,7 @@ impl Answer<'_> {
         })
     }
 
-    /// The last piece: what was held back. It can hold a stop string too.
+    /// The last piece: the text held back so far, which may still contain a stop string.
     fn end(&mut self, detokenizer: Detokenizer<'_>, finish: Finish) -> Result<Piece, TextError> {
         let Passed { mut text, stopped } = self.scan(&detokenizer.finish()?);
         if stopped {
@@ -152,14 +148,14 @@ impl Answer<'_> {
     }
 }
 
-/// Tokens whose text was not given out yet.
+/// Tokens whose text is not emitted yet.
 #[derive(Debug, Default)]
 struct Pending {
-    /// A token and where its text begins, in bytes of the answer.
+    /// Tokens with the start of their text, as a byte offset in the answer.
     tokens: VecDeque<(usize, TokenLogprob)>,
-    /// Bytes of text known so far, those held back included.
+    /// Bytes of text so far, including text held back.
     n_known: usize,
-    /// Bytes given out.
+    /// Bytes emitted.
     n_given: usize,
 }
 
@@ -168,7 +164,7 @@ impl Pending {
         self.tokens.push_back((self.n_known, token));
     }
 
-    /// The tokens of the next `n_bytes` that are given out.
+    /// The tokens of the next `n_bytes` emitted bytes.
     fn take(&mut self, n_bytes: usize) -> Vec<TokenLogprob> {
         self.n_given += n_bytes;
         let given = self.tokens.iter().take_while(|(begin, _)| *begin < self.n_given).count();

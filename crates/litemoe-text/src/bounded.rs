@@ -1,24 +1,26 @@
-//! What the engine's fuel does not measure before it is done: going through containers in containers. A few list literals, each
-//! naming the one before twice, are more items than there is memory; a namespace in itself has no end at all.
+//! Bounds for work that the engine's fuel does not count in advance: traversing nested containers. A few list literals,
+//! each containing the previous one twice, have more items than fit in memory; a namespace that contains itself is
+//! infinite.
 
 use minijinja::filters;
 use minijinja::functions::namespace;
 use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
 
-/// The filter that what a variable is set to goes through.
+/// Name of the filter applied to values assigned to variables.
 pub(crate) const SET: &str = "litemoe_set";
 
-/// The same of a namespace's attribute: what outlives a loop's turn is made larger and larger by that.
+/// Name of the filter applied to values assigned to namespace attributes, which persist across loop iterations and so
+/// can grow without bound.
 pub(crate) const SET_ATTRIBUTE: &str = "litemoe_set_attribute";
 
-/// Containers in containers; messages with their parts need a few.
+/// Maximum nesting depth of containers; messages with parts need a few levels.
 const MAX_DEPTH: usize = 32;
 
-/// Items in one value, those of its items included.
+/// Maximum items in one value, nested items included.
 const MAX_ITEMS: usize = 50_000;
 
-/// Loops, macros and the like in each other, in the engine's units: a call of a macro is about five.
+/// Maximum nesting of loops, macros and the like, in the engine's units; a macro call is about five.
 const MAX_RECURSION: usize = 200;
 
 pub(crate) fn add_to(environment: &mut Environment<'_>) {
@@ -28,18 +30,18 @@ pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter(SET_ATTRIBUTE, set_attribute);
     environment.add_filter("join", join);
     environment.add_filter("string", string);
-    // For debugging alone, and it indents by the depth.
+    // Only for debugging, and its output grows with the nesting depth.
     environment.remove_filter("pprint");
 }
 
-/// Checks that a value is small enough to be gone through, and pays for that.
+/// Checks that a value is small enough to traverse, and consumes fuel for it.
 pub(crate) fn check(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
     let mut items = 0;
     count(value, MAX_DEPTH, &mut items)?;
     state.consume_fuel(items as u64 / 2)
 }
 
-/// Adds the items of a value to `items`.
+/// Adds the number of items of a value, nested ones included, to `items`.
 fn count(value: &Value, max_depth: usize, items: &mut usize) -> Result<(), Error> {
     let is_map = value.kind() == ValueKind::Map;
     if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {

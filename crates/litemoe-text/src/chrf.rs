@@ -1,23 +1,23 @@
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
-/// The longest n-gram.
+/// Maximum n-gram order.
 const MAX_ORDER: usize = 6;
 
-/// How many times recall counts as much as precision, squared: chrF2.
+/// β² of the F-score: recall has weight β = 2, hence chrF2.
 const BETA_SQUARED: f64 = 4.0;
 
-/// Counts of character n-grams, n from 1 to 6, white space left out, of which chrF2 is made. Sums: the counts of several
-/// texts add up, and the score of the sum is that of the corpus.
+/// chrF2 counts: character n-grams of order 1 to 6, without white space. Counts of several texts can be added, and the
+/// score of the sum is the corpus score.
 ///
-/// Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation" (WMT 2015); the same numbers as sacrebleu 2.6
-/// with its defaults, `chrF2|case:mixed|eff:yes|nc:6|nw:0|space:no`.
+/// Source: Popović, "chrF: character n-gram F-score for automatic MT evaluation" (WMT 2015); same values as sacrebleu
+/// 2.6 with its defaults, `chrF2|case:mixed|eff:yes|nc:6|nw:0|space:no`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Chrf {
     orders: [Counts; MAX_ORDER],
 }
 
-/// The n-grams of one length.
+/// N-gram counts of one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Counts {
     text: u64,
@@ -26,7 +26,7 @@ struct Counts {
 }
 
 impl Chrf {
-    /// The counts of a text against the reference with which it scores highest, the first of several; of no references, none.
+    /// Counts of a text against its best-scoring reference (ties: the first); zeros without references.
     pub fn of<'r>(text: &str, references: impl IntoIterator<Item = &'r str>) -> Self {
         let text = Ngrams::of(text);
         let counts = references.into_iter().map(|reference| text.against(&Ngrams::of(reference)));
@@ -34,7 +34,7 @@ impl Chrf {
         counts.reduce(higher).unwrap_or_default()
     }
 
-    /// chrF2 in [0, 1]: F₂ of the mean precision and the mean recall over the lengths of which both sides have n-grams, 0 where
+    /// chrF2 in [0, 1]: F₂ of mean precision and mean recall over the orders in which both sides have n-grams; 0 if
     /// there are none.
     pub fn score(&self) -> f64 {
         let both = self.orders.iter().filter(|counts| counts.text > 0 && counts.reference > 0);
@@ -42,7 +42,7 @@ impl Chrf {
         let mean = |share: fn(&Counts) -> f64| both.clone().map(share).sum::<f64>() / n_orders;
         let precision = mean(|counts| counts.both as f64 / counts.text as f64);
         let recall = mean(|counts| counts.both as f64 / counts.reference as f64);
-        // Not so of NaN either, which is what no n-grams come to.
+        // Also false for NaN, the value without n-grams.
         if precision + recall > 0.0 {
             (1.0 + BETA_SQUARED) * precision * recall / (BETA_SQUARED * precision + recall)
         } else {
@@ -61,7 +61,7 @@ impl AddAssign for Chrf {
     }
 }
 
-/// How often each n-gram of a text occurs, by length.
+/// N-gram frequencies of a text, by order.
 struct Ngrams {
     orders: [HashMap<Box<[char]>, u64>; MAX_ORDER],
 }
@@ -83,7 +83,7 @@ impl Ngrams {
         {
             let shared = |(ngram, &n): (_, &u64)| n.min(*reference.get(ngram).unwrap_or(&0));
             counts.reference = reference.values().sum();
-            // What no n-gram of the reference could match is no fault of the text.
+            // An order without n-grams in the reference does not lower the score.
             if counts.reference > 0 {
                 counts.text = text.values().sum();
                 counts.both = text.iter().map(shared).sum();
@@ -93,7 +93,7 @@ impl Ngrams {
     }
 }
 
-/// What Python's `str.split` splits at: white space as Unicode has it, and the separators of ASCII.
+/// White space of Python's `str.split`: Unicode white space and the ASCII separators.
 fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
 }

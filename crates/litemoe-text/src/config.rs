@@ -8,20 +8,20 @@ use serde::de::DeserializeOwned;
 
 use crate::TextError;
 
-/// The named special tokens that templates see as variables.
+/// Named special tokens that templates see as variables.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// What a model directory says about text beside `tokenizer.json`.
+/// Text configuration of a model directory, without `tokenizer.json`.
 #[derive(Debug, Default)]
 pub(crate) struct TextConfig {
-    /// The chat template's source.
+    /// Source of the chat template.
     pub(crate) template: Option<String>,
     /// Named special tokens, e.g. `eos_token`: `</s>`.
     pub(crate) named_tokens: BTreeMap<String, String>,
     /// `eos_token_id` of `generation_config.json`, else of `config.json`.
     pub(crate) end_ids: Vec<u32>,
-    /// What a decoder begins with where an encoder reads the prompt; `None` of a decoder alone.
+    /// Decoder start token of an encoder–decoder; `None` for decoder-only models.
     pub(crate) decoder_start: Option<u32>,
 }
 
@@ -79,7 +79,7 @@ impl WrittenTemplate {
     }
 }
 
-/// Special tokens are written as strings, or as objects whose `content` is the string.
+/// Named special tokens: strings, or objects whose `content` is the string.
 fn named_tokens(config: &BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {
     let token = |name: &str| {
         let written = config.get(name)?;
@@ -135,7 +135,7 @@ fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {
     text.map(|text| serde_json::from_str(&text).map_err(malformed)).transpose()
 }
 
-/// The text of a file, `None` when it is not there.
+/// The text of a file; `None` if it does not exist.
 fn read_optional(file: &Path) -> Result<Option<String>, TextError> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),

@@ -1,28 +1,28 @@
 use crate::{TextError, Tokenizer};
 
-/// Turns tokens into text as they come. The pieces together are the [decoded](Tokenizer::decode) whole, and no piece
-/// ends inside a character.
+/// Incremental detokenization. The concatenated pieces equal the [decoded](Tokenizer::decode) text, and no piece ends
+/// inside a character.
 #[derive(Debug)]
 pub struct Detokenizer<'t> {
     tokenizer: &'t Tokenizer,
-    /// The text tokens of the last piece and those after it. Decoders treat a text's first token in their own way, so
-    /// new tokens are decoded after old ones.
+    /// Text tokens of the last piece and those after it. Decoders treat a text's first token specially, so new tokens
+    /// are decoded after earlier ones.
     window: Vec<u32>,
-    /// What the last piece's tokens are as a text of their own.
+    /// Text of the last piece's tokens decoded on their own.
     given: String,
-    /// How many tokens of the window are in `given`.
+    /// Number of tokens of the window in `given`.
     n_given: usize,
 }
 
 impl Tokenizer {
-    /// Starts turning tokens into text one by one.
+    /// Starts incremental detokenization.
     pub fn detokenizer(&self) -> Detokenizer<'_> {
         Detokenizer { tokenizer: self, window: Vec::new(), given: String::new(), n_given: 0 }
     }
 }
 
 impl Detokenizer<'_> {
-    /// The text that is now certain; empty while a character is incomplete.
+    /// Adds a token and returns the text that is now final; empty while a character is incomplete.
     ///
     /// # Errors
     /// [`TextError::Decode`]
@@ -43,7 +43,7 @@ impl Detokenizer<'_> {
         }
     }
 
-    /// The text that was still held back; bytes that never became a character are replaced.
+    /// The text held back so far; bytes that form no character are replaced.
     ///
     /// # Errors
     /// [`TextError::Decode`]
@@ -52,8 +52,8 @@ impl Detokenizer<'_> {
         Ok(text.strip_prefix(&self.given).unwrap_or_default().to_owned())
     }
 
-    /// Whether more tokens cannot change this text, which ends with token `id`. A run of byte tokens is decoded
-    /// together, so it is whole only when it is over.
+    /// Whether further tokens cannot change this text, which ends with token `id`. A run of byte-fallback tokens is
+    /// decoded together, so it is final only when it ends.
     fn is_whole(&self, text: &str, id: u32) -> bool {
         !text.ends_with(char::REPLACEMENT_CHARACTER) && !self.tokenizer.is_byte(id)
     }

@@ -4,34 +4,34 @@ use tokenizers::Encoding;
 use crate::tokenizer::n_before_end;
 use crate::{ChatTemplate, Message, Row, TextError, Tokenizer};
 
-/// Stands for a completion to find what a template puts after it: a character for private use, which no template
+/// Placeholder for a completion, to find what a template appends to it: a private-use character, which no template
 /// trims or changes.
 const MARK: &str = "\u{e000}";
 
-/// Rows as token sequences.
+/// Tokenized rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Encoded {
-    /// The rows that are short enough, in order.
+    /// Sequences of the rows within the length limit, in order.
     pub sequences: Vec<Sequence>,
-    /// Which row each sequence was, from 0.
+    /// Row index of each sequence, from 0.
     pub rows: Vec<usize>,
-    /// How many rows were longer than the limit and left out.
+    /// Number of rows skipped because they are too long.
     pub skipped_too_long: usize,
 }
 
 impl Tokenizer {
-    /// The tokens of a row: one user and one assistant message through the template, up to the end token of the
-    /// assistant's message. The loss covers what comes after the rendered prompt, end token included; a token that
-    /// crosses the border belongs to the completion.
+    /// Tokenizes a row: one user and one assistant message through the chat template, up to the end token of the
+    /// assistant's message. The loss covers the tokens after the rendered prompt, end token included; a token across
+    /// the boundary belongs to the completion.
     ///
-    /// Without a template: prompt, one space, completion, end token, begun as the tokenizer begins a text.
+    /// Without a template: prompt, one space, completion, end token, with the tokenizer's own prefix.
     ///
-    /// Where an encoder reads the prompt: the prompt as for [`encode_prompt`](Self::encode_prompt), and for the decoder its start
-    /// token, the completion and the end token.
+    /// For an encoder–decoder: the encoder gets the prompt as in [`encode_prompt`](Self::encode_prompt), the decoder
+    /// its start token, the completion and the end token.
     ///
     /// # Errors
-    /// When the rendered prompt is not a prefix of the rendered whole, when no end token follows the completion, or
-    /// when the template fails.
+    /// If the rendered prompt is not a prefix of the rendered conversation, if no end token follows the completion, or
+    /// if the template fails.
     pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
         if let Some(start) = self.decoder_start() {
             return self.encode_pair(row, start);
@@ -42,7 +42,7 @@ impl Tokenizer {
         }
     }
 
-    /// Encodes rows, leaving out those of more than `max_tokens` tokens, on either side of an encoder–decoder.
+    /// Tokenizes rows, skipping those of more than `max_tokens` tokens (in encoder or decoder).
     ///
     /// # Errors
     /// [`TextError::InRow`] for the first row that [`encode`](Self::encode) refuses, counted from 1.
@@ -50,10 +50,10 @@ impl Tokenizer {
         self.encode_some(rows, 0..rows.len(), max_tokens)
     }
 
-    /// The same of some of the rows, by their places.
+    /// Tokenizes some of the rows, by index.
     ///
     /// # Errors
-    /// Those of [`encode_all`](Self::encode_all); a row's number is its own among all.
+    /// Those of [`encode_all`](Self::encode_all); a row's number is its number among all rows.
     pub fn encode_some(
         &self,
         rows: &[Row],
@@ -75,7 +75,7 @@ impl Tokenizer {
         Ok(encoded)
     }
 
-    /// What the template puts around an assistant's message, if it renders a plain conversation at all.
+    /// What the template inserts around an assistant's message; `None` if it does not render a plain conversation.
     pub(crate) fn plain_answer(&self) -> Option<PlainAnswer> {
         let rendered = Rendered::new(self.template()?, &Row::new(MARK, MARK)).ok()?;
         let before_end = &rendered.whole[rendered.prompt.len()..rendered.completion_end];
@@ -117,21 +117,21 @@ impl Tokenizer {
     }
 }
 
-/// What a template puts around an assistant's message.
+/// What a template inserts around an assistant's message.
 pub(crate) struct PlainAnswer {
-    /// Between the prompt and the message.
+    /// Text between the prompt and the message.
     pub(crate) lead: String,
-    /// The token that closes the message.
+    /// Token that ends the message.
     pub(crate) end: Option<u32>,
 }
 
-/// A row through a template.
+/// A row rendered by a template.
 struct Rendered {
-    /// Up to where the assistant would go on.
+    /// The prompt, up to where the assistant continues.
     prompt: String,
     /// Both messages.
     whole: String,
-    /// Where in `whole` the completion ends and what closes the message begins, in bytes.
+    /// Byte offset in `whole` of the end of the completion, where the template's closing text begins.
     completion_end: usize,
 }
 
@@ -155,12 +155,12 @@ impl Rendered {
     }
 }
 
-/// How many tokens of the whole belong to the prompt, which is its first `prompt_bytes` bytes.
+/// Number of prompt tokens in `whole`; the prompt is its first `prompt_bytes` bytes.
 fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
     if whole.get_ids().starts_with(prompt) {
         return prompt.len();
     }
-    // The completion's first characters joined the prompt's last token.
+    // The prompt's last characters and the completion's first ones form one token.
     let after = |&(_, end): &(usize, usize)| end > prompt_bytes;
     whole.get_offsets().iter().position(after).unwrap_or(whole.len())
 }

@@ -3,10 +3,10 @@ use serde::Serialize;
 
 use crate::{TextError, Tokenizer};
 
-/// A token as text and how probable it was, in the fields of OpenAI's interface.
+/// Logprob of a token, with the fields of OpenAI's API.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Logprob {
-    /// The token's text; what is no whole character is replaced.
+    /// The token's text; incomplete characters are replaced.
     pub token: String,
     /// Natural logarithm of the model's probability.
     pub logprob: f32,
@@ -14,18 +14,18 @@ pub struct Logprob {
     pub bytes: Vec<u8>,
 }
 
-/// A drawn token and the most probable ones in its place.
+/// Logprobs of a sampled token and of the most probable tokens at its position.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TokenLogprob {
-    /// The token.
+    /// The sampled token.
     #[serde(flatten)]
     pub drawn: Logprob,
-    /// The most probable tokens, largest first; as many as were asked for.
+    /// The most probable tokens, in descending order; as many as requested.
     pub top_logprobs: Vec<Logprob>,
 }
 
 impl Tokenizer {
-    /// Writes a drawn token's log-probabilities with texts in place of ids.
+    /// Converts a sampled token's logprobs from ids to texts.
     ///
     /// # Errors
     /// [`TextError::Decode`]

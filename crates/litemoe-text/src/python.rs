@@ -1,4 +1,4 @@
-//! What chat templates expect of Python: the functions that transformers adds to Jinja.
+//! Python functions that transformers adds to Jinja for chat templates.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ fn method(
     match (value.as_str(), name, args) {
         (Some(text), "title", []) => return Ok(title(text).into()),
         (Some(text), "strip" | "lstrip" | "rstrip", [chars]) => {
-            // Each letter is compared with each of the others.
+            // Each letter is compared with every character to strip.
             state.consume_fuel((text.len() / 64 * chars.len().unwrap_or(0)) as u64)?;
         }
         (Some(text), "format", _) => state.consume_fuel(widths(text) / 64)?,
@@ -39,14 +39,14 @@ fn method(
     unknown_method_callback(state, value, name, args)
 }
 
-/// The sum of all numbers in a text: as a format, what it pads to is at most so wide.
+/// Sum of all numbers in a format string: an upper bound of the width it pads to.
 fn widths(format: &str) -> u64 {
     let digits = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
     digits.fold(0, |sum, digits| sum.saturating_add(digits.parse().unwrap_or(u64::MAX)))
 }
 
-/// `str.title`, which takes every letter after something else for the first of a word, as in `They'Re`; that of
-/// minijinja-contrib 3.0.5 does not.
+/// `str.title`, which capitalises every letter after a non-letter, as in `They'Re`; that of minijinja-contrib 3.0.5
+/// does not.
 fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut inside = false;
@@ -60,7 +60,7 @@ fn title(text: &str) -> String {
     titled
 }
 
-/// The source of the error that `raise_exception` raises, by which it is told from other errors.
+/// Source of the error that `raise_exception` raises, to distinguish it from other errors.
 #[derive(Debug, ThisError)]
 #[error("{0}")]
 pub(crate) struct Raised(pub(crate) String);
@@ -72,7 +72,7 @@ fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Erro
 }
 
 fn strftime_now(state: &State<'_, '_>, format: &str) -> Result<String, Error> {
-    // Two characters of a format are at most some thirty of a time.
+    // Two characters of a format become at most about thirty characters.
     state.consume_fuel(format.len() as u64)?;
     let mut now = String::new();
     write!(now, "{}", chrono::Local::now().format(format)).map_err(|_| {
@@ -82,7 +82,7 @@ fn strftime_now(state: &State<'_, '_>, format: &str) -> Result<String, Error> {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`.
-#[allow(clippy::needless_pass_by_value)] // minijinja hands keyword arguments over by value
+#[allow(clippy::needless_pass_by_value)] // minijinja passes keyword arguments by value
 fn to_json(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<Value, Error> {
     bounded::check(state, value)?;
     let indent: Option<usize> = options.get("indent")?;

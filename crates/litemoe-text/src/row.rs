@@ -5,17 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::TextError;
 
-/// One example of an app's data: what a user says, and what the model should answer.
+/// A training or evaluation example: the user's prompt and the expected completion.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Row {
     /// The user's message.
     pub prompt: String,
     /// The assistant's message.
     pub completion: String,
-    /// A class to group rows by; never compared with text.
+    /// Class label to group rows by; never compared with text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Other completions that would be right.
+    /// Other correct completions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
 }
@@ -27,11 +27,11 @@ impl Row {
     }
 }
 
-/// Reads a JSON Lines file of rows: row `i`, from 0, is line `i + 1`. Other keys of a line are ignored.
+/// Reads a JSON Lines file of rows: row `i`, from 0, is line `i + 1`. Other keys are ignored.
 ///
 /// # Errors
-/// Names the file and the line that is empty, is not an object, or lacks a string `prompt` or `completion`;
-/// a file without lines is an error too.
+/// A line that is empty, not an object, or lacks a string `prompt` or `completion`, naming file and line; a file
+/// without lines.
 pub fn read_rows(path: impl AsRef<Path>) -> Result<Vec<Row>, TextError> {
     let file = path.as_ref();
     let bytes = fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
@@ -48,14 +48,14 @@ fn read_row(file: &Path, line: usize, json: &[u8]) -> Result<Row, TextError> {
     if json.trim_ascii().is_empty() {
         return Err(error("the line is empty".to_owned()));
     }
-    // A struct would also be read from an array, `["prompt", "completion"]`.
+    // Serde also reads a struct from an array, `["prompt", "completion"]`.
     if !json.trim_ascii_start().starts_with(b"{") {
         return Err(error("the line is not a JSON object".to_owned()));
     }
     serde_json::from_slice(json).map_err(|reason| error(without_line(&reason)))
 }
 
-/// The message of an error in a single line of JSON, which would always say "line 1".
+/// The message of a JSON error, without its line, which is always 1.
 fn without_line(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column ", " at column ")
 }

@@ -1,21 +1,21 @@
-/// Lets text through up to the first stop string, however the text is cut into pieces: what may be the beginning of a
-/// stop string is held back.
+/// Stop-string scanner: passes text up to the first stop string, however the text is split into pieces. Text that may
+/// be the start of a stop string is held back.
 #[derive(Debug)]
 pub(crate) struct StopScanner<'a> {
     stops: &'a [String],
     held: String,
 }
 
-/// What a scanner lets through.
+/// Text passed by the scanner.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) text: String,
-    /// Whether a stop string came: nothing passes after it.
+    /// Whether a stop string was found: nothing passes after it.
     pub(crate) stopped: bool,
 }
 
 impl<'a> StopScanner<'a> {
-    /// The stop strings must not be empty.
+    /// Stop strings must not be empty.
     pub(crate) fn new(stops: &'a [String]) -> Self {
         Self { stops, held: String::new() }
     }
@@ -30,18 +30,18 @@ impl<'a> StopScanner<'a> {
         Passed { text: std::mem::replace(&mut self.held, rest), stopped: false }
     }
 
-    /// What was held back, now that no more text comes.
+    /// The text held back, if there is no more text.
     pub(crate) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Where the stop string begins that is complete first.
+    /// Start of the stop string that is completed first.
     fn first_stop(&self) -> Option<usize> {
         let found = |stop: &String| self.held.find(stop.as_str()).map(|at| (at + stop.len(), at));
         self.stops.iter().filter_map(found).min().map(|(_, start)| start)
     }
 
-    /// How many bytes at the end may be the beginning of a stop string.
+    /// Number of bytes at the end that may be the start of a stop string.
     fn n_undecided(&self) -> usize {
         let begins = |stop: &String| {
             let ends = stop.char_indices().map(|(end, _)| end);
@@ -71,7 +71,7 @@ mod tests {
         Passed { text, stopped: false }
     }
 
-    /// Letter by letter, with all the text at hand.
+    /// Reference implementation: letter by letter on the whole text.
     fn expected(stops: &[String], whole: &str) -> Passed {
         let ends = whole.char_indices().map(|(at, letter)| at + letter.len_utf8());
         for so_far in ends.map(|end| &whole[..end]) {

@@ -1,10 +1,10 @@
-//! What is changed in a template's source before it is compiled.
+//! Rewrites a template's source before it is compiled.
 
 use crate::bounded;
 
-/// Turns `{% generation %}`, a tag of transformers' own that marks the assistant's tokens and changes no text, into an `if` that
-/// always holds, so that the whitespace around it is treated as a tag's; sends what variables are set to through a filter of
-/// [`bounded`].
+/// Rewrites `{% generation %}`, transformers' tag that marks assistant tokens without changing the text, as an `if`
+/// that is always true, so that white space around it is handled as for any tag; and passes values assigned to
+/// variables through a filter of [`bounded`].
 pub(crate) fn rewritten(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
@@ -30,14 +30,14 @@ pub(crate) fn rewritten(source: &str) -> String {
     text + rest
 }
 
-/// What stands before the next tag, expression or comment, and how that begins.
+/// Text before the next tag, expression or comment, and its opening.
 fn next_opening(source: &str) -> Option<(&str, &'static str)> {
     let openings = ["{%", "{{", "{#"];
     let next = openings.into_iter().filter_map(|opening| Some((source.find(opening)?, opening)));
     next.min().map(|(at, opening)| (&source[..at], opening))
 }
 
-/// Where the inside of a tag, an expression or a comment ends.
+/// Offset of the end of a tag, expression or comment.
 fn end_of(opening: &str, body: &str) -> Option<usize> {
     match opening {
         "{#" => body.find("#}"),
@@ -46,7 +46,7 @@ fn end_of(opening: &str, body: &str) -> Option<usize> {
     }
 }
 
-/// The characters of code, and where they are, without those of strings.
+/// Characters of code outside string literals, with their offsets.
 fn outside_strings(code: &str) -> impl Iterator<Item = (usize, char)> {
     let mut quote = None;
     let mut escaped = false;
@@ -63,7 +63,7 @@ fn outside_strings(code: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
-/// A tag's words without the signs that trim the whitespace around it.
+/// A tag's content without its white-space control signs.
 fn plain(inside: &str) -> &str {
     inside.trim_matches(['-', '+']).trim()
 }

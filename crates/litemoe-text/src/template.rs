@@ -12,19 +12,19 @@ use crate::{TextError, bounded, tags};
 
 const NAME: &str = "chat_template";
 
-/// What one rendering may cost: templates come from strangers. About one unit per instruction and per 64 bytes, so
-/// this also bounds what strings take to about 130 MB, twice that while one is made of another.
+/// Fuel of one rendering, because templates are untrusted. About one unit per instruction and per 64 bytes, so it also
+/// bounds the memory of strings to about 130 MB, twice that while one string is built from another.
 const FUEL: u64 = 2_000_000;
 
-/// Bytes of a rendered conversation: more than any model reads.
+/// Maximum bytes of a rendered conversation: longer than any model's context.
 const MAX_OUTPUT: usize = 16 << 20;
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
+    /// Role: `system`, `user`, `assistant`, or another that the template knows.
     pub role: String,
-    /// What is said.
+    /// Text of the message.
     pub content: String,
 }
 
@@ -44,7 +44,8 @@ impl Message {
     }
 }
 
-/// A Jinja template that makes one text of a conversation, as transformers' `apply_chat_template` does.
+/// Chat template: a Jinja template that renders a conversation as one text, as transformers' `apply_chat_template`
+/// does.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -69,11 +70,11 @@ impl ChatTemplate {
         Ok(Self { environment, named_tokens })
     }
 
-    /// The conversation as one text; with `add_generation_prompt`, up to where the assistant would go on.
+    /// Renders a conversation; with `add_generation_prompt`, up to where the assistant continues.
     ///
     /// # Errors
-    /// [`TextError::TemplateRaised`] when the template itself refuses the messages, else
-    /// [`TextError::TemplateFailed`] or [`TextError::TemplateTooLong`].
+    /// [`TextError::TemplateRaised`] if the template itself refuses the messages, otherwise
+    /// [`TextError::TemplateFailed`], [`TextError::TemplateTooLong`] or [`TextError::TemplateTooMuch`].
     pub fn render(
         &self,
         messages: &[Message],
@@ -99,7 +100,7 @@ impl ChatTemplate {
     }
 }
 
-/// What a template writes, up to [`MAX_OUTPUT`].
+/// Output buffer of a template, up to [`MAX_OUTPUT`].
 #[derive(Default)]
 struct Output {
     bytes: Vec<u8>,
@@ -131,7 +132,7 @@ fn failure(error: &Error) -> TextError {
     }
 }
 
-/// The message of a `raise_exception` among the causes of an error.
+/// Message of a `raise_exception` among an error's causes.
 fn raised(error: &Error) -> Option<String> {
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,20 +1,22 @@
 use crate::{Chrf, Row};
 
-/// How close answers come to what their rows want, by the texts alone. Sums over rows.
+/// Text metrics of answers against their rows: exact match with references, first and last word, chrF. All fields are
+/// sums over rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TextScore {
-    /// Rows that have references.
+    /// Number of rows with references.
     pub referenced_rows: u64,
-    /// Those of them whose answer is the completion or a reference, but for white space around it.
+    /// Exact match: of these, rows whose answer equals the completion or a reference, ignoring surrounding white space.
     pub accepted: u64,
-    /// Rows whose answer begins with the completion's first word. A word ends at white space or an opening parenthesis: a
-    /// command's name, or a function's.
+    /// Rows whose answer begins with the completion's first word. A word ends at white space or an opening parenthesis:
+    /// the name of a command or function.
     pub first_words: u64,
-    /// Rows whose answer ends with the completion's last word, which begins after white space: the result of a calculation.
+    /// Rows whose answer ends with the completion's last word, which starts after white space: the result of a
+    /// calculation.
     pub last_words: u64,
-    /// Against the completion and the references.
+    /// chrF counts against the completion and the references.
     pub chrf: Chrf,
-    /// All rows.
+    /// Number of rows.
     pub rows: u64,
 }
 
@@ -29,30 +31,30 @@ impl TextScore {
         self.rows += 1;
     }
 
-    /// The share of the rows with references whose answer is right, in [0, 1]; none without such rows.
+    /// Exact-match rate over rows with references, in [0, 1]; `None` without such rows.
     pub fn any_reference(&self) -> Option<f64> {
         let rows = self.referenced_rows;
         (rows > 0).then(|| self.accepted as f64 / rows as f64)
     }
 
-    /// The share of rows whose first word is right, in [0, 1].
+    /// Share of rows with the right first word, in [0, 1].
     pub fn first_word(&self) -> f64 {
         self.first_words as f64 / self.rows as f64
     }
 
-    /// The share of rows whose last word is right, in [0, 1].
+    /// Share of rows with the right last word, in [0, 1].
     pub fn last_word(&self) -> f64 {
         self.last_words as f64 / self.rows as f64
     }
 }
 
 impl Row {
-    /// The completion and the references.
+    /// The correct answers: the completion and the references.
     pub fn right_answers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.completion).chain(&self.references).map(String::as_str)
     }
 
-    /// Whether an answer is one of the right ones, but for white space around it.
+    /// Whether an answer is correct, ignoring surrounding white space.
     pub fn accepts(&self, answer: &str) -> bool {
         self.right_answers().any(|right| right.trim() == answer.trim())
     }

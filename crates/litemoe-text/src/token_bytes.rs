@@ -3,11 +3,8 @@ use tokenizers::DecoderWrapper;
 use crate::{TextError, Tokenizer};
 
 impl Tokenizer {
-    /// The bytes that a token stands for inside a text: part of a character, perhaps; a special token's name; nothing
-    /// for an id that the tokenizer does not know.
-    ///
-    /// # Errors
-    /// [`TextError::Decode`]
+    /// Bytes of a token inside a text: possibly part of a character; the name of a special token; empty for an unknown
+    /// id.
     pub fn token_bytes(&self, id: u32) -> Result<Vec<u8>, TextError> {
         let Some(token) = self.inner.id_to_token(id) else { return Ok(Vec::new()) };
         if self.is_added(id) {
@@ -20,7 +17,7 @@ impl Tokenizer {
         if self.is_byte(id) {
             return Ok(u8::from_str_radix(&token[3..5], 16).into_iter().collect());
         }
-        // A decoder may treat the first token of a text in its own way, so the second of two is looked at.
+        // A decoder may treat the first token of a text specially, so the second of two is used.
         let (one, two) = (self.decode(&[id])?, self.decode(&[id, id])?);
         Ok(two.strip_prefix(one.as_str()).unwrap_or(&one).as_bytes().to_vec())
     }
@@ -34,7 +31,7 @@ fn is_byte_level(decoder: &DecoderWrapper) -> bool {
     }
 }
 
-/// The byte that a letter of a byte-level vocabulary stands for, as in GPT-2's `bytes_to_unicode`: printable bytes are
+/// The byte of a letter in a byte-level vocabulary, as in GPT-2's `bytes_to_unicode`: printable bytes map to
 /// themselves, the others follow in order from U+0100.
 fn byte_level(letter: char) -> Option<u8> {
     let is_printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);

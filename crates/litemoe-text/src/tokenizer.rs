@@ -7,7 +7,7 @@ use crate::config::TextConfig;
 use crate::tokenizer_file::{self, guarded};
 use crate::{ChatTemplate, Message, TextError};
 
-/// A model's tokenizer and chat template.
+/// Tokenizer and chat template of a model.
 #[derive(Debug)]
 pub struct Tokenizer {
     pub(crate) inner: tokenizers::Tokenizer,
@@ -20,12 +20,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a Hugging Face model directory: `tokenizer.json`; if they are there, `tokenizer_config.json`,
-    /// `chat_template.jinja` (which wins over a template in the configuration), and the end tokens that
-    /// `generation_config.json`, else `config.json`, name.
+    /// Loads a Hugging Face model directory: `tokenizer.json`, and if present `tokenizer_config.json`,
+    /// `chat_template.jinja` (which takes precedence over a template in the configuration), and the end tokens in
+    /// `generation_config.json`, or else `config.json`.
     ///
     /// # Errors
-    /// Names the file that is missing or malformed, or the token that is not in the vocabulary.
+    /// A missing or malformed file, or a token that is not in the vocabulary; the error names it.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
         let inner = tokenizer_file::read(&dir.join("tokenizer.json"))?;
@@ -58,42 +58,42 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The template, if the model has one.
+    /// The chat template, if the model has one.
     pub fn template(&self) -> Option<&ChatTemplate> {
         self.template.as_ref()
     }
 
-    /// The tokens after which an answer is over: those the model's configuration names (`eos_token_id`, else the
-    /// tokenizer's `eos_token`), and the one that the chat template closes the assistant's message with. May be empty.
+    /// End-of-sequence tokens of an answer: those of the model's configuration (`eos_token_id`, or else the tokenizer's
+    /// `eos_token`), and the token with which the chat template ends the assistant's message. May be empty.
     pub fn end_ids(&self) -> &BTreeSet<u32> {
         &self.end_ids
     }
 
-    /// What the template writes between a prompt and the assistant's message, such as a space: a model writes it itself,
-    /// and it is not part of the message.
+    /// Text that the chat template inserts between a prompt and the assistant's message, such as a space: a model
+    /// generates it, but it is not part of the message.
     pub fn answer_lead(&self) -> &str {
         &self.answer_lead
     }
 
-    /// The end token of a completion where there is no template: `eos_token`, else the first `eos_token_id`.
+    /// End token of a completion without a template: `eos_token`, or else the first `eos_token_id`.
     pub(crate) fn end_id(&self) -> Result<u32, TextError> {
         self.end_id.ok_or_else(|| TextError::NoEndToken {
             reason: "the model has neither a chat template nor an eos_token".to_owned(),
         })
     }
 
-    /// Whether a token stands for something other than text.
+    /// Whether a token is special, i.e. not text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special_ids.contains(&id)
     }
 
-    /// How many ids the tokenizer knows. The model's vocabulary may be larger.
+    /// Vocabulary size of the tokenizer. The model's may be larger.
     pub fn vocab(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// The tokens of a text as it stands, without template and without special tokens around it. Special tokens
-    /// written in the text are recognised, as transformers does.
+    /// Tokenizes a text without template and without added special tokens. Special tokens written in the text are
+    /// recognised, as in transformers.
     ///
     /// # Errors
     /// [`TextError::Encode`]
@@ -101,16 +101,16 @@ impl Tokenizer {
         Ok(self.encoding(text, false)?.get_ids().to_vec())
     }
 
-    /// What a decoder begins with where an encoder reads the prompt; `None` of a decoder alone.
+    /// Decoder start token of an encoder–decoder; `None` for decoder-only models.
     pub(crate) fn decoder_start(&self) -> Option<u32> {
         self.decoder_start
     }
 
-    /// The tokens that ask the model for the assistant's next message. Without a template: those of the one user
-    /// message, as the tokenizer begins a text; for an encoder, as it begins and ends one.
+    /// Tokenizes a conversation up to where the assistant continues. Without a template: a single user message with the
+    /// tokenizer's own prefix, and for an encoder also its suffix.
     ///
     /// # Errors
-    /// When the template refuses the messages, or there is none and they are not one user message.
+    /// If the template refuses the messages, or there is no template and they are not a single user message.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         match (&self.template, messages) {
             (Some(template), _) => self.encode_text(&template.render(messages, true)?),
@@ -122,7 +122,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of tokens, special ones left out.
+    /// Decodes tokens, omitting special ones.
     ///
     /// # Errors
     /// [`TextError::Decode`]
@@ -130,18 +130,18 @@ impl Tokenizer {
         guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
     }
 
-    /// Whether a token was added to the vocabulary, and stands for itself.
+    /// Whether a token is an added token, which is its own text.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
-    /// Whether a token is there when tokens are decoded: known, and not special.
+    /// Whether a token is decoded: known and not special.
     pub(crate) fn is_text(&self, id: u32) -> bool {
         let special = |token: String| self.inner.get_added_vocabulary().is_special_token(&token);
         self.inner.id_to_token(id).is_some_and(|token| !special(token))
     }
 
-    /// Whether a token is one byte of a character, as `<0xE2>`.
+    /// Whether a token is a byte-fallback token, as `<0xE2>`.
     pub(crate) fn is_byte(&self, id: u32) -> bool {
         let token = self.inner.id_to_token(id);
         token.is_some_and(|token| {
@@ -153,14 +153,14 @@ impl Tokenizer {
         guarded(|| self.inner.encode(text, begun)).map_err(|reason| TextError::Encode { reason })
     }
 
-    /// The tokens of a text with what the tokenizer puts before a text, but not with what it puts after.
+    /// Tokenizes a text with the tokenizer's own prefix but without its suffix.
     fn encode_begun(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let encoding = self.encoding(text, true)?;
         Ok(encoding.get_ids()[..n_before_end(&encoding)].to_vec())
     }
 }
 
-/// How many tokens there are before those that the tokenizer itself put at the end.
+/// Number of tokens before the suffix that the tokenizer appended.
 pub(crate) fn n_before_end(encoding: &Encoding) -> usize {
     let put = encoding.get_special_tokens_mask();
     put.iter().rposition(|&put| put == 0).map_or(put.len(), |last| last + 1)

@@ -1,4 +1,4 @@
-//! `tokenizer.json` and what the library `tokenizers` makes of it.
+//! Reading of `tokenizer.json` by the library `tokenizers`.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +10,13 @@ use tokenizers::Tokenizer;
 
 use crate::TextError;
 
-/// Steps of one kind in a tokenizer, far more than those in use have.
+/// Maximum steps of one kind in a tokenizer, far more than real ones have.
 const MAX_STEPS: usize = 16;
 
-/// How many times as long as itself the steps of one kind may make a text.
+/// Maximum factor by which the steps of one kind may lengthen a text.
 const MAX_GROWTH: usize = 10_000;
 
-/// Reads a file, and sees to it that rows are never cut or padded, whatever it was last used for.
+/// Reads a file and disables truncation and padding, whatever the file says.
 pub(crate) fn read(file: &Path) -> Result<Tokenizer, TextError> {
     let malformed = |reason| TextError::Malformed { file: file.into(), reason };
     let json = fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
@@ -31,10 +31,10 @@ pub(crate) fn read(file: &Path) -> Result<Tokenizer, TextError> {
     tokenizer.map_err(malformed)
 }
 
-/// Calls the library, which panics where a file contradicts itself: a normaliser's table that points outside itself, a merge of
-/// tokens shorter than the prefix they should have. Some of that shows only when a text is encoded, and the library has no
-/// check of its own, so its panics are caught here, at its border. It leaves nothing half-changed: encoding
-/// and decoding change only caches, which it holds behind locks and does without when they are poisoned.
+/// Calls the library, which panics on inconsistent files: a normalizer's table with out-of-range offsets, a merge of
+/// tokens shorter than their prefix. Some of this shows only when a text is encoded, and the library has no check of
+/// its own, so its panics are caught here. They leave no partial state: encoding and decoding change only caches, which
+/// are behind locks and are skipped when poisoned.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| error.to_string()),
@@ -42,7 +42,7 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result
     }
 }
 
-/// The parts of a file that work on texts.
+/// Parts of a file that process texts.
 #[derive(Deserialize)]
 struct Steps {
     normalizer: Option<Value>,
@@ -51,7 +51,7 @@ struct Steps {
 }
 
 impl Steps {
-    /// Refuses steps that would make texts longer and longer.
+    /// Checks that the steps cannot lengthen texts without bound.
     fn check(&self) -> Result<(), String> {
         let kinds = [
             ("normalizer", &self.normalizer),
@@ -70,7 +70,7 @@ impl Steps {
     }
 }
 
-/// How many times as long each step can make a text.
+/// Collects the factor by which each step can lengthen a text.
 fn collect_growths(step: &Value, growths: &mut Vec<usize>) {
     match step {
         Value::Array(steps) => steps.iter().for_each(|step| collect_growths(step, growths)),
@@ -87,10 +87,10 @@ fn collect_growths(step: &Value, growths: &mut Vec<usize>) {
 fn growth(kind: &str, step: &Value) -> usize {
     let length = |field: &str| step[field].as_str().map_or(1, |text| text.len().max(1));
     match kind {
-        // A letter for each byte, of up to two bytes.
+        // One letter per byte, of up to two bytes.
         "ByteLevel" => 2,
         "Metaspace" => length("replacement"),
-        // U+FDFA is eighteen letters.
+        // U+FDFA becomes eighteen letters.
         "NFKC" | "NFKD" | "Precompiled" => 18,
         "Prepend" => 1 + length("prepend"),
         "Replace" => length("content"),

@@ -1,4 +1,4 @@
-//! The `litemoe` binary, run as a user runs it.
+//! Runs the `litemoe` binary as a user does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,15 @@ pub(super) struct Binary {
     digest: String,
 }
 
-/// What the loop is run on.
+/// Input of one run of the loop.
 pub(super) struct Work<'a> {
-    /// A folder for what the loop makes.
+    /// Output folder of the loop.
     pub(super) out: PathBuf,
     pub(super) foundation: &'a Path,
     pub(super) app: &'a str,
     /// The app's folder.
     pub(super) data: &'a Path,
-    /// More arguments.
+    /// Further arguments.
     pub(super) more: Vec<String>,
 }
 
@@ -42,8 +42,8 @@ impl Binary {
         Ok(Self { path, digest })
     }
 
-    /// What `litemoe customize --json` prints for one app, on 300 test rows; taken from `saved` where this binary printed it
-    /// for the same arguments before.
+    /// The output of `litemoe customize --json` for one app, on 300 test rows; taken from `saved` if this binary
+    /// already printed it for the same arguments.
     pub(super) fn customize(&self, work: &Work<'_>, saved: &Path) -> Result<Value> {
         let mut args: Vec<String> =
             ["customize", "--json", "--limit", "300", "--out"].map(str::to_owned).into();
@@ -79,7 +79,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The executable that cargo's messages, a JSON object a line, name.
+/// The executable named in cargo's messages, one JSON object per line.
 fn executable(messages: &str) -> Option<PathBuf> {
     messages
         .lines()

@@ -1,4 +1,5 @@
-//! `cargo xtask eval choices`: the loop with one choice changed at a time, beside what `eval loop` recorded.
+//! `cargo xtask eval choices`: ablations: the loop with one choice changed at a time, compared with the record of
+//! `eval loop`.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,8 +16,8 @@ use super::{EMBEDDED, HOME, write_readme, write_record};
 const RECORD: &str = "results/choices.json";
 const MARK: &str = "results:choices";
 
-/// What is tried: arguments of `litemoe customize` in place of its defaults. Those that differ in a late stage stand together:
-/// earlier stages are then not run again.
+/// Choices to try: arguments of `litemoe customize` that replace defaults. Choices that differ only in a late stage are
+/// adjacent, so that earlier stages are not rerun.
 const CHOICES: &[&str] = &[
     "",
     "--routing full",
@@ -26,16 +27,16 @@ const CHOICES: &[&str] = &[
     "--router mask",
 ];
 
-/// What `cargo xtask eval choices` is asked.
+/// Arguments of `cargo xtask eval choices`.
 #[derive(Args)]
 pub(crate) struct ChoicesArgs {
-    /// The folder of apps that `eval loop` was given.
+    /// The folder of apps passed to `eval loop`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The apps to try choices on, of those that `eval loop` recorded; others than `home` are in the folder.
+    /// The apps to try choices on, among those recorded by `eval loop`; all but `home` are in the folder.
     #[arg(long, value_name = "APP", value_delimiter = ',', default_value = HOME)]
     apps: Vec<String>,
-    /// Folder for what the loop makes; stages that are there and unchanged are not run again.
+    /// Output folder of the loop; unchanged stages are not rerun.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out/choices")]
     out: PathBuf,
     /// Write the README's table from the record; run nothing.
@@ -54,13 +55,13 @@ struct Choices {
 /// One choice on every app.
 #[derive(Debug, Serialize, Deserialize)]
 struct Run {
-    /// The arguments that make it.
+    /// Arguments of the choice.
     arguments: String,
     apps: Vec<Cell>,
 }
 
-/// One choice on one app: the share of full tuning's gain in log-perplexity that the mounted adapter keeps. Full tuning is
-/// that of `results/loop.json`, under the defaults.
+/// One choice on one app. Recovery: the share of full tuning's gain in log-perplexity that the mounted adapter keeps,
+/// with full tuning from `results/loop.json`, under the defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Cell {
     app: String,
@@ -70,7 +71,7 @@ struct Cell {
     adapter_bytes: u64,
 }
 
-/// Records every choice, unless only the table is asked for, and writes the table.
+/// Runs and records every choice unless only the table is requested, and writes the table.
 pub(crate) fn run(args: &ChoicesArgs, root: &Path) -> Result<()> {
     if !args.table_only {
         write_record(root, RECORD, &measure(args, root)?)?;
@@ -106,7 +107,7 @@ fn cell(
     arguments: &str,
 ) -> Result<Cell> {
     if arguments.is_empty() {
-        // What was recorded of the defaults.
+        // The recorded values of the defaults.
         return Ok(Cell {
             app: app.app.clone(),
             mounted_accuracy: app.mounted.accuracy,

@@ -24,7 +24,7 @@ fn range(document: &str, mark: &str) -> Result<Range<usize>> {
     }
 }
 
-/// Where `line` begins, when it is there once.
+/// Offset of `line`, if it occurs exactly once.
 fn single(document: &str, line: &str) -> Option<usize> {
     let mut places = document.match_indices(line).map(|(place, _)| place);
     places.next().filter(|_| places.next().is_none())

@@ -1,5 +1,5 @@
-//! `cargo xtask eval`: runs the binary on apps, records what it printed, writes the README's tables from that. This file is
-//! `eval loop`.
+//! `cargo xtask eval`: runs the binary on apps, records its output, and writes the README's tables from the record.
+//! This file is `eval loop`.
 
 mod binary;
 mod choices;
@@ -21,10 +21,10 @@ const RECORD: &str = "results/loop.json";
 const README: &str = "README.md";
 const MARK: &str = "results:loop";
 
-/// The app that the project wrote itself.
+/// The app written for this project.
 const HOME: &str = "home";
 
-/// Apps below `--data`, in the table's order; the foundations saw the training rows of the last three.
+/// Apps below `--data`, in table order; the foundations were trained on the training rows of the last three.
 const APPS: &[&str] = &["banking", "reviews", "terminal", "assistant", "tables", "phrasebook"];
 
 /// The apps that the foundations were trained on.
@@ -33,28 +33,28 @@ const SEEN: &[&str] = &["assistant", "tables", "phrasebook"];
 /// The foundation in `fixtures`.
 const EMBEDDED: &str = "embedded";
 
-/// Apps that are run with more seeds, on the embedded foundation under the first budget.
+/// Apps that run with several seeds, on the embedded foundation at the first budget.
 const SEEDED: &[&str] = &[HOME, "banking"];
 
-/// What `cargo xtask eval loop` is asked.
+/// Arguments of `cargo xtask eval loop`.
 #[derive(Args)]
 pub(crate) struct LoopArgs {
-    /// A folder of more apps, each a folder with train, validation and test.jsonl and meta.json (source, licence).
+    /// A folder of further apps, each a folder with train, validation and test.jsonl and meta.json (source, licence).
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Apps to run [default: home and those of banking, reviews, terminal, assistant, tables, phrasebook that are there].
     #[arg(long, value_name = "APP", value_delimiter = ',')]
     apps: Option<Vec<String>>,
-    /// A folder of more foundations, each a Hugging Face directory.
+    /// A folder of further foundations, each a Hugging Face directory.
     #[arg(long, value_name = "DIR")]
     foundations: Option<PathBuf>,
-    /// Budgets of experts' bytes.
+    /// Byte budgets, as shares of the expert bytes.
     #[arg(long, value_name = "SHARE", value_delimiter = ',', default_value = "0.33,0.17")]
     budgets: Vec<String>,
-    /// How many seeds home and banking are run with.
+    /// Number of seeds for home and banking.
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
-    /// Folder for what the loop makes; what is there and unchanged is not run again.
+    /// Output folder of the loop; unchanged stages are not rerun.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out/eval")]
     out: PathBuf,
     /// Write the README's table from the record; run nothing.
@@ -62,7 +62,7 @@ pub(crate) struct LoopArgs {
     table_only: bool,
 }
 
-/// Records the loop on every app, unless only the table is asked for, and writes the table.
+/// Runs and records the loop on every app unless only the table is requested, and writes the table.
 pub(crate) fn run(args: &LoopArgs, root: &Path) -> Result<()> {
     if !args.table_only {
         let record = measure(args, root)?;
@@ -99,7 +99,7 @@ fn cell(
     budget: &str,
     seed: u64,
 ) -> Result<serde_json::Value> {
-    // Budgets share a folder: what judges them is made once.
+    // Budgets share a folder, so that common stages run once.
     let work = Work {
         out: out.join(name).join(format!("seed-{seed}")),
         foundation,
@@ -111,7 +111,8 @@ fn cell(
     binary.customize(&work, &saved)
 }
 
-/// Every budget, of an app that the foundations were trained on the first one, and under that more seeds where there are some.
+/// Budgets and seeds of an app: every budget, or only the first for apps the foundations were trained on; and at the
+/// first budget further seeds for the apps of [`SEEDED`].
 fn settings(args: &LoopArgs, foundation: &str, app: &str) -> Vec<(String, u64)> {
     let n_budgets = if SEEN.contains(&app) { 1 } else { args.budgets.len() };
     let budgets = args.budgets.iter().take(n_budgets).map(|budget| (budget.clone(), 0));
@@ -165,7 +166,7 @@ fn apps(args: &LoopArgs, root: &Path) -> Result<Vec<Named>> {
     Ok(found)
 }
 
-/// Puts a text between two marks of the README.
+/// Replaces the text between two marks of the README.
 fn write_readme(root: &Path, mark: &str, text: &str) -> Result<()> {
     let path = root.join(README);
     let readme = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! `results/loop.json`: what `litemoe customize --json` printed, where it was run, and whose the data is.
+//! `results/loop.json`: the output of `litemoe customize --json`, the machine, and the sources of the data.
 
 use std::fs;
 use std::path::Path;
@@ -9,21 +9,21 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The loop on some foundations, apps, budgets and seeds, all on as many rows.
+/// Runs of the loop on foundations, apps, budgets and seeds, all with the same number of rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Commit of the program; `+` when there were changes.
+    /// Commit of the program; `+` marks uncommitted changes.
     pub(super) commit: String,
     pub(super) machine: Machine,
     pub(super) cells: Vec<Recorded>,
 }
 
-/// Where it was run.
+/// The machine of the runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Machine {
-    /// Processors that the program could use.
+    /// CPUs available to the program.
     pub(super) cpus: usize,
-    /// Their name, where the system tells.
+    /// CPU model, if known.
     pub(super) model: String,
 }
 
@@ -32,13 +32,13 @@ pub(super) struct Machine {
 pub(super) struct Recorded {
     /// The foundation's folder.
     pub(super) foundation_name: String,
-    /// What was printed of the app.
+    /// Output for the app.
     pub(super) report: Value,
-    /// Absent for the app that the project wrote itself.
+    /// Source of the data; absent for the app written for this project.
     pub(super) source: Option<Source>,
 }
 
-/// Whose an app's data is.
+/// Source and licence of an app's data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Source {
     pub(super) source: String,
@@ -54,7 +54,7 @@ impl Source {
     }
 }
 
-/// How well a model does on the test rows.
+/// Exact-match accuracy and perplexity of a model on the test rows.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Quality {
     /// In 0..=1.
@@ -62,7 +62,7 @@ pub(super) struct Quality {
     pub(super) perplexity: f64,
 }
 
-/// The part of a run's results that the tables show.
+/// Fields of a run's results that the tables show.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Cell {
     #[serde(skip)]
@@ -78,7 +78,7 @@ pub(super) struct Cell {
     pub(super) mounted: Quality,
     pub(super) full: Quality,
     pub(super) random_mounted: Quality,
-    /// `None` is not mounted.
+    /// Mounting choice; `None` if not mounted.
     pub(super) choice: Option<Choice>,
     pub(super) recovery: Option<f64>,
     pub(super) recovery_perplexity: Option<f64>,
@@ -86,10 +86,10 @@ pub(super) struct Cell {
     pub(super) peak_bytes: PeakBytes,
 }
 
-/// How an adapter was mounted.
+/// Routing and scale of a mounted adapter.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Choice {
-    /// A word, or what is taken off other experts' logits.
+    /// `full`, `restricted`, or the penalty on the router logits of other experts.
     pub(super) routing: Value,
     pub(super) scale: f64,
 }
@@ -130,7 +130,7 @@ impl Record {
         self.cells().map(|_| ())
     }
 
-    /// The runs as the tables need them; all on as many rows, unless an app has fewer.
+    /// The runs as table cells; all with the same number of rows, unless an app has fewer.
     pub(super) fn cells(&self) -> Result<Vec<Cell>> {
         self.cells.iter().map(Recorded::cell).collect()
     }
@@ -154,7 +154,7 @@ impl Machine {
     }
 }
 
-/// The commit checked out at `root`; with a `+` when there are changes.
+/// The commit checked out at `root`; `+` marks uncommitted changes.
 pub(super) fn commit(root: &Path) -> Result<String> {
     let git = |args: &[&str]| -> Result<String> {
         let output = Command::new("git").args(args).current_dir(root).output()?;

@@ -18,7 +18,7 @@ const HEADING: &[&str] = &[
     "tuning peak, MiB",
 ];
 
-/// What the tables' columns are, a table for each foundation and budget, the seeds, and whose the data is.
+/// The introduction, a table per foundation and budget, the other seeds, and the sources of the data.
 pub(super) fn render(record: &Record, cells: &[Cell]) -> String {
     let mut text = format!("\n{}\n", introduction(record, cells));
     let first: Vec<&Cell> = cells.iter().filter(|cell| cell.seed == 0).collect();
@@ -32,7 +32,7 @@ pub(super) fn render(record: &Record, cells: &[Cell]) -> String {
     text + "\n" + &sources(&first) + "\n"
 }
 
-/// Foundations and budgets in the order they were run, budget by budget.
+/// Foundations and budgets in the order of the runs.
 fn groups(cells: &[&Cell]) -> Vec<(String, String)> {
     let mut groups: Vec<(String, String)> = Vec::new();
     for cell in cells {
@@ -90,7 +90,7 @@ fn routing(Choice { routing, scale }: &Choice) -> String {
     if *scale == 1.0 { routing } else { format!("{routing}, ×{scale}") }
 }
 
-/// The mean recoveries of the apps that the foundation has not seen.
+/// Mean recoveries over the apps that the foundation was not trained on.
 fn means(cells: &[&Cell]) -> String {
     let unseen = || cells.iter().filter(|cell| !SEEN.contains(&&*cell.app));
     let mean = |shares: Vec<f64>| {
@@ -104,7 +104,7 @@ fn means(cells: &[&Cell]) -> String {
     )
 }
 
-/// What other seeds gave.
+/// Results of the other seeds.
 fn seeds(cells: &[Cell]) -> String {
     let of_app = |app: &&str| {
         let Some(first) = cells.iter().find(|cell| cell.app == *app && cell.seed > 0) else {
@@ -141,7 +141,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Whose the data is, a line an app.
+/// Sources of the data, one line per app.
 fn sources(cells: &[&Cell]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for cell in cells {

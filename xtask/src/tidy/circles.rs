@@ -1,4 +1,4 @@
-//! Modules that import each other in a circle.
+//! Finds import cycles between modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,12 +11,12 @@ use syn::{ItemMod, ItemUse, UseTree};
 /// A module's path from the crate's root, which is the empty one.
 type Module = Vec<String>;
 
-/// What a module's file holds, tests left out.
+/// Imports and paths of a module's file, without tests.
 #[derive(Debug, Default)]
 struct Source {
-    /// What names stand for that it imports.
+    /// Imported names and the paths they stand for.
     imports: BTreeMap<String, Vec<String>>,
-    /// Every path in it that begins with `crate`, `self` or `super`, from the crate's root.
+    /// Every path that begins with `crate`, `self` or `super`, from the crate's root.
     paths: Vec<Vec<String>>,
 }
 
@@ -26,7 +26,7 @@ struct Crate {
     modules: BTreeMap<Module, Source>,
 }
 
-/// A sentence for each crate below `root/crates` in which modules import each other in a circle.
+/// One sentence per crate below `root/crates` with an import cycle.
 pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut folders = vec![];
     for entry in fs::read_dir(root.join("crates")).context("crates")? {
@@ -61,7 +61,7 @@ impl Crate {
         Ok(Self { modules })
     }
 
-    /// Modules of which each imports from the next, the first again at the end.
+    /// An import cycle; the first module is repeated at the end.
     fn circle(&self) -> Option<Vec<Module>> {
         let edges: BTreeMap<&Module, BTreeSet<Module>> =
             self.modules.iter().map(|(from, source)| (from, self.used_by(from, source))).collect();
@@ -74,7 +74,7 @@ impl Crate {
         used.filter(|module| module != from).collect()
     }
 
-    /// The module that defines what a path from the root names.
+    /// The module that defines the item at a path from the root.
     fn home(&self, path: &[String], depth: usize) -> Module {
         let mut module = Module::new();
         for (at, segment) in path.iter().enumerate() {
@@ -96,7 +96,7 @@ impl Crate {
     }
 }
 
-/// Goes on from a module along the imports; a circle, if it comes back to a module on the way.
+/// Depth-first search along the imports; returns a cycle, if it reaches a module on the current path.
 fn walk(
     module: &Module,
     edges: &BTreeMap<&Module, BTreeSet<Module>>,
@@ -142,7 +142,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The path from the crate's root; `None` for another crate's, and for a name that is in scope.
+    /// The path from the crate's root; `None` for paths into other crates and names in scope.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let mut base = self.module.clone();
@@ -182,7 +182,7 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, path: &[String], known_as: Option<String>) {
-        // `pub use child::Name` without a prefix is a child's; what is not a child is another crate.
+        // `pub use child::Name` without a prefix refers to a child module; otherwise to another crate.
         let path = self.absolute(path).unwrap_or_else(|| [&self.module[..], path].concat());
         if let Some(name) = known_as {
             self.source.imports.insert(name, path.clone());
@@ -208,7 +208,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             self.import(&item.tree, &[]);
             return;
         }
-        // Who imports through a re-export depends on what is re-exported, and the re-exporting module on nothing.
+        // Importing through a re-export is a dependency on the re-exported item; the re-export itself is none.
         let n_paths = self.source.paths.len();
         self.import(&item.tree, &[]);
         self.source.paths.truncate(n_paths);
@@ -232,7 +232,7 @@ fn is_reexport(item: &ItemUse) -> bool {
 mod tests {
     use super::*;
 
-    /// A crate of these files, whose texts are beside their names.
+    /// The import cycle of a crate of these (name, text) files.
     fn circle_of(files: &[(&str, &str)]) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {

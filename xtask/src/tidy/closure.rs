@@ -1,4 +1,4 @@
-//! What must not be among the packages that a library needs, however indirectly.
+//! Finds forbidden packages among the transitive dependencies of the libraries.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::cargo;
 
-/// Where tensors are computed is chosen by the binary, never by a library.
+/// Backends: the binary chooses one, never a library.
 const BACKENDS: &[&str] = &[
     "burn-candle",
     "burn-cpu",
@@ -22,7 +22,7 @@ const BACKENDS: &[&str] = &[
     "burn-wgpu",
 ];
 
-/// Arguments, sockets and tokenizers belong to the crates at the edge.
+/// Packages for arguments, sockets and tokenizers, which only the outer crates may need.
 const SURFACES: &[&str] = &["axum", "clap", "hf-hub", "tokenizers", "tokio"];
 
 pub(super) const LIBRARIES: &[&str] = &[
@@ -36,10 +36,10 @@ pub(super) const LIBRARIES: &[&str] = &[
     "litemoe-text",
 ];
 
-/// Libraries that compute and nothing else.
+/// Libraries for computation only.
 const PURE: &[&str] = &["litemoe-adapter", "litemoe-core", "litemoe-merge", "litemoe-score"];
 
-/// A sentence for each forbidden package among the transitive normal dependencies of `libraries`.
+/// One sentence per forbidden package among the transitive normal dependencies of `libraries`.
 pub(super) fn findings(root: &Path, libraries: &[&str]) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for library in libraries {
@@ -52,11 +52,10 @@ pub(super) fn findings(root: &Path, libraries: &[&str]) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// Names of the packages that a member needs when it is built alone, without its tests.
+/// Names of the packages that a member needs when built alone, without its tests.
 ///
-/// From `cargo tree -p`, because `cargo metadata` resolves features for the whole workspace: there
-/// a backend that only the binary turns on appears below every library. For the target of this
-/// machine: on wasm, Burn itself needs tokio.
+/// From `cargo tree -p`, because `cargo metadata` resolves features for the whole workspace, where a backend that only
+/// the binary enables appears below every library. Only for this machine's target: on wasm, Burn itself needs tokio.
 fn normal_dependencies(root: &Path, member: &str) -> Result<BTreeSet<String>> {
     let tree = cargo::run(
         root,

@@ -1,11 +1,11 @@
-//! What every crate brings with it.
+//! Checks the required files of every crate.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// A sentence for each crate that lacks a README, a change log or a compiled example.
+/// One sentence per missing README, changelog or compiled example of a crate.
 pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut folders = vec![root.join("fixtures")];
     for entry in fs::read_dir(root.join("crates")).context("crates")? {

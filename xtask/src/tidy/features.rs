@@ -1,4 +1,4 @@
-//! One feature set: the binary, the tests and the benches share their builds of every package.
+//! Checks that the binary, tests and benches build every package with the same features.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::Result;
 
 use crate::cargo;
 
-/// Name and version → the features it is built with; more than one set when it is built for the host too.
+/// Name and version → feature sets; more than one set if it is also built for the host.
 type Features = BTreeMap<String, BTreeSet<String>>;
 
-/// A sentence for each package that `cargo run -p litemoe-cli` builds otherwise than the tests do.
+/// One sentence per package that `cargo run -p litemoe-cli` builds with other features than the tests do.
 pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let binary = features(root, &["--package", "litemoe-cli", "--edges", "normal,build"])?;
     let tests = features(root, &["--workspace", "--edges", "normal,build,dev"])?;

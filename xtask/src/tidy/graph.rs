@@ -1,4 +1,4 @@
-//! Which crate of the workspace may depend on which.
+//! Crate graph: allowed dependencies between the workspace's crates.
 
 use crate::cargo::{Kind, Workspace};
 
@@ -12,7 +12,7 @@ const KERNELS: &str = "litemoe-kernels";
 const TEXT: &str = "litemoe-text";
 const FIXTURES: &str = "litemoe-fixtures";
 
-/// What a member may depend on, by normal and build edges. `None` for a crate that is not in the graph.
+/// Allowed normal and build dependencies of a member. `None` for a crate that is not in the graph.
 fn allowed(member: &str) -> Option<Vec<&'static str>> {
     Some(match member {
         CORE | FILES | FIXTURES | "xtask" => vec![],
@@ -25,7 +25,7 @@ fn allowed(member: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// What the tests of a member may depend on besides.
+/// Additional dependencies allowed in a member's tests.
 fn allowed_in_tests(member: &str) -> Vec<&'static str> {
     match member {
         FIXTURES | "xtask" => vec![],
@@ -38,7 +38,7 @@ fn libraries() -> Vec<&'static str> {
     [&[CORE, FILES, KERNELS, TEXT, FIXTURES], SIBLINGS].concat()
 }
 
-/// A sentence for each edge between members that the graph does not have.
+/// One sentence per dependency between members that is not in the graph.
 pub(super) fn findings(workspace: &Workspace) -> Vec<String> {
     let members = &workspace.packages;
     let is_member = |name: &str| members.iter().any(|package| package.name == name);
@@ -55,7 +55,7 @@ pub(super) fn findings(workspace: &Workspace) -> Vec<String> {
             let to = dependency.name.as_str();
             let in_tests = dependency.kind == Some(Kind::Dev);
             if in_tests && to == member.name {
-                continue; // the crate's own tests turn its features on
+                continue; // the crate's own tests enable its features
             }
             if !(allowed.contains(&to) || in_tests && allowed_in_tests(&member.name).contains(&to))
             {

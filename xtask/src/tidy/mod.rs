@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what the compiler does not check about the workspace.
+//! `cargo xtask tidy`: workspace checks that the compiler does not do.
 
 mod circles;
 mod closure;
@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::cargo::Workspace;
 use crate::findings::Findings;
 
-/// Checks the workspace at `root`; a sentence for each thing that is wrong.
+/// Checks the workspace at `root`; one sentence per problem.
 pub(crate) fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
     findings.extend(graph::findings(&Workspace::read(root)?));

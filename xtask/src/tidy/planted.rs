@@ -1,4 +1,4 @@
-//! Plants each fault in a copy of the workspace's manifests and sees the check fail.
+//! Tests each check on a copy of the workspace's manifests with a planted fault.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn copy() -> TempDir {
     copy
 }
 
-/// Adds a line under a table's heading in the manifest of a member.
+/// Adds a line under a table heading in a member's manifest.
 fn plant(copy: &TempDir, manifest: &str, heading: &str, line: &str) {
     let path = copy.path().join(manifest);
     let text = fs::read_to_string(&path).unwrap();

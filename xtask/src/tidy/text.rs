@@ -1,4 +1,4 @@
-//! What must not be in a source file or a document.
+//! Checks the text of source files and documents.
 
 use std::fs;
 use std::path::Path;
@@ -6,16 +6,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Lines after which a source file holds more than one idea.
+/// Maximum lines of a source file.
 const MAX_LINES: usize = 500;
 
-/// Names that say nothing about what is inside.
+/// File names that say nothing about the content.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
-/// First folders of paths that exist on one machine only.
+/// Root folders of absolute paths that exist only on one machine.
 const MACHINE_FOLDERS: &[&str] = &["home", "private", "root", "tmp", "Users", "work"];
 
-/// A sentence for each file that is too long, named for nothing, or names a path of one machine.
+/// One sentence per file that is too long, has an uninformative name, or contains a path of one machine.
 pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for file in tracked_files(root)?.iter().filter(|file| is_ours(file)) {
@@ -25,7 +25,7 @@ pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// Files of the repository, and new ones that are not ignored, relative to `root`.
+/// Tracked files and new files that are not ignored, relative to `root`.
 fn tracked_files(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
@@ -62,7 +62,7 @@ fn file_findings(file: &str, text: &str) -> Vec<String> {
     findings
 }
 
-/// The folder of [`MACHINE_FOLDERS`] that an absolute path in the line begins with.
+/// The folder of [`MACHINE_FOLDERS`] of an absolute path in the line.
 fn machine_folder(line: &str) -> Option<&'static str> {
     MACHINE_FOLDERS.iter().copied().find(|folder| {
         let start = format!("/{folder}/");
@@ -70,7 +70,7 @@ fn machine_folder(line: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether a character before a slash makes it the middle of a relative path or an address.
+/// Whether a character before a slash means that the slash is inside a relative path or a URL.
 fn in_a_path(c: char) -> bool {
     c.is_alphanumeric() || "._-/~}{*".contains(c)
 }

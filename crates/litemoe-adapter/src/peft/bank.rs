@@ -2,17 +2,17 @@ use std::collections::BTreeMap;
 
 use litemoe_core::{ExpertPart, ExpertStack, LayerId, LinearSite};
 
-/// The sites of a layer's experts that PEFT can name as stacks.
+/// Sites of a layer's experts, for experts that PEFT can address as stacks.
 #[derive(Debug)]
 pub(super) struct Bank<'a> {
-    /// The stacks.
+    /// The layer's stacks.
     pub(super) stack: &'a ExpertStack,
-    /// Gate, up and down of each expert.
+    /// Gate, up and down site of each expert.
     pub(super) experts: Vec<[&'a LinearSite; 3]>,
 }
 
 impl<'a> Bank<'a> {
-    /// Of every layer whose experts are in stacks.
+    /// Banks of all layers with stacked experts.
     pub(super) fn all(sites: &'a [LinearSite]) -> Vec<Self> {
         let mut parts: BTreeMap<LayerId, BTreeMap<(usize, ExpertPart), &LinearSite>> =
             BTreeMap::new();
@@ -24,7 +24,7 @@ impl<'a> Bank<'a> {
         parts.into_values().filter_map(Self::of).collect()
     }
 
-    /// Of one layer's matrices in order of expert and part.
+    /// Bank of one layer's sites, in order of expert and part; `None` unless all experts have three parts.
     fn of(parts: BTreeMap<(usize, ExpertPart), &'a LinearSite>) -> Option<Self> {
         let sites: Vec<&LinearSite> = parts.into_values().collect();
         let stack = sites.first()?.stack.as_ref()?;
@@ -32,13 +32,13 @@ impl<'a> Bank<'a> {
         rest.is_empty().then(|| Self { stack, experts: experts.to_vec() })
     }
 
-    /// The paths of the two parameters: gate and up, and down.
+    /// Paths of the two stacked parameters: gate and up, and down.
     pub(super) fn parameters(&self) -> [String; 2] {
         ["gate_up_proj", "down_proj"].map(|leaf| format!("{}.{leaf}", self.stack.module))
     }
 
-    /// The modules that PEFT saves updates beside those parameters under: it wraps the stacks' module for each, what comes
-    /// first innermost.
+    /// Module paths under which PEFT saves the LoRAs of those parameters: it wraps the experts' module once per adapted
+    /// parameter, the first one innermost.
     pub(super) fn modules(&self, is_there: [bool; 2]) -> [String; 2] {
         let outer = self.stack.module.to_string();
         let inner =
@@ -46,6 +46,6 @@ impl<'a> Bank<'a> {
         [inner, outer]
     }
 
-    /// The parts that each of the parameters holds.
+    /// Ranges of parts in each stacked parameter.
     pub(super) const PARTS: [std::ops::Range<usize>; 2] = [0..2, 2..3];
 }

@@ -8,7 +8,7 @@ use super::pattern::{self, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
 
-/// What a written configuration says beside the adapter itself.
+/// Fields of a PEFT configuration other than ranks, α and targets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PeftConfig {
     /// `base_model_name_or_path`.
@@ -17,18 +17,18 @@ pub struct PeftConfig {
     pub task_type: Option<String>,
     /// `use_rslora`: α is divided by √r instead of r.
     pub rslora: bool,
-    /// Whether `peft_type` is ours: the adapter comes with a router bias, which is in `litemoe.json`.
+    /// Whether `peft_type` is [`LITEMOE_TYPE`]: the adapter has a router bias, stored in `litemoe.json`.
     pub routed: bool,
 }
 
 impl PeftConfig {
-    /// The name of the file that holds the tensors.
+    /// Name of the tensor file.
     pub(super) fn model_file(&self) -> &'static str {
         if self.routed { LITEMOE_FILE } else { MODEL_FILE }
     }
 }
 
-/// Keys that say nothing about what a loaded adapter computes.
+/// Keys that do not affect what a loaded adapter computes.
 const INERT: [&str; 15] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -63,7 +63,7 @@ const READ: [&str; 12] = [
     "use_rslora",
 ];
 
-/// Keys of features that are not implemented: harmless while off.
+/// Keys of features that are not implemented; accepted only while off.
 const FEATURES: [&str; 15] = [
     "alora_invocation_tokens",
     "arrow_config",
@@ -82,17 +82,17 @@ const FEATURES: [&str; 15] = [
     "use_qalora",
 ];
 
-/// Initialisations that leave the base weights as they are; the others change them when PEFT loads the adapter.
+/// Initialisations that leave the base weights unchanged; others change them when PEFT loads the adapter.
 const INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
-/// A configuration as read, checked for anything that is not implemented.
+/// A parsed configuration without unimplemented options.
 #[derive(Debug)]
 pub(super) struct LoraConfig {
     pub(super) written: PeftConfig,
     pub(super) targets: Targets,
-    /// Ends of the paths of parameters that are no modules: experts in stacks.
+    /// PEFT `target_parameters`: path suffixes of stacked expert parameters.
     pub(super) parameters: Vec<String>,
-    /// The PEFT that wrote it.
+    /// PEFT version that wrote it.
     pub(super) peft_version: Option<String>,
     excluded: Targets,
     rank: usize,
@@ -125,17 +125,17 @@ impl LoraConfig {
         })
     }
 
-    /// Whether the configuration claims a site.
+    /// Whether the configuration targets a site.
     pub(super) fn claims(&self, site: &str) -> bool {
         self.targets.matches(site) && !self.excluded.matches(site)
     }
 
-    /// r at a site: the first pattern that matches it, or the default.
+    /// Rank at a site: that of the first matching pattern, or the default.
     pub(super) fn rank_at(&self, site: &str) -> usize {
         first(&self.ranks, site).unwrap_or(self.rank)
     }
 
-    /// What the update at a site is multiplied by.
+    /// LoRA scale at a site.
     pub(super) fn scale_at(&self, site: &str) -> f32 {
         let alpha = first(&self.alphas, site).unwrap_or(self.alpha);
         crate::fresh::scale(alpha, self.rank_at(site), self.written.rslora)
@@ -146,7 +146,7 @@ fn first<T: Copy>(patterns: &[(Regex, T)], site: &str) -> Option<T> {
     patterns.iter().find(|(pattern, _)| pattern.is_match(site)).map(|&(_, value)| value)
 }
 
-/// A configuration's keys, and the file to blame.
+/// The keys of a configuration, and its path for errors.
 struct Keys<'a> {
     path: &'a Path,
     json: Map<String, Value>,
@@ -168,7 +168,7 @@ impl Keys<'_> {
         self.check_values()
     }
 
-    /// Keys of which some values are implemented.
+    /// Checks keys of which only some values are implemented.
     fn check_values(&self) -> Result<(), AdapterError> {
         let kind = self.required("peft_type")?;
         if kind != LORA_TYPE && kind != LITEMOE_TYPE {
@@ -234,7 +234,7 @@ impl Keys<'_> {
         names.ok_or_else(|| self.unsupported(key, list, "must be a name or a list of names"))
     }
 
-    /// A table from patterns to values, in the file's order: the first match counts.
+    /// A table from patterns to values, in the file's order; the first match wins.
     fn patterns<T>(
         &self,
         key: &'static str,
@@ -282,7 +282,7 @@ impl Keys<'_> {
     }
 }
 
-/// Whether a value turns nothing on.
+/// Whether a value leaves the feature off.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

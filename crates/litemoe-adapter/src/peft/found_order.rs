@@ -8,11 +8,11 @@ use super::stack::Stack;
 use crate::AdapterError;
 use crate::tensors::Matrices;
 
-/// What the PEFT that wrote a file says, or the shapes of its stacks. Of stacks of transposed matrices the shapes come
-/// first: what PEFT makes of those depends on the transformers beside it too.
+/// Layout of the stacks in a file, from the PEFT version that wrote it, or from the shapes. For stacks of transposed
+/// matrices the shapes take precedence, because PEFT's layout then also depends on the transformers version.
 ///
 /// # Errors
-/// When neither does.
+/// If neither determines the layout.
 pub(super) fn order_of(
     path: &Path,
     config: &LoraConfig,

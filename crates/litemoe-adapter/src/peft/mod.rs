@@ -1,10 +1,10 @@
-//! PEFT's adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
+//! PEFT adapter directories: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! What is read is LoRA on linear weights and experts, as PEFT 0.21 writes it, and experts in stacks as PEFT 0.17 wrote them
-//! too. Experts are written one by one where PEFT reads them so, else in stacks. Whatever else a configuration asks for is refused by name, every tensor must be
-//! consumed, and every target the configuration claims must be there.
+//! Supported: LoRA on linear weights and experts as PEFT 0.21 writes it, and stacked experts as PEFT 0.17 wrote them
+//! too. Experts are written one by one where PEFT reads them so, else as stacks. Any other option in a configuration is
+//! refused by name, every tensor must be consumed, and every target of the configuration must be present.
 //!
-//! An adapter with a router bias is written in the same layout under a `peft_type` and a file name of our own.
+//! An adapter with a router bias has the same layout under its own `peft_type` and file name.
 
 mod bank;
 mod config;
@@ -21,31 +21,31 @@ pub use config::PeftConfig;
 pub use read::{PeftAdapter, read};
 pub use write::write;
 
-/// The configuration's file name.
+/// File name of the configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// The tensors' file name.
+/// File name of the tensors.
 pub const MODEL_FILE: &str = "adapter_model.safetensors";
 
-/// `peft_type` of a LoRA that PEFT loads.
+/// `peft_type` of a LoRA adapter that PEFT loads.
 pub const LORA_TYPE: &str = "LORA";
 
-/// `peft_type` of an adapter with a router bias. PEFT does not know it and refuses the directory; without the bias it would
-/// compute something else.
+/// `peft_type` of an adapter with a router bias. PEFT does not know the type and refuses the directory; without the
+/// bias the result would be different.
 pub const LITEMOE_TYPE: &str = "LITEMOE_LORA";
 
-/// The tensors' file name in such a directory, for loaders that do not look at `peft_type`.
+/// File name of the tensors of an adapter with a router bias, so that loaders that ignore `peft_type` do not find them.
 pub const LITEMOE_FILE: &str = "litemoe_adapter.safetensors";
 
-/// The tensors' file name before safetensors: a pickle.
+/// File name of the tensors before safetensors: a pickle.
 const PICKLE_FILE: &str = "adapter_model.bin";
 
-/// Which of the two matrices a tensor is, as PEFT names and stores them: A `[r, d_in]`, B `[d_out, r]`.
+/// PEFT's tensor names of A `[r, d_in]` and B `[d_out, r]` of a site.
 fn tensor_names(site: &str) -> [String; 2] {
     ["A", "B"].map(|which| format!("base_model.model.{site}.lora_{which}.weight"))
 }
 
-/// The transpose of a matrix given row by row.
+/// Transpose of a row-major matrix.
 fn transposed(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..columns)
         .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))

@@ -5,8 +5,8 @@ use litemoe_core::{Adapters, LinearSite, Lora, Site};
 
 use crate::evaluate::floats;
 
-/// The same updates with those beside experts in one rank and one scale, which is all that PEFT heeds of experts one by one:
-/// lower ranks are filled up with zeros, other scales multiplied into B.
+/// Brings all LoRAs of experts to one rank and one scale, because PEFT ignores patterns for per-expert adapters: lower
+/// ranks are zero-padded, other scales are multiplied into B.
 pub(super) fn evened(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     let experts = sites.iter().filter(|site| site.role.is_expert());
     let experts: BTreeSet<&Site> = experts.map(|site| &site.site).collect();
@@ -39,7 +39,7 @@ fn padded(lora: &Lora, rank: usize, scale: f32) -> Lora {
     }
 }
 
-/// An update without the last components of its rank that are zero in A and in B alike; at least one stays.
+/// Removes trailing rank components that are zero in both A and B; at least one component remains.
 pub(super) fn trimmed(lora: Lora) -> Lora {
     let ([d_in, rank], [_, d_out]) = (lora.a.dims(), lora.b.dims());
     let (a, b) = (floats(lora.a.clone()), floats(lora.b.clone()));

@@ -5,19 +5,19 @@ use regex::Regex;
 
 use crate::AdapterError;
 
-/// What `target_modules` and `exclude_modules` can hold.
+/// Values of `target_modules` and `exclude_modules`.
 #[derive(Debug, Clone)]
 pub(super) enum Targets {
-    /// Names that a path equals or ends with.
+    /// Names that a path equals or has as a suffix.
     Ends(BTreeSet<String>),
-    /// A regular expression for the whole path.
+    /// Regular expression for the whole path.
     Pattern(Regex),
-    /// `all-linear`: whatever the tensors say.
+    /// `all-linear`: every linear weight that has tensors in the file.
     AllLinear,
 }
 
 impl Targets {
-    /// Whether a path is meant.
+    /// Whether a path is targeted.
     pub(super) fn matches(&self, path: &str) -> bool {
         match self {
             Self::Ends(ends) => suffixes(path).any(|end| ends.contains(end)),
@@ -27,7 +27,7 @@ impl Targets {
     }
 }
 
-/// A path, and what is left of it without its first components, down to the last.
+/// Suffixes of a path in whole components, from the whole path to its last component.
 pub(super) fn suffixes(path: &str) -> impl Iterator<Item = &str> {
     let dots = path.match_indices('.').map(|(dot, _)| dot + 1);
     std::iter::once(0).chain(dots).map(|start| &path[start..])

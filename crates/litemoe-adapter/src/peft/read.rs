@@ -16,21 +16,21 @@ use crate::evaluate::floats;
 use crate::fresh::leaves;
 use crate::tensors::{Matrices, unknown};
 
-/// An adapter as PEFT's files hold it.
+/// An adapter read from PEFT's files.
 #[derive(Debug, Clone)]
 pub struct PeftAdapter {
-    /// The updates.
+    /// The LoRAs.
     pub adapters: Adapters,
-    /// What the configuration says beside them.
+    /// Other fields of the configuration.
     pub config: PeftConfig,
 }
 
-/// Reads an adapter directory for a model with these linear weights.
+/// Reads a PEFT adapter directory for a model with these linear weights.
 ///
 /// # Errors
-/// A missing or broken file, a pickle, a configuration that asks for anything but LoRA on linear weights, a claimed
-/// target that the model or the file lacks, a tensor of another shape or with a value that is no finite number, and any
-/// tensor that nothing claims.
+/// A missing or broken file, a pickle, a configuration with anything but LoRA on linear weights, a target that the
+/// model or the file lacks, a tensor with a wrong shape or a value that is not finite, and any tensor that belongs to
+/// no target.
 pub fn read(
     dir: &Path,
     sites: &[LinearSite],
@@ -64,7 +64,7 @@ pub fn read(
     Ok(PeftAdapter { adapters, config: config.written })
 }
 
-/// Leaves out what an expert without an update is written as, and what a lower rank than others' is filled up with.
+/// Removes all-zero LoRAs of experts and the zero-padding of lower ranks.
 fn without_blanks(updates: Vec<(Site, Lora)>, sites: &[LinearSite]) -> Adapters {
     let experts = sites.iter().filter(|site| site.role.is_expert());
     let experts: BTreeSet<&Site> = experts.map(|site| &site.site).collect();
@@ -81,7 +81,7 @@ fn is_blank(lora: &Lora) -> bool {
     is_zero(&lora.a) && is_zero(&lora.b)
 }
 
-/// The file that holds the tensors.
+/// Path of the tensor file.
 fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> {
     let (model, pickle) = (dir.join(config.model_file()), dir.join(PICKLE_FILE));
     match (model.is_file(), pickle.is_file()) {
@@ -91,7 +91,7 @@ fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> 
     }
 }
 
-/// Every claimed target is a weight of the model.
+/// Checks that every target is a weight of the model.
 fn check_targets(
     path: &Path,
     config: &LoraConfig,
@@ -116,9 +116,9 @@ fn check_targets(
     })
 }
 
-/// The sites that must have an update: all claimed ones, or with `all-linear` those that the file has. An expert of which
-/// the file has nothing is left out: not every expert needs an update, and other programs' configurations name a
-/// projection of the experts when they mean another module's of that name.
+/// Sites that must have a LoRA: all targets, or with `all-linear` those with tensors in the file. An expert without any
+/// tensor in the file is excluded: not every expert needs a LoRA, and configurations of other programs name an expert
+/// projection when they mean another module's projection of the same name.
 fn claimed<'a>(
     config: &LoraConfig,
     sites: &'a [LinearSite],
@@ -137,7 +137,7 @@ fn claimed<'a>(
     sites.iter().filter(wanted).collect()
 }
 
-/// Every name that the configuration lists, or its pattern, claims something that the file has.
+/// Checks that every target name, or the pattern, matches something in the file.
 fn check_found(
     path: &Path,
     config: &LoraConfig,
@@ -157,7 +157,8 @@ fn check_found(
     Err(AdapterError::MissingTensor { path: path.to_owned(), tensor })
 }
 
-/// Every tensor belongs to a claimed site or stack: said before a missing one, which is often the same tensor misnamed.
+/// Checks that every tensor belongs to a targeted site or stack. Reported before missing tensors, which are often the
+/// same tensors misnamed.
 fn check_names(
     path: &Path,
     claimed: &[&LinearSite],

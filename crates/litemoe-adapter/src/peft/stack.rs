@@ -11,24 +11,24 @@ use crate::AdapterError;
 use crate::fresh::ends_with;
 use crate::tensors::Matrices;
 
-/// An update beside a stack of experts' matrices (`target_parameters`): all experts' A and B in two matrices.
+/// LoRA of a stacked expert parameter (`target_parameters`): A and B of all experts in two matrices.
 #[derive(Debug)]
 pub(super) struct Stack<'a> {
-    /// The parameter's path, which patterns match.
+    /// Path of the parameter, which patterns match.
     pub(super) parameter: String,
-    /// The module that PEFT saves it under.
+    /// Module path under which PEFT saves it.
     module: String,
-    /// How a matrix lies in it.
+    /// Layout of a matrix in the parameter.
     held: StackOrder,
-    /// The weights of each expert that it holds, one or gate and up.
+    /// Sites of each expert in the parameter: one, or gate and up.
     pub(super) experts: Vec<&'a [&'a LinearSite]>,
 }
 
 impl<'a> Stack<'a> {
-    /// The stacks that a configuration claims.
+    /// Stacks that a configuration targets.
     ///
     /// # Errors
-    /// When it claims something that is no stack of the model's.
+    /// If a target is not a stack of the model.
     pub(super) fn claimed(
         path: &Path,
         config: &LoraConfig,
@@ -51,7 +51,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Those of a layer: of gate and up, and of down.
+    /// Stacks of a layer: gate and up, and down.
     pub(super) fn of(bank: &'a Bank<'a>, is_there: [bool; 2]) -> impl Iterator<Item = Self> {
         let names = bank.parameters().into_iter().zip(bank.modules(is_there));
         let stacks = names.zip(Bank::PARTS).zip(is_there).filter(|(_, is_there)| *is_there);
@@ -61,7 +61,7 @@ impl<'a> Stack<'a> {
         })
     }
 
-    /// The names of A and B.
+    /// Tensor names of A and B.
     pub(super) fn tensor_names(&self) -> [String; 2] {
         tensor_names(&self.module)
     }
@@ -78,7 +78,7 @@ impl<'a> Stack<'a> {
         self.experts[0].iter().map(|site| site.d_out).sum()
     }
 
-    /// Where output `neuron` of an expert's part, 0 or 1, is among the outputs of the stack.
+    /// Output index in the stack of output `neuron` of an expert's part 0 or 1.
     pub(super) fn output(&self, part: usize, neuron: usize) -> usize {
         match self.held {
             StackOrder::Interleaved => neuron * self.experts[0].len() + part,
@@ -86,7 +86,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Takes the updates out of a file. Gate and up share A, or each has half of it, see [`is_halved`].
+    /// Reads the LoRAs from a file. Gate and up share A, or each has one half of the rank, see [`is_halved`].
     pub(super) fn read(
         &self,
         config: &LoraConfig,
@@ -113,7 +113,7 @@ impl<'a> Stack<'a> {
         Ok(updates)
     }
 
-    /// A and B beside every part of every expert.
+    /// A and B of every part of every expert.
     fn pairs(
         &self,
         order: Order,
@@ -134,7 +134,7 @@ impl<'a> Stack<'a> {
             let b: Vec<f32> = of_b.iter().skip(expert).step_by(n_experts).copied().collect();
             match order {
                 Order::InOut => (transposed(a, [rank, first]), transposed(&b, [last, rank])),
-                // Of the transposed weight: (B·A)ᵀ = Aᵀ·Bᵀ.
+                // For the transposed weight: (B·A)ᵀ = Aᵀ·Bᵀ.
                 Order::OutIn => (b, a.to_vec()),
             }
         };
@@ -153,14 +153,14 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// A and B beside one matrix, as they multiply: `[d_in, rank]` and `[rank, d_out]`, row by row.
+/// A `[d_in, rank]` and B `[rank, d_out]` of one matrix, row-major.
 struct Pair {
     a: Vec<f32>,
     b: Vec<f32>,
 }
 
 impl Pair {
-    /// One half of the rank.
+    /// A and B restricted to one half of the rank.
     fn half(&self, half: usize, rank: usize) -> Self {
         let columns = self.a.chunks(rank).flat_map(|row| &row[half * rank / 2..][..rank / 2]);
         Self { a: columns.copied().collect(), b: self.half_of_b(half).to_vec() }
@@ -172,7 +172,7 @@ impl Pair {
     }
 }
 
-/// Whether gate and up of every expert use a half of the rank each, as two updates in one stack do.
+/// Whether gate and up of every expert use separate halves of the rank, as when two LoRAs are merged into one stack.
 fn is_halved(experts: &[Vec<Pair>], rank: usize) -> bool {
     let is_zero = |values: &[f32]| values.iter().all(|&value| value == 0.0);
     let apart = |parts: &Vec<Pair>| match &parts[..] {

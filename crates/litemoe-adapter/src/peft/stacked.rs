@@ -5,22 +5,22 @@ use super::order::Order;
 use super::stack::Stack;
 use crate::evaluate::floats;
 
-/// Updates beside a layer's experts as PEFT writes one beside the stack that those are in.
+/// LoRAs of a layer's experts in PEFT's stacked form (`target_parameters`).
 ///
-/// PEFT has one A for gate and up. Where an adapter has two, the stack's rank is twice theirs: the first half of it is the
-/// gate's and the other up's, and B is zero elsewhere. That is the same update; one A for both would not be.
+/// PEFT has one A for gate and up. If an adapter has two, the stack's rank is doubled: the first half is the gate's,
+/// the second half up's, and B is zero elsewhere. The update is the same; with one A for both it would not be.
 #[derive(Debug)]
 pub(super) struct Stacked {
-    /// The parameter's path.
+    /// Path of the parameter.
     pub(super) parameter: String,
     pub(super) rank: usize,
     pub(super) scale: f32,
-    /// The names, values and shapes of A and B.
+    /// Names, values and shapes of A and B.
     pub(super) matrices: [(String, Vec<f32>, [usize; 2]); 2],
 }
 
 impl Stacked {
-    /// The updates beside one layer's experts.
+    /// Stacked LoRAs of one layer.
     pub(super) fn of(bank: &Bank<'_>, adapters: &Adapters) -> Vec<Self> {
         let is_there = Bank::PARTS.map(|parts| {
             let mut sites = bank.experts.iter().flat_map(|sites| &sites[parts.clone()]);
@@ -48,7 +48,7 @@ impl Stacked {
             for (part, update) in parts.iter().enumerate() {
                 let Some(update) = update else { continue };
                 let first = if rank == slots { 0 } else { part * slots };
-                // A stack has one scale: what another update has beside that goes into its B.
+                // A stack has one scale: the ratio of another LoRA's scale to it is multiplied into its B.
                 let factor = if update.scale == scale { 1.0 } else { update.scale / scale };
                 for slot in 0..update.rank {
                     let a_of = update.a.iter().skip(slot).step_by(update.rank).enumerate();
@@ -67,7 +67,7 @@ impl Stacked {
     }
 }
 
-/// An update on the host: A `[d_in, rank]` and B `[rank, d_out]`, row by row.
+/// A LoRA in host memory: A `[d_in, rank]` and B `[rank, d_out]`, row-major.
 struct Update {
     a: Vec<f32>,
     b: Vec<f32>,
@@ -82,7 +82,7 @@ impl Update {
     }
 }
 
-/// Whether one A does for an expert.
+/// Whether gate and up of an expert can share one A.
 fn share(parts: &[Option<Update>]) -> bool {
     match parts {
         [Some(gate), Some(up)] => gate.rank == up.rank && gate.a == up.a,
@@ -91,9 +91,10 @@ fn share(parts: &[Option<Update>]) -> bool {
     }
 }
 
-/// All experts' A or B in one matrix.
+/// A or B of all experts in one matrix.
 struct Grid {
-    /// Whether it is PEFT's A, `[experts · rank, width]`, expert by expert, or its B, `[width, rank · experts]`, expert fastest.
+    /// Whether it is PEFT's A, `[experts · rank, width]`, expert by expert, or its B, `[width, rank · experts]`, expert
+    /// fastest.
     is_first: bool,
     width: usize,
     rank: usize,

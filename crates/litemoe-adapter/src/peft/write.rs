@@ -14,21 +14,21 @@ use crate::evaluate::floats;
 use crate::fresh::{divisor, scale};
 use crate::tensors::MatrixFile;
 
-/// The PEFT whose files these are.
+/// PEFT version whose format is written.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: where an update stands
-/// beside every weight of one name, the configuration names that alone, as others' loaders like best.
+/// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: if every weight of
+/// one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
 ///
-/// Where rank or scale differ between sites, the experts' are the default, or without experts one by one the first site's,
-/// and the others' become patterns: PEFT heeds no patterns for experts one by one, so these are brought to one rank and scale. Where some of
-/// a layer's experts have an update, the others are written as zeros: PEFT stacks a layer's experts and needs them all.
-/// Experts that PEFT reads in stacks alone are written so (`target_parameters`), the same update if not in the same matrices:
-/// gate and up as one of twice the rank, lower ranks filled up with zeros, other scales multiplied into B.
-/// An adapter with a router bias, which PEFT refuses, is written one by one and without those zeros.
+/// If ranks or scales differ between sites, the defaults are those of per-expert LoRAs, or else of the first site, and
+/// the others become patterns. PEFT ignores patterns for per-expert LoRAs, so these are brought to one rank and scale.
+/// If only some experts of a layer have a LoRA, the others are written as zeros, because PEFT stacks a layer's experts
+/// and needs all of them. Experts that PEFT reads only as stacks are written as `target_parameters`, as the same update
+/// in other matrices: gate and up as one LoRA of twice the rank, lower ranks zero-padded, other scales multiplied into
+/// B. An adapter with a router bias, which PEFT refuses, is written expert by expert and without those zeros.
 ///
 /// # Errors
-/// Those of the disk.
+/// I/O errors.
 pub fn write(
     dir: &mut StagedDir,
     adapters: &Adapters,
@@ -36,7 +36,7 @@ pub fn write(
     config: &PeftConfig,
 ) -> io::Result<()> {
     let mut banks = Bank::all(sites);
-    // Loaders of PEFT's format stack a layer's experts; ours does not.
+    // Loaders of PEFT's format stack a layer's experts; for `LITEMOE_TYPE` they are not stacked.
     banks.retain(|bank| bank.stack.only && !config.routed);
     let stacks: Vec<Stacked> = banks.iter().flat_map(|bank| Stacked::of(bank, adapters)).collect();
     let adapters = match config.routed {
@@ -50,7 +50,7 @@ pub fn write(
     dir.file(config.model_file())?.write_all(&tensors(&adapters, stacks)?)
 }
 
-/// The updates that stand elsewhere.
+/// The LoRAs of sites outside the banks.
 fn without(adapters: &Adapters, banks: &[Bank<'_>]) -> Adapters {
     let stacked = banks.iter().flat_map(|bank| bank.experts.iter().flatten());
     let stacked: BTreeSet<&Site> = stacked.map(|site| &site.site).collect();
@@ -58,7 +58,7 @@ fn without(adapters: &Adapters, banks: &[Bank<'_>]) -> Adapters {
     others.map(|(site, lora)| (site.clone(), lora.clone())).collect()
 }
 
-/// The same updates, and zeros at experts without any where others of the layer have one beside the same matrix.
+/// Adds zero LoRAs at experts without one, where other experts of the layer have one on the same part.
 fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     let mut all = adapters.clone();
     let mut models = BTreeMap::new();
@@ -94,14 +94,14 @@ fn tensors(adapters: &Adapters, stacks: Vec<Stacked>) -> io::Result<Vec<u8>> {
     file.encode("format", "pt".to_owned()).map_err(io::Error::other)
 }
 
-/// What a configuration says of an update.
+/// Rank and scale of a LoRA in the configuration.
 struct Entry<'a> {
     path: &'a str,
     rank: usize,
     scale: f32,
 }
 
-/// Of the updates beside weights, then of those beside stacks.
+/// Entries of LoRAs on weights, then on stacks.
 fn entries<'a>(adapters: &'a Adapters, stacks: &'a [Stacked]) -> Vec<Entry<'a>> {
     let alone = adapters.loras().map(|(site, lora)| Entry {
         path: site.as_str(),
@@ -116,7 +116,7 @@ fn entries<'a>(adapters: &'a Adapters, stacks: &'a [Stacked]) -> Vec<Entry<'a>> 
     alone.chain(stacks).collect()
 }
 
-/// Every key PEFT 0.21 writes; what is not set here is off.
+/// Configuration with every key that PEFT 0.21 writes; features that are not used are off.
 fn configuration(
     adapters: &Adapters,
     stacks: &[Stacked],
@@ -188,8 +188,8 @@ fn configuration(
 }
 
 impl Entry<'_> {
-    /// α, the scale times what PEFT will divide by, with as few decimals as give the very same scale; without any it is a whole
-    /// number, as PEFT declares it.
+    /// α: the scale times PEFT's divisor, with the fewest decimals that give exactly the same scale; an integer if no
+    /// decimals are needed, as PEFT declares it.
     fn alpha(&self, rslora: bool) -> Value {
         let alpha = f64::from(self.scale) * divisor(self.rank, rslora);
         let rounded = |decimals| {
@@ -204,7 +204,7 @@ impl Entry<'_> {
     }
 }
 
-/// The names of weights that all have an update, and the paths of the other updates.
+/// PEFT `target_modules`: names of weights that all have a LoRA, and full paths of the others.
 fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
     let count = |site: &Site, counts: &mut BTreeMap<String, usize>| {
         names(site).into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
@@ -219,7 +219,8 @@ fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
     adapters.loras().map(shortest).collect()
 }
 
-/// What a site may be named by, if it means no other: its leaf, and of an expert its number too.
+/// Names that may stand for a site if they match no site without a LoRA: its leaf, and for an expert also the suffix
+/// with its index.
 fn names(site: &Site) -> Vec<String> {
     let mut names = vec![site.leaf().to_owned()];
     names

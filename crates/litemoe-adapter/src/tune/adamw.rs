@@ -4,7 +4,7 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// Running means of a matrix's gradient and of its square.
+/// AdamW moments of a matrix: running means of the gradient and of its square.
 #[derive(Clone)]
 pub(super) struct Moments {
     pub(super) mean: Tensor<2>,
@@ -12,24 +12,24 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Of a matrix that has had no step.
+    /// Moments before the first step.
     pub(super) fn zeros(weight: &Tensor<2>) -> Self {
         let zeros = weight.zeros_like();
         Self { mean: zeros.clone(), square: zeros }
     }
 }
 
-/// One step of AdamW (arXiv 1711.05101) in the order of PyTorch's operations.
+/// One AdamW step ("Decoupled Weight Decay Regularization", arXiv 1711.05101), with PyTorch's order of operations.
 #[derive(Clone, Copy)]
 pub(super) struct AdamW {
     pub(super) lr: f64,
     pub(super) weight_decay: f64,
-    /// Counted from 1.
+    /// Step, counted from 1.
     pub(super) step: usize,
 }
 
 impl AdamW {
-    /// The weight after the step; the moments become those after it.
+    /// Returns the updated weight and updates the moments.
     pub(super) fn update(
         &self,
         weight: Tensor<2>,
@@ -50,7 +50,7 @@ impl AdamW {
         decayed - (moments.mean.clone() / denominator).mul_scalar(step_size)
     }
 
-    /// 1 − βᵗ: how much of a mean that started at zero there is after t steps.
+    /// Bias correction 1 − βᵗ of a running mean that starts at zero, after t steps.
     fn correction(&self, beta: f64) -> f64 {
         1.0 - beta.powf(self.step as f64)
     }

@@ -1,10 +1,10 @@
 use litemoe_core::Sequence;
 
-/// The rows of a tuning run.
+/// Rows of a tuning run.
 #[derive(Debug, Clone, Copy)]
 pub struct TuneData<'a> {
-    /// What is learnt from.
+    /// Training rows.
     pub train: &'a [Sequence],
-    /// What chooses the step that is kept; without any, the last one is.
+    /// Validation rows, which select the step that is kept; if empty, the last step is.
     pub validation: &'a [Sequence],
 }

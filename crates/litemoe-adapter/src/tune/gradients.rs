@@ -8,33 +8,34 @@ use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, S
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
 
-/// How a batch is cut. Changes nothing but rounding.
+/// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Micro {
-    /// Rows in memory at once, at least 1: forward and backward run over so many, and gradients add up.
+    /// Micro-batch: rows per forward and backward pass, at least 1; gradients are accumulated.
     pub rows: usize,
-    /// Threads that share those rows, at least 1, each with a forward and backward of its own. Small operations run on
-    /// one core, so two passes side by side are faster than one after the other.
+    /// Threads per micro-batch, at least 1, each with its own forward and backward pass. Small operations use one core,
+    /// so two parallel passes are faster than two in sequence.
     pub threads: usize,
-    /// Whether each block is computed again in the backward pass instead of keeping its activations.
+    /// Activation checkpointing: whether each block is recomputed in the backward pass instead of keeping its
+    /// activations.
     pub recompute: bool,
 }
 
-/// The gradient of the loss by one update.
+/// Gradient of the loss with respect to one LoRA.
 #[derive(Debug, Clone)]
 pub struct Gradient {
-    /// By A, `[d_in, rank]`.
+    /// With respect to A, `[d_in, rank]`.
     pub a: Tensor<2>,
-    /// By B, `[rank, d_out]`.
+    /// With respect to B, `[rank, d_out]`.
     pub b: Tensor<2>,
 }
 
-/// A batch's loss and its gradients by every update.
+/// Loss of a batch and its gradients with respect to every LoRA.
 #[derive(Debug, Clone, Default)]
 pub struct Gradients {
-    /// Mean −ln p over all tokens that the loss covers in the batch, in nats.
+    /// Mean negative log-likelihood over all tokens in the loss of the batch, in nats.
     pub loss: f64,
-    /// By site: zeros at one that no token came by, as at an expert nobody was sent to.
+    /// Gradients per site; zeros where no token was computed, e.g. at an expert without tokens.
     pub by_site: BTreeMap<Site, Gradient>,
 }
 
@@ -55,12 +56,11 @@ impl Gradients {
     }
 }
 
-/// The loss of a batch of rows and its gradients by the adapters; the model's own weights get none.
+/// Gradients of a batch's loss with respect to the adapters, with gradient accumulation; the model's own weights get
+/// none.
 ///
-/// The loss is Σ −ln p over the covered tokens of the whole batch by their number, however it is cut.
-///
-/// # Errors
-/// A row that the model cannot take, or no rows.
+/// The loss is Σ −ln p over the tokens in the loss of the whole batch, divided by their number, however the batch is
+/// split.
 pub fn gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
@@ -76,11 +76,11 @@ pub fn gradients<M: LanguageModel + Sync + ?Sized>(
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) row: &'a Sequence,
-    /// Deviation and seed of its router noise.
+    /// Standard deviation and seed of its router noise.
     pub(super) noise: Option<(f32, u64)>,
 }
 
-/// As [`gradients`], for rows that were checked before.
+/// As [`gradients`], for rows that are already checked.
 pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
@@ -111,7 +111,7 @@ fn noise(rows: &[Row<'_>]) -> Option<RouterNoise> {
     Some(RouterNoise { std, seeds })
 }
 
-/// Runs each part on a thread of its own, the first on this one; results in order.
+/// Runs each part on its own thread, the first on the current one. Results are in order.
 fn side_by_side<P: Copy + Send, T: Send>(parts: &[P], run: impl Fn(P) -> T + Sync) -> Vec<T> {
     let Some((&first, others)) = parts.split_first() else { return Vec::new() };
     thread::scope(|scope| {
@@ -126,17 +126,17 @@ fn side_by_side<P: Copy + Send, T: Send>(parts: &[P], run: impl Fn(P) -> T + Syn
     })
 }
 
-/// The way back through a model for some rows.
+/// Backward pass through a model for some rows.
 struct Back<'a, M: ?Sized> {
     model: &'a M,
     batch: &'a Batch,
-    /// The updates without a tape.
+    /// The adapters without autodiff.
     plain: &'a Adapters,
-    /// The same updates as leaves of every tape.
+    /// The same adapters as autodiff leaves.
     leaves: Adapters,
-    /// Tokens the loss covers in the whole batch.
+    /// Tokens in the loss of the whole batch.
     n_targets: usize,
-    /// The same whenever a block runs.
+    /// Router noise, identical whenever a block is recomputed.
     noise: Option<RouterNoise>,
     found: Gradients,
 }
@@ -156,7 +156,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         Pass { router_noise: self.noise.as_ref(), ..Pass::adapted(adapters) }
     }
 
-    /// One tape for the whole pass: every block's activations are kept.
+    /// Backward pass with one autodiff graph for the whole model: every block's activations are kept.
     fn kept(mut self) -> Gradients {
         let last = self.model.stream(&self.batch.input, &mut self.pass(&self.leaves));
         let loss = self.loss(last);
@@ -164,8 +164,9 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         self.found
     }
 
-    /// One tape per block: only the blocks' inputs are kept, and each block runs again when its turn to go back comes.
-    /// The last block needs no second run, since its turn comes at once.
+    /// Backward pass with activation checkpointing: one autodiff graph per block. Only the blocks' inputs are kept, and
+    /// each block is recomputed for its backward pass. The last block runs only once, since its backward pass comes
+    /// first.
     fn recomputed(mut self) -> Gradients {
         let mut inputs = vec![self.model.embed(&self.batch.input)];
         for index in 1..self.model.n_blocks() {
@@ -179,8 +180,8 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         self.found
     }
 
-    /// Goes back through block `index`, and before it from the loss through the head when there is no gradient yet. Gives
-    /// the gradient by the block's input, but for the first block, where nothing asks for it.
+    /// Backward pass of block `index`; without `gradient`, it starts at the loss and includes the head. Returns the
+    /// gradient with respect to the block's input, except for the first block, which does not need it.
     fn block_back(
         &mut self,
         index: usize,
@@ -198,7 +199,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         hidden.grad_remove(&mut self.backward(&loss)?)
     }
 
-    /// The rows' share of the batch's loss.
+    /// These rows' part of the batch's loss.
     fn loss(&mut self, last: Stream) -> Tensor<1> {
         let hidden = last.select(&self.batch.positions);
         let logits = self.model.head(hidden, &mut Pass::adapted(&self.leaves));
@@ -209,7 +210,7 @@ impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
         loss
     }
 
-    /// Unrolls a tape and adds up what it says of the updates. There is none where no update was passed.
+    /// Runs autodiff from `loss` and accumulates the adapters' gradients. `None` if the graph contains no adapter.
     fn backward(&mut self, loss: &Tensor<1>) -> Option<Tape> {
         let mut tape = loss.is_tracked().then(|| loss.backward())?;
         for (site, leaf) in self.leaves.loras() {

@@ -5,42 +5,43 @@ use serde::{Deserialize, Serialize};
 use super::Micro;
 use crate::AdapterError;
 
-/// More makes every choice of experts a draw.
+/// Largest router noise: beyond it the choice of experts is practically random.
 const MAX_NOISE: f64 = 100.0;
 
-/// How an adapter is trained.
+/// Options of LoRA tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuneOptions {
-    /// Optimiser steps, at least 1.
+    /// Optimizer steps, at least 1.
     pub steps: usize,
-    /// Rows of a step, at least 1.
+    /// Batch size: rows per optimizer step, at least 1.
     pub batch: usize,
-    /// Rows in memory at once, at least 1; gradients are summed up to `batch` rows. Smaller needs less memory and changes
-    /// nothing but rounding.
+    /// Micro-batch: rows in memory at once, at least 1, with gradient accumulation up to `batch` rows. A smaller one
+    /// needs less memory and affects only rounding.
     pub micro_batch: usize,
-    /// Threads that share those rows, at least 1. A number of its own and not the machine's, since it changes rounding:
-    /// the same options give the same adapter.
+    /// Threads per micro-batch, at least 1. Not taken from the machine, because it affects rounding: the same options
+    /// give the same adapter.
     pub threads: usize,
-    /// Recompute each block in the backward pass instead of keeping its activations: less memory, one more forward pass.
+    /// Activation checkpointing: recompute each block in the backward pass instead of keeping its activations. Less
+    /// memory, one more forward pass.
     pub recompute: bool,
-    /// The largest learning rate, above 0.
+    /// Peak learning rate, above 0.
     pub lr: f64,
-    /// Steps over which the learning rate rises linearly to its largest.
+    /// Learning-rate warmup: steps of the linear rise to `lr`.
     pub warmup: usize,
-    /// The share of the largest learning rate that the cosine ends at, in [0, 1].
+    /// Final learning rate of the cosine decay, as a share of `lr`, in [0, 1].
     pub final_lr: f64,
-    /// Decoupled weight decay, at least 0.
+    /// AdamW's decoupled weight decay, at least 0.
     pub weight_decay: f64,
-    /// Standard deviation of the noise on router logits while training, in logits; 0 for none. See
-    /// [`RouterNoise`](litemoe_core::RouterNoise). Records from before it was there mean 0.
+    /// Router noise: standard deviation of the noise on the router logits during tuning, in [0, 100]; 0 for none. See
+    /// [`RouterNoise`](litemoe_core::RouterNoise). Older records lack it, which means 0.
     #[serde(default)]
     pub router_noise: f64,
-    /// Steps between looks at the validation rows, at least 1; the last step is always looked at.
+    /// Steps between validations, at least 1; the last step is always validated.
     pub validate_every: usize,
-    /// Shuffle the rows anew in every epoch, or keep their order.
+    /// Whether to shuffle the rows in every epoch or keep their order.
     pub shuffle: bool,
-    /// Seed of the shuffling and of the noise.
+    /// Seed of shuffling and router noise.
     pub seed: u64,
 }
 
@@ -65,8 +66,8 @@ impl Default for TuneOptions {
 }
 
 impl TuneOptions {
-    /// The learning rate of a step, counted from 1: a linear rise over `warmup` steps, then a cosine that reaches
-    /// `final_lr · lr` at the last step.
+    /// Learning-rate schedule: the rate of a step, counted from 1. Linear warmup over `warmup` steps, then cosine decay
+    /// to `final_lr · lr` at the last step.
     pub fn lr_at(&self, step: usize) -> f64 {
         if step <= self.warmup {
             return self.lr * step as f64 / self.warmup as f64;
@@ -80,12 +81,12 @@ impl TuneOptions {
         Micro { rows: self.micro_batch, threads: self.threads, recompute: self.recompute }
     }
 
-    /// Whether the validation rows are looked at after a step.
+    /// Whether a step is followed by validation.
     pub(super) fn validates_at(&self, step: usize) -> bool {
         step.is_multiple_of(self.validate_every) || step == self.steps
     }
 
-    /// Refuses an option out of range.
+    /// Checks that every option is in range.
     ///
     /// # Errors
     /// [`AdapterError::Option`]

@@ -1,12 +1,12 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Which rows each step takes: a function of the step alone, so a run can go on anywhere.
+/// Data order: which rows each step uses, as a function of the step alone, so a run can resume anywhere.
 pub(super) struct Order {
     rows: usize,
     batch: usize,
     shuffle: Option<u64>,
-    /// The last epoch asked for, since drawing one is linear in the rows.
+    /// The last shuffled epoch, cached because shuffling is linear in the rows.
     drawn: Option<(u64, Vec<usize>)>,
 }
 
@@ -15,7 +15,7 @@ impl Order {
         Self { rows, batch, shuffle, drawn: None }
     }
 
-    /// The rows of a step, counted from 1. Epochs follow each other without a gap, inside a batch too.
+    /// Row indices of a step, counted from 1. Epochs follow each other without a gap, even within a batch.
     pub(super) fn rows_of(&mut self, step: usize) -> Vec<usize> {
         let first = (step - 1) * self.batch;
         (first..first + self.batch).map(|place| self.row_at(place)).collect()
@@ -36,7 +36,7 @@ impl Order {
     }
 }
 
-/// Fisher–Yates, the same on every platform: an epoch is a stream of the seed's generator.
+/// Fisher–Yates shuffle, the same on every platform; each epoch is a stream of the seed's generator.
 fn shuffled(rows: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch);

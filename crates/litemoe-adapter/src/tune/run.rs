@@ -15,58 +15,58 @@ use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
 use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
 
-/// Where a run saves what it needs to go on.
+/// Tuning checkpoint: file and interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Checkpoint<'a> {
-    /// The file. If it is there, the run goes on from it.
+    /// Checkpoint file. If it exists, the run resumes from it.
     pub path: &'a Path,
     /// Steps between saves, at least 1; the last step is always saved.
     pub every: usize,
-    /// The fingerprint of the model that is trained on.
+    /// Fingerprint of the tuned model.
     pub model: &'a Fingerprint,
 }
 
-/// What one step did.
+/// Report of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
     /// The step, from 1.
     pub step: usize,
     /// Steps of the whole run.
     pub steps: usize,
-    /// Mean loss per covered token of the step's rows, before the step, in nats.
+    /// Training loss: mean negative log-likelihood per token of the step's rows, before the update, in nats.
     pub loss: f64,
-    /// Tokens of the step's rows.
+    /// Tokens in the step's rows.
     pub tokens: u64,
-    /// The step's learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
-    /// How the adapter does on the validation rows after the step, where it was looked at.
+    /// Evaluation on the validation rows after the step, if validated.
     pub validation: Option<Evaluation>,
 }
 
-/// Watches a run. Every method does nothing unless overridden.
+/// Observer of a tuning run. Every method does nothing unless overridden.
 pub trait Watcher {
-    /// The run goes on after this many steps.
+    /// The run resumes after `step` steps.
     fn resumed(&mut self, step: usize) {
         let _ = step;
     }
 
-    /// A step was made.
+    /// A step is done.
     fn stepped(&mut self, report: &StepReport) {
         let _ = report;
     }
 }
 
-/// Nobody watches.
+/// No observer.
 impl Watcher for () {}
 
-/// Trains adapters beside a model's frozen weights with AdamW and keeps the step of lowest loss on the validation rows.
+/// LoRA tuning: trains adapters of a frozen model with AdamW and keeps the step with the lowest validation loss.
 ///
-/// The same model, rows, options and number of threads give the same adapter bit for bit, and so does a run that was
-/// killed and goes on from its checkpoint.
+/// The same model, rows, options and number of threads give the same adapter bit for bit, even if the run is killed and
+/// resumed from its checkpoint.
 ///
 /// # Errors
 /// Options out of range, rows the model cannot take, adapters that do not fit it, a checkpoint of another run or one
-/// that cannot be read or written, and a loss that is no number.
+/// that cannot be read or written, and a loss that is not finite.
 pub fn tune<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     initial: &Adapters,
@@ -105,7 +105,7 @@ fn check<M: LanguageModel + Sync + ?Sized>(
     }
 }
 
-/// Saves a run and takes it up again.
+/// Saves and resumes a run.
 struct Saver<'a> {
     file: Checkpoint<'a>,
     id: RunId,
@@ -140,7 +140,7 @@ impl<'a> Saver<'a> {
     }
 }
 
-/// A run between two steps.
+/// State of a run between two steps.
 struct Run<'a, M: ?Sized> {
     model: &'a M,
     data: TuneData<'a>,
@@ -182,11 +182,11 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
         Ok(StepReport { step, steps: self.options.steps, loss, tokens, lr, validation })
     }
 
-    /// The rows of a step, each with its noise: both follow from the step alone.
+    /// Rows of a step with their router noise; both depend only on the step.
     fn rows_of(&mut self, step: usize) -> Vec<Row<'a>> {
         let std = self.options.router_noise as f32;
         let mut seeds = ChaCha8Rng::seed_from_u64(self.options.seed);
-        seeds.set_stream(u64::MAX - step as u64); // far from the epochs' streams
+        seeds.set_stream(u64::MAX - step as u64); // disjoint from the epochs' streams
         let row = |row| {
             let noise = (std > 0.0).then(|| (std, seeds.next_u64()));
             Row { row: &self.data.train[row], noise }
@@ -208,7 +208,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
         self.state.adapters = self.state.adapters.loras().map(lora).collect();
     }
 
-    /// Looks at the validation rows when it is time, and keeps the adapter if none was better.
+    /// Validates if due, and keeps the adapter if it is the best so far.
     fn validate(&mut self) -> Result<Option<Evaluation>, AdapterError> {
         if !self.options.validates_at(self.state.step) {
             return Ok(None);

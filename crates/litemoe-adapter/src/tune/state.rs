@@ -14,27 +14,27 @@ use crate::evaluate::floats;
 use crate::tensors::{Matrices, MatrixFile};
 use crate::{AdapterError, Evaluation};
 
-/// The key of a checkpoint's metadata, all of it one JSON value.
+/// Metadata key of a checkpoint; the value is one JSON document.
 const KEY: &str = "litemoe_tune";
 
-/// Whether a file is a checkpoint of a tuning run, of whichever.
+/// Whether a file is a checkpoint of any tuning run.
 pub fn is_checkpoint(path: &Path) -> bool {
     Matrices::read(path).is_ok_and(|file| file.metadata(KEY).is_some())
 }
 
-/// Everything a run is between two steps; what follows depends on nothing else that changes.
+/// Complete state of a run between two steps; the rest of the run depends on nothing else that changes.
 pub(super) struct TuneState {
-    /// Steps made.
+    /// Steps done.
     pub(super) step: usize,
-    /// Tokens seen.
+    /// Training tokens so far.
     pub(super) tokens: u64,
     pub(super) adapters: Adapters,
-    /// Of A and B.
+    /// AdamW moments of A and B.
     pub(super) moments: BTreeMap<Site, [Moments; 2]>,
     pub(super) best: Option<Best>,
 }
 
-/// The step that is kept unless a better one comes.
+/// Best step so far.
 pub(super) struct Best {
     pub(super) step: usize,
     pub(super) adapters: Adapters,
@@ -42,7 +42,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// Whether a later step is better; without validation rows, it is.
+    /// Whether a later step is better; without validation rows, it always is.
     pub(super) fn is_beaten_by(&self, later: Option<&Evaluation>) -> bool {
         match (&self.validation, later) {
             (Some(best), Some(later)) => later.loss() < best.loss(),
@@ -51,7 +51,7 @@ impl Best {
     }
 }
 
-/// What makes two runs the same run, as hashes and values that a checkpoint carries.
+/// Identity of a run: hashes and values that a checkpoint carries.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunId {
@@ -78,7 +78,7 @@ impl RunId {
         }
     }
 
-    /// Refuses another run's checkpoint and names the first difference.
+    /// Checks that a checkpoint is of this run; the error names the first difference.
     fn check(&self, path: &Path, other: &Self) -> Result<(), AdapterError> {
         let (run, checkpoint) = (flat(self), flat(other));
         let Some((what, run)) =
@@ -92,7 +92,7 @@ impl RunId {
     }
 }
 
-/// A run's identity as one table, the options' fields among the others.
+/// A run's identity as one flat table, including the options' fields.
 fn flat(id: &RunId) -> BTreeMap<String, Value> {
     let mut table = BTreeMap::new();
     let Ok(Value::Object(fields)) = serde_json::to_value(id) else { return table };
@@ -123,7 +123,7 @@ struct BestHeader {
 }
 
 impl TuneState {
-    /// Before the first step.
+    /// State before the first step.
     pub(super) fn start(initial: &Adapters) -> Self {
         let zeros = |(site, lora): (&Site, &Lora)| {
             (site.clone(), [Moments::zeros(&lora.a), Moments::zeros(&lora.b)])
@@ -132,7 +132,7 @@ impl TuneState {
         Self { step: 0, tokens: 0, adapters: initial.clone(), moments, best: None }
     }
 
-    /// What a run that made its last step ends with.
+    /// Result of a finished run.
     pub(super) fn into_tuned(self) -> Tuned {
         let best = self.best.unwrap_or(Best {
             step: self.step,
@@ -178,7 +178,7 @@ impl TuneState {
         file
     }
 
-    /// Reads a run's checkpoint; `initial` says which matrices there must be.
+    /// Reads a run's checkpoint; `initial` determines the expected matrices.
     pub(super) fn read(path: &Path, run: &RunId, initial: &Adapters) -> Result<Self, AdapterError> {
         let mut file = Matrices::read(path)?;
         let header = header(path, &file)?;

@@ -2,15 +2,15 @@ use litemoe_core::Adapters;
 
 use crate::Evaluation;
 
-/// What a run ends with.
+/// Result of a tuning run.
 #[derive(Debug, Clone)]
 pub struct Tuned {
-    /// The updates of the best step.
+    /// LoRAs of the best step.
     pub adapters: Adapters,
-    /// That step, from 1.
+    /// The best step, from 1.
     pub best_step: usize,
-    /// How they do on the validation rows; `None` without such rows.
+    /// Evaluation on the validation rows at that step; `None` without validation rows.
     pub validation: Option<Evaluation>,
-    /// Tokens seen, all rows of all steps.
+    /// Training tokens, over all rows of all steps.
     pub tokens: u64,
 }

@@ -2,7 +2,7 @@
 """Makes the goldens of litemoe-adapter with torch, transformers and PEFT (2.15, 5.23, 0.21), and SHA256SUMS.
 
     make.py            base/, plain/, patterned/, rows.json, gradients.safetensors, losses.json, logits.safetensors
-    make.py ours       logits_ours.safetensors: what PEFT says of ours/, which litemoe-adapter's test wrote
+    make.py ours       logits_ours.safetensors: PEFT's logits of ours/, which litemoe-adapter's test wrote
                        (before it: WRITE_GOLDENS=1 cargo test --release -p litemoe-adapter --test it we_wrote)
     make.py experts    stacked/, gradients_stacked.safetensors, logits_stacked.safetensors
     make.py ours_experts   logits_ours_experts.safetensors, as `ours`
@@ -10,13 +10,13 @@
     make.py ours_stacks    logits_ours_stacks.safetensors, as `ours`
 
 base/       a random qwen3_moe of wide weights, so that logits are far from ties
-plain/      a LoRA of rank 4 that PEFT wrote, both matrices random, f32: where training starts
+plain/      a LoRA of rank 4 that PEFT wrote, A and B random, f32: where tuning starts
 patterned/  one with rsLoRA, rank and alpha patterns, a regular expression as target, in bf16
 stacked/    a LoRA of rank 2 on the stacks of experts and on q_proj, f32
 ours_experts/  the same as we write it, expert by expert
 stacked_FAMILY/  a LoRA of rank 2 on q_proj and 3 on the stacks of experts of fixtures/tiny/FAMILY, f32, for the families whose
-                 checkpoints have experts in stacks alone
-ours_FAMILY/     one of ours, gate and up with matrices of their own
+                 checkpoints have only stacked experts
+ours_FAMILY/     our adapter, with separate A for gate and up
 """
 
 import hashlib
@@ -96,7 +96,7 @@ def loss_of(model, rows):
 
 
 def lr_share(step):
-    """Of step 0, 1, …: a linear rise, then a cosine that reaches FINAL at the last step."""
+    """Learning rate of step 0, 1, …: linear warmup, then cosine decay to FINAL at the last step."""
     step += 1
     if step <= WARMUP:
         return step / WARMUP

@@ -1,4 +1,4 @@
-//! A file or a row that is wrong is refused with an error that names what is wrong.
+//! Invalid files and rows are refused with an error that names the problem.
 
 use std::fs;
 
@@ -138,7 +138,7 @@ fn a_tensor_that_nothing_claims_is_named() {
 
 type Change = fn(&mut String, &mut Vec<usize>, &mut Vec<u8>);
 
-/// Rewrites the tensors file with a change to the tensor called `*.0.self_attn.q_proj.lora_A.weight`.
+/// Rewrites the tensor file with a change to the tensor `*.0.self_attn.q_proj.lora_A.weight`.
 fn change_tensor(dir: &std::path::Path, change: Change) {
     let path = dir.join(peft::MODEL_FILE);
     let bytes = fs::read(&path).unwrap();

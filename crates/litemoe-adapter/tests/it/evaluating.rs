@@ -19,7 +19,7 @@ fn close(x: &Evaluation, y: &Evaluation) -> bool {
         && (x.tokens, x.exact_rows, x.rows) == (y.tokens, y.exact_rows, y.rows)
 }
 
-/// The definition, token by token, from the logits of every position.
+/// Reference implementation: token by token, from the logits of every position.
 fn by_definition(model: &impl LanguageModel, row: &Sequence) -> Evaluation {
     let input = Input::decoder(vec![row.tokens.clone()]);
     let logits = floats(model.logits(&input, &mut Pass::plain()));

@@ -1,4 +1,4 @@
-//! Updates beside routed experts: as targets, in training, and one by one in PEFT's files.
+//! LoRAs on routed experts: as targets, in tuning, and one by one in PEFT's files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ pub(crate) fn targets<const N: usize>(targets: [&str; N]) -> LoraOptions {
     LoraOptions { targets, expert_rank: 8, ..LoraOptions::default() }
 }
 
-/// An adapter beside every expert, both matrices random.
+/// An adapter with random A and B on every expert.
 pub(crate) fn random_experts(model: &Model, seed: u64) -> Adapters {
     stirred(model, &targets([EXPERTS]), seed)
 }
@@ -75,7 +75,7 @@ fn an_expert_that_no_token_meets_has_zeros_for_gradients() {
         let values = [floats(gradient.a.clone()), floats(gradient.b.clone())].concat();
         values.iter().all(|&value| value == 0.0)
     };
-    // One token goes in, and two of four experts compute it.
+    // One input token, routed to two of four experts.
     let zeros = expert_sites(&model).iter().filter(|site| is_zero(site)).count();
     assert_eq!(zeros, adapters.len() / 2);
 }
@@ -127,7 +127,7 @@ pub(crate) fn read(model: &Model, dir: &Path) -> Result<Adapters, AdapterError> 
     Ok(peft::read(dir, model.linear_sites(), &Device::flex())?.adapters)
 }
 
-/// The tensors of a file: shape and values.
+/// Tensors of a file: shape and values.
 pub(crate) fn tensors(dir: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let bytes = fs::read(dir.join(peft::MODEL_FILE)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -189,7 +189,7 @@ fn targets_are_named_as_shortly_as_they_mean_nothing_else() {
     };
     assert_eq!(named(&targets([EXPERTS, "gate_proj"]))[0], "experts.0.down_proj");
     assert_eq!(named(&targets(["gate_proj"])), json!(["gate_proj"]));
-    // The dense block has projections of these names too.
+    // The dense block has projections of the same names.
     assert_eq!(named(&targets([EXPERTS])).as_array().unwrap().len(), 4 * 3);
     let one = "model.layers.0.mlp.experts.0.gate_proj";
     assert_eq!(named(&targets([one]))[0], one);
@@ -229,7 +229,7 @@ fn sites_say_which_expert_and_which_part() {
     assert_eq!([down.d_in, down.d_out], [16, 32]);
 }
 
-/// As a refit leaves them: PEFT heeds one rank and one α of experts one by one.
+/// Different ranks, as after a refit: PEFT uses one rank and one α for per-expert LoRAs.
 #[test]
 fn experts_of_several_ranks_are_written_in_one_and_read_in_their_own() {
     let model = model();

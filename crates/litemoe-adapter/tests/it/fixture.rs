@@ -1,4 +1,4 @@
-//! The tiny model of the goldens, its rows, and random adapters on it.
+//! The tiny model of the golden files, its rows, and random adapters for it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) fn model() -> Model {
     Model::load(&Checkpoint::open(golden("base")).unwrap(), &Device::flex()).unwrap()
 }
 
-/// The rows of the goldens: prompts of 3 to 14 tokens, completions of 2 to 7.
+/// Rows of the golden files: prompts of 3 to 14 tokens, completions of 2 to 7.
 pub(crate) fn rows() -> Vec<Sequence> {
     #[derive(Deserialize)]
     struct Row {
@@ -36,17 +36,17 @@ pub(crate) fn rows() -> Vec<Sequence> {
     rows.into_iter().map(sequence).collect()
 }
 
-/// An adapter on attention of which both matrices are random.
+/// An adapter on attention with random A and B.
 pub(crate) fn random_adapters(model: &Model, seed: u64) -> Adapters {
     stirred(model, &attention(), seed)
 }
 
-/// Updates beside attention alone.
+/// LoRA options for attention alone.
 pub(crate) fn attention() -> LoraOptions {
     LoraOptions { targets: vec![ATTENTION.to_owned()], ..LoraOptions::default() }
 }
 
-/// A fresh adapter whose B is random too.
+/// A new adapter whose B is random too.
 pub(crate) fn stirred(model: &Model, options: &LoraOptions, seed: u64) -> Adapters {
     let adapters = fresh(model.linear_sites(), options, seed, &Device::flex());
     let stir = |(index, (site, lora)): (usize, (&Site, &Lora))| {
@@ -73,7 +73,7 @@ pub(crate) fn same_bits(x: &Adapters, y: &Adapters) -> bool {
     bits(x) == bits(y)
 }
 
-/// The largest distance, by the larger of 1 and the largest reference.
+/// Largest absolute difference, relative to the larger of 1 and the largest reference value.
 pub(crate) fn distance(ours: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(ours.len(), reference.len());
     let largest = reference.iter().fold(1.0_f32, |max, value| max.max(value.abs()));
@@ -84,7 +84,7 @@ pub(crate) fn farthest(x: &[f32], y: &[f32]) -> f32 {
     x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
 }
 
-/// A model that drops every adapter.
+/// A model that ignores every adapter.
 pub(crate) struct Deaf(pub(crate) Model);
 
 impl MoeModel for Deaf {

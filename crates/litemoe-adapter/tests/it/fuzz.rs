@@ -1,4 +1,4 @@
-//! Adapter files that are almost right: they are read and can be run, or refused with a message.
+//! Fuzzed adapter files: they are read and can be run, or refused with an error.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::peft::copy;
 
 const ADAPTERS: [&str; 3] = ["plain", "patterned", "ours_experts"];
 
-/// Reads changed documents in place of a part of the adapters' files.
+/// Reads fuzzed documents as one file of the adapters.
 fn check(documents: &[Vec<u8>], name: &str, file: impl Fn(usize, &[u8]) -> Vec<u8>) {
     let (model, copies) = (model(), ADAPTERS.map(copy));
     let mut read = 0;

@@ -10,7 +10,7 @@ use crate::fixture::{distance, farthest, floats, golden, model, rows};
 
 const IDS: [u32; 12] = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71];
 
-/// A tensor of a golden file, row by row.
+/// A tensor of a golden file, row-major.
 pub(crate) fn reference(file: &str, name: &str) -> Vec<f32> {
     let bytes = std::fs::read(golden(file)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -18,7 +18,7 @@ pub(crate) fn reference(file: &str, name: &str) -> Vec<f32> {
     values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
-/// The ids of the goldens.
+/// Token ids of the golden files.
 pub(crate) fn input() -> Input {
     Input::decoder(vec![IDS.to_vec()])
 }
@@ -52,7 +52,7 @@ fn adapters_that_peft_wrote_give_its_logits() {
     }
 }
 
-/// `ours/` was written by this test, run with `WRITE_GOLDENS` set, and PEFT's logits of it by the recipe.
+/// This test writes `ours/` if run with `WRITE_GOLDENS` set; `make.py` computes PEFT's logits for it.
 #[test]
 fn peft_gives_our_logits_of_adapters_that_we_wrote() {
     let (model, dir) = (model(), TempDir::new().unwrap());
@@ -72,7 +72,7 @@ fn peft_gives_our_logits_of_adapters_that_we_wrote() {
     assert!(farthest(&expected, &reference("logits.safetensors", "base")) > 100.0 * 2e-4);
 }
 
-/// `stacked/` was written by PEFT. `ours_experts/` is the same as this test writes it, see above.
+/// PEFT wrote `stacked/`. This test writes `ours_experts/`, the same adapter, as above.
 #[test]
 fn experts_go_both_ways_with_peft() {
     let (model, dir) = (model(), TempDir::new().unwrap());
@@ -95,7 +95,7 @@ fn experts_go_both_ways_with_peft() {
     }
 }
 
-/// PEFT's gradients by stacks: those of A are sums over gate and up, which share it.
+/// PEFT's gradients for stacks: those of A are sums over gate and up, which share it.
 #[test]
 fn first_gradients_beside_experts_are_pefts() {
     let (model, n_experts, rank) = (model(), 4, 2);

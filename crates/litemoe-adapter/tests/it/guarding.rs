@@ -1,4 +1,4 @@
-//! The guard, and what a mounted adapter's directory says of its routing.
+//! Tests of `choose_mount`, and of the routing in a mounted adapter's directory.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use crate::mounting::record;
 const ALL: GuardOptions =
     GuardOptions { routing: None, scale: None, by: Measure::Loss, batch_tokens: 64 };
 
-/// Two of every layer's four experts.
+/// Keeps two of every layer's four experts.
 fn kept(model: &Model) -> KeptExperts {
     let layer = |layer: &litemoe_core::MoeLayer| {
         (layer.id, KeptOfLayer { n_experts: layer.n_experts, kept: vec![1, 3] })
@@ -50,7 +50,7 @@ fn the_guard_takes_the_best_of_what_it_tried() {
         let first = keys.iter().position(|&key| key == best).unwrap();
         assert_eq!(found.choice, found.tried[first].choice);
         assert_eq!(found.tried[0].choice, None);
-        // What was measured is what mounting gives.
+        // Mounting reproduces the recorded evaluation.
         for tried in &found.tried {
             let mounted = tried.choice.map(|choice| choice.mount(&adapters, Some(&kept(&model))));
             let again = evaluate(&model, &rows(), mounted.as_ref(), 64, &mut |_| ()).unwrap();
@@ -144,7 +144,7 @@ fn a_routing_is_a_word_or_a_number() {
     }
 }
 
-/// An adapter's directory mounted with a routing.
+/// The directory of an adapter mounted with a routing.
 struct Dir {
     _keep: TempDir,
     path: PathBuf,
@@ -214,7 +214,7 @@ fn format_and_routing_go_together() {
     assert!(error.contains("must say how tokens are routed"), "{error}");
 }
 
-/// The kept experts in `litemoe.json` are those of the model that is to route so, or the directory is refused.
+/// Kept experts in `litemoe.json` that do not fit the model are refused.
 #[test]
 fn kept_experts_are_checked_against_the_model() {
     let model = model();

@@ -1,4 +1,4 @@
-//! Tests of litemoe-adapter on a tiny qwen3_moe; the goldens' recipe is `../goldens/make.py`.
+//! Tests of litemoe-adapter on a tiny qwen3_moe; `../goldens/make.py` creates the golden files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -15,7 +15,7 @@ fn read(dir: &Path, sites: &[LinearSite]) -> Result<peft::PeftAdapter, AdapterEr
     peft::read(dir, sites, &Device::flex())
 }
 
-/// A copy of a golden adapter to spoil.
+/// A writable copy of a golden adapter.
 pub(crate) fn copy(name: &str) -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
     let target = dir.path().join(name);
@@ -84,7 +84,7 @@ fn half_precision_is_widened_exactly() {
     }
 }
 
-/// Narrows the tensors of the golden `plain` into `dir`.
+/// Rewrites the tensors of the golden `plain` in `dir` in half precision.
 fn rewrite(dir: &Path, dtype: safetensors::Dtype) {
     let bytes = fs::read(golden("plain").join(peft::MODEL_FILE)).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -139,7 +139,7 @@ fn an_adapter_on_some_layers_names_them() {
     assert!(same_bits(&read(&target, model.linear_sites()).unwrap().adapters, &some));
 }
 
-/// A writer that fails after n bytes, for every n, leaves the target absent or unchanged and nothing beside it.
+/// A writer that fails after n bytes, for every n, leaves the target absent or unchanged, and no other files.
 #[test]
 fn a_failing_disk_leaves_nothing_behind() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! Updates beside experts that PEFT reads in stacks alone, against PEFT's definition of what a file means.
+//! LoRAs on experts that PEFT reads only as stacks, against PEFT's definition of the files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,8 @@ use crate::fixture::{distance, farthest, floats, golden, same_bits, stirred};
 use crate::goldens::{input, reference};
 use crate::peft::set;
 
-/// How a family's parameters lie in transformers: their module in a block, whether a matrix is `[in, out]`, whether PEFT
-/// knows that, and whether gate and up take turns.
+/// Layout of a family's parameters in transformers: their module in a block, whether a matrix is `[in, out]`, whether
+/// PEFT knows that, and whether gate and up are interleaved.
 struct Held {
     family: &'static str,
     module: &'static str,
@@ -63,13 +63,13 @@ fn config(dir: &Path) -> Value {
     serde_json::from_slice(&fs::read(dir.join(peft::CONFIG_FILE)).unwrap()).unwrap()
 }
 
-/// A value that the configuration has for a parameter.
+/// A configuration value for a parameter.
 fn of_parameter(config: &Value, default: &str, pattern: &str, parameter: &str) -> f64 {
     config[pattern].get(parameter).unwrap_or(&config[default]).as_f64().unwrap()
 }
 
-/// What PEFT 0.21 adds to entry `(out, in)` of an expert's part, by `ParamWrapper.get_delta_weight`:
-/// `einsum("o r e, e r i -> e i o")` where the module says that it is transposed, else `"… -> e o i"`.
+/// PEFT 0.21's weight delta at entry `(out, in)` of an expert's part, as in `ParamWrapper.get_delta_weight`:
+/// `einsum("o r e, e r i -> e i o")` if the module declares the transposition, else `"… -> e o i"`.
 fn peft_delta(
     held: &Held,
     files: &BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -103,7 +103,7 @@ fn peft_delta(
         ExpertPart::Gate => neuron,
         ExpertPart::Up => d_expert + neuron,
     };
-    // The parameter's own axes, first and second, of an entry of the matrix.
+    // The parameter's first and second index of a matrix entry.
     let entry = |(neuron, input): (usize, usize)| {
         let [first, second] = match held.is_transposed {
             true => [input, output(neuron)],
@@ -150,7 +150,7 @@ fn targets_name_stacks_and_modules_apart() {
     assert_eq!(self::config(&dir)["target_modules"], json!([]), "none, and not PEFT's choice");
 }
 
-/// One A for gate and up, as PEFT has it, takes half the room.
+/// One A for gate and up, as in PEFT, takes half the space.
 #[test]
 fn a_shared_matrix_is_written_once() {
     let model = tiny("gpt_oss");
@@ -218,7 +218,7 @@ fn ranks_and_scales_that_differ_in_a_layer_are_evened_out() {
     assert!(farthest(&logits(&adapters), &logits(&Adapters::default())) > 0.01);
 }
 
-/// Of transposed stacks the shapes say more than the version: PEFT asks transformers about them.
+/// For transposed stacks the shapes take precedence over the version: PEFT's layout depends on transformers.
 #[test]
 fn shapes_of_transposed_stacks_come_before_the_version() {
     for family in ["gpt_oss", "llama4_text"] {
@@ -252,7 +252,7 @@ fn adapters_that_peft_wrote_beside_stacks_give_its_logits() {
     }
 }
 
-/// `ours_FAMILY/` was written by this test, run with `WRITE_GOLDENS` set, and PEFT's logits of it by the recipe.
+/// This test writes `ours_FAMILY/` if run with `WRITE_GOLDENS` set; `make.py` computes PEFT's logits for it.
 #[test]
 fn what_is_written_beside_stacks_is_what_peft_was_given() {
     for family in ["granitemoe", "gpt_oss", "llama4_text"] {
@@ -283,7 +283,7 @@ fn a_stack_has_a_site_for_every_expert() {
     assert_eq!(made("experts.5.down_proj").len(), 3);
 }
 
-/// A stack's update that is zero so far is one of the whole rank: nothing tells its halves apart.
+/// A stack whose B is zero keeps the full rank: its halves cannot be told apart.
 #[test]
 fn an_update_of_zeros_keeps_its_rank() {
     let model = tiny("granitemoe");
@@ -304,14 +304,14 @@ fn an_update_of_zeros_keeps_its_rank() {
     assert_eq!(["gate_proj", "up_proj", "down_proj"].map(rank), [16, 16, 8]);
 }
 
-/// Two updates beside gate and up are one beside both, whatever the values.
+/// Separate LoRAs of gate and up are written as one of both, whatever the values.
 #[test]
 fn bytes_of_a_golden_stack_are_its_definition() {
     let bytes = fs::read(golden("ours_llama4_text").join(peft::MODEL_FILE)).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let shape = |name: &str| file.tensor(name).unwrap().shape().to_vec();
     let module = "base_model.model.model.layers.0.feed_forward.experts";
-    // PEFT takes these transposed stacks for plain ones: in and out change places. 2 · 2 of gate and up.
+    // PEFT treats these transposed stacks as plain ones, so in and out are swapped. Rank 2 · 2 for gate and up.
     assert_eq!(shape(&format!("{module}.base_layer.lora_A.weight")), [6 * 4, 32]);
     assert_eq!(shape(&format!("{module}.base_layer.lora_B.weight")), [40, 4 * 6]);
     assert_eq!(shape(&format!("{module}.lora_A.weight")), [6 * 2, 40]);

@@ -1,4 +1,4 @@
-//! PEFT's stacks of experts, laid out here index by index from their definition, against the experts one by one.
+//! PEFT's stacks of experts, built here index by index from their definition, against per-expert LoRAs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::experts::{random_experts, read, tensors, write_tensors};
 use crate::fixture::{floats, model, same_bits};
 use crate::peft::set;
 
-/// An adapter of which gate and up share A, as stacks have it.
+/// An adapter whose gate and up share A, as in stacks.
 fn shared(model: &Model, seed: u64) -> Adapters {
     let all = random_experts(model, seed);
     let share = |(site, lora): (&Site, &Lora)| {
@@ -25,7 +25,7 @@ fn shared(model: &Model, seed: u64) -> Adapters {
     all.loras().map(share).collect()
 }
 
-/// A matrix by rows and columns.
+/// A matrix indexed by row and column.
 struct Grid(usize, Vec<f32>);
 
 impl Grid {
@@ -38,8 +38,8 @@ fn grid(tensor: &Tensor<2>) -> Grid {
     Grid(tensor.dims()[1], floats(tensor.clone()))
 }
 
-/// Writes the updates beside `parts` of the experts as PEFT saves stacks of them, index by index: A `[E·r, d_in]`, expert by
-/// expert, and B `[d_out, r·E]`, expert fastest; of the transposed weights when `is_swapped`.
+/// Writes the LoRAs of `parts` of the experts as PEFT saves stacks of them, index by index: A `[E·r, d_in]`, expert by
+/// expert, and B `[d_out, r·E]`, expert fastest; for the transposed weights if `is_swapped`.
 fn write_stacked(dir: &Path, model: &Model, adapters: &Adapters, parts: &[&str], is_swapped: bool) {
     let (rank, n_experts) = (8, 4);
     let mut tensors = BTreeMap::new();
@@ -112,7 +112,7 @@ fn stacks_are_read_as_the_experts_one_by_one() {
     ] {
         let (_keep, dir) = stacked(&model, &adapters, &BOTH, is_swapped);
         for version in versions {
-            // Without a version: down goes from 16 to 32. Gate and up, from 32 to twice 16, say nothing.
+            // Without a version the shapes decide: down maps 16 to 32; gate and up, 32 to 2 · 16, are ambiguous.
             set(
                 &dir,
                 "peft_version",

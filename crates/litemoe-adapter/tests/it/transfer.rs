@@ -1,4 +1,4 @@
-//! Updates beside a proxy's experts move to the foundation's.
+//! LoRAs of a proxy's experts are mapped to the foundation's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn plan(foundation: &Checkpoint) -> Plan {
     }
 }
 
-/// A proxy, and an adapter as it is tuned on it.
+/// A proxy and an adapter tuned on it.
 struct Tuned {
     dir: TempDir,
     foundation: Checkpoint,
@@ -99,7 +99,7 @@ fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
     let tuned = Tuned::new(&targets([EXPERTS, "q_proj"]));
     let mounted = tuned.mounted(Some(&tuned.plan)).unwrap();
     assert_eq!(mounted.record.unwrap().map, SiteMap::Host);
-    // Two kept experts in each of two blocks, and three blocks of attention; merged and removed experts have nothing.
+    // Two kept experts in each of two blocks, and three blocks of attention; absorbed and pruned experts have no LoRA.
     assert_eq!(
         (mounted.mounted.adapters.len(), tuned.adapters.len()),
         (2 * 2 * 3 + 3, 2 * 2 * 3 + 3)
@@ -136,7 +136,7 @@ fn a_mounted_adapter_is_the_foundations_alone() {
     assert!(same_bits(&again.mounted.adapters, &loaded.mounted.adapters));
     let error = load(&target, &model, tuned.proxy.fingerprint()).unwrap_err();
     assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
-    // It says which plan it came by, and that one is still right for it.
+    // The record names the plan it was mapped by, and that plan is still accepted.
     let again = load_through(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
     assert!(same_bits(&again.unwrap().mounted.adapters, &loaded.mounted.adapters));
 }
@@ -196,7 +196,7 @@ fn an_expert_that_the_plan_does_not_keep_is_named() {
     assert!(is_named, "{error}");
 }
 
-/// A proxy's stacks are as high as it has experts.
+/// A proxy's stacks have as many entries as it has experts.
 #[test]
 fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
     let dir = litemoe_fixtures::tiny_dir().with_file_name("gpt_oss");
@@ -224,7 +224,7 @@ fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
     }
 }
 
-/// An encoder's layers are others than a decoder's of the same number.
+/// Encoder and decoder layers of the same index are different layers.
 #[test]
 fn both_stacks_of_an_encoder_decoder_are_mapped() {
     let dir = litemoe_fixtures::tiny_dir().with_file_name("switch_transformers");

@@ -105,7 +105,7 @@ fn the_learning_rate_rises_then_follows_a_cosine() {
     near(300, 1e-4);
 }
 
-/// A run whose process dies after some step: the watcher cannot go on.
+/// Simulates a process killed after some step: the watcher panics.
 struct Killed(usize);
 
 impl Watcher for Killed {
@@ -167,7 +167,7 @@ fn another_runs_checkpoint_is_refused() {
     }
 }
 
-/// The checkpoint taken up with another model, other rows, another adapter.
+/// Resuming the checkpoint with another model, other rows, or another adapter.
 fn other_inputs(model: &Model, path: &Path) -> [(&'static str, AdapterError); 4] {
     let rows = rows();
     let try_with = |model_name: &str, train: &[_], validation: &[_], adapters: &Adapters| {
@@ -225,7 +225,7 @@ fn however_a_batch_is_cut_its_noise_is_the_same() {
     }
     let none = losses(&TuneOptions { router_noise: 0.0, ..noisy.clone() });
     assert!(farthest(&whole, &none) > 1e-3, "{whole:?} {none:?}");
-    // In order, the seed is that of the noise alone.
+    // Without shuffling, the seed affects only the noise.
     let seeded = |seed| losses(&TuneOptions { seed, shuffle: false, ..noisy.clone() });
     let (one, other) = (seeded(0), seeded(1));
     assert!(farthest(&one, &other) > 1e-3, "{one:?} {other:?}");

@@ -1,8 +1,8 @@
-//! How much an expert matters to an app: a function from a layer's sums to a value per expert, a file each.
+//! Expert importance criteria: each is a function from a layer's sums to a value per expert, one per file.
 //!
-//! X_e are the tokens routed to expert e, p is the router's probability, g the gate, f the expert's output before the gate, T all
-//! tokens. S(b, α, β) = |X_e|^−b Σ g^α·‖f‖^β over X_e ("How to Score Experts for One-Shot MoE Expert Pruning: A Unified
-//! Formulation and Selection Principle", arXiv 2606.15716).
+//! X_e: tokens routed to expert e; p: router probability; g: routing weight (gate); f: expert output before the gate;
+//! T: number of tokens. S(b, α, β) = |X_e|^−b Σ g^α·‖f‖^β over X_e ("How to Score Experts for One-Shot MoE Expert
+//! Pruning: A Unified Formulation and Selection Principle", arXiv 2606.15716).
 
 mod ean;
 mod esft_gate;
@@ -28,7 +28,7 @@ pub use self::task::task;
 use crate::{LayerId, LayerSums, name::named_enum};
 
 named_enum! {
-    /// How much an expert matters to an app.
+    /// Expert importance criterion.
     Criterion, "score", {
         /// [`litemoe`](litemoe())
         Litemoe = "litemoe",
@@ -54,7 +54,7 @@ named_enum! {
 }
 
 impl Criterion {
-    /// The value of each expert of a layer; `seed` is that of the random control.
+    /// Value of each expert of a layer; `seed` is used by [`Self::Random`] only.
     pub fn values(self, layer: LayerId, sums: &LayerSums, seed: u64) -> Vec<f64> {
         match self {
             Self::Litemoe => litemoe(sums),
@@ -71,7 +71,7 @@ impl Criterion {
     }
 }
 
-/// Means over the tokens routed to each expert. One that no token chose has a sum of 0, so its mean is 0.
+/// Means over the tokens routed to each expert; 0 for an expert without tokens.
 fn means(values: &[f64], count: &[u64]) -> Vec<f64> {
     values.iter().zip(count).map(|(value, &n)| value / (n as f64).max(1.0)).collect()
 }

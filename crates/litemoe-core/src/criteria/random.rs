@@ -3,9 +3,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{LayerId, Stack};
 
-/// The random control (arXiv 2606.10703): uniform in [0, 1), whatever the expert does.
+/// Random control (arXiv 2606.10703): uniform in [0, 1), independent of the expert.
 ///
-/// Each layer draws from a stream of its own, so that its values do not depend on the other layers.
+/// Each layer has its own random stream: its values do not depend on the other layers.
 pub fn random(layer: LayerId, n_experts: usize, seed: u64) -> Vec<f64> {
     let stack = match layer.stack {
         Stack::Decoder => 0,

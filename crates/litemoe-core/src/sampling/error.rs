@@ -1,31 +1,31 @@
 use thiserror::Error;
 
-/// A [`Sampling`](crate::Sampling) rule that cannot be followed.
+/// Error: an invalid [`Sampling`](crate::Sampling) configuration.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum SamplingError {
-    /// A number is not where its definition needs it.
+    /// A value outside its range.
     #[error("`{parameter}` is {value}, not {expected}")]
     OutOfRange {
-        /// The field of the rule.
+        /// Field of the configuration.
         parameter: &'static str,
-        /// What it is.
+        /// Its value.
         value: f32,
-        /// What it should be, in words.
+        /// The valid range, in words.
         expected: &'static str,
     },
-    /// A bias of a token that the model does not have.
+    /// A logit bias of a token outside the vocabulary.
     #[error("`logit_bias` names token {token}, but the model has {vocab}")]
     UnknownToken {
-        /// The token's id.
+        /// Token id.
         token: u32,
-        /// Size of the vocabulary.
+        /// Vocabulary size.
         vocab: usize,
     },
 }
 
 impl SamplingError {
-    /// The field of the rule that is to blame.
+    /// The invalid field.
     pub fn parameter(&self) -> &'static str {
         match self {
             Self::OutOfRange { parameter, .. } => parameter,

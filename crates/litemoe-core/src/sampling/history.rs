@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::Sampling;
 
-/// The tokens of a context, and how often each was drawn: never, where it is only in the prompt.
+/// Tokens of a context and how often each was sampled; 0 for tokens that are only in the prompt.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
     draws: BTreeMap<u32, u32>,
@@ -19,7 +19,7 @@ impl History {
         *self.draws.entry(token).or_default() += 1;
     }
 
-    /// The logits after a rule's bias and penalties.
+    /// Logits after logit bias and penalties.
     pub(super) fn penalised(&self, rule: &Sampling, logits: &[f32]) -> Vec<f64> {
         let mut scores: Vec<f64> = logits.iter().copied().map(f64::from).collect();
         for (&token, &bias) in &rule.logit_bias {
@@ -36,7 +36,7 @@ impl History {
     }
 }
 
-/// The score of a token in the context.
+/// Penalised logit of a token in the context.
 fn penalised(rule: &Sampling, score: f64, n_draws: u32) -> f64 {
     let repetition = f64::from(rule.repetition_penalty);
     let score = if score < 0.0 { score * repetition } else { score / repetition };

@@ -2,10 +2,10 @@ use std::cmp::Ordering;
 
 use crate::Sampling;
 
-/// How many tokens are put in order at first to find those that reach `top_p`: most often they are enough.
+/// Number of tokens sorted in the first attempt to reach `top_p`; usually enough.
 const FIRST_ORDERED: usize = 128;
 
-/// The tokens that a rule leaves in play, with unnormalised probabilities.
+/// Candidate tokens after top-k, top-p and min-p, with unnormalised probabilities.
 pub(super) fn kept(rule: &Sampling, scores: &[f64]) -> Vec<(u32, f64)> {
     let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weight = |score: &f64| ((score - max) / f64::from(rule.temperature)).exp();
@@ -24,7 +24,7 @@ fn keep_top_k(top_k: usize, weights: &mut Vec<(u32, f64)>) {
     }
 }
 
-/// Keeps the largest weights that together first reach a share of the sum.
+/// Keeps the shortest prefix of the weights, largest first, whose sum reaches the share `top_p` of the total.
 fn keep_top_p(top_p: f64, weights: &mut Vec<(u32, f64)>) {
     if top_p >= 1.0 {
         return;
@@ -47,7 +47,7 @@ fn keep_top_p(top_p: f64, weights: &mut Vec<(u32, f64)>) {
     }
 }
 
-/// Puts the `n` largest weights first, in order. Ties go to the lower id.
+/// Partial sort: the `n` largest weights first, in descending order. Ties go to the lower id.
 fn order_first(weights: &mut [(u32, f64)], n: usize) {
     let largest_first =
         |x: &(u32, f64), y: &(u32, f64)| -> Ordering { y.1.total_cmp(&x.1).then(x.0.cmp(&y.0)) };

@@ -1,20 +1,20 @@
 use std::cmp::Ordering;
 
-/// How probable a drawn token was, and which were most probable: natural logarithms of the softmax of the model's own
+/// Log-probabilities (natural logarithm) of the sampled token and of the most probable ones: log-softmax of the raw
 /// logits, before bias, penalties and temperature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprobs {
-    /// Of the drawn token.
+    /// Log-probability of the sampled token.
     pub token: f32,
-    /// The most probable tokens and theirs, largest first. Ties go to the lower id.
+    /// The most probable token ids and their log-probabilities, largest first. Ties go to the lower id.
     pub top: Vec<(u32, f32)>,
 }
 
 impl Logprobs {
-    /// Those of `token` and of the `n_top` most probable tokens.
+    /// Log-probabilities of `token` and of the `n_top` most probable tokens.
     ///
     /// # Panics
-    /// When the token is not in the vocabulary that `logits` are over.
+    /// When `token` is outside the vocabulary of `logits`.
     pub fn new(logits: &[f32], token: u32, n_top: usize) -> Self {
         let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();

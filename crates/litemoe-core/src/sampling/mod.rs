@@ -1,4 +1,4 @@
-//! How the next token is chosen: a rule, what it does to logits, and the draws.
+//! Sampling of the next token: configuration, logit processing and random draws.
 
 mod error;
 mod history;

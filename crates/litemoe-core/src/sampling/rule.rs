@@ -2,41 +2,42 @@ use std::collections::BTreeMap;
 
 use crate::SamplingError;
 
-/// How the next token is chosen from logits.
+/// Sampling configuration.
 ///
-/// The steps, in the order of transformers' `GenerationMixin._get_logits_processor`: bias, penalties, temperature,
-/// top-k, top-p, min-p, then one draw. With `temperature` 0 the most probable token after bias and penalties is taken.
+/// Steps, in the order of transformers' `GenerationMixin._get_logits_processor`: logit bias, penalties, temperature,
+/// top-k, top-p, min-p, then one random draw. `temperature` 0 takes the arg max after bias and penalties.
 ///
-/// The *context* is the prompt and what was drawn so far.
+/// The *context* is the prompt and the tokens sampled so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 is greedy.
+    /// Temperature: divides the logits; 0 is greedy decoding.
     pub temperature: f32,
-    /// Keeps this many most probable tokens; 0 keeps all. Of equal ones at the border those with lower ids are kept,
-    /// where transformers keeps all: so 1 is greedy.
+    /// Top-k: keeps the k most probable tokens; 0 keeps all. Ties at the cutoff go to the lower id (transformers keeps
+    /// all of them), so 1 is greedy.
     pub top_k: usize,
-    /// Keeps the tokens whose probabilities, largest first, first reach this sum; 1 keeps all, 0 one. Nucleus sampling
-    /// (The Curious Case of Neural Text Degeneration, arXiv 1904.09751).
+    /// Top-p, nucleus sampling ("The Curious Case of Neural Text Degeneration", arXiv 1904.09751): keeps the most
+    /// probable tokens until their probabilities sum to p; 1 keeps all, 0 one.
     pub top_p: f32,
-    /// Keeps the tokens that are at least this share as probable as the most probable one; 0 keeps all (Turning Up the
-    /// Heat: Min-p Sampling, arXiv 2407.01082).
+    /// Min-p ("Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs", arXiv 2407.01082): keeps
+    /// tokens whose probability is at least this share of the largest; 0 keeps all.
     pub min_p: f32,
-    /// Divides the positive logits of the context's tokens, and multiplies the negative ones; 1 changes nothing
-    /// (CTRL, arXiv 1909.05858; transformers' `RepetitionPenaltyLogitsProcessor`).
+    /// Repetition penalty ("CTRL: A Conditional Transformer Language Model for Controllable Generation", arXiv
+    /// 1909.05858; transformers' `RepetitionPenaltyLogitsProcessor`): divides the positive logits of the context's
+    /// tokens and multiplies the negative ones; 1 has no effect.
     pub repetition_penalty: f32,
-    /// Taken off the logit of every token that was drawn before, as OpenAI's interface defines it: the prompt does not
+    /// Presence penalty (OpenAI API): subtracted from the logit of every token sampled before. Prompt tokens do not
     /// count.
     pub presence_penalty: f32,
-    /// The same, times how often the token was drawn.
+    /// Frequency penalty (OpenAI API): the same, times how often the token was sampled.
     pub frequency_penalty: f32,
-    /// What is added to the logits of tokens before everything else.
+    /// Logit bias: added to the logits of these tokens before all other steps.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Seed of the draws: the same seed and logits give the same tokens on every platform.
+    /// Random seed: the same seed and logits give the same tokens on every platform.
     pub seed: u64,
 }
 
 impl Default for Sampling {
-    /// Greedy.
+    /// Greedy decoding.
     fn default() -> Self {
         Self {
             temperature: 0.0,
@@ -53,10 +54,10 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Checks the numbers. The ranges are those of transformers and, for what OpenAI's interface defines, that one's.
+    /// Checks the ranges, which are those of transformers or, for parameters of the OpenAI API, of that API.
     ///
     /// # Errors
-    /// [`SamplingError::OutOfRange`] for the first that is not in its range.
+    /// [`SamplingError::OutOfRange`] for the first value outside its range.
     pub fn check(&self) -> Result<(), SamplingError> {
         let expect = |parameter, value: f32, holds, expected| match holds {
             true => Ok(()),
@@ -82,7 +83,7 @@ impl Sampling {
         })
     }
 
-    /// Checks that the biased tokens are in a vocabulary of `vocab` tokens.
+    /// Checks that the tokens of the logit bias are below `vocab`.
     ///
     /// # Errors
     /// [`SamplingError::UnknownToken`]

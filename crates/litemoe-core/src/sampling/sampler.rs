@@ -5,7 +5,7 @@ use super::history::History;
 use super::kept::kept;
 use crate::Sampling;
 
-/// Draws the tokens of one text by a [`Sampling`] rule, and remembers them for the rule's penalties.
+/// Sampler of one text: draws tokens by a [`Sampling`] configuration and keeps the context for its penalties.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     rule: Sampling,
@@ -14,24 +14,24 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts the draws of a rule, which should be [checked](Sampling::check).
+    /// Starts sampling; the configuration should be [checked](Sampling::check).
     pub fn new(rule: Sampling) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(rule.seed);
         Self { rule, rng, history: History::default() }
     }
 
-    /// Draws of the same seed for another text. A sampler is made for text 0.
+    /// Uses the random stream of text `index`, with the same seed. The default is text 0.
     pub fn for_text(mut self, index: u64) -> Self {
         self.rng.set_stream(index);
         self
     }
 
-    /// Takes tokens of the prompt into the context. [`Decoding`](crate::Decoding) does that itself.
+    /// Adds prompt tokens to the context. [`Decoding`](crate::Decoding) calls this itself.
     pub fn read(&mut self, prompt: &[u32]) {
         self.history.read(prompt);
     }
 
-    /// The next token given `logits` over the vocabulary, which must not be empty. Ties go to the lower id.
+    /// Samples the next token from `logits` over the vocabulary, which must not be empty. Ties go to the lower id.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
         let scores = self.history.penalised(&self.rule, logits);
         let token = if self.rule.temperature > 0.0 { self.draw(&scores) } else { argmax(&scores) };
@@ -49,7 +49,7 @@ impl Sampler {
                 return token;
             }
         }
-        // Rounding left a little of the sum.
+        // Reached only through rounding of the sum.
         argmax(scores)
     }
 }

@@ -10,7 +10,7 @@ use super::{Logprobs, Sampler, Sampling};
 const LOGITS: [f32; 10] = [1.5, -0.25, 3.0, 2.75, -1.0, 0.5, 2.0, -3.0, 0.0, 1.0];
 const CONTEXT: [u32; 5] = [2, 7, 7, 6, 1];
 
-/// Every token in play and its probability, largest first.
+/// Candidate tokens and their probabilities, largest first.
 fn probabilities(rule: &Sampling, history: &History, logits: &[f32]) -> Vec<(u32, f64)> {
     let kept = kept(rule, &history.penalised(rule, logits));
     let total: f64 = kept.iter().map(|&(_, weight)| weight).sum();
@@ -32,9 +32,9 @@ fn close(x: &[(u32, f64)], y: &[(u32, f64)]) -> bool {
     x.len() == y.len() && x.iter().zip(y).all(close)
 }
 
-/// `LogitsProcessorList` of transformers 5.23.0, on f64 logits: `SequenceBiasLogitsProcessor`,
-/// `RepetitionPenaltyLogitsProcessor`, `TemperatureLogitsWarper`, `TopKLogitsWarper`, `TopPLogitsWarper`,
-/// `MinPLogitsWarper`, those that the case names, then a softmax.
+/// Expected values: `LogitsProcessorList` of transformers 5.23.0 on f64 logits with those of
+/// `SequenceBiasLogitsProcessor`, `RepetitionPenaltyLogitsProcessor`, `TemperatureLogitsWarper`, `TopKLogitsWarper`,
+/// `TopPLogitsWarper` and `MinPLogitsWarper` that the case sets, then a softmax.
 #[test]
 fn probabilities_equal_transformers() {
     let plain = Sampling { temperature: 1.0, ..Sampling::default() };
@@ -103,7 +103,7 @@ fn probabilities_equal_transformers() {
         ),
     ];
     for (rule, expected) in cases {
-        // Where the context's tokens come from makes no difference to the repetition penalty.
+        // The repetition penalty treats prompt and sampled tokens alike.
         for n_prompt in [0, 2, CONTEXT.len()] {
             let (prompt, drawn) = CONTEXT.split_at(n_prompt);
             let found = probabilities(&rule, &after(prompt, drawn), &LOGITS);

@@ -2,16 +2,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ExactSums, MoeLayer, SimilarityKind};
 
-/// Sums over one layer's tokens, which every criterion and similarity is computed from. X_e are the tokens routed to expert e,
-/// p is the router's probability, g the gate, f the expert's output before the gate. They add up over shards of the data.
+/// Sums over the calibration tokens of one layer, from which all criteria and similarities are computed. X_e: tokens
+/// routed to expert e; p: router probability; g: routing weight (gate); f: expert output before the gate. Additive over
+/// shards of the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerSums {
-    /// T: tokens seen.
+    /// T: number of tokens.
     pub tokens: u64,
-    /// Experts a token is sent to.
+    /// Experts per token.
     pub top_k: usize,
-    /// |X_e|
+    /// |X_e|: number of tokens routed to each expert.
     pub count: Vec<u64>,
     /// Σ p over all tokens.
     pub prob: ExactSums,
@@ -21,17 +22,17 @@ pub struct LayerSums {
     pub norm: ExactSums,
     /// Σ g·‖f‖ over X_e.
     pub gate_norm: ExactSums,
-    /// Σ |pᵢ − pⱼ| over all tokens, of the pairs i < j in the order (0, 1), (0, 2), …, (1, 2), …: for
+    /// Σ |pᵢ − pⱼ| over all tokens, for pairs i < j in the order (0, 1), (0, 2), …, (1, 2), …; used by
     /// [`SimilarityKind::Affinity`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<ExactSums>,
-    /// Σ g·f over X_e, `d_model` values per expert: for [`SimilarityKind::ExpertOutputGated`].
+    /// Σ g·f over X_e, `d_model` values per expert; used by [`SimilarityKind::ExpertOutputGated`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gated_output: Option<Vec<ExactSums>>,
 }
 
 impl LayerSums {
-    /// A layer of which nothing has been seen, to be measured with these similarities.
+    /// Zero sums of a layer, with those that the given similarities need.
     pub fn empty(layer: &MoeLayer, similarities: &[SimilarityKind]) -> Self {
         let n = layer.n_experts;
         let wanted = |kind| similarities.contains(&kind);
@@ -49,12 +50,12 @@ impl LayerSums {
         }
     }
 
-    /// The layer's experts.
+    /// Number of experts.
     pub fn n_experts(&self) -> usize {
         self.count.len()
     }
 
-    /// Whether all sums are of the same experts.
+    /// Whether all sums have the same number of experts.
     pub fn is_consistent(&self) -> bool {
         let n = self.n_experts();
         let gap = self.gap.as_ref().is_none_or(|gap| gap.n_sums() == n_pairs(n));
@@ -64,19 +65,19 @@ impl LayerSums {
         gap && outputs && self.per_expert().iter().all(|sums| sums.n_sums() == n)
     }
 
-    /// Whether every sum is a finite number.
+    /// Whether every sum is finite.
     pub fn is_finite(&self) -> bool {
         let outputs = self.gated_output.iter().flatten();
         let mut sums = self.per_expert().into_iter().chain(&self.gap).chain(outputs);
         sums.all(|sums| sums.values().iter().all(|value| value.is_finite()))
     }
 
-    /// Whether other sums are of the same experts, `top_k` and similarities.
+    /// Whether `other` has the same number of experts, `top_k` and similarities.
     pub fn adds_up_with(&self, other: &Self) -> bool {
         self.shape() == other.shape()
     }
 
-    /// Adds what was seen of the same layer on other data.
+    /// Adds the sums of the same layer over other data.
     ///
     /// # Panics
     /// When they do not [add up](Self::adds_up_with).
@@ -99,7 +100,7 @@ impl LayerSums {
         [&self.prob, &self.gate, &self.norm, &self.gate_norm]
     }
 
-    /// All that must be equal for sums to add up.
+    /// Everything that must be equal for sums to be added.
     fn shape(&self) -> impl PartialEq {
         let outputs = self.gated_output.as_ref();
         (
@@ -110,7 +111,7 @@ impl LayerSums {
     }
 }
 
-/// Pairs i < j of `n` experts.
+/// Number of pairs i < j of `n` experts.
 fn n_pairs(n: usize) -> usize {
     n * n.saturating_sub(1) / 2
 }

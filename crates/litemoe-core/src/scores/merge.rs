@@ -4,12 +4,12 @@ use super::{ExpertScores, LayerSums, SCORES_VERSION};
 use crate::{Fingerprint, LayerId, sha256_hex};
 
 impl ExpertScores {
-    /// These scores with those of other rows of data added, in whatever order: what one pass over all the rows would have
-    /// measured, bit for bit where the batches were the same.
+    /// Adds the scores of other rows. The result does not depend on the order and equals that of one pass over all
+    /// rows, bit for bit if the batches are the same.
     ///
     /// # Errors
-    /// Scores that both hold the same rows, of different models, or measured with different options; sums that are no longer
-    /// finite.
+    /// Scores that contain the same rows, belong to different models, or were measured with different options; sums
+    /// that are no longer finite.
     pub fn merged(mut self, other: &Self) -> Result<Self, ScoresError> {
         self.check_adds_up_with(other)?;
         for ((&layer, sums), more) in self.layers.iter_mut().zip(other.layers.values()) {
@@ -55,7 +55,7 @@ impl ExpertScores {
     }
 }
 
-/// Why scores cannot be read, or do not add up.
+/// Error of reading or adding scores.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are

@@ -10,35 +10,35 @@ pub use self::merge::ScoresError;
 use crate::name::named_enum;
 use crate::{Criterion, Fingerprint, LayerId, Similarity, SimilarityKind, by_layer};
 
-/// Version of the shape of `scores.json`.
+/// Schema version of `scores.json`.
 pub const SCORES_VERSION: u32 = 2;
 
 named_enum! {
-    /// Where sums come from.
+    /// Origin of the sums.
     ScoreOrigin, "origin", {
-        /// A pass of the rows through the model.
+        /// Measured by a forward pass over the rows.
         Measured = "measured",
-        /// A predictor of that pass.
+        /// Predicted, without that pass.
         Predicted = "predicted",
     }
 }
 
-/// Rows that were scored in one pass.
+/// Shard: calibration rows scored in one pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
-    /// SHA-256, in lower-case hex, over the rows in order. Of each row: the number of its encoder's token ids (0 without an
-    /// encoder), those ids, the number of its token ids, those ids, and for each of them a byte, 1 where the completion mask
-    /// covers it, else 0 (everywhere in a row without a mask). Numbers are u64 and ids u32, both little-endian.
+    /// SHA-256, in lower-case hex, over the rows in order. Per row: the number of encoder token ids (0 without an
+    /// encoder), those ids, the number of token ids, those ids, and one byte per token id: 1 inside the completion
+    /// mask, else 0 (all 0 for a row without a mask). Numbers are u64 and ids u32, both little-endian.
     pub sha256: String,
-    /// How many rows there are.
+    /// Number of rows.
     pub rows: u64,
-    /// How many tokens they have, an encoder's counted too.
+    /// Number of tokens, including the encoder's.
     pub tokens: u64,
 }
 
-/// `scores.json`: what was seen of each expert of a model on some data. Scores and similarities are computed from it when they
-/// are asked for.
+/// `scores.json`: sums over calibration rows for each expert of a model. Scores and similarities are computed from them
+/// on demand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpertScores {
@@ -46,37 +46,37 @@ pub struct ExpertScores {
     pub version: u32,
     /// Version of the program that wrote the file.
     pub program: String,
-    /// The model's fingerprint.
+    /// Fingerprint of the model.
     pub fingerprint: Fingerprint,
-    /// The model's name; of several, the first in alphabetical order.
+    /// Name of the model; after merging different names, the first in alphabetical order.
     pub model: String,
-    /// Its `model_type`.
+    /// The model's `model_type`.
     pub family: String,
-    /// Where the sums come from.
+    /// Origin of the sums.
     pub origin: ScoreOrigin,
-    /// The rows seen, ascending by their hashes.
+    /// The shards, ascending by hash.
     pub shards: Vec<Shard>,
-    /// SHA-256 over all token ids as little-endian u32, in order, an encoder's before its decoder's; of several shards,
-    /// over their hashes as text, in order.
+    /// SHA-256 over all token ids as little-endian u32, in order, each row's encoder before its decoder; after merging,
+    /// over the shards' hashes as text, in order.
     pub input_sha256: String,
-    /// Most rows of a batch.
+    /// Maximum rows per batch.
     pub batch: usize,
-    /// Most tokens of a batch, padding counted.
+    /// Maximum tokens per batch, padding included.
     pub batch_tokens: usize,
     /// The seed of [`Criterion::Random`].
     pub seed: u64,
     /// κ of [`SimilarityKind::Affinity`].
     pub kappa: f64,
-    /// Per layer.
+    /// Sums of each layer.
     #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerSums>,
 }
 
 impl ExpertScores {
-    /// Reads `scores.json`.
+    /// Parses `scores.json`.
     ///
     /// # Errors
-    /// Text that is not what it should be, another version, a layer whose sums are not all of the same experts.
+    /// Invalid JSON, another version, or a layer whose sums differ in their number of experts.
     pub fn from_json(json: &str) -> Result<Self, ScoresError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -93,22 +93,22 @@ impl ExpertScores {
         }
     }
 
-    /// Rows seen.
+    /// Number of rows.
     pub fn rows(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.rows))
     }
 
-    /// Tokens seen.
+    /// Number of tokens.
     pub fn tokens(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.tokens))
     }
 
-    /// A criterion's value of each of a layer's experts; `None` for a layer that is not there.
+    /// Value of a criterion for each expert of a layer; `None` for an unknown layer.
     pub fn of(&self, layer: LayerId, criterion: Criterion) -> Option<Vec<f64>> {
         Some(criterion.values(layer, self.layers.get(&layer)?, self.seed))
     }
 
-    /// How alike the experts of each layer are; `None` where what that is computed from was not measured.
+    /// Expert similarities of every layer; `None` if the sums they need were not measured.
     pub fn similarity(&self, kind: SimilarityKind) -> Option<Similarity> {
         let table =
             |(&layer, sums): (&LayerId, &LayerSums)| Some((layer, kind.table(sums, self.kappa)?));

@@ -1,9 +1,9 @@
 use crate::LayerSums;
 
-/// Affinity ("LiteMoE: Customizing On-device LLM Serving via Proxy Submodel Tuning", doi 10.1145/3666025.3699355, §3.3):
-/// mean over tokens of (1−κ)(1−|pᵢ−pⱼ|) + κ(pᵢ+pⱼ)/2.
+/// Affinity ("LiteMoE: Customizing On-device LLM Serving via Proxy Submodel Tuning", doi 10.1145/3666025.3699355,
+/// §3.3): mean over tokens of (1−κ)(1−|pᵢ−pⱼ|) + κ(pᵢ+pⱼ)/2.
 ///
-/// `None` where the gaps |pᵢ−pⱼ| were not measured.
+/// `None` if the gaps |pᵢ−pⱼ| were not measured.
 ///
 /// # Panics
 /// When the sums are not [consistent](LayerSums::is_consistent).

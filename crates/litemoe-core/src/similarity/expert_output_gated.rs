@@ -1,9 +1,10 @@
 use crate::LayerSums;
 
-/// Similarity of gated expert outputs (REAM, arXiv 2604.04356; HC-SMoE, "Retraining-Free Merging of Sparse MoE via Hierarchical
-/// Clustering", arXiv 2410.08589): cosine of the experts' mean g·f. A mean is the sum over a count, so it is that of the sums.
+/// Similarity of gated expert outputs (REAM, arXiv 2604.04356; HC-SMoE, "Retraining-Free Merging of Sparse MoE via
+/// Hierarchical Clustering", arXiv 2410.08589): cosine similarity of the experts' mean g·f, computed from the sums,
+/// which differ from the means only by a positive factor.
 ///
-/// `None` where Σ g·f was not measured.
+/// `None` if Σ g·f was not measured.
 pub fn expert_output_gated(sums: &LayerSums) -> Option<Vec<Vec<f64>>> {
     let outputs: Vec<&[f64]> =
         sums.gated_output.as_ref()?.iter().map(|sums| sums.values()).collect();
@@ -12,7 +13,7 @@ pub fn expert_output_gated(sums: &LayerSums) -> Option<Vec<Vec<f64>>> {
     Some((0..n).map(|i| (0..n).map(|j| entry(i, j)).collect()).collect())
 }
 
-/// The cosine of two vectors; 0 when one of them is 0: an expert that no token chose is like no other.
+/// Cosine similarity of two vectors; 0 if either is zero, as for an expert without tokens.
 fn cosine(x: &[f64], y: &[f64]) -> f64 {
     let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(a, b)| a * b).sum::<f64>();
     let norms = (dot(x, x) * dot(y, y)).sqrt();

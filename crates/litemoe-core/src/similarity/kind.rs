@@ -1,7 +1,7 @@
 use crate::name::named_enum;
 
 named_enum! {
-    /// How alike two experts of a layer are.
+    /// Similarity measure of two experts of a layer.
     SimilarityKind, "similarity", {
         /// [`affinity`](super::affinity())
         Affinity = "affinity",

@@ -1,4 +1,4 @@
-//! How alike two experts of a layer are: a function from the layer's sums to a symmetric table, a file each.
+//! Expert similarities: each is a function from a layer's sums to a symmetric matrix, one per file.
 
 mod affinity;
 mod expert_output_gated;

@@ -3,8 +3,8 @@ use super::{affinity, expert_output_gated};
 use crate::LayerSums;
 
 impl SimilarityKind {
-    /// `n_experts` rows of `n_experts` values; `None` where what they are computed from was not measured. `kappa` is that of
-    /// the affinity.
+    /// Similarity matrix, `n_experts` × `n_experts`; `None` if the sums it needs were not measured. `kappa` is used by
+    /// [`Self::Affinity`] only.
     pub fn table(self, sums: &LayerSums, kappa: f64) -> Option<Vec<Vec<f64>>> {
         match self {
             _ if !sums.is_consistent() => None,

@@ -2,7 +2,7 @@ use litemoe_core::ExactSums;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// The parts of a single sum, first to last.
+/// Parts of a single sum, in order.
 fn parts(sums: &ExactSums) -> Vec<f64> {
     let json = serde_json::to_string(sums).expect("JSON");
     let parts: Vec<Vec<f64>> = serde_json::from_str(&json).expect("a list per part");
@@ -19,7 +19,8 @@ fn bits(sums: &ExactSums) -> Vec<u64> {
     parts(sums).into_iter().map(f64::to_bits).collect()
 }
 
-/// A sum in units of the smallest positive f64, in digits of 32 bits, least first: the reference that rounds nothing.
+/// Reference without rounding: a sum in units of the smallest positive f64, as base-2³² digits, least significant
+/// first.
 fn reference(terms: &[f64]) -> Vec<i64> {
     let mut digits = vec![0i64; 70];
     for term in terms {
@@ -41,7 +42,7 @@ fn reference(terms: &[f64]) -> Vec<i64> {
     digits
 }
 
-/// Any finite number far enough from the largest ones, so that no sum overflows.
+/// Finite terms, small enough that no sum overflows.
 fn terms() -> impl Strategy<Value = Vec<f64>> {
     let any = any::<f64>().prop_filter("finite", |term| term.abs() < 1e300);
     vec(prop_oneof![any, -1.0f64..1.0, Just(0.0), Just(-0.0), Just(f64::MIN_POSITIVE / 8.0)], 0..24)
@@ -52,7 +53,7 @@ proptest! {
     fn a_sum_is_exact_and_canonical(terms in terms()) {
         let parts = parts(&sum(&terms));
         prop_assert_eq!(reference(&parts), reference(&terms));
-        // Each part is what is left, rounded: half a unit in the last place of the one before at most.
+        // Each part is the rounded remainder: at most half a unit in the last place of the part before it.
         for (index, pair) in parts.windows(2).enumerate() {
             prop_assert_eq!(sum(&parts[index..]).values()[0], pair[0]);
             prop_assert_eq!(pair[0] + pair[1] / 2.0, pair[0]);

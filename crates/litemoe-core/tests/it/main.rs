@@ -1,4 +1,4 @@
-//! Properties of the records.
+//! Property tests of the records.
 
 mod exact_sum;
 mod layers;

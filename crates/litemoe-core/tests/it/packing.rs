@@ -34,7 +34,7 @@ fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
     let (x, w) = (some([5, 4], &plain), some([4, 3], &plain));
     let adapter = adapters.at(site.as_str()).expect("it was inserted");
     let y = x.clone().matmul(w) + adapter.delta(x);
-    // a second frozen weight after it, so that the gradient passes through
+    // A second frozen weight after the adapter, so that the gradient passes through it.
     let grads = y.matmul(some([3, 3], &plain)).square().sum().backward();
     for gradient in [a.grad(&grads), b.grad(&grads)] {
         let largest: f32 = gradient.expect("a gradient").abs().max().into_scalar();

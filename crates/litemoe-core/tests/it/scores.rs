@@ -16,7 +16,7 @@ const LAYER: MoeLayer = MoeLayer {
     expert_bytes: 1,
 };
 
-/// Scores of a shard of one row.
+/// Scores of one shard of one row.
 fn scores(shard: &str) -> ExpertScores {
     let mut sums = LayerSums::empty(&LAYER, SimilarityKind::ALL);
     sums.tokens = 5;
@@ -56,7 +56,7 @@ fn either_origin_is_read_back() {
 
 #[test]
 fn another_version_is_refused_by_its_number() {
-    // Of version 1 there is nothing in the file that version 2 has.
+    // Version 1 has none of version 2's fields.
     let old = r#"{"sequences": 1, "layers": {"0": {"scores": {}}}, "version": 1}"#;
     let error = ExpertScores::from_json(old).expect_err("another version");
     assert!(matches!(error, ScoresError::Version { found: 1 }));

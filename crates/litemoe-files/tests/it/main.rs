@@ -1,4 +1,4 @@
-//! What mapped files and staged writes promise.
+//! Tests of memory maps and staged writes.
 
 mod mapped;
 mod staged;

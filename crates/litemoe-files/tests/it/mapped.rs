@@ -30,7 +30,7 @@ fn released_bytes_leave_memory_and_come_back() {
     map.release(3..3);
 }
 
-/// Bytes of a mapped file that are in this process's memory.
+/// Resident bytes of a mapped file in this process.
 #[cfg(target_os = "linux")]
 fn resident(path: &std::path::Path) -> usize {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("the process's maps");

@@ -1,34 +1,38 @@
 use burn::tensor::Tensor;
 use litemoe_core::{Adapter, Lora};
 
-/// The adapters of one expert's matrices.
+/// Adapters of one expert's three projections.
 #[derive(Debug, Clone, Default)]
 pub struct ExpertAdapters {
-    /// Of the gate; none in ungated experts.
+    /// Adapter of the gate projection; `None` in ungated experts.
     pub gate: Option<Adapter>,
-    /// Of up.
+    /// Adapter of the up projection.
     pub up: Option<Adapter>,
-    /// Of down.
+    /// Adapter of the down projection.
     pub down: Option<Adapter>,
 }
 
 impl ExpertAdapters {
-    /// Whether it changes nothing.
+    /// Whether there is no adapter.
     pub fn is_empty(&self) -> bool {
         self.parts().next().is_none()
     }
 
-    /// What there is of gate, up and down.
+    /// The LoRAs, in the order gate, up, down.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Lora> {
         self.gate.iter().chain(&self.up).chain(&self.down).map(Adapter::lora)
     }
 
-    /// Whether a gradient may be asked of it.
+    /// Whether any LoRA matrix is on an autodiff device.
     pub(super) fn is_tracked(&self) -> bool {
         self.parts().any(|lora| lora.a.device().is_autodiff() || lora.b.device().is_autodiff())
     }
 
-    /// Adds the updates of gate and up, side by side in a gated expert, to the products `[n, …]` of `x` `[n, d_model]`.
+    /// Adds the LoRA deltas of gate and up to `products`, `x` times the fused gate and up weight.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d_model]`
+    /// - `products` and output: `[n, 2 * d_expert]`, ungated `[n, d_expert]`
     ///
     /// # Panics
     /// When an ungated expert's gate has an update.
@@ -51,7 +55,11 @@ impl ExpertAdapters {
         products + Tensor::cat(both.to_vec(), 1)
     }
 
-    /// Adds the update of down to the outputs `[n, d_model]` for what went in, `[n, d_expert]`.
+    /// Adds the LoRA delta of down to its output.
+    ///
+    /// # Shapes
+    /// - `inner`: `[n, d_expert]`, the input of down
+    /// - `outputs` and output: `[n, d_model]`
     pub(super) fn beside_down(&self, inner: Tensor<2>, outputs: Tensor<2>) -> Tensor<2> {
         match &self.down {
             Some(down) => outputs + down.delta(inner),

@@ -4,14 +4,14 @@ use litemoe_core::Lora;
 
 use super::adapters::ExpertAdapters;
 
-/// Where the matrices of some updates lie in one row of numbers: an operation has a fixed number of inputs, and there is
-/// any number of updates.
+/// Layout of all LoRA matrices in one flat tensor `[1, n]`: a custom operation has a fixed number of inputs, but the
+/// number of LoRAs varies.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     updates: Vec<[Option<Place>; 3]>,
 }
 
-/// A and then B, row by row.
+/// Position of one LoRA: A, then B, both row-major.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     offset: usize,
@@ -36,7 +36,7 @@ impl Layout {
         Self { updates: updates.iter().map(&mut places).collect() }
     }
 
-    /// The updates that lie in a row `[1, n]`.
+    /// The LoRAs as views of the flat tensor `[1, n]`.
     pub(super) fn updates(&self, row: &Tensor<2>) -> Vec<ExpertAdapters> {
         let part = |place: Place| place.part(row);
         let update = |places: &[Option<Place>; 3]| {
@@ -58,7 +58,7 @@ impl Place {
     }
 }
 
-/// Matrices one after the other, `[1, n]`.
+/// Flattens and concatenates matrices into `[1, n]`.
 pub(super) fn row(matrices: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
     Tensor::cat(matrices.map(|matrix| matrix.reshape([1, -1])).collect(), 1)
 }

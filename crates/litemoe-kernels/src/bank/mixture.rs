@@ -7,25 +7,25 @@ use rayon::prelude::*;
 use super::packed::{PackedExpert, present};
 use crate::dispatch::Dispatch;
 
-/// Multiplications worth waking the threads for.
+/// Minimum number of multiplications for multi-threading.
 const PARALLEL_WORK: usize = 1 << 20;
 
-/// One use of a bank: its experts and the batch sorted by them.
+/// One forward pass of a bank: its experts and the sorted dispatch of the batch.
 ///
-/// "Rows" are places in sorted order: row `i` of `[n_rows, …]` is a token's choice of an expert.
+/// "Rows" are token–expert pairs sorted by expert: row `i` of `[n_rows, …]`.
 #[derive(Debug, Clone)]
 pub(super) struct Mixture {
     experts: Arc<Vec<Option<PackedExpert>>>,
     dispatch: Arc<Dispatch>,
-    /// The token of each row.
+    /// Token index of each row, `[n_rows]`.
     tokens: Tensor<1, Int>,
-    /// Each row's place in the flattened `[tokens, top_k]`.
+    /// Index of each row in the flattened `[tokens, top_k]`, `[n_rows]`.
     pub(super) places: Tensor<1, Int>,
     parallel: bool,
 }
 
 impl Mixture {
-    /// `parallel` when operations on `device` may be called from many threads at once.
+    /// `parallel`: whether operations on `device` may be called from many threads at once.
     pub(super) fn new(
         experts: Arc<Vec<Option<PackedExpert>>>,
         dispatch: Dispatch,
@@ -39,7 +39,7 @@ impl Mixture {
         Self { experts, dispatch: Arc::new(dispatch), tokens, places, parallel }
     }
 
-    /// Where its indices live.
+    /// Device of the index tensors.
     #[cfg(any(feature = "flex", feature = "wgpu"))]
     pub(super) fn device(&self) -> Device {
         self.tokens.device()
@@ -49,22 +49,22 @@ impl Mixture {
         &self.dispatch
     }
 
-    /// `[tokens, width]` → `[n_rows, width]`
+    /// Gathers each row's token: `[tokens, width]` → `[n_rows, width]`.
     pub(super) fn gather(&self, x: Tensor<2>) -> Tensor<2> {
         x.select(0, self.tokens.clone())
     }
 
-    /// Adds up the rows of each token: `[n_rows, d_model]` → `[tokens, d_model]`.
+    /// Sums the rows of each token: `[n_rows, d_model]` → `[tokens, d_model]`.
     pub(super) fn scatter(&self, rows: Tensor<2>, zeros: Tensor<2>) -> Tensor<2> {
         zeros.select_assign(0, self.tokens.clone(), rows, IndexingUpdateOp::Add)
     }
 
-    /// `[tokens, top_k]` → `[n_rows, 1]`
+    /// Gathers each row's gate: `[tokens, top_k]` → `[n_rows, 1]`.
     pub(super) fn gather_gates(&self, gates: Tensor<2>) -> Tensor<2> {
         gates.reshape([-1, 1]).select(0, self.places.clone())
     }
 
-    /// Calls `f` with every group of rows: its number, its expert, the rows. Results in that order.
+    /// Calls `f` with each group of rows: group index, expert, range of rows. Results are in group order.
     pub(super) fn each<T: Send>(
         &self,
         f: impl Fn(usize, &PackedExpert, Range<usize>) -> T + Sync,

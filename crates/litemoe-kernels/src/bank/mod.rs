@@ -1,4 +1,4 @@
-//! The experts of a layer: packed once, run sorted.
+//! Expert bank: the experts of a layer, with prepacked weights and sorted dispatch.
 
 mod adapters;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
@@ -24,33 +24,33 @@ pub use adapters::ExpertAdapters;
 use mixture::Mixture;
 use packed::PackedExpert;
 
-/// One expert's work on the `n` rows it was given.
+/// Computation of one expert on the `n` tokens routed to it.
 #[derive(Debug, Clone)]
 pub struct ExpertWork {
-    /// Which expert.
+    /// Index of the expert.
     pub expert: usize,
-    /// The rows of `x`.
+    /// Indices of the tokens, rows of `x`.
     pub rows: Vec<usize>,
-    /// The factors of its outputs, `[n]`.
+    /// Routing weights (gates), the factors of the outputs, `[n]`.
     pub gates: Tensor<1>,
-    /// Its outputs before them, `[n, d_model]`.
+    /// Outputs before the gate, `[n, d_model]`.
     pub outputs: Tensor<2>,
-    /// What down was given, `[n, d_expert]`, where it was asked for.
+    /// Input of the down projection, `[n, d_expert]`; only if [`ExpertVisit::wants_inner`].
     pub inner: Option<Tensor<2>>,
 }
 
-/// Who sees every expert's work.
+/// Visitor of the experts' computations.
 pub struct ExpertVisit<'a> {
-    /// Told of one expert after the other.
+    /// Callback, called once per expert with tokens.
     pub see: &'a mut dyn FnMut(ExpertWork),
-    /// Whether to keep what down was given.
+    /// Whether to fill [`ExpertWork::inner`].
     pub wants_inner: bool,
 }
 
-/// The frozen experts of one layer, packed once for the matrix product.
+/// Frozen experts of one layer, with weights packed once for GEMM.
 ///
-/// An expert computes `down(act(gate(x)) * up(x))`, an ungated one `down(act(up(x)))`, with SiLU unless
-/// [told otherwise](Self::activated).
+/// A gated expert computes `down(act(gate(x)) * up(x))`, an ungated one `down(act(up(x)))`. `act` is SiLU by default,
+/// see [`Self::activated`].
 #[derive(Debug, Clone, Default)]
 pub struct ExpertBank {
     experts: Arc<Vec<Option<PackedExpert>>>,
@@ -59,34 +59,34 @@ pub struct ExpertBank {
 }
 
 impl ExpertBank {
-    /// Packs experts of one shape.
+    /// Packs experts of equal shape.
     pub fn new(experts: Vec<ExpertWeights>) -> Self {
         let mut bank = Self::with_capacity(experts.len());
         experts.into_iter().for_each(|expert| bank.push(expert));
         bank
     }
 
-    /// An empty bank with room for `n_experts`.
+    /// An empty bank with capacity for `n_experts`.
     pub fn with_capacity(n_experts: usize) -> Self {
         Self { experts: Arc::new(Vec::with_capacity(n_experts)), ..Self::default() }
     }
 
-    /// The same experts with another activation.
+    /// Sets the activation function.
     #[must_use]
     pub fn activated(self, act: HiddenAct) -> Self {
         Self { act, ..self }
     }
 
-    /// The same experts, whose gates multiply what goes in instead of what comes out (Llama 4).
+    /// Applies the gates to the experts' inputs instead of their outputs (Llama 4).
     #[must_use]
     pub fn gating_inputs(self) -> Self {
         Self { gates_inputs: true, ..self }
     }
 
-    /// Packs one more expert and frees its stored form.
+    /// Appends an expert: packs its weights and frees the unpacked ones.
     ///
     /// # Panics
-    /// When the expert's shape differs from those before it.
+    /// When its shape differs from that of the other experts.
     pub fn push(&mut self, expert: ExpertWeights) {
         let packed = PackedExpert::new(expert);
         if let Some(first) = self.first() {
@@ -95,48 +95,48 @@ impl ExpertBank {
         Arc::make_mut(&mut self.experts).push(Some(packed));
     }
 
-    /// Leaves out the weights of the next expert: no token must be sent to it.
+    /// Appends an expert without weights; no token may be routed to it.
     pub fn push_absent(&mut self) {
         Arc::make_mut(&mut self.experts).push(None);
     }
 
-    /// The first expert whose weights are there.
+    /// The first expert with weights.
     fn first(&self) -> Option<&PackedExpert> {
         self.experts.iter().flatten().next()
     }
 
-    /// Experts in the bank.
+    /// Number of experts, including those without weights.
     pub fn n_experts(&self) -> usize {
         self.experts.len()
     }
 
-    /// An expert as checkpoints store it: views that copy nothing.
+    /// Weights of an expert in the checkpoint layout, as views without a copy.
     ///
     /// # Panics
-    /// When its weights were left out.
+    /// When the expert has no weights.
     pub fn stored(&self, expert: usize) -> ExpertWeights {
         packed::present(&self.experts, expert).stored()
     }
 
-    /// Where the experts live; `None` for a bank without weights.
+    /// Device of the weights; `None` for a bank without weights.
     pub fn device(&self) -> Option<Device> {
         self.first().map(|expert| expert.down.device())
     }
 
-    /// Sends every token to its chosen experts and adds up their outputs times the gates, or their outputs for the inputs
-    /// times the gates.
+    /// Mixture-of-experts forward pass: runs each token through its selected experts and sums their outputs, weighted
+    /// by the gates (or the outputs of gated inputs, see [`Self::gating_inputs`]).
     ///
-    /// Differentiable with respect to `x` and `gates`. Reads `chosen` on the host, once. Each expert
-    /// with tokens is shown to `visit`, in ascending order.
+    /// Differentiable with respect to `x` and `gates`. Copies `chosen` to the host once. Calls `visit` for each expert
+    /// with tokens, in ascending order.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_model]`
-    /// - `chosen`: `[tokens, top_k]`, the index [`Self::n_experts`] meaning no expert
+    /// - `chosen`: `[tokens, top_k]`; the index [`Self::n_experts`] means no expert
     /// - `gates`: `[tokens, top_k]`
     /// - output: `[tokens, d_model]`
     ///
     /// # Panics
-    /// When an index in `chosen` is above the number of experts, or an expert's weights were left out.
+    /// When an index in `chosen` exceeds the number of experts, or a selected expert has no weights.
     pub fn forward(
         &self,
         x: Tensor<2>,
@@ -147,10 +147,10 @@ impl ExpertBank {
         self.forward_adapted(x, chosen, gates, &|_| ExpertAdapters::default(), visit)
     }
 
-    /// [`Self::forward`] with low-rank updates beside the experts' matrices: those of gate and up before the activation,
-    /// that of down before the gate factor. `update` is asked for each expert with tokens.
+    /// [`Self::forward`] with LoRA on the experts' projections: gate and up before the activation, down before the gate
+    /// factor. `update` is called for each expert with tokens.
     ///
-    /// Differentiable with respect to the updates' matrices too.
+    /// Also differentiable with respect to the LoRA matrices.
     ///
     /// # Panics
     /// As [`Self::forward`], and when an ungated expert's gate has an update.
@@ -171,7 +171,7 @@ impl ExpertBank {
             || gates.device().is_autodiff()
             || updates.iter().any(ExpertAdapters::is_tracked);
         let device = x.device().without_autodiff();
-        // Burn's autodiff graph is built by one thread; Flex itself may be called from many.
+        // Burn builds the autodiff graph on one thread; Flex operations may run on many.
         let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
         #[cfg(any(feature = "flex", feature = "wgpu"))]
         if tracked && visit.is_none() && self.is_plain() && silu_mul::is_fused(&x) {
@@ -180,7 +180,7 @@ impl ExpertBank {
         self.reference(&mixture(!tracked && is_host(&device)), x, gates, &updates, visit)
     }
 
-    /// What stands beside the expert of each group; nothing at all where no expert has anything.
+    /// Adapters of each group's expert; empty if no expert has any.
     fn updates(
         &self,
         dispatch: &Dispatch,
@@ -190,14 +190,14 @@ impl ExpertBank {
         if updates.iter().all(ExpertAdapters::is_empty) { Vec::new() } else { updates }
     }
 
-    /// Whether the operation with a backward by hand computes these experts.
+    /// Whether the custom operation supports these experts.
     #[cfg(any(feature = "flex", feature = "wgpu"))]
     fn is_plain(&self) -> bool {
         let plain = |expert: &PackedExpert| expert.gated && expert.biases.is_none();
         self.first().is_some_and(plain) && self.act == HiddenAct::Silu && !self.gates_inputs
     }
 
-    /// The mixture from plain tensor operations, which Burn differentiates step by step.
+    /// Reference implementation from plain tensor operations, differentiated by Burn.
     fn reference(
         &self,
         mixture: &Mixture,

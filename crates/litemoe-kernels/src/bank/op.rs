@@ -16,14 +16,13 @@ use super::packed::PackedExpert;
 use crate::primitive::AsPrimitive;
 use crate::silu_mul::{Kernels, silu_mul};
 
-/// The mixture of gated experts with a backward by hand.
+/// Custom operation: mixture of gated experts with a hand-written backward pass.
 ///
-/// Derived step by step, every expert's slice of the rows would add a gradient of all rows, and its
-/// outputs would be kept for the gates. By hand a row's gradient is written once, and only the
-/// products with `gate_up` are kept: with `u = ∂y·downᵀ`, the gate's gradient is `u·inner` and the
-/// inner one's `gate·u`, neither of which needs the outputs.
+/// With autodiff, each expert's slice of the rows would add a gradient of all rows, and its outputs would be kept for
+/// the gates. The hand-written backward writes each row's gradient once and keeps only the products with `gate_up`:
+/// with `u = ∂y·downᵀ`, the gate's gradient is `u·inner` and that of `inner` is `gate·u`; neither needs the outputs.
 ///
-/// Updates beside the experts of the mixture's groups are in `low_rank`, a row in this layout.
+/// `low_rank` holds the LoRA matrices of the groups' experts, flattened by `layout`.
 #[backend_extension(Autodiff, Flex: cfg(feature = "flex"), Cube: cfg(feature = "wgpu"))]
 pub(super) trait Mix: Backend {
     fn mix(
@@ -92,17 +91,17 @@ impl<B: Kernels, C: CheckpointStrategy> Mix for Autodiff<B, C> {
 #[derive(Debug)]
 struct MixBackward;
 
-/// What the backward needs of the forward.
+/// Tensors saved by the forward pass.
 #[derive(Debug, Clone)]
 struct State {
     mixture: Mixture,
-    /// Of each group's expert; none at all without updates.
+    /// Adapters of each group's expert; empty without adapters.
     updates: Vec<ExpertAdapters>,
-    /// `[tokens, d_model]`; kept for the updates' gradients alone.
+    /// `[tokens, d_model]`; kept only for the gradients of the LoRA matrices.
     x: Option<Tensor<2>>,
     /// `[tokens, top_k]`
     gates: Tensor<2>,
-    /// Each expert's rows times its `gate_up`, and what the updates add.
+    /// Each expert's product with `gate_up`, LoRA deltas included.
     products: Vec<Tensor<2>>,
 }
 
@@ -144,7 +143,7 @@ fn forward(
     (mixture.scatter(gated, zeros), products)
 }
 
-/// The gradients by `x`, by the gates and by the row of updates, if there is one.
+/// Gradients with respect to `x`, the gates, and the flat LoRA tensor if there is one.
 fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3] {
     let State { mixture, updates, x, gates, products } = state;
     let (zeros, shape) = (grad.zeros_like(), gates.dims());
@@ -174,19 +173,19 @@ fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3]
     [Some(d_x), Some(d_gates), d_updates]
 }
 
-/// One expert's way back.
+/// Backward pass of one expert.
 struct ExpertBack<'a> {
     expert: &'a PackedExpert,
-    /// The updates beside it, and the rows that went in, `[n, d_model]`.
+    /// Adapters of the expert, and its input rows, `[n, d_model]`.
     update: Option<(&'a ExpertAdapters, Tensor<2>)>,
     product: Tensor<2>,
     /// `[n, 1]`
     gates: Tensor<2>,
-    /// By the gated outputs, `[n, d_model]`.
+    /// Gradient of the gated outputs, `[n, d_model]`.
     grad: Tensor<2>,
 }
 
-/// What it finds: gradients by rows and gates, and by the updates' matrices in the layout's order.
+/// Gradients of one expert: with respect to its rows, its gates, and its LoRA matrices in the order of the layout.
 struct ExpertGradients {
     rows: Tensor<2>,
     gates: Tensor<2>,
@@ -221,7 +220,7 @@ impl ExpertBack<'_> {
     }
 }
 
-/// Adds what goes back through an update to what goes back through the matrix it is beside.
+/// Adds the input gradient through a LoRA to that through its frozen matrix.
 fn through(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
     match update {
         Some(update) => back + lora_backward::by_input(update, grad.clone()),
@@ -229,14 +228,14 @@ fn through(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2
     }
 }
 
-/// `[n_rows, 1]` → `[tokens, top_k]`, zero where there is no expert.
+/// Scatters the rows' gate gradients: `[n_rows, 1]` → `[tokens, top_k]`; 0 in slots without an expert.
 fn scatter_gates(mixture: &Mixture, rows: Tensor<2>, [tokens, top_k]: [usize; 2]) -> Tensor<2> {
     let zeros = Tensor::zeros([tokens * top_k, 1], &rows.device());
     let flat = zeros.select_assign(0, mixture.places.clone(), rows, IndexingUpdateOp::Add);
     flat.reshape([tokens, top_k])
 }
 
-/// The mixture with updates beside the experts of its groups, or with none at all.
+/// Runs the custom operation; `updates` holds one entry per group, or none at all.
 pub(super) fn mix(
     x: Tensor<2>,
     gates: Tensor<2>,

@@ -5,28 +5,29 @@ use litemoe_core::{ExpertBiases, ExpertWeights};
 use super::adapters::ExpertAdapters;
 use crate::{HiddenAct, pack};
 
-/// One expert, ready for the matrix product.
+/// One expert with weights packed for GEMM.
 #[derive(Debug, Clone)]
 pub(super) struct PackedExpert {
     pub(super) gated: bool,
-    /// Gate and up side by side, `[d_model, 2 * d_expert]`; up alone when ungated.
+    /// Fused gate and up projections, `[d_model, 2 * d_expert]`, gate first; only up, `[d_model, d_expert]`, when
+    /// ungated.
     pub(super) gate_up: Tensor<2>,
     /// `[d_expert, d_model]`
     pub(super) down: Tensor<2>,
     pub(super) biases: Option<PackedBiases>,
 }
 
-/// What is added to the products, a row each.
+/// Biases of the two products, `[1, width]` each.
 #[derive(Debug, Clone)]
 pub(super) struct PackedBiases {
     gate_up: Tensor<2>,
     down: Tensor<2>,
 }
 
-/// An expert whose weights are there.
+/// An expert that has weights.
 ///
 /// # Panics
-/// When they were left out.
+/// When its weights were left out.
 pub(super) fn present(experts: &[Option<PackedExpert>], expert: usize) -> &PackedExpert {
     experts[expert]
         .as_ref()
@@ -61,7 +62,7 @@ impl PackedExpert {
         (self.gated, self.biases.is_some(), self.gate_up.dims(), self.down.dims())
     }
 
-    /// What down is given, `[n, d_expert]`.
+    /// Input of the down projection, `[n, d_expert]`.
     pub(super) fn inner(
         &self,
         x: &Tensor<2>,
@@ -76,7 +77,7 @@ impl PackedExpert {
         if self.gated { act.gated(inner) } else { act.apply(inner) }
     }
 
-    /// What it makes of that, `[n, d_model]`.
+    /// Output of the expert, `[n, d_model]`, from the input of the down projection.
     pub(super) fn output(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let output = self.down(inner, update);
         match &self.biases {
@@ -85,7 +86,7 @@ impl PackedExpert {
         }
     }
 
-    /// The products with gate and up.
+    /// Product with gate and up, plus LoRA.
     pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let products = x.clone().matmul(self.gate_up.clone());
         match update {
@@ -94,7 +95,7 @@ impl PackedExpert {
         }
     }
 
-    /// The product of what the activation gave with down.
+    /// Product with down, plus LoRA.
     pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let output = inner.clone().matmul(self.down.clone());
         match update {

@@ -42,7 +42,7 @@ impl Kernels for CubeBackend {
     }
 }
 
-/// One unit per element of `output`.
+/// One thread per element of `output`.
 #[cube(launch)]
 fn forward_kernel(gate_up: &Tensor<f32>, output: &mut Tensor<f32>) {
     let d_expert = output.shape(1);
@@ -56,7 +56,7 @@ fn forward_kernel(gate_up: &Tensor<f32>, output: &mut Tensor<f32>) {
     }
 }
 
-/// One unit per element of `grad`: it writes the gate's gradient and up's.
+/// One thread per element of `grad`; it writes the gradients of gate and up.
 #[cube(launch)]
 fn backward_kernel(gate_up: &Tensor<f32>, grad: &Tensor<f32>, output: &mut Tensor<f32>) {
     let d_expert = grad.shape(1);
@@ -83,7 +83,7 @@ fn empty(like: &CubeTensor, dims: [usize; 2]) -> CubeTensor {
     empty_device_dtype(like.client.clone(), like.device.clone(), Shape::new(dims), like.dtype)
 }
 
-/// The launch grid, `None` when there is nothing to do.
+/// Launch grid with one thread per element; `None` for zero elements.
 fn one_unit_each(tensor: &CubeTensor, n_units: usize) -> Option<(CubeCount, CubeDim)> {
     if n_units == 0 {
         return None;

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::op::Kernels;
 
-/// Elements of work a thread is woken for.
+/// Minimum number of elements per parallel task.
 const ELEMENTS_PER_TASK: usize = 1 << 14;
 
 impl Kernels for Flex {
@@ -39,7 +39,7 @@ impl Kernels for Flex {
     }
 }
 
-/// Makes a tensor row by row; rows are independent, so threads do not change the result.
+/// Computes a tensor row by row, in parallel. Rows are independent: the result does not depend on the threads.
 fn by_rows([n, width]: [usize; 2], fill: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor {
     let mut output = vec![0f32; n * width];
     if !output.is_empty() {
@@ -57,7 +57,7 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
     tensor.shape().dims()
 }
 
-/// A slice of rows stays where it is; other views are copied.
+/// Copies the tensor unless its elements are already contiguous.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
 }
@@ -70,10 +70,10 @@ fn sigmoid(x: f32) -> f32 {
     1. / (1. + exp(-x))
 }
 
-/// The exponential function within 2 ulp, without a branch or a call, so that loops over it become
-/// vector instructions. Below -87 and above 88 it stays at its value there.
+/// Exponential function with an error of at most 2 ulp, without branches or calls, so that loops over it vectorise.
+/// Clamps x to [-87, 88].
 ///
-/// Splits `x = n·ln 2 + r` and takes Cephes' polynomial for `exp(r)` (Moshier, expf.c).
+/// Splits `x = n·ln 2 + r` and evaluates Cephes' polynomial for `exp(r)` (Moshier, expf.c).
 #[inline]
 fn exp(x: f32) -> f32 {
     /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.

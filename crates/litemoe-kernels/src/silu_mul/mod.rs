@@ -1,8 +1,8 @@
-//! The activation of gated experts, fused: one pass forward, one pass backward, one saved tensor.
+//! Fused SwiGLU activation: one pass forward, one backward, one saved tensor.
 //!
-//! The pattern of every custom operation here: [`reference()`] composes it from plain tensor
-//! operations and is the tests' oracle and the fallback; `op` names it for Burn's run-time dispatch
-//! and writes its backward by hand; one file per kind of device computes it.
+//! Pattern of every custom operation in this crate: [`reference()`] composes it from plain tensor operations and is the
+//! fallback and the tests' oracle; `op` registers it for Burn's run-time dispatch, with a hand-written backward pass;
+//! one file per kind of device implements it.
 
 #[cfg(feature = "wgpu")]
 mod cube;
@@ -16,9 +16,9 @@ use burn::tensor::{Tensor, activation};
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 pub(crate) use op::{Kernels, is_fused};
 
-/// The activation of gated experts: `silu(gate) * up`, with gate and up side by side.
+/// SwiGLU activation of gated experts: `silu(gate) * up`.
 ///
-/// Fused in f32 on the devices whose feature is on; plain tensor operations elsewhere.
+/// Fused in f32 on devices whose feature is on; plain tensor operations elsewhere.
 ///
 /// # Shapes
 /// - `gate_up`: `[n, 2 * d_expert]`, the gate in the first half of each row

@@ -1,4 +1,4 @@
-// The macro's generated items are as public as the trait, and nothing outside this crate sees them.
+// The macro generates items as public as the trait; none is visible outside this crate.
 #![allow(missing_docs)]
 
 use burn::backend::tensor::FloatTensor;
@@ -12,12 +12,12 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind, unary};
 
 use crate::primitive::{AsPrimitive, has_kernels};
 
-/// What one kind of device computes, in f32.
+/// Kernels of one backend, in f32.
 pub(crate) trait Kernels: AsPrimitive {
-    /// `[n, 2h]` → `[n, h]`
+    /// Forward pass: `[n, 2h]` → `[n, h]`.
     fn forward(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// The forward's input `[n, 2h]` and the gradient of its output `[n, h]` → that of its input.
+    /// Backward pass: the forward's input `[n, 2h]` and its output's gradient `[n, h]` → its input's gradient.
     fn backward(gate_up: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -55,7 +55,7 @@ impl<B: Kernels, C: CheckpointStrategy> SiluMul for Autodiff<B, C> {
 struct SiluMulBackward;
 
 impl<B: Kernels> Backward<B, 1> for SiluMulBackward {
-    /// The forward's input: the sigmoid is cheaper to compute again than to keep.
+    /// The forward's input: recomputing the sigmoid is cheaper than keeping it.
     type State = FloatTensor<B>;
 
     fn backward(

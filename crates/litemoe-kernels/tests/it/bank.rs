@@ -6,10 +6,10 @@ use proptest::prelude::*;
 
 use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
 
-/// Experts and what they are asked.
+/// Random experts and their inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
-    /// Gate, up and down of each expert, as stored.
+    /// Gate, up and down of each expert, in the checkpoint layout.
     pub(crate) experts: Vec<[TensorData; 3]>,
     pub(crate) gated: bool,
     pub(crate) x: TensorData,
@@ -29,7 +29,7 @@ prop_compose! {
     }
 }
 
-/// Any choices, also of one expert twice; the index `n_experts` is no expert.
+/// Any selection, including the same expert twice; the index `n_experts` means no expert.
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     sizes().prop_flat_map(|[tokens, d_model, d_expert, n_experts, top_k]| {
         let expert =
@@ -66,7 +66,7 @@ impl Case {
         ExpertBank::new(self.stored())
     }
 
-    /// The same case of [`magnitudes`]: what it gives is the unit of this one's error.
+    /// The same case with [`magnitudes`] as values: its results are the error units of this case.
     pub(crate) fn unit(&self) -> Self {
         let experts = self.experts.iter().map(|matrices| matrices.each_ref().map(magnitudes));
         Self {
@@ -88,7 +88,7 @@ impl Case {
         self.bank().forward(x, self.chosen(), gates, None)
     }
 
-    /// Token by token, choice by choice.
+    /// Naive loop over tokens and selected experts.
     fn naive(&self) -> Tensor<2> {
         self.naive_with(&self.stored(), &constant(&self.x), &constant(&self.gates))
     }
@@ -117,7 +117,7 @@ impl Case {
         Tensor::cat(rows.collect(), 0)
     }
 
-    /// The output's gradients with respect to `x` and the gates, weighted by `grad`; `None` is zero.
+    /// Gradients of the output, weighted by `grad`, with respect to `x` and the gates; `None` is zero.
     fn gradients(
         &self,
         f: impl Fn(&Self, Tensor<2>, Tensor<2>) -> Tensor<2>,
@@ -139,7 +139,7 @@ fn run(expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
     hidden.matmul(expert.down.clone().transpose())
 }
 
-/// Gradients of `x` and the gates that are all there, and equal.
+/// Asserts that all gradients of `x` and the gates are present and equal.
 fn assert_all_close(
     ours: [Option<Tensor<2>>; 2],
     reference: [Option<Tensor<2>>; 2],
@@ -312,7 +312,7 @@ fn experts_of_two_shapes_are_refused() {
     ExpertBank::new(vec![expert(3), expert(4)]);
 }
 
-/// As many tokens as wake the threads.
+/// A case large enough for multi-threading.
 pub(crate) fn large_case() -> Case {
     let [tokens, d_model, d_expert, n_experts, top_k] = [300, 64, 64, 16, 2];
     let mut state = 1u32;

@@ -1,15 +1,15 @@
-//! Random inputs, and comparison.
+//! Random inputs, and comparison with tolerance.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A matrix of moderate values.
+/// Matrix of moderate values.
 pub(crate) fn matrix(rows: usize, columns: usize) -> impl Strategy<Value = TensorData> {
     matrix_of(rows, columns, -2f32..2.)
 }
 
-/// A matrix of given values.
+/// Matrix of values from a strategy.
 pub(crate) fn matrix_of(
     rows: usize,
     columns: usize,
@@ -18,25 +18,25 @@ pub(crate) fn matrix_of(
     vec(values, rows * columns).prop_map(move |values| TensorData::new(values, [rows, columns]))
 }
 
-/// The data as a constant.
+/// The data as a constant tensor.
 pub(crate) fn constant(data: &TensorData) -> Tensor<2> {
     Tensor::from_data(data.clone(), &Device::flex())
 }
 
-/// The data as a leaf whose gradient is kept.
+/// The data as a leaf that requires a gradient.
 pub(crate) fn tracked(data: &TensorData) -> Tensor<2> {
     Tensor::from_data(data.clone(), &Device::flex().autodiff()).require_grad()
 }
 
-/// The magnitudes of the data's elements.
+/// Magnitudes of the data's elements.
 ///
-/// A sum of products is rounded in proportion to the sum of their magnitudes, however much of it
-/// cancels: what a computation gives for the magnitudes of its inputs is the unit of its error.
+/// The rounding error of a sum of products is proportional to the sum of their magnitudes, even where the products
+/// cancel: the result of a computation on the magnitudes of its inputs is its unit of error.
 pub(crate) fn magnitudes(data: &TensorData) -> TensorData {
     constant(data).abs().into_data()
 }
 
-/// Fails when an element differs by more than `tolerance` times that element of `unit`.
+/// Asserts that each element differs by at most `tolerance` times that element of `unit`.
 pub(crate) fn assert_close<const D: usize>(
     ours: Tensor<D>,
     reference: Tensor<D>,
@@ -55,7 +55,7 @@ pub(crate) fn assert_close<const D: usize>(
     }
 }
 
-/// The elements on the host.
+/// Copies the elements to the host.
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("f32 data")
 }

@@ -1,4 +1,4 @@
-//! What this crate's weights and operations promise.
+//! Tests of weights and operations.
 
 mod bank;
 mod case;

@@ -20,15 +20,15 @@ fn gradient(f: fn(Tensor<2>) -> Tensor<2>, input: &TensorData, weights: &TensorD
     input.grad(&gradients).expect("the input's gradient")
 }
 
-/// Every element on its own. Below -87 the sigmoid stays at 1e-38, which is nothing here.
+/// Compares each element on its own scale. Below -87 the sigmoid stays at 1e-38, below the smallest unit here.
 fn assert_output_close(input: Tensor<2>) {
     let expected = plain(input.clone());
     let unit = expected.clone().abs().clamp_min(1e-20);
     assert_close(silu_mul(input), expected, unit, 1e-6);
 }
 
-/// As [`assert_output_close`]. The gate's gradient has two terms, which cancel around -1.28, and one minus the sigmoid
-/// cancels where the gate is large.
+/// As [`assert_output_close`]. The gate's gradient has two terms that cancel around -1.28, and one minus the sigmoid
+/// cancels for large gates.
 fn assert_gradient_close(input: &TensorData, weights: &TensorData) {
     let [gate, up] = halves(constant(input).abs());
     let [sigmoid, _] = halves(activation::sigmoid(constant(input)));
@@ -44,7 +44,7 @@ fn assert_gradient_close(input: &TensorData, weights: &TensorData) {
     }
 }
 
-/// Ordinary values, and ones where the sigmoid is 0 or 1 in f32.
+/// Ordinary values, and values where the sigmoid is 0 or 1 in f32.
 fn value() -> impl Strategy<Value = f32> {
     prop_oneof![
         4 => -10f32..10.,

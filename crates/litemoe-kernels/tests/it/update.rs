@@ -1,4 +1,4 @@
-//! Updates beside experts' matrices against matrices changed by hand, W + scale · (A·B)ᵀ as stored.
+//! LoRA on experts against matrices merged by hand, W + scale · (A·B)ᵀ in the checkpoint layout.
 
 use burn::tensor::{Tensor, TensorData};
 use litemoe_core::{Adapter, ExpertBiases, ExpertWeights, Lora};
@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use crate::bank::{Case, case, large_case};
 use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
 
-/// A and B beside one matrix, and their scale.
+/// A and B of one LoRA, and its scale.
 #[derive(Debug, Clone)]
 struct Update([TensorData; 2], f32);
 
-/// Beside gate, up and down of each expert.
+/// LoRAs of gate, up and down, per expert.
 type Updates = Vec<[Option<Update>; 3]>;
 
 fn update(d_in: usize, d_out: usize) -> impl Strategy<Value = Option<Update>> {
@@ -34,12 +34,12 @@ fn adapted() -> impl Strategy<Value = (Case, Updates)> {
     })
 }
 
-/// A and B of an update as leaves, or as constants.
+/// A LoRA with A and B as leaves or as constants, by `make`.
 fn low_rank(Update([a, b], scale): &Update, make: fn(&TensorData) -> Tensor<2>) -> Adapter {
     Lora { a: make(a), b: make(b), scale: *scale }.into()
 }
 
-/// The updates as the bank takes them.
+/// The LoRAs as [`ExpertAdapters`].
 fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertAdapters> {
     let part = |part: &Option<Update>| part.as_ref().map(|part| low_rank(part, make));
     let expert = |[gate, up, down]: &[Option<Update>; 3]| ExpertAdapters {
@@ -50,7 +50,7 @@ fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertAd
     updates.iter().map(expert).collect()
 }
 
-/// The experts with the updates composed into their matrices.
+/// The experts with the LoRAs merged into their matrices.
 fn composed(experts: Vec<ExpertWeights>, updates: &[ExpertAdapters]) -> Vec<ExpertWeights> {
     let add = |weight: Tensor<2>, part: &Option<Adapter>| match part {
         Some(Adapter::Lora(Lora { a, b, scale })) => {
@@ -87,7 +87,7 @@ fn leaves(updates: &[ExpertAdapters]) -> Vec<Tensor<2>> {
     parts.flat_map(|Adapter::Lora(Lora { a, b, .. })| [a, b]).collect()
 }
 
-/// The gradients of x, gates and every A and B for an output weighted by `grad`; `None` is zero.
+/// Gradients of the output, weighted by `grad`, with respect to x, gates and every A and B; `None` is zero.
 fn gradients(
     case: &Case,
     updates: &Updates,
@@ -103,7 +103,7 @@ fn any_chosen(case: &Case) -> bool {
     case.chosen.iter().flatten().any(|&expert| expert < case.experts.len())
 }
 
-/// Updates of [`magnitudes`], as [`Case::unit`] is a case of them.
+/// LoRAs with [`magnitudes`] as values, for [`Case::unit`].
 fn unit(updates: &Updates) -> Updates {
     let part =
         |Update(matrices, scale): &Update| Update(matrices.each_ref().map(magnitudes), *scale);
@@ -111,14 +111,14 @@ fn unit(updates: &Updates) -> Updates {
     updates.iter().map(expert).collect()
 }
 
-/// The gradients by the naive loop over composed experts.
+/// Gradients of the naive loop over merged experts.
 fn by_hand(case: &Case, updates: &Updates) -> Vec<Option<Tensor<2>>> {
     gradients(case, updates, |updates, x, gates| {
         case.naive_with(&composed(case.stored(), updates), &x, &gates)
     })
 }
 
-/// Equal, an absent gradient being zero.
+/// Asserts equality; an absent gradient counts as zero.
 fn assert_same(
     ours: Vec<Option<Tensor<2>>>,
     reference: Vec<Option<Tensor<2>>>,
@@ -193,7 +193,7 @@ fn large_updates(case: &Case) -> Updates {
         TensorData::new((0..rows * columns).map(value).collect::<Vec<_>>(), [rows, columns])
     };
     let part = |expert: usize, part: usize| {
-        // Not beside every matrix.
+        // Some matrices have no LoRA.
         (!(expert + part).is_multiple_of(4)).then(|| {
             let seed = 3 * expert + part;
             Update([numbers(64, 4, seed), numbers(4, 64, seed + 1)], 0.5)
@@ -236,8 +236,7 @@ fn a_gate_that_is_not_there_has_no_update() {
     forward(&case, &updates, constant(&case.x), constant(&case.gates), false);
 }
 
-/// Experts that the operation with a backward by hand leaves to plain ones: gpt-oss', with biases and a clamp, and Llama 4's,
-/// whose gates multiply what goes in.
+/// Experts that the custom operation does not support: gpt-oss (biases and clamp) and Llama 4 (gates on the inputs).
 #[derive(Clone, Copy)]
 struct Other {
     is_biased: bool,
@@ -271,7 +270,7 @@ impl Other {
         bank.forward_adapted(x, case.chosen(), gates, &|expert| updates[expert].clone(), None)
     }
 
-    /// Token by token, with updates composed into the matrices.
+    /// Naive loop over tokens, with LoRAs merged into the matrices.
     fn by_hand(
         self,
         case: &Case,

@@ -1,5 +1,5 @@
-//! The GPU computes what the CPU does: outputs and gradients within 1e-4 of each tensor's largest
-//! value, none of them zero. Any adapter will do, a software one too.
+//! GPU against CPU: outputs and gradients agree within 1e-4 of each tensor's largest value, and none is zero. Any wgpu
+//! adapter works, including a software one.
 
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
 use litemoe_core::{ExpertWeights, Lora};
@@ -10,7 +10,7 @@ const TOLERANCE: f32 = 1e-4;
 /// Named tensors on the host.
 type Results = Vec<(&'static str, Vec<f32>)>;
 
-/// Runs `compute` on both devices and compares what it returns.
+/// Runs `compute` on both devices and compares the results.
 fn assert_same(compute: impl Fn(&Device) -> Results) {
     let gpu = compute(&Device::wgpu(DeviceKind::DefaultDevice));
     for ((name, gpu), (_, cpu)) in gpu.into_iter().zip(compute(&Device::flex())) {
@@ -24,7 +24,7 @@ fn assert_same(compute: impl Fn(&Device) -> Results) {
     }
 }
 
-/// A matrix of values in ±`scale`, different for every seed.
+/// Matrix of values in ±`scale`, by seed.
 fn matrix([rows, columns]: [usize; 2], scale: f32, mut seed: u32) -> TensorData {
     let values = (0..rows * columns).map(|_| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -45,7 +45,7 @@ fn floats(tensor: Tensor<2>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("f32 data")
 }
 
-/// The output and the gradients of its product with random weights.
+/// The output, and the gradients of its product with random weights.
 fn results<const N: usize>(
     device: &Device,
     leaves: [(&'static str, Tensor<2>); N],
@@ -100,7 +100,7 @@ fn linear_weights_are_the_cpus() {
 fn expert_banks_and_updates_beside_them_are_the_cpus() {
     const N_EXPERTS: u32 = 6;
     let [tokens, d_model, d_expert, top_k] = [40, 24, 12, 2];
-    // Index 6 is no expert.
+    // Index 6 means no expert.
     let chosen = (0..80).map(|place| place * place % (N_EXPERTS as i32 + 1));
     let chosen = TensorData::new(chosen.collect::<Vec<_>>(), [tokens, top_k]);
     let run = |device: &Device, gated: bool, watched: bool| {
@@ -114,7 +114,7 @@ fn expert_banks_and_updates_beside_them_are_the_cpus() {
         let x = tracked(device, matrix([tokens, d_model], 1., 5));
         let gates = tracked(device, matrix([tokens, top_k], 1., 6));
         let chosen = Tensor::<2, Int>::from_data(chosen.clone(), device);
-        // The same beside every second expert.
+        // The same LoRA on every second expert.
         let leaf = |shape, seed| tracked(device, matrix(shape, 1., seed));
         let leaves = [
             ("the input's gradient", x),

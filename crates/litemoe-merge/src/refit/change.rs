@@ -3,13 +3,13 @@ use burn::tensor::Tensor;
 use super::GatedInner;
 use super::seen::add_rows;
 
-/// A change of a layer's down projections, as they multiply: `[in, out]`, an expert after the other.
+/// Change of a layer's down projections, one matrix per expert, stored `[in, out]`.
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)] // one is in memory at a time
+#[allow(clippy::large_enum_variant)] // only one is in memory at a time
 pub enum DownChange {
-    /// What is added to each, `[d_expert, d_model]`.
+    /// Full-rank change of each expert, `[d_expert, d_model]`.
     Full(Vec<Tensor<2>>),
-    /// A·B is, with one B for the layer.
+    /// Low-rank change A·B of each expert; B is common to the layer.
     LowRank {
         /// `[d_expert, rank]`
         a: Vec<Tensor<2>>,
@@ -19,8 +19,8 @@ pub enum DownChange {
 }
 
 impl DownChange {
-    /// Moves a block's output to that of the changed block, since it is linear in the down projections: adds `multiplier` times
-    /// Z·ΔW to `output`, `[tokens, d_model]`.
+    /// Applies the change to a block's output, which is linear in the down projections: adds `multiplier` times Z·ΔW to
+    /// `output`, `[tokens, d_model]`.
     pub(super) fn applied(
         &self,
         output: Tensor<2>,

@@ -2,7 +2,7 @@ use litemoe_core::LanguageModel;
 
 use crate::MergeError;
 
-/// Refuses a row that the model cannot take, before anything is computed.
+/// Checks that the model can take a row.
 pub(super) fn check_row(
     model: &(impl LanguageModel + ?Sized),
     row: usize,

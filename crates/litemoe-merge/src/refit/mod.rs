@@ -1,9 +1,10 @@
-//! Ridge regression of a proxy's down projections (the refit), so that its residual stream follows the foundation's.
+//! Ridge regression of a proxy's down projections (refit), so that its residual stream follows the foundation's.
 //!
-//! Layer by layer, with Z the kept experts' gated inner activations on the proxy's own stream, all earlier layers refitted, and r
-//! what the foundation's stream is ahead of the proxy's: the down projections W change by the ridge solution
-//! S = (ZᵀZ + λI)⁻¹ Zᵀr, which brings W to (ZᵀZ + λI)⁻¹ Zᵀ(t − ZW) + W for the target t = ZW + r.
-//! Relatives: GRAIL (arXiv 2602.23795), MergeMoE (arXiv 2510.14436).
+//! It works layer by layer. Z is the kept experts' gated inner activations on the proxy's own stream, with all earlier
+//! layers refitted; r is the foundation's stream minus the proxy's. The down projections W change by the ridge solution
+//! S = (ZᵀZ + λI)⁻¹ Zᵀr, which brings W to (ZᵀZ + λI)⁻¹ Zᵀ(t − ZW) + W for the target t = ZW + r. Related work: "GRAIL:
+//! Post-hoc Compensation by Linear Reconstruction for Compressed Networks" (arXiv 2602.23795), "MergeMoE: Efficient
+//! Compression of MoE Models via Expert Output Merging" (arXiv 2510.14436).
 
 mod change;
 mod check_row;

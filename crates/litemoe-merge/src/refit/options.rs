@@ -1,23 +1,23 @@
-/// How a proxy is refitted.
+/// Options of the refit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefitOptions {
-    /// The rank of the change; `None` for any rank.
+    /// Rank of the change; `None` for full rank.
     pub rank: Option<usize>,
-    /// λ as a share of the mean diagonal of ZᵀZ, above 0.
+    /// Ridge parameter: λ as a multiple of the mean diagonal of ZᵀZ, above 0.
     pub ridge: f64,
-    /// Most rows that go through a block together, at least 1.
+    /// Batch size: maximum rows per batch, at least 1.
     pub batch: usize,
-    /// Most tokens that do, padding counted; a row that is longer goes alone.
+    /// Maximum tokens per batch, padding counted; a longer row is a batch of its own.
     pub batch_tokens: usize,
-    /// Bytes of inner activations kept from when a layer is measured to when its change is applied; of batches beyond them the
-    /// proxy's block is run a second time.
+    /// Maximum bytes of inner activations held between measuring a layer and applying its change. For further batches
+    /// the proxy's block is run a second time.
     pub held_bytes: usize,
-    /// Most bytes of a layer's sums; they grow with the square of its kept neurons, and the work with the cube.
+    /// Maximum bytes of a layer's sums. They grow with the square of its kept neurons, and the work with the cube.
     pub max_sum_bytes: usize,
 }
 
 impl Default for RefitOptions {
-    /// Any rank, λ = .01 of the mean diagonal, at once 16 rows and 1024 tokens, 48 MiB held, sums of 2 GiB at most.
+    /// Full rank, λ = .01 of the mean diagonal, batches of 16 rows and 1024 tokens, 48 MiB held, sums of at most 2 GiB.
     fn default() -> Self {
         Self {
             rank: None,

@@ -11,30 +11,32 @@ use super::solve::solve;
 use super::{DownChange, GatedInner, RefitOptions, RefitSums, Solution};
 use crate::MergeError;
 
-/// What became of one layer.
+/// Result of refitting one layer.
 #[derive(Debug, Clone)]
 pub struct LayerRefit {
-    /// Which.
+    /// The refitted layer.
     pub layer: LayerId,
-    /// Tokens it was solved on.
+    /// Tokens of the fit.
     pub tokens: u64,
-    /// The change and what it does.
+    /// The change and its residual.
     pub solution: Solution,
 }
 
-/// Takes a layer's change before the next layer is solved, so that one is in memory at a time.
+/// Callback that receives a layer's change before the next layer is solved, so only one is in memory.
 pub type TakeLayer<'a> = &'a mut dyn FnMut(LayerRefit) -> Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Refits a proxy's down projections to the foundation on `rows` of token ids, layer by layer.
+/// Refits a proxy's down projections by ridge regression to the foundation's residual stream on `rows` of token ids,
+/// layer by layer.
 ///
-/// All batches go through a block of the foundation, then through the proxy's, before the next: models that read their blocks
-/// when they use them read each once, and one block is in memory at a time. Beside it are the hidden states of all rows in both
-/// models, a layer's sums, and `options.held_bytes`. `take` is given every layer in turn; `progress` is told how many
-/// rows went through how many blocks, added up: `2 * rows.len() * proxy.n_blocks()` in the end.
+/// All batches run through a block of the foundation, then through the proxy's, before the next block: models that
+/// stream their blocks read each once, and one block is in memory at a time. Also in memory: the hidden states of all
+/// rows in both models, one layer's sums, and `options.held_bytes`. `take` receives the layers in order. `progress`
+/// receives the cumulative count of rows times blocks, `2 * rows.len() * proxy.n_blocks()` at the end.
 ///
 /// # Errors
-/// Before anything is computed: an option out of range, models with an encoder, a proxy that is not one of the
-/// foundation, a row that they cannot take. Later: sums that are not finite, a rank that a layer cannot have, what `take` says.
+/// Before anything is computed: an option out of range, a model with an encoder, a proxy that does not match the
+/// foundation, a row that the models cannot take. Later: sums that are not finite, a rank too large for a layer, an
+/// error of `take`.
 pub fn refit(
     foundation: &(impl LanguageModel + ?Sized),
     proxy: &(impl LanguageModel + ?Sized),
@@ -70,28 +72,28 @@ pub fn refit(
     Ok(())
 }
 
-/// A block of the proxy that is being refitted.
+/// The proxy's block that is being refitted.
 struct Block<'a, P: ?Sized> {
     proxy: &'a P,
     index: usize,
     options: &'a RefitOptions,
-    /// `None` where the block has no experts.
+    /// `None` if the block has no experts.
     sums: Option<(LayerId, RefitSums)>,
     held: Vec<Held>,
-    /// Of the inner activations held.
+    /// Bytes of the held inner activations.
     bytes: usize,
 }
 
-/// A batch between a block and its refit.
+/// State of a batch while its block is being refitted.
 enum Held {
-    /// What came out of the block, and what its experts' down projections saw.
+    /// The block's output, and the inputs of its experts' down projections.
     After(Stream, Vec<GatedInner>),
-    /// What goes into the block.
+    /// The block's input.
     Before(Stream),
 }
 
 impl<P: LanguageModel + ?Sized> Block<'_, P> {
-    /// Runs a batch and adds it to the layer's sums.
+    /// Runs a batch and adds it to the layer's statistics.
     fn measure(&mut self, stream: Stream, target: &Stream) -> Result<(), MergeError> {
         let (after, seen) = self.run(stream.clone());
         let Some(layer) = seen.layer else {
@@ -134,10 +136,10 @@ impl<P: LanguageModel + ?Sized> Block<'_, P> {
         }
     }
 
-    /// Solves the layer and moves every batch behind it; behind the last block nothing is needed.
+    /// Solves the layer and applies the change to every batch; after the last block no batches are needed.
     fn refitted(mut self, take: TakeLayer<'_>) -> Result<Vec<Stream>, MergeError> {
         let Some((layer, sums)) = self.sums.take() else { return Ok(self.advanced(None)) };
-        // Reading it again for what is not held costs less than its memory while the layer is solved.
+        // Reading the block again for batches that are not held costs less than keeping it in memory during the solve.
         self.proxy.release();
         let RefitOptions { rank, ridge, .. } = *self.options;
         let tokens = sums.tokens();
@@ -194,7 +196,7 @@ fn check(
     (0..).zip(rows).try_for_each(|(index, row)| check_row(proxy, index, row.tokens()))
 }
 
-/// Refuses layers whose sums would not fit.
+/// Checks every layer's sums against the limit.
 fn check_sums(layers: &[MoeLayer], max: usize) -> Result<(), MergeError> {
     let bytes = |layer: &MoeLayer| sum_bytes(layer.n_experts * layer.d_expert);
     match layers.iter().find(|layer| bytes(layer) > max) {
@@ -203,12 +205,12 @@ fn check_sums(layers: &[MoeLayer], max: usize) -> Result<(), MergeError> {
     }
 }
 
-/// Bytes of a layer's sums in f64, for so many neurons of kept experts.
+/// Bytes of a layer's ZᵀZ in f64, for `neurons` neurons over all kept experts.
 pub fn sum_bytes(neurons: usize) -> usize {
     neurons.saturating_mul(neurons).saturating_mul(size_of::<f64>())
 }
 
-/// Refuses a model that differs from the foundation in more than its experts' number.
+/// Checks that the proxy differs from the foundation only in its number of experts.
 fn check_proxy(
     foundation: &(impl LanguageModel + ?Sized),
     proxy: &(impl LanguageModel + ?Sized),

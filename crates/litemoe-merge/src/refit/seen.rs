@@ -1,29 +1,28 @@
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use litemoe_core::{Activation, ExpertId, LayerId, Observer, Routing};
 
-/// What an expert's down projection sees of a batch, times the experts' gates: the expert's columns of Z, but for the rows
-/// of zeros.
+/// Inputs of an expert's down projection for a batch, times the gates: the nonzero rows of the expert's columns of Z.
 #[derive(Debug, Clone)]
 pub struct GatedInner {
     /// The expert's index in its layer.
     pub expert: usize,
-    /// The tokens that chose it, each once, `n` of them.
+    /// Indices of the `n` tokens routed to the expert, each once.
     pub tokens: Vec<usize>,
     /// g·act(gate)·up, `[n, d_expert]`
     pub inner: Tensor<2>,
 }
 
-/// What a block's experts do to one batch.
+/// Activations of a block's experts for one batch.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// `None` where the block has no experts.
+    /// `None` if the block has no experts.
     pub(super) layer: Option<LayerId>,
-    /// Of every expert with tokens.
+    /// One entry per expert with tokens.
     pub(super) inner: Vec<GatedInner>,
-    /// Σ g·f, `[tokens, d_model]`; `None` where no token chose an expert.
+    /// Σ g·f, `[tokens, d_model]`; `None` if no token was routed to an expert.
     outputs: Option<Tensor<2>>,
     tokens: usize,
-    /// The model did not tell what went into the down projection.
+    /// Whether the model did not report the down projections' inputs.
     pub(super) is_silent: bool,
 }
 
@@ -62,7 +61,7 @@ impl Observer for Seen {
     }
 }
 
-/// Adds rows to those of `sum` with these indices.
+/// Scatter-add: adds `rows` to the rows of `sum` with these indices.
 pub(super) fn add_rows(sum: Tensor<2>, tokens: &[usize], rows: Tensor<2>) -> Tensor<2> {
     let tokens = indices(tokens, &sum.device());
     sum.select_assign(0, tokens, rows, IndexingUpdateOp::Add)

@@ -11,26 +11,27 @@ use litemoe_core::LayerId;
 use super::{DownChange, RefitSums};
 use crate::MergeError;
 
-/// A layer's change, and what it does to the residual on the rows that it was solved on.
+/// Ridge solution of a layer, and its relative residual on the rows of the fit.
 #[derive(Debug, Clone)]
 pub struct Solution {
-    /// Of the down projections.
+    /// Change of the down projections.
     pub change: DownChange,
-    /// ‖r‖² / ‖t‖² without the change, 0 where t is.
+    /// Relative residual ‖r‖² / ‖t‖² before the change; 0 if t is 0.
     pub before: f64,
-    /// The same with it, never more.
+    /// Relative residual with the change, at most `before`.
     pub after: f64,
 }
 
-/// Solves a layer's ridge regression: the change S of the down projections that minimises ‖r − Z·S‖² + λ‖S‖², with λ `ridge`
-/// times the mean diagonal of ZᵀZ; or the best change of rank `rank`.
+/// Ridge regression of a layer: the change S of the down projections that minimises ‖r − Z·S‖² + λ‖S‖², with λ `ridge`
+/// times the mean diagonal of ZᵀZ; or the low-rank solution of rank `rank`.
 ///
-/// With CᵀC = ZᵀZ + λI, what is minimised is ‖C(S − X)‖² but for a constant, so the best X of rank r has C·X = the best
-/// approximation of C·S: X = S·V·Vᵀ, V the r first right singular vectors of C·S (reduced-rank regression, Izenman 1975,
-/// doi 10.1016/0047-259X(75)90042-1). C·S = C⁻ᵀZᵀr needs half the solve alone. Full rank gives S.
+/// With CᵀC = ZᵀZ + λI, the objective is ‖C(S − X)‖² up to a constant, so for the best X of rank r, C·X is the best
+/// rank-r approximation of C·S: X = S·V·Vᵀ, V the first r right singular vectors of C·S (Izenman 1975, *Reduced-rank
+/// regression for the multivariate linear model*, doi 10.1016/0047-259X(75)90042-1). C·S = C⁻ᵀZᵀr needs only the
+/// forward substitution. Full rank gives S.
 ///
 /// # Errors
-/// Sums that are not finite, and a rank that is 0 or more than S can have; they name the layer.
+/// Sums that are not finite, or a rank outside 1 to the largest rank of S; the error names the layer.
 pub fn solve(
     layer: LayerId,
     sums: RefitSums,
@@ -53,15 +54,15 @@ pub fn solve(
     Ok(Solution { change, before: share(r_squares), after: share(after) })
 }
 
-/// The regression half solved.
+/// The regression after Cholesky factorization and forward substitution.
 struct System {
     d_expert: usize,
     d_model: usize,
     width: usize,
     lambda: f64,
-    /// Cᵀ below the diagonal, by columns.
+    /// Cᵀ, lower triangular, column-major.
     factor: Vec<f64>,
-    /// C·S, `[width, d_model]` by columns.
+    /// C·S, `[width, d_model]`, column-major.
     half: Vec<f64>,
 }
 
@@ -74,7 +75,7 @@ impl System {
         }
         let trace: f64 = factor.iter().step_by(width + 1).sum();
         let lambda = ridge * trace / width as f64;
-        // Where no token chose any expert there is nothing to learn, and any λ says so.
+        // If no token was routed to any expert, S is 0 for every λ.
         let lambda = if trace == 0.0 { 1.0 } else { lambda };
         factor.iter_mut().step_by(width + 1).for_each(|value| *value += lambda);
         let mut scratch =
@@ -89,7 +90,7 @@ impl System {
         Ok(Self { d_expert, d_model, width, lambda, factor, half })
     }
 
-    /// S, and by how much it lowers ‖r‖²: 2⟨S, Zᵀr⟩ − ‖Z·S‖², which is ‖C·S‖² + λ‖S‖².
+    /// S, and the decrease of ‖r‖²: 2⟨S, Zᵀr⟩ − ‖Z·S‖², which is ‖C·S‖² + λ‖S‖².
     fn full(mut self, device: &Device) -> (DownChange, f64) {
         let explained = squares(&self.half);
         let lower = MatRef::from_column_major_slice(&self.factor, self.width, self.width);
@@ -100,7 +101,7 @@ impl System {
         (DownChange::Full(self.by_expert(solution, device)), explained)
     }
 
-    /// S·V beside each expert and Vᵀ, and the same for S·V·Vᵀ.
+    /// Low-rank solution: S·V per expert and Vᵀ, and the decrease of ‖r‖² by S·V·Vᵀ.
     fn low_rank(
         self,
         layer: LayerId,
@@ -119,20 +120,20 @@ impl System {
         Ok((DownChange::LowRank { a: self.by_expert(a.as_ref(), device), b }, explained))
     }
 
-    /// The rows of each expert.
+    /// Splits a matrix into the rows of each expert.
     fn by_expert(&self, matrix: MatRef<'_, f64>, device: &Device) -> Vec<Tensor<2>> {
         let starts = (0..self.width).step_by(self.d_expert);
         starts.map(|start| tensor(matrix.subrows(start, self.d_expert), device)).collect()
     }
 }
 
-/// The first `rank` right singular vectors of a matrix, as columns: eigenvectors of its Gram matrix. `None` where it is not
-/// finite.
+/// The first `rank` right singular vectors of a matrix, as columns: eigenvectors of its Gram matrix. `None` if it is
+/// not finite.
 fn right_singular(matrix: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
     let mut gram: Mat<f64> = Mat::zeros(matrix.ncols(), matrix.ncols());
     matmul(gram.as_mut(), Accum::Replace, matrix.transpose(), matrix, 1.0, Par::rayon(0));
     let found = gram.self_adjoint_eigen(Side::Lower).ok()?;
-    // Eigenvalues ascend.
+    // Eigenvalues are in ascending order.
     let vectors = found.U();
     Some(vectors.subcols(vectors.ncols() - rank, rank).reverse_cols().to_owned())
 }

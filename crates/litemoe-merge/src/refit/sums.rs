@@ -6,11 +6,11 @@ use litemoe_core::MoeLayer;
 use super::GatedInner;
 use crate::MergeError;
 
-/// Sufficient statistics of a layer's ridge regression, in f64: those of shards of the rows, on whatever machines,
-/// [add up](Self::add).
+/// Sufficient statistics of a layer's ridge regression, in f64. Those of shards of the rows, even from different
+/// machines, [can be added](Self::add).
 ///
-/// Z is `[tokens, n_experts · d_expert]`, mostly zeros, and never made: a pair of experts is summed over the tokens that chose
-/// both.
+/// Z is `[tokens, n_experts · d_expert]`, mostly zeros, and never materialised: each pair of experts is summed over the
+/// tokens routed to both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RefitSums {
     pub(super) d_expert: usize,
@@ -19,9 +19,9 @@ pub struct RefitSums {
     pub(super) width: usize,
     /// Tokens seen.
     pub(super) tokens: u64,
-    /// ZᵀZ, `[width, width]` by columns; what lies above the blocks of the diagonal is never touched and takes no memory.
+    /// ZᵀZ, `[width, width]`, column-major. Entries above the block diagonal are never written and take no memory.
     pub(super) zz: Vec<f64>,
-    /// Zᵀr, `[width, d_model]` by columns.
+    /// Zᵀr, `[width, d_model]`, column-major.
     pub(super) zr: Vec<f64>,
     /// ‖r‖²
     pub(super) r_squares: f64,
@@ -30,7 +30,7 @@ pub struct RefitSums {
 }
 
 impl RefitSums {
-    /// Of a proxy's layer, with no token yet.
+    /// Empty statistics of a proxy's layer.
     pub fn new(layer: &MoeLayer) -> Self {
         let MoeLayer { n_experts, d_expert, d_model, .. } = *layer;
         let width = n_experts * d_expert;
@@ -54,9 +54,9 @@ impl RefitSums {
     /// Adds a batch of tokens.
     ///
     /// # Shapes
-    /// - `inner`: of every expert that some token chose
-    /// - `residual`: r, what the experts' summed outputs lack, `[tokens, d_model]`
-    /// - `target`: t, what they should be, `[tokens, d_model]`
+    /// - `inner`: one entry per expert with tokens
+    /// - `residual`: r, the target minus the experts' summed outputs, `[tokens, d_model]`
+    /// - `target`: t, the target of the experts' summed outputs, `[tokens, d_model]`
     pub fn watch(&mut self, inner: &[GatedInner], residual: &Tensor<2>, target: &Tensor<2>) {
         self.tokens += residual.dims()[0] as u64;
         let residual = Rows::of(residual);
@@ -73,10 +73,10 @@ impl RefitSums {
         }
     }
 
-    /// Adds the sums of another shard.
+    /// Adds the statistics of another shard.
     ///
     /// # Errors
-    /// [`MergeError::OtherSums`] when they are of a layer of another shape; nothing has been added then.
+    /// [`MergeError::OtherSums`] if they are of a layer of another shape; nothing is added then.
     pub fn add(&mut self, other: &Self) -> Result<(), MergeError> {
         let shape = |sums: &Self| [sums.width / sums.d_expert, sums.d_expert, sums.d_model];
         let (found, expected) = (shape(other), shape(self));
@@ -95,7 +95,7 @@ impl RefitSums {
         Ok(())
     }
 
-    /// Adds an expert's rows of Zᵀr.
+    /// Adds to an expert's rows of Zᵀr.
     fn add_residual(&mut self, seen: &GatedInner, z: &Rows, residual: &Rows) {
         let zr = MatMut::from_column_major_slice_mut(&mut self.zr, self.width, self.d_model);
         let block = zr.subrows_mut(seen.expert * self.d_expert, self.d_expert);
@@ -103,7 +103,7 @@ impl RefitSums {
         add_product(block, matrix(&z, self.d_expert), matrix(&residual, self.d_model));
     }
 
-    /// Adds a pair's block of ZᵀZ, over the tokens that chose both.
+    /// Adds to a pair's block of ZᵀZ, over the tokens routed to both experts.
     fn add_pair(&mut self, [seen, other]: [&GatedInner; 2], [z, other_z]: [&Rows; 2]) {
         let (d_expert, [row, column]) =
             (self.d_expert, [seen, other].map(|seen| seen.expert * self.d_expert));
@@ -119,7 +119,7 @@ impl RefitSums {
     }
 }
 
-/// A matrix on the host, widened to f64 a few rows at a time.
+/// A matrix in host memory, converted to f64 a few rows at a time.
 struct Rows {
     data: TensorData,
     width: usize,
@@ -157,12 +157,12 @@ fn add_product(sum: MatMut<'_, f64>, x: MatRef<'_, f64>, y: MatRef<'_, f64>) {
     matmul(sum, Accum::Add, x.transpose(), y, 1.0, Par::rayon(0));
 }
 
-/// Rows of `width` values one after the other.
+/// A row-major matrix of `width` columns.
 fn matrix(values: &[f64], width: usize) -> MatRef<'_, f64> {
     MatRef::from_row_major_slice(values, values.len() / width, width)
 }
 
-/// Where the numbers that are in both ascending lists stand in each.
+/// Positions, in each of two ascending lists, of the numbers in both.
 fn common(x: &[usize], y: &[usize]) -> [Vec<usize>; 2] {
     let (mut places, mut at) = ([Vec::new(), Vec::new()], 0);
     for (here, token) in x.iter().enumerate() {

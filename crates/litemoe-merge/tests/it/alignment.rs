@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::experts::{D_MODEL, assert_close, expert, matrix, output, permuted, values};
 
-/// How many neurons, and an order of them.
+/// A random permutation of a random number of neurons.
 fn orders() -> impl Strategy<Value = Vec<usize>> {
     (1usize..20).prop_flat_map(|n| Just((0..n).collect::<Vec<_>>()).prop_shuffle())
 }
@@ -60,7 +60,7 @@ fn cost(host: &ExpertWeights, member: &ExpertWeights, order: &[usize]) -> f64 {
     (gate + difference(&host.up, &moved.up, 1) + difference(&host.down, &moved.down, 0)) / 2.0
 }
 
-/// Every order of `n` neurons.
+/// All permutations of `n` neurons.
 fn orders_of(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {
         return vec![Vec::new()];

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub(crate) const D_MODEL: usize = 5;
 
-/// A checkpoint in memory, every layer with experts of its own.
+/// An in-memory checkpoint.
 pub(crate) struct Experts {
     pub(crate) layers: Vec<MoeLayer>,
     pub(crate) experts: Vec<Vec<ExpertWeights>>,
@@ -67,7 +67,7 @@ pub(crate) fn matrix(shape: [usize; 2], rng: &mut ChaCha8Rng) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-/// The expert with neuron `order[j]` at place `j`.
+/// Permutes an expert's neurons: position `j` of the result is neuron `order[j]`.
 pub(crate) fn permuted(expert: &ExpertWeights, order: &[usize]) -> ExpertWeights {
     let values: Vec<i64> = order.iter().map(|&neuron| neuron as i64).collect();
     let order = Tensor::<1, Int>::from_data(values.as_slice(), &Device::flex());
@@ -83,7 +83,7 @@ pub(crate) fn permuted(expert: &ExpertWeights, order: &[usize]) -> ExpertWeights
     }
 }
 
-/// What a gated expert computes for `x` `[tokens, d_model]`.
+/// Output of a gated expert for `x` `[tokens, d_model]`.
 pub(crate) fn output(expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
     let biases = expert.biases.clone().unwrap();
     let add = |product: Tensor<2>, bias: Tensor<1>| product + bias.unsqueeze_dim(0);
@@ -98,7 +98,7 @@ pub(crate) fn output(expert: &ExpertWeights, x: Tensor<2>) -> Tensor<2> {
     add(inner.matmul(expert.down.clone().transpose()), biases.down)
 }
 
-/// All weights in a row.
+/// All weights, flattened.
 pub(crate) fn values(expert: &ExpertWeights) -> Vec<f32> {
     let floats = |data: TensorData| data.iter::<f32>().collect::<Vec<_>>();
     let matrices = expert.gate.iter().chain([&expert.up, &expert.down]);

@@ -1,4 +1,4 @@
-//! What must hold of plans, their parts, and the experts they merge.
+//! Tests of plans, their parts, and merged experts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

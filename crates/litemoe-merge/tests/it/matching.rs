@@ -1,7 +1,7 @@
 use litemoe_merge::match_to_hosts;
 use proptest::prelude::*;
 
-/// A symmetric table over `n` experts, and which of them are hosts.
+/// A symmetric similarity matrix over `n` experts, and which of them are hosts.
 fn problems() -> impl Strategy<Value = (Vec<Vec<f64>>, Vec<usize>, Vec<usize>)> {
     (2usize..8).prop_flat_map(|n| {
         let entries = prop::collection::vec(-0.3f64..1.0, n * n);
@@ -14,7 +14,7 @@ fn problems() -> impl Strategy<Value = (Vec<Vec<f64>>, Vec<usize>, Vec<usize>)> 
     })
 }
 
-/// The largest sum of similarities of any allowed choice, by trying all of them.
+/// The maximal total similarity, by trying every allowed matching.
 fn brute_force(
     table: &[Vec<f64>],
     moderate: &[usize],

@@ -12,7 +12,7 @@ use crate::experts::Experts;
 
 const LAYERS: [LayerId; 2] = [LayerId::decoder(1), LayerId::decoder(4)];
 
-/// Scores that are `values` by this criterion.
+/// Scores whose values by this criterion are `values`.
 fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
     let layer = |values: &Vec<f64>| {
         let sums = |of| match of {
@@ -48,7 +48,7 @@ fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
     }
 }
 
-/// Every expert as like every other as their indices are near.
+/// Similarity that falls with the distance of the experts' indices.
 fn similarity(n_experts: usize) -> Similarity {
     let value = |i: usize, j: usize| 1.0 - i.abs_diff(j) as f64 / n_experts as f64;
     let table: Vec<Vec<f64>> =
@@ -156,7 +156,7 @@ fn shares_follow_the_scores() {
     assert_eq!(weighted.removed, [2]);
     assert!(group.members.iter().all(|member| member.alignment.is_some()));
 
-    // Whatever is drawn, all others are merged.
+    // With alpha 0 no expert is cold: all that are not kept are merged, whatever the random scores.
     let options = PlanOptions {
         budget: options.budget,
         score: Criterion::Random,

@@ -6,35 +6,35 @@ use crate::checkpoint::expert_tensors::{ExpertMatrix, ExpertTensors};
 use crate::checkpoint::stored::StoredTensor;
 use crate::families::family::Names;
 
-/// What a proxy stores of an expert in one piece.
+/// Part of an expert that a proxy stores contiguously.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Gate,
     Up,
     Down,
-    /// Gate and up transposed, side by side or taking turns, `[in, 2 * out]`.
+    /// Transposed gate and up, `[in, 2 * out]`, columns concatenated or interleaved.
     GateUp {
         interleaved: bool,
     },
-    /// Down transposed, `[in, out]`.
+    /// Transposed down, `[in, out]`.
     DownColumns,
-    /// The biases of gate and up, in the order of their columns.
+    /// Biases of gate and up, in the same column order.
     GateUpBias {
         interleaved: bool,
     },
     DownBias,
 }
 
-/// Where a part belongs.
+/// Where a part is stored.
 pub(crate) enum Place {
-    /// Behind the expert's own path.
+    /// Separate tensor; its name follows the expert's path.
     Alone(String),
-    /// In this stack, after the parts of the experts before.
+    /// Fused expert tensor of this name, after the parts of the preceding experts.
     Stack(String),
 }
 
 impl Part {
-    /// The parts of an expert, as released checkpoints have them.
+    /// Parts of an expert, in the layout of released checkpoints.
     pub(crate) fn of(names: &Names, expert: &ExpertTensors) -> Vec<(Place, Self)> {
         let [gate_up, down] = names.stacks;
         let stack = |name: &str| Place::Stack(name.to_owned());
@@ -59,7 +59,7 @@ impl Part {
         parts
     }
 
-    /// Its shape in a stack of one, or alone.
+    /// Shape of the part for one expert.
     pub(crate) fn shape(self, expert: &ExpertTensors) -> Vec<usize> {
         let [d_expert, d_model] = expert.up.shape();
         match self {
@@ -72,7 +72,7 @@ impl Part {
         }
     }
 
-    /// Where its bytes lie as they are wanted.
+    /// The stored tensor, if its layout is already the part's.
     pub(crate) fn stored(self, expert: &ExpertTensors) -> Option<&StoredTensor> {
         let matrix = match self {
             Self::Gate => expert.gate.as_ref()?,
@@ -86,7 +86,7 @@ impl Part {
         }
     }
 
-    /// Its bytes where they lie otherwise than they are wanted.
+    /// Bytes of the part, converted from another stored layout.
     pub(crate) fn copied(
         self,
         id: ExpertId,
@@ -111,10 +111,10 @@ impl Part {
         encoded(id, &values, expert)
     }
 
-    /// Its bytes in a merged expert.
+    /// Bytes of the part in a merged expert; `host` is its centroid expert.
     ///
     /// # Errors
-    /// When the merged expert has another shape than its host, or is not finite in the host's format.
+    /// When its shape differs from the centroid's, or a value is not finite in the centroid's format.
     pub(crate) fn merged(
         self,
         id: ExpertId,
@@ -146,7 +146,7 @@ impl Part {
     }
 }
 
-/// Values as the host stores its own, biases in the same format as matrices.
+/// Encodes values in the centroid expert's number format, biases included.
 fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
     let (dtype, mut bytes) = (host.up.dtype(), Vec::new());
     match dtype.encode(values, &mut bytes) {
@@ -155,7 +155,7 @@ fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>
     }
 }
 
-/// Refuses a merged expert of another shape than its host.
+/// Refuses a merged expert whose shape differs from its centroid's.
 fn check_shape(
     id: ExpertId,
     expert: &ExpertWeights,
@@ -185,7 +185,7 @@ fn check_shape(
     Err(ModelError::MergedShape { expert: id, found, expected })
 }
 
-/// Gate and up, `[out, in]` each, as columns: `[in, 2 * out]`.
+/// Transposes gate and up, `[out, in]` each, into `[in, 2 * out]`.
 fn columns(gate: &[f32], up: &[f32], expert: &ExpertTensors, interleaved: bool) -> Vec<f32> {
     let [d_expert, d_model] = expert.up.shape();
     let column = |matrix: &[f32], input: usize| -> Vec<f32> {
@@ -195,7 +195,7 @@ fn columns(gate: &[f32], up: &[f32], expert: &ExpertTensors, interleaved: bool) 
     (0..d_model).flat_map(row).collect()
 }
 
-/// One row after the other, or their values taking turns.
+/// Concatenates two rows or interleaves their values.
 fn side_by_side(first: &[f32], second: &[f32], interleaved: bool) -> Vec<f32> {
     if interleaved {
         first.iter().zip(second).flat_map(|(&first, &second)| [first, second]).collect()
@@ -204,7 +204,7 @@ fn side_by_side(first: &[f32], second: &[f32], interleaved: bool) -> Vec<f32> {
     }
 }
 
-/// `[rows, columns]` → `[columns, rows]`
+/// Transposes `[rows, columns]` into `[columns, rows]`.
 fn transposed(values: &[f32], [n_rows, n_columns]: [usize; 2]) -> Vec<f32> {
     let column = |column: usize| (0..n_rows).map(move |row| row * n_columns + column);
     (0..n_columns).flat_map(column).map(|at| values[at]).collect()

@@ -6,29 +6,29 @@ use crate::checkpoint::stored::{MXFP4_BLOCK, StoredDtype, StoredTensor, StoredTe
 use crate::checkpoint::tensors::{is_quantised, is_stacked};
 use crate::families::family::Names;
 
-/// One expert as it lies in the files.
+/// Stored tensors of one expert.
 #[derive(Debug, Clone)]
 pub(crate) struct ExpertTensors {
-    /// Absent in ungated experts.
+    /// `None` in ungated experts.
     pub(crate) gate: Option<ExpertMatrix>,
     pub(crate) up: ExpertMatrix,
     pub(crate) down: ExpertMatrix,
-    /// Of gate, up and down.
+    /// Biases of gate, up and down.
     pub(crate) biases: Option<[Picked; 3]>,
 }
 
-/// A matrix of an expert, `[out, in]`, however it lies.
+/// Stored matrix of an expert, logically `[out, in]`.
 #[derive(Debug, Clone)]
 pub(crate) enum ExpertMatrix {
-    /// Row by row.
+    /// Row-major `[out, in]`.
     Rows(StoredTensor),
-    /// Some columns of what is stored, `[in, columns]`.
+    /// Transposed: selected columns of a stored `[in, columns]`.
     Columns(Picked),
-    /// Some rows of 4-bit blocks `[rows, in / 32, 16]`, and the blocks' scales `[rows, in / 32]`.
+    /// MXFP4: selected rows of 4-bit blocks `[rows, in / 32, 16]` and of the block scales `[rows, in / 32]`.
     Mxfp4 { blocks: StoredTensor, scales: StoredTensor, rows: Pick },
 }
 
-/// Places `first`, `first + step`, … `n` of them.
+/// Strided indices: `first`, `first + step`, …, `n` in total.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pick {
     first: usize,
@@ -42,7 +42,7 @@ impl Pick {
     }
 }
 
-/// Some places along a stored tensor's last dimension.
+/// Selected indices of a stored tensor's last dimension.
 #[derive(Debug, Clone)]
 pub(crate) struct Picked {
     stored: StoredTensor,
@@ -50,7 +50,7 @@ pub(crate) struct Picked {
 }
 
 impl Picked {
-    /// The values, one picked place after the other: `[n, rows]`.
+    /// Values, transposed: `[n, rows]`.
     pub(crate) fn values(&self) -> Result<Vec<f32>, ModelError> {
         let values = self.stored.values()?;
         let width = self.stored.shape.last().copied().unwrap_or(1);
@@ -65,7 +65,7 @@ impl Picked {
 }
 
 impl ExpertMatrix {
-    /// `[out, in]`
+    /// Logical shape, `[out, in]`.
     pub(crate) fn shape(&self) -> [usize; 2] {
         match self {
             Self::Rows(stored) => [stored.shape[0], stored.shape[1]],
@@ -74,7 +74,7 @@ impl ExpertMatrix {
         }
     }
 
-    /// The number format, in which a proxy holds it too.
+    /// Number format, also used in a proxy; bf16 for MXFP4.
     pub(crate) fn dtype(&self) -> StoredDtype {
         match self {
             Self::Rows(stored) | Self::Columns(Picked { stored, .. }) => stored.dtype,
@@ -82,7 +82,7 @@ impl ExpertMatrix {
         }
     }
 
-    /// Bytes it takes in the file.
+    /// Size in the file, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let [n_out, n_in] = self.shape();
         match self {
@@ -91,7 +91,7 @@ impl ExpertMatrix {
         }
     }
 
-    /// The values in f32, row by row.
+    /// Values in f32, row-major `[out, in]`.
     ///
     /// # Errors
     /// When one is not finite.
@@ -122,7 +122,7 @@ impl ExpertMatrix {
 }
 
 impl ExpertTensors {
-    /// Where an expert of a block lies.
+    /// Finds the stored tensors of one expert of a block.
     pub(crate) fn find(
         tensors: &StoredTensors,
         names: &Names,
@@ -188,7 +188,7 @@ impl ExpertTensors {
         }
     }
 
-    /// Gate, up and down in this order, without a gate the other two.
+    /// Gate (if any), up and down, in this order.
     pub(crate) fn matrices(&self) -> impl Iterator<Item = &ExpertMatrix> {
         self.gate.iter().chain([&self.up, &self.down])
     }
@@ -199,7 +199,7 @@ impl ExpertTensors {
         self.matrices().map(ExpertMatrix::dtype).chain(biases)
     }
 
-    /// Bytes it takes in the file.
+    /// Size in the file, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let matrices: usize = self.matrices().map(ExpertMatrix::bytes).sum();
         let biases = self.biases.iter().flatten();
@@ -207,7 +207,7 @@ impl ExpertTensors {
         matrices + biases.sum::<usize>()
     }
 
-    /// Reads the values that only their scales make numbers, and keeps none.
+    /// Dequantises the MXFP4 matrices to check their values, and discards them.
     ///
     /// # Errors
     /// When one is not finite.
@@ -216,7 +216,7 @@ impl ExpertTensors {
         self.matrices().filter(is_quantised).try_for_each(|matrix| matrix.values().map(drop))
     }
 
-    /// The expert in f32 on a device.
+    /// Reads the expert in f32 onto a device.
     pub(crate) fn read(&self, device: &Device) -> Result<ExpertWeights, ModelError> {
         let biases = match &self.biases {
             Some([gate, up, down]) => Some(ExpertBiases {
@@ -235,7 +235,7 @@ impl ExpertTensors {
     }
 }
 
-/// Where gate and up are in what holds both, and down in what is its own.
+/// Column indices of gate and up in the fused tensor, and of down in its own.
 fn picks(order: StackOrder, d_expert: usize, d_model: usize) -> [Pick; 3] {
     let (up, step) = match order {
         StackOrder::Interleaved => (1, 2),

@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::stored::StoredTensors;
 use crate::config::ModelConfig;
 
-/// SHA-256 over what changes the maths: the configuration, a proxy's plan, and each tensor by name.
-/// Every part is preceded by its length, so that no two models read as the same bytes.
+/// Fingerprint: SHA-256 over the configuration, a proxy's plan and each tensor with its name. Every part is
+/// length-prefixed, so that no two models hash the same bytes.
 pub(crate) fn of(
     config: &ModelConfig,
     plan: Option<&Plan>,

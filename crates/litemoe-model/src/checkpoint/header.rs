@@ -1,7 +1,7 @@
-//! The header of a safetensors file: its length in eight bytes, little-endian, then a JSON object that says of every tensor
-//! what it is and where it lies.
+//! safetensors header: its length in eight little-endian bytes, then a JSON object with the dtype, shape and byte range
+//! of every tensor.
 //!
-//! Read here, tensor by tensor, because the tables that the crate `safetensors` makes of a header take many times its memory.
+//! Parsed here tensor by tensor: the tables of the `safetensors` crate take many times the header's memory.
 
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -20,16 +20,16 @@ use crate::{ModelError, Origin};
 
 const LEN_BYTES: usize = size_of::<u64>();
 
-/// As in the crate `safetensors`.
+/// As in the `safetensors` crate.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Far more dimensions than any tensor of a model has.
+/// Maximum dimensions of a tensor, far above any model.
 const MAX_DIMS: usize = 8;
 
-/// The key that is not a tensor's.
+/// Key of the file's metadata, not a tensor.
 const METADATA: &str = "__metadata__";
 
-/// Maps a file and reads its header: the tensors have all its bytes, each of them once.
+/// Memory-maps a file and parses its header. The tensors must cover all data bytes exactly once.
 pub(crate) fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
     let map = MappedFile::open(path).map_err(ModelError::io(path))?;
     let header = Header::of(path, map.as_bytes())?;
@@ -40,7 +40,7 @@ pub(crate) fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
 struct Header<'a> {
     path: &'a Path,
     json: &'a [u8],
-    /// Where the tensors lie in the file.
+    /// Byte range of the tensor data in the file.
     data: Range<usize>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// Passes the tensors on, and what the file says of itself, under the name [`METADATA`].
+    /// Visits every tensor's entry, and the metadata under the name [`METADATA`].
     fn for_each(
         &self,
         visit: impl FnMut(String, &'a RawValue) -> Result<(), ModelError>,
@@ -124,7 +124,7 @@ impl<'a> Header<'a> {
         Ok(StoredTensor { file, name, dtype, shape, range })
     }
 
-    /// Where a tensor lies in the file; `None` when its place has not its size.
+    /// Byte range of a tensor in the file; `None` if it does not match the tensor's size.
     fn range(&self, info: &TensorInfo, dtype: StoredDtype) -> Option<Range<usize>> {
         let (start, end) = info.data_offsets;
         let bytes = info.shape.0.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
@@ -132,11 +132,11 @@ impl<'a> Header<'a> {
         (start.checked_add(bytes) == Some(end)).then_some(range)
     }
 
-    /// Checks that there is nothing before, between and behind the tensors.
+    /// Checks that the tensors leave no gap before, between or after them.
     fn check_filled(&self, tensors: &StoredTensors) -> Result<(), ModelError> {
         let mut ranges: Vec<Range<usize>> =
             tensors.values().map(|tensor| tensor.range.clone()).collect();
-        // Empty ones before what begins at the same place.
+        // Empty tensors before others with the same start.
         ranges.sort_unstable_by_key(|range| (range.start, range.end));
         let mut end = self.data.start;
         for range in ranges {
@@ -157,7 +157,7 @@ fn broken(path: &Path, reason: impl fmt::Display) -> ModelError {
     ModelError::Safetensors { path: path.to_owned(), reason: reason.to_string() }
 }
 
-/// What a header says of a tensor.
+/// Header entry of a tensor.
 #[derive(serde::Deserialize)]
 struct TensorInfo {
     dtype: Dtype,
@@ -165,7 +165,7 @@ struct TensorInfo {
     data_offsets: (usize, usize),
 }
 
-/// A list of dimensions that is refused before it is long.
+/// Dimensions of a tensor; parsing stops at [`MAX_DIMS`].
 struct Shape(Vec<usize>);
 
 impl<'de> Deserialize<'de> for Shape {

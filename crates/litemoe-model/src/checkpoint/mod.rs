@@ -1,4 +1,4 @@
-//! A model directory: its configuration, the tensors in its weight files, and how experts lie in them.
+//! Checkpoint: a model directory with its configuration, weight files and expert layout.
 
 pub(crate) mod expert_part;
 pub(crate) mod expert_tensors;
@@ -32,18 +32,18 @@ use crate::families::registry::family_of;
 use crate::json::read_json;
 use crate::{ModelError, Origin};
 
-/// File beside a proxy's `config.json` that says what its router does.
+/// File in a proxy's directory with its plan, which sets the router rule.
 pub(crate) const PLAN_FILE: &str = "plan.json";
 
-/// A Hugging Face model directory, checked and memory-mapped; no weight is read before it is asked for.
+/// Checkpoint: a Hugging Face model directory, validated and memory-mapped. Weights are read on use.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     pub(crate) dir: PathBuf,
     pub(crate) family: &'static Family,
     pub(crate) config: ModelConfig,
-    /// How its tensors are named.
+    /// Tensor names.
     pub(crate) names: &'static Names,
-    /// What a proxy with a router rule of its own was made by.
+    /// Plan of a proxy with a router rule of its own (not `drop_rows`).
     pub(crate) plan: Option<Plan>,
     pub(crate) tensors: StoredTensors,
     layers: Vec<MoeLayer>,
@@ -51,20 +51,20 @@ pub struct Checkpoint {
     cache: Option<Arc<dyn FingerprintCache>>,
 }
 
-/// Where fingerprints are kept between runs, so that a large checkpoint is not hashed again and again.
+/// Cache of fingerprints between runs, so that a large checkpoint is hashed once.
 ///
-/// Whoever keeps them decides how a changed file is noticed.
+/// The implementation decides how to detect changed files.
 pub trait FingerprintCache: std::fmt::Debug + Send + Sync {
-    /// The fingerprint of a directory, if it is known and no file has changed since.
+    /// Fingerprint of a directory, if known and no file has changed since.
     fn find(&self, dir: &Path) -> Option<Fingerprint>;
 
-    /// Keeps a fingerprint that was computed.
+    /// Stores a computed fingerprint.
     fn keep(&self, dir: &Path, fingerprint: &Fingerprint);
 }
 
 impl Checkpoint {
-    /// Opens a directory: reads its configuration and the headers of its weight files, and checks that every
-    /// tensor of the model is there in its shape, and nothing else.
+    /// Opens a directory: reads its configuration and safetensors headers, and checks that the tensors are exactly
+    /// those of the model, in their shapes.
     ///
     /// # Errors
     /// Names the file and the key or tensor that is wrong.
@@ -90,75 +90,75 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The same checkpoint, its fingerprint looked up before it is computed.
+    /// Sets the cache that [`Self::fingerprint`] consults before hashing.
     #[must_use]
     pub fn cached(self, cache: Arc<dyn FingerprintCache>) -> Self {
         Self { cache: Some(cache), ..self }
     }
 
-    /// Refuses a directory whose configuration alone [`Self::open`] would refuse, before its weights are there.
+    /// Validates `config.json` alone, before the weights are present; refuses what [`Self::open`] would refuse.
     ///
     /// # Errors
-    /// Names the key of `config.json` that is wrong.
+    /// Names the wrong key of `config.json`.
     pub fn check_config(dir: &Path) -> Result<(), ModelError> {
         read_config(dir).map(|_| ())
     }
 
-    /// The directory.
+    /// Path of the directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The directory's own name.
+    /// Name of the directory.
     pub fn name(&self) -> String {
         let path = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
     }
 
-    /// The `model_type`, without a proxy's prefix.
+    /// `model_type` without a proxy's prefix.
     pub fn family(&self) -> &'static str {
         self.family.model_type
     }
 
-    /// What the configuration says.
+    /// Model configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The ids that end a text; `generation_config.json` goes before `config.json`.
+    /// End-of-sequence (EOS) token ids; `generation_config.json` takes precedence over `config.json`.
     pub fn eos_ids(&self) -> &[u32] {
         &self.config.eos_ids
     }
 
-    /// The plan that a proxy with a router rule of its own was made by.
+    /// Plan of a proxy with a router rule of its own (not `drop_rows`).
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
     }
 
-    /// What a proxy was made from; `None` of any other model.
+    /// Provenance of a proxy; `None` for any other model.
     pub fn origin(&self) -> Option<&Origin> {
         self.tensors.values().find_map(|tensor| tensor.file.origin.as_ref())
     }
 
-    /// The mixture-of-experts layers, in the order they run.
+    /// MoE layers in execution order.
     pub fn moe_layers(&self) -> &[MoeLayer] {
         &self.layers
     }
 
-    /// Bytes of all tensors as stored.
+    /// Size of all tensors as stored, in bytes.
     pub fn bytes(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.range.len() as u64).sum()
     }
 
-    /// Bytes of all routed experts as stored.
+    /// Size of all routed experts as stored, in bytes.
     pub fn expert_bytes(&self) -> u64 {
         self.layers.iter().map(|layer| layer.n_experts as u64 * layer.expert_bytes).sum()
     }
 
-    /// Reads every weight.
+    /// Checks that every weight is finite; reads all of them.
     ///
     /// # Errors
-    /// When one is not finite, naming its tensor.
+    /// When one is not; names its tensor.
     pub(crate) fn check_finite(&self) -> Result<(), ModelError> {
         let numbers = self.tensors.values().filter(|tensor| tensor.dtype != StoredDtype::U8);
         numbers.into_iter().try_for_each(StoredTensor::check)?;
@@ -170,7 +170,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Names what the model computes; read once per checkpoint, all bytes of it.
+    /// Fingerprint: SHA-256 of everything that changes what the model computes. Hashes all weights, once per
+    /// checkpoint.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.fingerprint.get_or_init(|| {
             if let Some(known) = self.cache.as_ref().and_then(|cache| cache.find(&self.dir)) {
@@ -184,12 +185,12 @@ impl Checkpoint {
         })
     }
 
-    /// The experts, readable one at a time onto a device.
+    /// Routed experts, readable one at a time onto a device.
     pub fn experts<'a>(&'a self, device: &Device) -> CheckpointExperts<'a> {
         CheckpointExperts { checkpoint: self, device: device.clone() }
     }
 
-    /// A stack's embedding.
+    /// Token embedding of a stack.
     pub(crate) fn embedding(&self, stack: Stack) -> &StoredTensor {
         let name = match self.config.embeds_twice() {
             true => Names::of(stack, self.names.own_embeddings),
@@ -198,22 +199,22 @@ impl Checkpoint {
         self.tensor(&format!("{name}.weight"))
     }
 
-    /// A tensor that [`Self::open`] has found.
+    /// Tensor by name; [`Self::open`] checked that it exists.
     pub(crate) fn tensor(&self, name: &str) -> &StoredTensor {
         &self.tensors[name]
     }
 
-    /// What the plan says of a block of experts, in a proxy with a router rule of its own.
+    /// Plan of an MoE block, in a proxy with a router rule of its own.
     pub(crate) fn layer_plan(&self, block: LayerId) -> Option<&LayerPlan> {
         self.plan.as_ref()?.layers.get(&block)
     }
 
-    /// Where the experts of a block lie.
+    /// Stored tensors of one expert of a block.
     pub(crate) fn expert_tensors(&self, block: LayerId, expert: usize) -> ExpertTensors {
         ExpertTensors::find(&self.tensors, self.names, block, expert)
     }
 
-    /// Experts really stored in a block.
+    /// Routed experts stored in a block; 0 if dense.
     pub(crate) fn n_experts(&self, block: LayerId) -> usize {
         match (self.layer_plan(block), self.config.feed_forward_of(block)) {
             (Some(plan), _) => plan.groups.len(),
@@ -222,7 +223,7 @@ impl Checkpoint {
         }
     }
 
-    /// The layers as the configuration has them: what a proxy's plan was made for.
+    /// MoE layers as configured, before a proxy's plan is applied.
     fn configured_layers(&self) -> impl Iterator<Item = MoeLayer> + '_ {
         let d_model = self.config.d_model;
         self.config.blocks().filter_map(move |(id, config)| match config {
@@ -242,7 +243,7 @@ impl Checkpoint {
     fn check_plan(&self) -> Result<(), ModelError> {
         let Some(plan) = &self.plan else { return Ok(()) };
         let layers: Vec<MoeLayer> = self.configured_layers().collect();
-        // The fingerprint in the plan is the foundation's, which is not at hand.
+        // The plan's fingerprint is the foundation's, which is not available here.
         let checked = plan.check(&plan.fingerprint, &layers);
         checked.map_err(|source| ModelError::Plan { path: self.dir.join(PLAN_FILE), source })
     }
@@ -313,13 +314,13 @@ impl Checkpoint {
     }
 }
 
-/// Whether a tensor belongs to one of some blocks.
+/// Whether a tensor belongs to one of the `extra` blocks.
 fn is_extra(name: &str, extra: &Range<usize>) -> bool {
     let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
     index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| extra.contains(&index))
 }
 
-/// How a checkpoint of a family names its tensors: as the first router that is there is called.
+/// Tensor names of a checkpoint: the family's first variant whose router exists.
 fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
     let used = |names: &&Names| {
         let end = match names.router.rsplit_once('#') {
@@ -352,7 +353,7 @@ fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
     read_json(&dir.join(PLAN_FILE))
 }
 
-/// A checkpoint's experts, read from the map onto a device when asked for.
+/// Routed experts of a checkpoint, read from the memory map onto a device on request.
 #[derive(Debug, Clone)]
 pub struct CheckpointExperts<'a> {
     checkpoint: &'a Checkpoint,

@@ -7,20 +7,21 @@ pub(crate) const ORIGIN_FOUNDATION: &str = "litemoe_foundation";
 pub(crate) const ORIGIN_PLAN: &str = "litemoe_plan";
 pub(crate) const ORIGIN_REFIT: &str = "litemoe_refit";
 
-/// What a proxy was made from, as its weight file says. Other runtimes do not look at it.
+/// Provenance of a proxy, from the safetensors metadata of its weight file. Other runtimes ignore it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The foundation's fingerprint.
+    /// Fingerprint of the foundation.
     pub foundation: Fingerprint,
-    /// The hash of the plan.
+    /// Hash of the plan.
     pub plan: String,
-    /// How its down projections were solved anew; `None` where the plan alone says what it is. Such a proxy is no view of the
-    /// foundation: what is tuned on it leans on changes that a mounted adapter does not carry.
+    /// How the down projections were refitted (solved again); `None` if the plan alone determines the weights. A
+    /// refitted proxy is not a submodel of its foundation: an adapter tuned on it relies on changes that mounting does
+    /// not carry over.
     pub refit: Option<String>,
 }
 
 impl Origin {
-    /// From a file's metadata; `None` where the keys are not both there.
+    /// Parses a file's metadata; `None` unless it names both foundation and plan.
     pub(crate) fn of(metadata: &RawValue) -> Result<Option<Self>, serde_json::Error> {
         #[derive(Deserialize)]
         struct Metadata {

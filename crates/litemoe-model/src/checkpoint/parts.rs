@@ -4,49 +4,49 @@ use serde::Serialize;
 use crate::Checkpoint;
 use crate::checkpoint::stored::{StoredDtype, StoredTensor};
 
-/// What a stored tensor belongs to.
+/// Model part that a stored tensor belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Part {
-    /// A vector for each entry of the vocabulary.
+    /// Token embedding.
     Embedding,
-    /// Attention, what it normalises inside included.
+    /// Attention, its inner norms included.
     Attention,
-    /// Feed-forward networks of blocks without experts.
+    /// Dense MLPs.
     Dense,
-    /// What chooses experts.
+    /// Routers.
     Routers,
-    /// Experts that every token goes through, and their gates.
+    /// Shared experts and their gates.
     SharedExperts,
-    /// Experts that tokens are sent to.
+    /// Routed experts.
     Experts,
-    /// The normalisation between the other parts.
+    /// RMSNorm or LayerNorm of the residual stream.
     Norms,
-    /// The vocabulary's side of the logits; absent where the embedding is used.
+    /// LM head; absent with tied embeddings.
     Head,
 }
 
-/// A tensor as it is stored.
+/// Stored tensor: name, part and size, without its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredPart<'a> {
-    /// Its name in the checkpoint.
+    /// Name in the checkpoint.
     pub name: &'a str,
-    /// What it belongs to.
+    /// Model part.
     pub part: Part,
-    /// Its block; `None` outside the blocks.
+    /// Block; `None` outside the blocks.
     pub block: Option<LayerId>,
-    /// Its number format, as safetensors spells it; `MXFP4` of 4-bit blocks and their scales.
+    /// Number format, as safetensors spells it; `MXFP4` for 4-bit blocks and their scales.
     pub dtype: &'static str,
-    /// Its values.
+    /// Number of values.
     pub parameters: u64,
-    /// Bytes in the file.
+    /// Size in the file, in bytes.
     pub bytes: u64,
 }
 
 impl Checkpoint {
-    /// All tensors in order of their names, none of them read.
+    /// All tensors in name order; reads no weights.
     pub fn stored_parts(&self) -> impl Iterator<Item = StoredPart<'_>> {
         self.tensors.iter().map(|(name, tensor)| self.stored_part(name, tensor))
     }
@@ -66,13 +66,13 @@ impl Checkpoint {
     }
 }
 
-/// How many values a byte of 4-bit blocks holds; a byte of their scales holds none.
+/// Values per byte of MXFP4 data: 2 in blocks, 0 in scales.
 fn n_values(name: &str) -> u64 {
     if name.ends_with("_scales") { 0 } else { 2 }
 }
 
-/// The part by the words that the families' checkpoints share; the first word of the path that tells decides, so that
-/// `self_attn.q_norm` is attention and `post_attention_layernorm` a norm.
+/// Model part by path component: the first one that identifies a part decides, so that `self_attn.q_norm` is attention
+/// and `post_attention_layernorm` a norm.
 fn part(name: &str) -> Part {
     name.split('.').find_map(part_by_word).unwrap_or(Part::Dense)
 }
@@ -83,7 +83,7 @@ fn part_by_word(word: &str) -> Option<Part> {
         "experts" => Some(Part::Experts),
         "gate" | "router" => Some(Part::Routers),
         "lm_head" => Some(Part::Head),
-        "shared" => Some(Part::Embedding), // of an encoder and its decoder
+        "shared" => Some(Part::Embedding), // shared by encoder and decoder
         _ if word.starts_with("shared_") => Some(Part::SharedExperts),
         _ if word.contains("norm") => Some(Part::Norms),
         _ if word.contains("embed") => Some(Part::Embedding),
@@ -92,7 +92,7 @@ fn part_by_word(word: &str) -> Option<Part> {
     }
 }
 
-/// The first number in a path is the block's.
+/// Block of a tensor: the first number in its path.
 fn block(name: &str) -> Option<LayerId> {
     let block = name.split('.').find_map(|word| word.parse().ok())?;
     let stack = match name.split('.').any(|word| word == "encoder") {

@@ -11,22 +11,22 @@ use safetensors::Dtype;
 
 use crate::{ModelError, Origin};
 
-/// The tensors of a checkpoint by name.
+/// Tensors of a checkpoint by name.
 pub(crate) type StoredTensors = BTreeMap<Arc<str>, StoredTensor>;
 
-/// Bytes of a file that are looked at together, a whole number of values of every format.
+/// Size of a read window in bytes, a multiple of every value size.
 const WINDOW: usize = 4 << 20;
 
-/// Values in a block of MXFP4 (OCP Microscaling Formats, v1.0): two to a byte, with one scale.
+/// Values per MXFP4 block (OCP Microscaling Formats, v1.0): two per byte, with one scale.
 pub(crate) const MXFP4_BLOCK: usize = 32;
 
-/// A number format of stored weights.
+/// Number format of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum StoredDtype {
     F32,
     Bf16,
     F16,
-    /// Bytes that are no numbers by themselves.
+    /// Raw bytes: MXFP4 blocks and scales.
     U8,
 }
 
@@ -41,7 +41,7 @@ impl StoredDtype {
         }
     }
 
-    /// Bytes of one value.
+    /// Bytes per value.
     pub(crate) fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -50,7 +50,7 @@ impl StoredDtype {
         }
     }
 
-    /// The name in safetensors headers.
+    /// Name in safetensors headers.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -60,7 +60,7 @@ impl StoredDtype {
         }
     }
 
-    /// Widens little-endian values and appends them.
+    /// Widens little-endian values to f32 and appends them.
     fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         let mut halves = |widen: fn([u8; 2]) -> f32| {
             values.extend(bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)));
@@ -75,8 +75,8 @@ impl StoredDtype {
         }
     }
 
-    /// Rounds values to nearest, ties to even, and appends them little-endian.
-    /// False when a value is not finite in this format.
+    /// Rounds f32 values to this format (nearest, ties to even) and appends them little-endian. False when a value is
+    /// not finite in it.
     #[must_use]
     pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) -> bool {
         bytes.reserve(values.len() * self.size());
@@ -115,7 +115,7 @@ impl From<StoredDtype> for Dtype {
     }
 }
 
-/// A mapped weight file.
+/// Memory-mapped weight file.
 #[derive(Debug)]
 pub(crate) struct WeightFile {
     pub(crate) path: PathBuf,
@@ -123,20 +123,20 @@ pub(crate) struct WeightFile {
     pub(crate) origin: Option<Origin>,
 }
 
-/// A tensor as it lies in a mapped file, or a run of its rows; nothing is read before it is asked for.
+/// Tensor in a memory-mapped file, or a range of its rows. Read on use.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredTensor {
     pub(crate) file: Arc<WeightFile>,
     pub(crate) name: Arc<str>,
     pub(crate) dtype: StoredDtype,
     pub(crate) shape: Vec<usize>,
-    /// Where its bytes are in the file.
+    /// Byte range in the file.
     pub(crate) range: Range<usize>,
 }
 
 impl StoredTensor {
-    /// Passes the stored bytes on, a window after the other, each a whole number of values. A window leaves memory
-    /// before the next is read, so that a file larger than memory can be gone through.
+    /// Reads the stored bytes in order, in windows of whole values. Releases each window from memory before the next,
+    /// so that a file larger than memory can be read.
     pub(crate) fn read<E>(&self, mut window: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let map = &self.file.map;
         for start in self.range.clone().step_by(WINDOW) {
@@ -147,12 +147,12 @@ impl StoredTensor {
         Ok(())
     }
 
-    /// The file it is in.
+    /// Path of its file.
     pub(crate) fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// The values in f32.
+    /// Values in f32.
     ///
     /// # Errors
     /// When a value is not finite.
@@ -166,7 +166,7 @@ impl StoredTensor {
         Ok(values)
     }
 
-    /// Reads the values and keeps none.
+    /// Checks the values without keeping them.
     ///
     /// # Errors
     /// As [`Self::values`].
@@ -181,7 +181,7 @@ impl StoredTensor {
         })
     }
 
-    /// Refuses values, of which the first is the tensor's value `first`, that are not all finite.
+    /// Refuses values that are not finite; `first` is the index of `values[0]` in the tensor.
     pub(crate) fn expect_finite(&self, values: &[f32], first: usize) -> Result<(), ModelError> {
         // Any NaN or infinity makes the sum of `0 * x` NaN; unlike a search, it vectorises.
         let probe: f32 =
@@ -197,7 +197,7 @@ impl StoredTensor {
         }
     }
 
-    /// The bytes as they lie.
+    /// Stored bytes, not decoded.
     pub(crate) fn raw_bytes(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.range.len());
         let Ok(()) = self.read(|bytes| {
@@ -207,7 +207,7 @@ impl StoredTensor {
         all
     }
 
-    /// The values on a device.
+    /// Values on a device.
     ///
     /// # Errors
     /// As [`Self::values`].
@@ -216,7 +216,7 @@ impl StoredTensor {
         Ok(Tensor::from_data(data, device))
     }
 
-    /// What stands at an index of the first dimension.
+    /// Slice at an index of the first dimension.
     pub(crate) fn part(&self, index: usize) -> Self {
         let shape = self.shape[1..].to_vec();
         let bytes = shape.iter().product::<usize>() * self.dtype.size();
@@ -232,7 +232,7 @@ impl StoredTensor {
         self.run_of_rows(rows, n_columns)
     }
 
-    /// Rows `rows` of matrix `index` of a stack of matrices `[n, rows, columns]`.
+    /// Rows `rows` of matrix `index` in a fused tensor `[n, rows, columns]`.
     pub(crate) fn rows_of(&self, index: usize, rows: Range<usize>) -> Self {
         let [_, n_rows, n_columns] = self.shape[..] else {
             unreachable!("{} is a stack of matrices: its shape was checked", self.name)
@@ -241,7 +241,7 @@ impl StoredTensor {
         self.run_of_rows(first + rows.start..first + rows.end, n_columns)
     }
 
-    /// Rows of `n_columns` values, counted over all matrices.
+    /// Rows of `n_columns` values, numbered across all matrices.
     fn run_of_rows(&self, rows: Range<usize>, n_columns: usize) -> Self {
         let row_bytes = n_columns * self.dtype.size();
         let at = |row| self.range.start + row * row_bytes;
@@ -253,11 +253,11 @@ impl StoredTensor {
     }
 }
 
-/// The values of a block of MXFP4: 4-bit numbers (1 sign, 2 exponent and 1 mantissa bits), the low half of a byte before the
-/// high one, times 2 to the scale less 127.
+/// Dequantises an MXFP4 block: 4-bit floats (1 sign, 2 exponent, 1 mantissa bits), low nibble first,
+/// times `2^(scale - 127)`.
 pub(crate) fn mxfp4(packed: [u8; MXFP4_BLOCK / 2], scale: u8) -> [bf16; MXFP4_BLOCK] {
     const MAGNITUDES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-    // Wide enough for the largest scale, which one half brings back into range.
+    // f64: the largest scale overflows f32, half of it does not.
     let factor = f64::powi(2.0, i32::from(scale) - 127);
     std::array::from_fn(|i| {
         let half = packed[i / 2] >> (4 * (i % 2)) & 0xf;

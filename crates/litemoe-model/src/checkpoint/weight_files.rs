@@ -10,7 +10,7 @@ use crate::checkpoint::header::read_file;
 use crate::checkpoint::stored::{StoredTensor, StoredTensors};
 use crate::json::for_each_member;
 
-/// Maps the weight files of a directory: `model.safetensors`, or what the index names.
+/// Memory-maps the weight files of a directory: `model.safetensors`, or the shards that the index names.
 pub(crate) fn open(dir: &Path) -> Result<StoredTensors, ModelError> {
     let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
     if single.exists() {
@@ -22,7 +22,8 @@ pub(crate) fn open(dir: &Path) -> Result<StoredTensors, ModelError> {
     read_shards(dir, &index)
 }
 
-/// What the index says: which file each tensor is in. Read twice, because a table of it would take many times its memory.
+/// Sharded checkpoint index: the file of each tensor. Parsed twice, because a table of it would take many times its
+/// memory.
 struct Index<'a> {
     path: &'a Path,
     json: &'a RawValue,
@@ -39,7 +40,7 @@ impl<'a> Index<'a> {
         Ok(Self { path, json: written.weight_map })
     }
 
-    /// Passes on every tensor and its file.
+    /// Visits every tensor and its shard.
     fn for_each(
         &self,
         mut visit: impl FnMut(String, String) -> Result<(), ModelError>,
@@ -50,14 +51,14 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// The files, each of which is there.
+    /// Shard names, each checked to exist.
     fn shards(&self, dir: &Path) -> Result<BTreeSet<String>, ModelError> {
         let mut shards = BTreeSet::new();
         self.for_each(|_, shard| {
             if shards.contains(&shard) {
                 return Ok(());
             }
-            // A name with a folder in it would reach outside the checkpoint.
+            // A name with a directory in it would reach outside the checkpoint.
             let is_plain = Path::new(&shard).file_name().is_some_and(|name| name == shard.as_str());
             if !is_plain || !dir.join(&shard).exists() {
                 return Err(ModelError::MissingShard { index: self.path.to_owned(), shard });
@@ -69,7 +70,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// The names of the weight files that a `model.safetensors.index.json` is about.
+/// Shard file names in a sharded checkpoint index, `model.safetensors.index.json`.
 ///
 /// # Errors
 /// When it cannot be read.

@@ -2,130 +2,135 @@ use serde::Serialize;
 
 use crate::config::RopeConfig;
 
-/// Attention: grouped-query (arXiv 2305.13245) unless it is [latent](Self::latent).
+/// Attention: grouped-query (GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints,
+/// arXiv 2305.13245), unless it is [latent](Self::latent).
 ///
-/// Fields that came later are left out of the serialised form where they say what was so before, so that fingerprints last.
+/// Fields added later are not serialised at the value that was implicit before, so that fingerprints stay valid.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AttentionConfig {
     /// Query heads.
     pub n_heads: usize,
-    /// Key and value heads, a divisor of the query heads.
+    /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Width of a query's or a key's head.
+    /// Head width of queries and keys.
     pub d_head: usize,
     /// Whether the projections have a bias.
     pub bias: bool,
-    /// Whether the output projection has none all the same.
+    /// Whether the output projection has no bias even with `bias`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bare_output: bool,
-    /// How queries and keys are normalised.
+    /// QK norm.
     #[serde(skip_serializing_if = "QkNorm::is_per_head")]
     pub qk_norm: QkNorm,
-    /// What queries, keys and values are clamped to, either side of zero.
+    /// Clamps queries, keys and values to `[-clip, clip]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// What scores are multiplied by; `None` is `1/√d_head`.
+    /// Softmax scale, multiplied with the scores; `None` is `1/√d_head`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// How many tokens back a token sees, itself included; `None` is all.
+    /// Sliding-window attention: tokens that a token attends to, itself included. `None`: no window.
     pub window: Option<usize>,
-    /// Tokens see those of their own chunk of this length alone.
+    /// Chunked attention: tokens attend only within their chunk of this length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunk: Option<usize>,
-    /// The blocks whose tokens see everything all the same.
+    /// Indices of blocks with full attention despite `window` or `chunk`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unwindowed: Vec<usize>,
-    /// Whether each head has a sink, a score that takes its share of the softmax and brings no value (arXiv 2309.17453).
+    /// Attention sink: whether each head has a learnt logit that takes part in the softmax but has no value (Efficient
+    /// Streaming Language Models with Attention Sinks, arXiv 2309.17453).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sinks: bool,
-    /// Queries, keys and values through low ranks.
+    /// Multi-head latent attention (MLA).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent: Option<LatentConfig>,
-    /// The blocks whose queries and keys are not rotated: they know no positions (NoPE, arXiv 2305.19466).
+    /// NoPE: indices of blocks without RoPE (The Impact of Positional Encoding on Length Generalization in
+    /// Transformers, arXiv 2305.19466).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unrotated: Vec<usize>,
-    /// How these blocks scale queries by position.
+    /// Attention temperature tuning of the [NoPE](Self::unrotated) blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<Temperature>,
-    /// The rotary embedding.
+    /// RoPE (rotary position embedding).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope: Option<RopeConfig>,
-    /// A bias by distance instead.
+    /// Relative position bias, instead of RoPE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative: Option<RelativeConfig>,
 }
 
 impl AttentionConfig {
-    /// Whether the tokens of some block see everything.
+    /// Whether some block has full attention.
     pub(crate) fn some_see_all(&self) -> bool {
         (self.window.is_none() && self.chunk.is_none()) || !self.unwindowed.is_empty()
     }
 
-    /// Says whether the pairs that are rotated lie side by side.
+    /// Sets whether RoPE pairs are interleaved.
     pub(crate) fn interleave(&mut self, interleaved: bool) {
         if let Some(rope) = &mut self.rope {
             rope.interleaved = interleaved;
         }
     }
 
-    /// Width of what is rotated.
+    /// Width of the RoPE part of a head.
     pub(crate) fn d_rotated(&self) -> usize {
         self.latent.map_or(self.d_head, |latent| latent.d_rotated)
     }
 
-    /// Width of a value's head.
+    /// Head width of values.
     pub(crate) fn d_value(&self) -> usize {
         self.latent.map_or(self.d_head, |latent| latent.d_value)
     }
 }
 
-/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values are made from one small vector per token,
-/// and all heads share the part of the key that is rotated.
+/// Multi-head latent attention (MLA; DeepSeek-V2, arXiv 2405.04434): keys and values are up-projected from one low-rank
+/// vector per token; all heads share the RoPE part of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LatentConfig {
-    /// Width of what queries are made from; `None`: they are made from the stream.
+    /// Rank of the query projection; `None`: a full-rank projection of the residual stream.
     pub q_rank: Option<usize>,
-    /// Width of what keys and values are made from.
+    /// Rank of the key–value projection: width of the latent vector.
     pub kv_rank: usize,
-    /// Width of the rotated part of a head, the rest of `d_head` being plain.
+    /// Width of the RoPE part of a head; the rest of `d_head` is NoPE.
     pub d_rotated: usize,
-    /// Width of a value's head.
+    /// Head width of values.
     pub d_value: usize,
 }
 
-/// Queries grow with their position: by `1 + scale · ln(1 + ⌊(position + 1) / floor⌋)` (arXiv 2501.19399).
+/// Attention temperature tuning: multiplies queries by `1 + scale · ln(1 + ⌊(position + 1) / floor⌋)` (Scalable-Softmax
+/// Is Superior for Attention, arXiv 2501.19399).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Temperature {
-    /// How fast.
+    /// Coefficient of the logarithm.
     pub scale: f64,
-    /// Positions of a step.
+    /// Positions per step.
     pub floor: f64,
 }
 
-/// Scores have a learnt bias for every head and bucket of distances (T5, arXiv 1910.10683).
+/// Relative position bias: a learnt bias per head and distance bucket, added to the scores (T5: Exploring the Limits of
+/// Transfer Learning with a Unified Text-to-Text Transformer, arXiv 1910.10683).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RelativeConfig {
-    /// Buckets of distances.
+    /// Distance buckets.
     pub n_buckets: usize,
-    /// The distance from which all are in one bucket.
+    /// Distance from which all share the last bucket.
     pub max_distance: usize,
 }
 
-/// What root-mean-square normalisation of queries and keys runs over.
+/// QK norm: what the RMSNorm of queries and keys runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum QkNorm {
-    /// There is none.
+    /// No QK norm.
     None,
-    /// Each head, before rotation.
+    /// Each head, before RoPE.
     PerHead,
-    /// The whole projection, before rotation.
+    /// The whole projection, before RoPE.
     Projection,
-    /// Each head after rotation, without weights; blocks that do not rotate do not normalise.
+    /// Each head after RoPE, without weights; NoPE blocks have none.
     Rotated,
 }
 

@@ -2,60 +2,60 @@ use litemoe_core::ExpertGroups;
 use litemoe_kernels::HiddenAct;
 use serde::{Serialize, Serializer};
 
-/// A block's feed-forward part.
+/// Feed-forward layer of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum FeedForwardConfig {
-    /// One network.
+    /// Dense MLP.
     Dense(DenseConfig),
-    /// Routed experts.
+    /// Mixture of experts (MoE).
     Moe(MoeConfig),
 }
 
-/// One network: gated, unless the family's are not.
+/// Dense MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DenseConfig {
-    /// Its neurons.
+    /// Intermediate width.
     pub d_hidden: usize,
-    /// Gating and activation.
+    /// Gating and activation, SwiGLU in most families.
     #[serde(skip_serializing_if = "NetworkConfig::is_swiglu")]
     pub network: NetworkConfig,
 }
 
-/// Routed experts.
+/// Mixture of experts (MoE) layer.
 ///
-/// Fields that came later are left out of the serialised form where they say what was so before, so that fingerprints last.
+/// Fields added later are not serialised at the value that was implicit before, so that fingerprints stay valid.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct MoeConfig {
-    /// Rows of the router, and experts unless a proxy's plan says otherwise.
+    /// Rows of the router; the expert count too, unless a proxy's plan says otherwise.
     pub n_experts: usize,
-    /// Experts a token is sent to.
+    /// Top-k: experts per token.
     pub top_k: usize,
-    /// Neurons of one expert.
+    /// Intermediate width of an expert.
     pub d_expert: usize,
-    /// Whether the chosen experts' scores are divided by their sum.
+    /// Whether the routing weights (gates) of the chosen experts are divided by their sum.
     pub renormalise: bool,
-    /// Neurons of the shared expert, a network that every token goes through.
+    /// Intermediate width of the shared expert, which every token passes through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared: Option<usize>,
-    /// Whether the shared expert is not weighted by a sigmoid gate of its own.
+    /// Whether the shared expert has no sigmoid gate.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ungated_shared: bool,
-    /// What the router makes of its logits.
+    /// Router activation: scores from router logits.
     #[serde(skip_serializing_if = "RouterKind::is_softmax")]
     pub router: RouterKind,
-    /// Whether the router's logits have a bias.
+    /// Whether the router logits have a bias.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub router_bias: bool,
-    /// Groups of experts that are chosen before experts are.
+    /// Group-limited routing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<GroupConfig>,
-    /// What gates are multiplied by.
+    /// Factor on the routing weights (gates).
     #[serde(skip_serializing_if = "is_one")]
     pub scale: f64,
-    /// The tokens of a row that an expert takes; what comes later gets nothing.
+    /// Expert capacity: tokens of a row that an expert accepts; it drops later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<usize>,
     /// Gating and activation of an expert.
@@ -67,7 +67,7 @@ pub struct MoeConfig {
 }
 
 impl MoeConfig {
-    /// Softmax → top-k over gated SiLU experts, the gates as they are.
+    /// Softmax top-k gating over SwiGLU experts, without renormalised gates.
     pub(crate) fn new([n_experts, top_k]: [usize; 2], d_expert: usize) -> Self {
         Self {
             n_experts,
@@ -86,7 +86,7 @@ impl MoeConfig {
         }
     }
 
-    /// What a plan must heed of the groups.
+    /// Constraint of group-limited routing on a plan.
     pub(crate) fn expert_groups(&self) -> Option<ExpertGroups> {
         let GroupConfig { n_groups, top_groups, score } = self.groups?;
         let least = match score {
@@ -97,20 +97,21 @@ impl MoeConfig {
     }
 }
 
-/// What a router makes of its logits, and what experts are chosen by.
+/// Router activation, and what experts are chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum RouterKind {
-    /// Probabilities over all experts.
+    /// Softmax over all experts.
     Softmax,
-    /// Each expert's own sigmoid. A learnt correction is added for the choice alone (arXiv 2408.15664).
+    /// Sigmoid router with score correction bias, which affects only the choice (Auxiliary-Loss-Free Load Balancing
+    /// Strategy for Mixture-of-Experts, arXiv 2408.15664).
     Sigmoid,
-    /// Each expert's own sigmoid, which multiplies the expert's input instead of its output (Llama 4).
+    /// Sigmoid router whose gate multiplies the expert's input instead of its output (Llama 4).
     InputSigmoid,
-    /// Two experts, each the best of what is left, each gate the softmax over what is nearly as good (GRIN's SparseMixer,
-    /// arXiv 2409.12136).
+    /// SparseMixer: top-2 by two successive argmaxes; each gate is a softmax over the experts close to the maximum
+    /// (GRIN: GRadient-INformed MoE, arXiv 2409.12136).
     SparseMixer {
-        /// How much worse, relatively, is still nearly as good: twice this.
+        /// Half the relative distance from the maximum within which experts enter the softmax.
         jitter: f64,
     },
 }
@@ -122,35 +123,35 @@ impl RouterKind {
     }
 }
 
-/// Groups of experts (DeepSeek-V2, arXiv 2405.04434).
+/// Group-limited routing: experts are chosen from the best groups only (DeepSeek-V2, arXiv 2405.04434).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct GroupConfig {
-    /// Equal runs of experts.
+    /// Number of groups: equal, contiguous ranges of experts.
     pub n_groups: usize,
-    /// How many of them a token's experts come from.
+    /// Groups that a token's experts come from.
     pub top_groups: usize,
-    /// What groups are chosen by.
+    /// Group score.
     pub score: GroupScore,
 }
 
-/// What a group of experts is chosen by.
+/// Score of a group of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum GroupScore {
-    /// Its best expert's score.
+    /// Highest expert score.
     Best,
-    /// The sum of its two best experts' scores.
+    /// Sum of the two highest expert scores.
     BestTwo,
 }
 
-/// What a network does between its matrices.
+/// Gating and activation of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NetworkConfig {
-    /// Whether the activation's output is multiplied by a second matrix's.
+    /// Whether the activation's output is multiplied by a second projection (GLU).
     pub gated: bool,
-    /// The activation.
+    /// Activation function.
     #[serde(serialize_with = "act")]
     pub act: HiddenAct,
 }

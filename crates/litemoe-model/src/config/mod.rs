@@ -1,4 +1,4 @@
-//! A model's configuration: the types here, their readers in [`read`].
+//! Model configuration: the types here, their readers in [`read`].
 
 mod attention;
 mod feed_forward;

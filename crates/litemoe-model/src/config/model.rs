@@ -3,66 +3,66 @@ use serde::Serialize;
 
 use crate::config::{AttentionConfig, FeedForwardConfig};
 
-/// What a checkpoint's configuration says about the model, one spelling of everything.
+/// Model configuration, in one spelling for all families.
 ///
-/// Serialised, it holds exactly what changes the maths.
+/// The serialised form holds exactly what changes the computation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ModelConfig {
-    /// The `model_type`, without a proxy's prefix.
+    /// `model_type` without a proxy's prefix.
     pub family: &'static str,
-    /// Size of the vocabulary.
+    /// Vocabulary size.
     pub vocab: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream (hidden size).
     pub d_model: usize,
-    /// ε of every normalisation.
+    /// ε of every RMSNorm or LayerNorm outside MLA.
     pub norm_eps: f64,
-    /// How the residual stream is normalised.
+    /// RMSNorm or LayerNorm of the residual stream.
     #[serde(skip_serializing_if = "NormKind::is_rms")]
     pub norm: NormKind,
-    /// Whether the head is the embedding's transpose where the checkpoint has no head of its own.
+    /// Tied embeddings: whether the embedding serves as the head if the checkpoint stores none.
     pub tied: bool,
-    /// Whether the head has a bias.
+    /// Whether the LM head has a bias.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub head_bias: bool,
-    /// Factors that most families do not have.
+    /// Embedding, residual and logits multipliers; 1 in most families.
     #[serde(skip_serializing_if = "Multipliers::are_one")]
     pub multipliers: Multipliers,
-    /// The attention of every block.
+    /// Attention of every block.
     pub attention: AttentionConfig,
-    /// What follows the attention in each block, of an encoder–decoder in each of the decoder's.
+    /// Feed-forward layer of each (decoder) block.
     pub feed_forward: Vec<FeedForwardConfig>,
-    /// The same in an encoder's blocks.
+    /// Feed-forward layer of each encoder block; empty in decoder-only models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub encoder: Vec<FeedForwardConfig>,
-    /// The longest row.
+    /// Maximum row length (context length), in tokens.
     #[serde(skip)]
     pub max_tokens: usize,
-    /// The ids that end a text.
+    /// End-of-sequence (EOS) token ids.
     #[serde(skip)]
     pub eos_ids: Vec<u32>,
-    /// Blocks beyond these that files may hold: they predict further tokens, and are left out.
+    /// Multi-token prediction (MTP) blocks that the files may hold after these; not loaded.
     #[serde(skip)]
     pub extra_blocks: usize,
-    /// What a decoder begins with where an encoder reads the prompt.
+    /// Decoder start token id of an encoder–decoder.
     #[serde(skip)]
     pub start_id: u32,
 }
 
 impl ModelConfig {
-    /// Whether encoder and decoder embed tokens each in their own way.
+    /// Whether encoder and decoder have separate embeddings.
     pub(crate) fn embeds_twice(&self) -> bool {
         !self.encoder.is_empty() && !self.tied
     }
 
-    /// The blocks in the order they run, with what follows the attention in them.
+    /// Blocks in execution order, each with its feed-forward layer.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (LayerId, &FeedForwardConfig)> {
         let encoder = self.encoder.iter().enumerate().map(|(i, part)| (LayerId::encoder(i), part));
         let decoder = self.feed_forward.iter().enumerate();
         encoder.chain(decoder.map(|(i, part)| (LayerId::decoder(i), part)))
     }
 
-    /// What follows the attention in a block.
+    /// Feed-forward layer of a block.
     pub(crate) fn feed_forward_of(&self, block: LayerId) -> &FeedForwardConfig {
         match block.stack {
             Stack::Encoder => &self.encoder[block.block],
@@ -71,13 +71,13 @@ impl ModelConfig {
     }
 }
 
-/// How the residual stream is normalised.
+/// Normalisation of the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum NormKind {
-    /// By its root mean square (arXiv 1910.07467).
+    /// RMSNorm (Root Mean Square Layer Normalization, arXiv 1910.07467).
     Rms,
-    /// By mean and variance, with a bias (arXiv 1607.06450).
+    /// LayerNorm with a bias (Layer Normalization, arXiv 1607.06450).
     Layer,
 }
 
@@ -88,15 +88,15 @@ impl NormKind {
     }
 }
 
-/// Constant factors along the residual stream.
+/// Constant multipliers along the residual stream (muP).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Multipliers {
-    /// Of what the embedding puts in.
+    /// Embedding multiplier, on the token embeddings.
     pub embedding: f64,
-    /// Of what attention and feed-forward parts add.
+    /// Residual multiplier, on the outputs of attention and feed-forward layers.
     pub residual: f64,
-    /// Of the logits.
+    /// Logits multiplier.
     pub logits: f64,
 }
 

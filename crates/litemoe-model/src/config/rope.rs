@@ -2,74 +2,78 @@ use std::f64::consts::PI;
 
 use serde::Serialize;
 
-/// A rotary position embedding (RoFormer, arXiv 2104.09864).
+/// RoPE (rotary position embedding; RoFormer: Enhanced Transformer with Rotary Position Embedding, arXiv 2104.09864).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RopeConfig {
-    /// Base of the wavelengths.
+    /// Base of the frequencies.
     pub theta: f64,
-    /// How longer contexts than the one trained on are reached.
+    /// Context extension.
     pub scaling: RopeScaling,
-    /// Whether pairs are dimensions `(2i, 2i + 1)` and not `(i, i + width / 2)`.
+    /// Whether pairs are interleaved, dimensions `(2i, 2i + 1)`, rather than half-split, `(i, i + width / 2)`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interleaved: bool,
 }
 
-/// How a rotary embedding is stretched.
+/// RoPE scaling, for context extension.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub enum RopeScaling {
-    /// Not at all. Also `dynamic`, which changes nothing within the longest row.
+    /// No scaling. Also `dynamic`, which changes nothing within the maximum row length.
     None,
-    /// Every frequency divided by `factor`.
+    /// Position interpolation: every frequency divided by `factor`.
     Linear {
-        /// The stretch.
+        /// Context extension factor.
         factor: f64,
     },
-    /// Low frequencies divided, high ones kept, a ramp between (Llama 3, arXiv 2407.21783).
+    /// Llama 3 scaling: low frequencies divided, high ones kept, a ramp between (The Llama 3 Herd of Models,
+    /// arXiv 2407.21783).
     Llama3 {
-        /// The stretch.
+        /// Context extension factor.
         factor: f64,
         /// Wavelengths longer than `original / low` are divided.
         low: f64,
         /// Wavelengths shorter than `original / high` are kept.
         high: f64,
-        /// The context trained on.
+        /// Original context length, in tokens.
         original: usize,
     },
-    /// A ramp over dimensions, and attention scaled (YaRN, arXiv 2309.00071).
+    /// YaRN: a ramp over dimensions from kept to divided frequencies, and scaled attention (YaRN: Efficient Context
+    /// Window Extension of Large Language Models, arXiv 2309.00071).
     Yarn {
-        /// The stretch.
+        /// Context extension factor.
         factor: f64,
         /// Rotations within the original context above which a frequency is kept.
         beta_fast: f64,
-        /// Rotations below which it is divided.
+        /// Rotations below which a frequency is divided.
         beta_slow: f64,
         /// Whether the ramp's ends are rounded to whole dimensions.
         truncate: bool,
-        /// What cosine and sine are multiplied by.
+        /// Factor on cosine and sine.
         attention_factor: f64,
-        /// The context trained on.
+        /// Original context length, in tokens.
         original: usize,
-        /// What DeepSeek scales attention by, once for queries and once for keys.
+        /// DeepSeek's factor on queries and on keys (`mscale_all_dim`).
         #[serde(skip)]
         all_dims: f64,
     },
-    /// Every frequency divided by a factor of its own (LongRoPE, arXiv 2402.13753).
+    /// LongRoPE: every frequency divided by its own factor (LongRoPE: Extending LLM Context Window Beyond 2 Million
+    /// Tokens, arXiv 2402.13753).
     Long {
-        /// One for each pair of dimensions, those within the original context.
+        /// Short factors, for the original context: one per pair of dimensions.
         factors: Vec<f64>,
-        /// What cosine and sine are multiplied by.
+        /// Factor on cosine and sine.
         attention_factor: f64,
-        /// The context trained on, and the longest row: beyond it the factors are others, for every position.
+        /// Original context length, in tokens; also the maximum row length, because longer rows use other factors at
+        /// every position.
         original: usize,
     },
 }
 
 impl RopeConfig {
-    /// Whether f32 holds all it is made of.
+    /// Whether its frequencies and factors are finite and positive in f32.
     pub(crate) fn is_finite(&self, d_rotated: usize) -> bool {
-        // YaRN's ramp is between logarithms to this base.
+        // YaRN's ramp uses logarithms to base theta.
         let is_one = self.theta == 1.0 && matches!(self.scaling, RopeScaling::Yarn { .. });
         let frequencies = self.frequencies(d_rotated);
         let is_positive = |number: f32| number.is_finite() && number > 0.0;
@@ -79,7 +83,7 @@ impl RopeConfig {
             && is_positive(self.score_factor() as f32)
     }
 
-    /// The longest row that it is defined for.
+    /// Maximum row length that it is defined for.
     pub(crate) fn max_tokens(&self) -> usize {
         match self.scaling {
             RopeScaling::Long { original, .. } => original,
@@ -87,7 +91,7 @@ impl RopeConfig {
         }
     }
 
-    /// How many pairs of dimensions it is for, where that is said.
+    /// Pairs of dimensions that it is defined for; `None` if any number.
     pub(crate) fn pairs(&self) -> Option<usize> {
         match &self.scaling {
             RopeScaling::Long { factors, .. } => Some(factors.len()),
@@ -95,7 +99,7 @@ impl RopeConfig {
         }
     }
 
-    /// What DeepSeek's models multiply attention scores by beyond `1/√d_head`.
+    /// DeepSeek's factor on the attention scores, besides `1/√d_head`.
     pub(crate) fn score_factor(&self) -> f64 {
         match self.scaling {
             RopeScaling::Yarn { all_dims, .. } => all_dims * all_dims,
@@ -103,7 +107,7 @@ impl RopeConfig {
         }
     }
 
-    /// Radians per position of each pair of dimensions, `d_head / 2` of them.
+    /// Frequency of each pair of dimensions in radians per position, `d_head / 2` of them.
     pub(crate) fn frequencies(&self, d_head: usize) -> Vec<f32> {
         let pairs = d_head / 2;
         let plain = (0..pairs).map(|i| {
@@ -134,7 +138,7 @@ impl RopeConfig {
         }
     }
 
-    /// What cosine and sine are multiplied by.
+    /// Factor on cosine and sine.
     pub(crate) fn attention_factor(&self) -> f32 {
         match self.scaling {
             RopeScaling::Yarn { attention_factor, .. }
@@ -145,7 +149,7 @@ impl RopeConfig {
 }
 
 impl RopeScaling {
-    /// YaRN as it is meant, without rounding the ramp's ends.
+    /// YaRN with default parameters, without rounding the ramp's ends.
     pub(crate) fn yarn(factor: f64, original: usize) -> Self {
         Self::Yarn {
             factor,
@@ -159,7 +163,7 @@ impl RopeScaling {
     }
 }
 
-/// YaRN's attention factor (arXiv 2309.00071, equation 22).
+/// YaRN attention factor (arXiv 2309.00071, equation 22).
 pub(crate) fn yarn_mscale(factor: f64, mscale: f64) -> f64 {
     if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 }
 }
@@ -177,7 +181,7 @@ fn llama3(frequency: f64, factor: f64, low: f64, high: f64, original: f64) -> f3
     scaled as f32
 }
 
-/// From 0 at `low` to 1 at `high`, over pairs of dimensions.
+/// Linear ramp from 0 at `low` to 1 at `high`, over pairs of dimensions.
 struct Ramp {
     low: f64,
     high: f64,
@@ -189,7 +193,7 @@ impl Ramp {
         Self { low, high: if low == high { high + 0.001 } else { high } }
     }
 
-    /// The frequency kept before the ramp, divided after it.
+    /// Interpolates from the kept frequency before the ramp to the divided one after it.
     fn mix(&self, pair: usize, frequency: f64, factor: f64) -> f32 {
         let interpolated = ((pair as f64 - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         (frequency / factor * interpolated + frequency * (1.0 - interpolated)) as f32

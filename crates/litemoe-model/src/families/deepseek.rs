@@ -1,4 +1,4 @@
-//! What DeepSeek's mixtures of experts share: latent attention, dense first blocks, experts beside shared ones.
+//! DeepSeek families, shared part: MLA, leading dense blocks, routed and shared experts.
 
 use crate::ModelError;
 use crate::config::read::decoder::{self, Defaults, MAX_EXPERTS};
@@ -9,21 +9,21 @@ use crate::config::{
 };
 use crate::families::family::Names;
 
-/// Spellings of the expert count.
+/// Keys of the expert count.
 pub(crate) const EXPERT_COUNTS: &[&str] = &["n_routed_experts", "num_local_experts", "num_experts"];
 
-/// Losses of training, bookkeeping, and widths that follow from others.
+/// Ignored keys: training losses and bookkeeping.
 pub(crate) const HARMLESS: &[&str] = &["aux_loss_alpha", "pretraining_tp", "seq_aux"];
 
 pub(crate) const NAMES: &[Names] = &[Names { shared: "mlp.shared_experts", ..Names::MLP }];
 
-/// Far above any head: widths up to it can be multiplied with each other.
+/// Maximum head width, far above any model. Two such widths multiply without overflow.
 const MAX_WIDTH: usize = 1 << 20;
 
-/// Keys that are written with the one value that the reference computes with.
+/// Keys that must have the one value that the reference computes with.
 const NEUTRAL: &[(&str, &str)] = &[("ep_size", "1"), ("moe_layer_freq", "1")];
 
-/// Reads what both generations say alike; how the router chooses is left to them.
+/// Reads the keys that V2 and V3 share, without the router's.
 pub(crate) fn read(
     config: &mut ConfigFile,
     family: &'static str,
@@ -73,7 +73,7 @@ fn read_latent(config: &mut ConfigFile) -> Result<LatentConfig, ModelError> {
     Ok(LatentConfig { q_rank, kv_rank, d_rotated, d_value })
 }
 
-/// Reads the groups of experts.
+/// Reads group-limited routing.
 pub(crate) fn read_groups(
     config: &mut ConfigFile,
     moe: &MoeConfig,
@@ -96,7 +96,7 @@ pub(crate) fn read_groups(
     Ok(GroupConfig { n_groups, top_groups, score })
 }
 
-/// Dense blocks first, then blocks of experts.
+/// Reads the feed-forward layers: dense blocks first, then MoE blocks.
 pub(crate) fn blocks(
     config: &mut ConfigFile,
     moe: MoeConfig,

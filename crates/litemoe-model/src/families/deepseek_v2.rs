@@ -1,4 +1,5 @@
-//! DeepSeek-V2 (arXiv 2405.04434): latent attention, softmax → top-k experts, of some groups or of all.
+//! DeepSeek-V2 (A Strong, Economical, and Efficient Mixture-of-Experts Language Model, arXiv 2405.04434): MLA, softmax
+//! top-k gating, group-limited or over all experts.
 
 use super::deepseek;
 use crate::ModelError;
@@ -17,7 +18,7 @@ pub(crate) const FAMILY: Family = Family {
 
 const MODEL_TYPE: &str = "deepseek_v2";
 
-/// The reference never divides gates by their sum, whatever the configuration says.
+/// The reference never renormalises gates, whatever the configuration says.
 const NEUTRAL: &[(&str, &str)] =
     &[("mlp_bias", "false"), ("norm_topk_prob", "false"), ("scoring_func", "\"softmax\"")];
 

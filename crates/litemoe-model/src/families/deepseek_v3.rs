@@ -1,4 +1,5 @@
-//! DeepSeek-V3 (arXiv 2412.19437): latent attention, experts chosen by sigmoids with a learnt correction, within groups.
+//! DeepSeek-V3 (DeepSeek-V3 Technical Report, arXiv 2412.19437): MLA, sigmoid router with score correction bias
+//! (aux-loss-free load balancing), group-limited routing.
 
 use super::deepseek;
 use crate::ModelError;

@@ -4,65 +4,66 @@ use crate::ModelError;
 use crate::config::ModelConfig;
 use crate::config::read::file::ConfigFile;
 
-/// What a model type needs beyond its sizes: how its configuration is read and its tensors are named.
+/// Model family: how its configuration is read and its tensors are named.
 #[derive(Debug)]
 pub(crate) struct Family {
-    /// The `model_type` in its `config.json`.
+    /// `model_type` in `config.json`.
     pub(crate) model_type: &'static str,
-    /// Reads the keys that matter.
+    /// Reads the keys that change the computation.
     pub(crate) read: fn(&mut ConfigFile) -> Result<ModelConfig, ModelError>,
-    /// Keys beside [`HARMLESS`](crate::config::read::decoder::HARMLESS) that change nothing a forward pass computes.
+    /// Ignored keys besides [`HARMLESS`](crate::config::read::decoder::HARMLESS): they do not change the forward pass.
     pub(crate) harmless: &'static [&'static str],
-    /// Spellings of the expert count.
+    /// Keys of the expert count.
     pub(crate) expert_counts: &'static [&'static str],
-    /// Paths inside a block, the first as released checkpoints have them, the last as transformers 5 holds them in memory.
+    /// Tensor names: the first as in released checkpoints, the last as transformers 5 holds them in memory.
     pub(crate) names: &'static [Names],
 }
 
-/// Paths of tensors. Inside a block, `#` stands for the number of the feed-forward part, which depends on the stack.
+/// Tensor names. Inside a block, `#` is the index of the feed-forward layer, which depends on the stack.
 #[derive(Debug)]
 pub(crate) struct Names {
-    /// The token embedding.
+    /// Token embedding.
     pub(crate) embedding: &'static str,
-    /// Embeddings of encoder and decoder, which models that tie nothing use instead.
+    /// Separate embeddings of encoder and decoder, in untied models.
     pub(crate) own_embeddings: [&'static str; 2],
-    /// What stands before a block's number, in the encoder and in the decoder.
+    /// Prefix of a block's number, in encoder and decoder.
     pub(crate) blocks: [&'static str; 2],
-    /// The normalisations at the end of encoder and decoder.
+    /// Final norms of encoder and decoder.
     pub(crate) final_norms: [&'static str; 2],
-    /// The normalisations before attention and before the feed-forward part.
+    /// Norms before attention and before the feed-forward layer.
     pub(crate) norms: [&'static str; 2],
     /// Attention.
     pub(crate) attention: &'static str,
-    /// Queries, keys, values and output in it.
+    /// Query, key, value and output projections of attention.
     pub(crate) projections: [&'static str; 4],
-    /// A decoder's attention to its encoder, and the normalisation before it.
+    /// Cross-attention, and the norm before it.
     pub(crate) cross: [&'static str; 2],
-    /// A dense network.
+    /// Dense MLP.
     pub(crate) dense: &'static str,
-    /// The router.
+    /// Router.
     pub(crate) router: &'static str,
-    /// What stands before an expert's number.
+    /// Prefix of an expert's number.
     pub(crate) experts: &'static str,
-    /// Gate, up and down in an expert.
+    /// Gate, up and down projections of an expert.
     pub(crate) parts: [&'static str; 3],
-    /// Gate and up in one stack of matrices, and down in another: how transformers 5 holds experts in memory, and some
-    /// families' released checkpoints too. Biases' names end in `_bias`, those of 4-bit blocks in `_blocks` and `_scales`.
+    /// Fused expert tensors: gate and up in one, down in the other. transformers 5 holds experts so in memory; some
+    /// families' released checkpoints store them so. Bias names end in `_bias`, MXFP4 names in `_blocks` and `_scales`.
     pub(crate) stacks: [&'static str; 2],
-    /// How a matrix lies in a stack.
+    /// Layout of a matrix in a fused tensor.
     pub(crate) stack_order: StackOrder,
-    /// Whether a proxy's experts are written so.
+    /// Whether a proxy stores fused expert tensors.
     pub(crate) stacked: bool,
-    /// Whether an adapter's updates beside experts are written so, although experts are not: PEFT reads no others.
+    /// Whether expert adapters are written for fused tensors although experts are stored separately: PEFT reads no
+    /// others.
     pub(crate) stacked_updates: bool,
-    /// The shared expert; its gate's path ends in `_gate`.
+    /// Shared expert; its gate's path ends in `_gate`.
     pub(crate) shared: &'static str,
-    /// Gate, up and down in a dense network and in the shared expert.
+    /// Gate, up and down projections of a dense MLP and of the shared expert.
     pub(crate) dense_parts: [&'static str; 3],
 }
 
 impl Names {
-    /// Of encoder and decoder names, the one of a stack.
+    /// The encoder's or the decoder's name.
     pub(crate) fn of(stack: Stack, [encoder, decoder]: [&'static str; 2]) -> &'static str {
         match stack {
             Stack::Encoder => encoder,
@@ -70,19 +71,19 @@ impl Names {
         }
     }
 
-    /// The path of a part of a block.
+    /// Path of a part of a block.
     pub(crate) fn path(&self, block: LayerId, part: &str) -> String {
         let feed_forward = Self::of(block.stack, ["1", "2"]);
         let part = part.replace('#', feed_forward);
         format!("{}{}.{part}", Self::of(block.stack, self.blocks), block.block)
     }
 
-    /// Whether experts are never stored one by one.
+    /// Whether experts are stored only as fused tensors.
     pub(crate) fn stacked_only(&self) -> bool {
         self.stack_order != StackOrder::Rows
     }
 
-    /// What qwen's, OLMo's and DeepSeek's models are like, and every family as transformers 5 holds it in memory.
+    /// Names of Qwen, OLMo and DeepSeek models, and of every family as transformers 5 holds it in memory.
     pub(crate) const MLP: Self = Self {
         embedding: "model.embed_tokens",
         own_embeddings: ["", ""],
@@ -105,16 +106,16 @@ impl Names {
     };
 }
 
-/// What stands before the `model_type` of a proxy that only this program computes rightly.
+/// Prefix of the `model_type` of a proxy that only litemoe computes correctly.
 pub(crate) const PROXY_PREFIX: &str = "litemoe_";
 
 impl Family {
-    /// How released checkpoints name their tensors, and proxies.
+    /// Tensor names of released checkpoints and of proxies.
     pub(crate) fn released_names(&self) -> &'static Names {
         &self.names[0]
     }
 
-    /// How transformers 5 names its tensors in memory.
+    /// Tensor names of transformers 5 in memory.
     pub(crate) fn held_names(&self) -> &'static Names {
         &self.names[self.names.len() - 1]
     }

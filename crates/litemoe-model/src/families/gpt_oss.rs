@@ -1,4 +1,5 @@
-//! gpt-oss (arXiv 2508.10925): attention sinks, every other block windowed, biased experts with a clamped activation.
+//! gpt-oss (gpt-oss-120b & gpt-oss-20b Model Card, arXiv 2508.10925): attention sinks, sliding-window attention in
+//! every other block, experts with biases and a clamped activation.
 
 use litemoe_core::StackOrder;
 use litemoe_kernels::HiddenAct;
@@ -12,7 +13,7 @@ use crate::families::family::{Family, Names};
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     read,
-    // The context trained on, which the rotary embedding states too.
+    // Original context length, which the RoPE object has too.
     harmless: &["initial_context_length"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[Names {
@@ -65,7 +66,7 @@ fn read_experts(config: &mut ConfigFile) -> Result<MoeConfig, ModelError> {
     let limit = config.optional_positive("swiglu_limit")?.unwrap_or(7.0);
     let act = HiddenAct::ClampedSwish { alpha, limit };
     Ok(MoeConfig {
-        // Softmax over the chosen logits is softmax over all of them, divided by what was chosen.
+        // Softmax over the top-k logits is the renormalised softmax over all of them.
         renormalise: true,
         router_bias: true,
         network: NetworkConfig { gated: true, act },
@@ -74,7 +75,7 @@ fn read_experts(config: &mut ConfigFile) -> Result<MoeConfig, ModelError> {
     })
 }
 
-/// Refuses weights quantised otherwise than in MXFP4; which tensors are, the tensors say.
+/// Refuses quantisation other than MXFP4. Tensor names tell which are quantised.
 fn read_quantization(config: &mut ConfigFile) -> Result<(), ModelError> {
     let Some(mut quantization) = config.object("quantization_config")? else { return Ok(()) };
     let method: String = quantization.required("quant_method", "a name")?;

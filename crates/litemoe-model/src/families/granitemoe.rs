@@ -1,4 +1,4 @@
-//! Granite's mixtures of experts: constant factors along the stream, softmax over the chosen experts.
+//! Granite MoE: embedding, residual, attention and logits multipliers (muP), softmax over the top-k experts.
 
 use crate::ModelError;
 use crate::config::read::decoder::{self, Defaults, NUM_LOCAL_EXPERTS};
@@ -50,7 +50,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     model.attention.bias = config.flag("attention_bias", false)?;
     let counts = decoder::experts(config, NUM_LOCAL_EXPERTS)?;
     let d_expert = config.size("intermediate_size")?;
-    // Softmax over the chosen logits is softmax over all of them, divided by what was chosen.
+    // Softmax over the top-k logits is the renormalised softmax over all of them.
     let moe = MoeConfig { renormalise: true, ..MoeConfig::new(counts, d_expert) };
     model.feed_forward = vec![FeedForwardConfig::Moe(moe); decoder::n_blocks(config)?];
     Ok(model)

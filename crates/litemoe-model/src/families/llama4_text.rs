@@ -1,4 +1,4 @@
-//! Llama 4's text models: attention in chunks, blocks without positions, experts whose gates act on their inputs.
+//! Llama 4 text models: chunked attention, NoPE blocks, sigmoid gates on the experts' inputs.
 
 use litemoe_core::StackOrder;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::families::family::{Family, Names};
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     read,
-    // Noise while training.
+    // Training noise.
     harmless: &["router_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[Names {
@@ -31,7 +31,7 @@ const MODEL_TYPE: &str = "llama4_text";
 const DEFAULTS: Defaults =
     Defaults { max_tokens: 131_072, norm_eps: 1e-5, theta: 500_000.0, d_head: Some(128) };
 
-/// Another layout of the experts.
+/// Other expert layouts.
 const NEUTRAL: &[(&str, &str)] = &[("for_llm_compressor", "false")];
 
 fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
@@ -65,7 +65,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     Ok(model)
 }
 
-/// The blocks that rotate: `no_rope_layers` is 1 for them.
+/// Reads which blocks have RoPE: `no_rope_layers` is 1 for them.
 fn read_rotated(config: &mut ConfigFile, n_blocks: usize) -> Result<Vec<bool>, ModelError> {
     let interval = config.optional_size("no_rope_layer_interval")?.unwrap_or(4);
     let expected = format!("a list of {n_blocks} times 0 or 1");
@@ -81,7 +81,7 @@ fn read_rotated(config: &mut ConfigFile, n_blocks: usize) -> Result<Vec<bool>, M
 }
 
 fn read_temperature(config: &mut ConfigFile) -> Result<Option<Temperature>, ModelError> {
-    // Released configurations write a number that means yes.
+    // Released configurations write a number for true.
     let on = match config.optional("attn_temperature_tuning", "true or false")? {
         None => true,
         Some(Value::Bool(on)) => on,
@@ -96,7 +96,7 @@ fn read_temperature(config: &mut ConfigFile) -> Result<Option<Temperature>, Mode
     Ok(on.then_some(Temperature { scale, floor }))
 }
 
-/// Blocks of experts, by list or by step; the others are dense.
+/// MoE blocks, by list or by step; the others are dense.
 fn read_blocks(
     config: &mut ConfigFile,
     n_blocks: usize,

@@ -1,4 +1,4 @@
-//! Mixtral (arXiv 2401.04088): grouped-query attention, softmax → top-k experts whose gates sum to 1.
+//! Mixtral (Mixtral of Experts, arXiv 2401.04088): GQA, softmax top-k gating with renormalised gates.
 
 use crate::ModelError;
 use crate::config::read::decoder::{self, Defaults, NUM_LOCAL_EXPERTS};
@@ -9,13 +9,13 @@ use crate::families::family::{Family, Names};
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     read,
-    // Noise on the hidden state while training; the reference leaves it out otherwise.
+    // Training noise on the hidden state; the reference omits it at inference.
     harmless: &["router_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[NAMES, Names::MLP],
 };
 
-/// As released checkpoints have them, Phi's too.
+/// Names in released checkpoints, Phi's included.
 pub(crate) const NAMES: Names = Names {
     router: "block_sparse_moe.gate",
     experts: "block_sparse_moe.experts.",

@@ -1,4 +1,4 @@
-//! The model families: a file for each, and the registry.
+//! Model families: one file each, and the registry.
 
 mod deepseek;
 mod deepseek_v2;

@@ -1,4 +1,5 @@
-//! OLMoE (arXiv 2409.02060): attention with queries and keys normalised over all heads, softmax → top-k experts.
+//! OLMoE (OLMoE: Open Mixture-of-Experts Language Models, arXiv 2409.02060): QK norm over the whole projection, softmax
+//! top-k gating.
 
 use crate::ModelError;
 use crate::config::read::decoder::{self, Defaults, NUM_EXPERTS};
@@ -23,7 +24,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     let mut model = decoder::read(config, MODEL_TYPE, &DEFAULTS)?;
     let attention = &mut model.attention;
     if attention.n_heads * attention.d_head != model.d_model {
-        // The reference's norm is as wide as the residual stream.
+        // The reference's QK norm is as wide as the residual stream.
         let expected = format!("{} / {}", model.d_model, attention.n_heads);
         return Err(config.wrong("head_dim", &expected));
     }

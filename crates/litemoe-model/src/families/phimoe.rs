@@ -1,4 +1,4 @@
-//! Phi-3.5-MoE (arXiv 2404.14219): layer normalisation, biases, experts chosen by SparseMixer.
+//! Phi-3.5-MoE (Phi-3 Technical Report, arXiv 2404.14219): LayerNorm, biases, SparseMixer.
 
 use super::mixtral;
 use crate::ModelError;
@@ -10,7 +10,7 @@ use crate::families::family::{Family, Names};
 pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     read,
-    // Dropout, and noise on the hidden state while training.
+    // Dropout, and training noise on the hidden state.
     harmless: &["hidden_dropout", "input_jitter_noise"],
     expert_counts: NUM_LOCAL_EXPERTS,
     names: &[

@@ -1,5 +1,5 @@
-//! Qwen2-MoE, of which Qwen1.5-MoE is one (arXiv 2407.10671): biased queries, keys and values, softmax → top-k experts, and a
-//! shared expert behind a sigmoid.
+//! Qwen2-MoE, including Qwen1.5-MoE (Qwen2 Technical Report, arXiv 2407.10671): query, key and value biases, softmax
+//! top-k gating, shared expert with a sigmoid gate.
 
 use crate::ModelError;
 use crate::config::ModelConfig;
@@ -31,8 +31,8 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     Ok(model)
 }
 
-/// The window, and the blocks that see past it: as listed, else, as the reference has it, all but the even ones of the first
-/// `max_window_layers`.
+/// Reads the sliding window, and the blocks with full attention: as listed, else as in the reference, all but the even
+/// ones of the first `max_window_layers`.
 fn read_window(
     config: &mut ConfigFile,
     n_blocks: usize,

@@ -1,4 +1,4 @@
-//! Qwen3-MoE (arXiv 2505.09388): grouped-query attention with normalised heads, softmax → top-k experts.
+//! Qwen3-MoE (Qwen3 Technical Report, arXiv 2505.09388): GQA with per-head QK norm, softmax top-k gating.
 
 use crate::ModelError;
 use crate::config::read::decoder::{self, Defaults, NUM_EXPERTS};
@@ -19,7 +19,7 @@ const MODEL_TYPE: &str = "qwen3_moe";
 const DEFAULTS: Defaults =
     Defaults { max_tokens: 32_768, norm_eps: 1e-6, theta: THETA, d_head: None };
 
-/// Keys that some exporters write, each with the one value that leaves the maths as it is.
+/// Keys of some exporters, each with the one value that leaves the computation unchanged.
 const NEUTRAL: &[(&str, &str)] =
     &[("qkv_bias", "false"), ("shared_expert_intermediate_size", "0"), ("use_qk_norm", "true")];
 

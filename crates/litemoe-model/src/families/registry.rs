@@ -20,7 +20,7 @@ const FAMILIES: &[&Family] = &[
     &switch_transformers::FAMILY,
 ];
 
-/// The family of a configuration, and whether it is a proxy's.
+/// Family of a configuration, and whether it is a proxy's.
 pub(crate) fn family_of(config: &mut ConfigFile) -> Result<(&'static Family, bool), ModelError> {
     let found: String = config.required("model_type", "a name")?;
     let (name, is_proxy) = match found.strip_prefix(PROXY_PREFIX) {

@@ -1,4 +1,5 @@
-//! Switch Transformers (arXiv 2101.03961): an encoder–decoder after T5, one ungated expert for a token, some blocks dense.
+//! Switch Transformers (Scaling to Trillion Parameter Models with Simple and Efficient Sparsity, arXiv 2101.03961):
+//! T5-like encoder–decoder, top-1 routing to ungated experts, some blocks dense.
 
 use litemoe_kernels::HiddenAct;
 
@@ -52,7 +53,7 @@ pub(crate) const FAMILY: Family = Family {
 
 const MODEL_TYPE: &str = "switch_transformers";
 
-/// The longest rows it was trained on; its positions have no end.
+/// Maximum row length in training; the relative position bias has no limit.
 const MAX_TOKENS: usize = 512;
 
 const NEUTRAL: &[(&str, &str)] = &[
@@ -107,7 +108,7 @@ fn read(config: &mut ConfigFile) -> Result<ModelConfig, ModelError> {
     })
 }
 
-/// Attention without scaling, its positions a bias by distance.
+/// Unscaled attention with a relative position bias.
 fn read_attention(config: &mut ConfigFile) -> Result<AttentionConfig, ModelError> {
     let n_heads = config.size("num_heads")?;
     let n_buckets = config.optional_size("relative_attention_num_buckets")?.unwrap_or(32);
@@ -159,7 +160,7 @@ fn read_networks(config: &mut ConfigFile) -> Result<(DenseConfig, MoeConfig), Mo
     Ok((DenseConfig { d_hidden, network }, moe))
 }
 
-/// Every so many blocks one of experts, as the reference counts.
+/// One MoE block every `n_blocks / n_sparse` blocks, counted as in the reference.
 fn blocks(
     n_blocks: usize,
     n_sparse: usize,

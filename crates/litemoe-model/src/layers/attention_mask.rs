@@ -3,17 +3,17 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::Packing;
 
-/// What is added to attention scores.
+/// Attention masks, added to the scores.
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
-    /// The causal mask, `[1, 1, seq, seen]`; with a relative position bias, `[batch or 1, n_heads, seq, seen]`. `None` where
-    /// every token attends to all before it.
+    /// Causal mask, `[1, 1, seq, seen]`; with a relative position bias, `[batch or 1, n_heads, seq, seen]`. `None`
+    /// where every token attends to all before it.
     pub(crate) full: Option<Tensor<4>>,
-    /// The same with what is beyond the sliding window or the chunk.
+    /// Causal mask limited to the sliding window or the chunk.
     pub(crate) windowed: Option<Tensor<4>>,
 }
 
-/// The positions of the grid's columns, row after row: of all rows alike where they begin at 0.
+/// Position range of each row; one range for all rows when they start at 0.
 pub(crate) fn spans(packing: &Packing) -> Vec<Range<usize>> {
     match packing.starts() {
         None => vec![0..packing.seq()],
@@ -24,13 +24,13 @@ pub(crate) fn spans(packing: &Packing) -> Vec<Range<usize>> {
     }
 }
 
-/// How far back a token sees.
+/// How far back a token attends.
 #[derive(Clone, Copy)]
 pub(crate) enum Reach {
     All,
-    /// This many tokens, itself included.
+    /// Sliding window of this many tokens, itself included.
     Window(usize),
-    /// To the beginning of its chunk of this length.
+    /// Chunk of this length: back to the start of the token's chunk.
     Chunk(usize),
 }
 
@@ -45,10 +45,10 @@ impl Reach {
     }
 }
 
-/// The mask of a span of tokens over all positions up to its end: very negative where a token must not attend. Finite, so that no
-/// difference of two infinities can arise. `None` where nothing is hidden.
+/// Mask of a span of queries over all keys up to its end, `[1, 1, span, end]`: 0, or `f32::MIN` where a token must not
+/// attend. Finite, so that no infinities are subtracted. `None` where nothing is masked.
 pub(crate) fn mask(reach: Reach, span: &Range<usize>, device: &Device) -> Option<Tensor<4>> {
-    // The first key is the one that is hidden soonest.
+    // The first key is masked before any other.
     if span.len() == 1 && !reach.hides(span.start, 0) {
         return None;
     }

@@ -7,13 +7,13 @@ use crate::layers::feed_forward::FeedForward;
 use crate::layers::norm::Norm;
 use crate::layers::place::Place;
 
-/// A product, where it changes anything.
+/// Multiplies by a factor, unless it is 1.
 pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
     if factor == 1.0 { x } else { x.mul_scalar(factor) }
 }
 
-/// A block: attention, then the feed-forward part, each on a normalised input and added back; between them, in a decoder
-/// with an encoder, attention to the encoder's tokens.
+/// Transformer block (pre-norm): attention, then the feed-forward layer, each with a residual connection; between them,
+/// in a decoder with an encoder, cross-attention.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) id: LayerId,
@@ -22,11 +22,11 @@ pub(crate) struct Block {
     pub(crate) cross: Option<Cross>,
     pub(crate) post_attention_norm: Norm,
     pub(crate) feed_forward: FeedForward,
-    /// Of what attention and feed-forward part add.
+    /// Residual multiplier (muP) of attention and feed-forward outputs.
     pub(crate) multiplier: f64,
 }
 
-/// A decoder's attention to its encoder.
+/// Cross-attention of a decoder to its encoder.
 #[derive(Debug)]
 pub(crate) struct Cross {
     pub(crate) norm: Norm,
@@ -34,7 +34,7 @@ pub(crate) struct Cross {
 }
 
 impl Block {
-    /// The linear layers an adapter can stand beside, attention's first, routed experts' last.
+    /// Linear layers that accept a LoRA adapter: attention first, routed experts last.
     pub(crate) fn linear_sites(&self) -> Vec<LinearSite> {
         let cross = self.cross.iter().flat_map(|cross| cross.attention.linears());
         let attention = self.attention.linears().into_iter().chain(cross);

@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, s};
 
-/// The keys and values of one row's tokens so far, in every block.
+/// KV cache: keys and values of one row's tokens so far, in every block.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     len: usize,
@@ -12,42 +12,42 @@ impl KvCache {
         Self { len: 0, blocks: vec![BlockCache::default(); n_blocks] }
     }
 
-    /// Tokens held.
+    /// Cached tokens.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token is held.
+    /// Whether no token is cached.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Forgets all but the first `len` tokens.
+    /// Keeps the first `len` tokens and drops the others.
     ///
     /// # Panics
-    /// When fewer are held.
+    /// When fewer are cached.
     pub fn truncate(&mut self, len: usize) {
         assert!(len <= self.len, "{len} tokens wanted of {}", self.len);
         self.len = len;
     }
 
-    /// Every block has stored `n` more tokens.
+    /// Counts `n` tokens that every block has stored.
     pub(crate) fn advance(&mut self, n: usize) {
         self.len += n;
     }
 }
 
-/// One block's keys and values.
+/// KV cache of one block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockCache {
     keys: Room,
     values: Room,
-    /// Of an encoder's tokens.
+    /// Cross-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
 impl BlockCache {
-    /// Stores what follows the first `held` tokens and returns everything so far.
+    /// Writes keys and values after the first `held` tokens and returns all up to there.
     ///
     /// # Shapes
     /// `[1, tokens, n_kv_heads, d_head]`
@@ -61,7 +61,7 @@ impl BlockCache {
     }
 }
 
-/// A tensor with room to grow along its second dimension, so that a token costs no copy of those before it.
+/// Buffer with room to grow along dimension 1, so that a token costs no copy of those before it.
 #[derive(Debug, Clone, Default)]
 struct Room {
     buffer: Option<Tensor<4>>,
@@ -71,7 +71,7 @@ impl Room {
     fn extend(&mut self, held: usize, new: Tensor<4>) -> Tensor<4> {
         let [_, n, heads, width] = new.dims();
         let end = held + n;
-        // Taken out, so that the buffer has one owner and is written in place.
+        // Taken out, so that the buffer has one owner and is updated in place.
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.dims()[1] >= end => buffer,
             small => {

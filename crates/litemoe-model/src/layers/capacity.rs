@@ -1,8 +1,8 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use litemoe_core::Routing;
 
-/// Takes their expert from the tokens that come after the first `capacity` of a row with the same one (Switch Transformers,
-/// arXiv 2101.03961).
+/// Expert capacity: in each row, an expert keeps its first `capacity` tokens. Later ones are dropped: their expert
+/// index is `n_experts` (Switch Transformers, arXiv 2101.03961).
 pub(crate) fn within_capacity(
     routing: Routing,
     row_lens: &[usize],

@@ -4,14 +4,15 @@ use litemoe_kernels::ExpertAdapters;
 use crate::config::MoeConfig;
 use crate::families::family::{Family, Names};
 
-/// Where the experts of a layer stand in the family's released checkpoints, however this one stores them; where those hold
-/// stacks alone, each has the path of the stacks' module, its number and the part that it would have beside others.
+/// Module paths of a layer's experts, for adapters: those of the family's released checkpoints, whatever this one's
+/// layout. If released checkpoints have only fused expert tensors: the fused module's path, the expert's number and the
+/// name of the separate projection.
 #[derive(Debug)]
 pub(crate) struct ExpertSites {
     layer: LayerId,
-    /// What every path begins with.
+    /// Common prefix of the paths.
     prefix: String,
-    /// Gate, up and down of each expert; an ungated one has no gate.
+    /// Gate, up and down projections of each expert; an ungated one has no gate.
     experts: Vec<[Option<Site>; 3]>,
     stack: Option<ExpertStack>,
     d_model: usize,
@@ -19,7 +20,7 @@ pub(crate) struct ExpertSites {
 }
 
 impl ExpertSites {
-    /// The sites of a layer.
+    /// Paths of one layer.
     pub(crate) fn new(
         family: &Family,
         layer: LayerId,
@@ -38,19 +39,19 @@ impl ExpertSites {
         Self { layer, experts, stack, prefix, d_model, d_expert: moe.d_expert }
     }
 
-    /// Whether some expert here has an adapter.
+    /// Whether some expert of the layer has an adapter.
     pub(crate) fn are_reached(&self, adapters: &Adapters) -> bool {
         adapters.reach(&self.prefix)
     }
 
-    /// The adapters of an expert's matrices.
+    /// LoRA adapters of an expert's projections.
     pub(crate) fn adapters(&self, adapters: &Adapters, expert: usize) -> ExpertAdapters {
         let find = |site: &Option<Site>| adapters.at(site.as_ref()?.as_str()).cloned();
         let [gate, up, down] = &self.experts[expert];
         ExpertAdapters { gate: find(gate), up: find(up), down: find(down) }
     }
 
-    /// Every site with its widths.
+    /// All paths with their widths.
     pub(crate) fn linear_sites(&self) -> impl Iterator<Item = LinearSite> {
         let expert = move |(index, sites): (usize, &[Option<Site>; 3])| {
             let parts = [ExpertPart::Gate, ExpertPart::Up, ExpertPart::Down];
@@ -70,7 +71,7 @@ impl ExpertSites {
     }
 }
 
-/// Where transformers 5 holds the experts of a layer.
+/// Fused expert tensors of a layer, as transformers 5 holds them.
 fn stack(family: &Family, layer: LayerId) -> ExpertStack {
     let (released, held) = (family.released_names(), family.held_names());
     let [gate_up, _] = held.stacks;

@@ -13,7 +13,7 @@ use crate::layers::place::Place;
 use crate::layers::router::Router;
 use crate::layers::router_bias::LayerBias;
 
-/// What follows the attention in a block.
+/// Feed-forward layer of a block.
 #[derive(Debug)]
 pub(crate) enum FeedForward {
     Dense(Box<Dense>),
@@ -30,7 +30,7 @@ impl FeedForward {
         }
     }
 
-    /// The linear layers an adapter can stand beside, routed experts left out.
+    /// Linear layers that accept a LoRA adapter, without routed experts.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::Dense(dense) => dense.linears(),
@@ -40,7 +40,7 @@ impl FeedForward {
         }
     }
 
-    /// The routed experts' matrices that an adapter can stand beside.
+    /// Projections of routed experts that accept a LoRA adapter.
     pub(crate) fn expert_sites(&self) -> Vec<LinearSite> {
         match self {
             Self::Dense(_) => Vec::new(),
@@ -49,7 +49,7 @@ impl FeedForward {
     }
 }
 
-/// `down(act(gate(x)) * up(x))`, without a gate `down(act(up(x)))`
+/// Dense MLP: gated `down(act(gate(x)) * up(x))`, e.g. SwiGLU, or ungated `down(act(up(x)))`.
 #[derive(Debug)]
 pub(crate) struct Dense {
     pub(crate) gate: Option<Linear>,
@@ -73,24 +73,24 @@ impl Dense {
     }
 }
 
-/// Routed experts.
+/// Mixture of experts (MoE) layer.
 #[derive(Debug)]
 pub(crate) struct Moe {
     pub(crate) id: LayerId,
     pub(crate) router: Router,
     pub(crate) experts: ExpertBank,
-    /// Where an adapter finds the experts.
+    /// Module paths of the experts, for adapters.
     pub(crate) sites: ExpertSites,
     pub(crate) shared: Option<Shared>,
-    /// The tokens of a row that an expert takes.
+    /// Expert capacity: tokens of a row that an expert accepts.
     pub(crate) capacity: Option<usize>,
 }
 
-/// An expert that every token goes through.
+/// Shared expert, which every token passes through.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) network: Dense,
-    /// To one value, whose sigmoid is the expert's gate.
+    /// Projection to one logit; its sigmoid is the expert's gate.
     pub(crate) gate: Option<LinearWeight>,
 }
 
@@ -128,7 +128,7 @@ impl Moe {
         Tensor::cat(pieces.into_iter().map(piece).collect(), 0)
     }
 
-    /// The experts' outputs for packed tokens from `first` on, which have one adapter.
+    /// Expert outputs of packed tokens that share an adapter; `first` is the index of the first one.
     fn mix(
         &self,
         x: Tensor<2>,

@@ -6,18 +6,18 @@ use crate::layers::mask::MASKED;
 use crate::layers::router_bias::LayerBias;
 use crate::layers::sparse_mixer;
 
-/// How experts are chosen from scores.
+/// Top-k gating: chooses experts by their scores.
 #[derive(Debug)]
 pub(crate) struct TopKGating {
     pub(crate) kind: RouterKind,
     pub(crate) top_k: usize,
-    /// Added to the scores for the choice alone, `[1, n_experts]`.
+    /// Score correction bias, which affects only the choice, `[1, n_experts]`.
     pub(crate) correction: Option<Tensor<2>>,
-    /// Groups that are chosen before experts are.
+    /// Group-limited routing.
     pub(crate) groups: Option<GroupConfig>,
-    /// Whether the chosen scores are divided by their sum.
+    /// Whether the gates are divided by their sum.
     pub(crate) renormalise: bool,
-    /// What gates are multiplied by.
+    /// Factor on the gates.
     pub(crate) scale: f64,
 }
 
@@ -34,16 +34,16 @@ impl TopKGating {
         Routing { probs: self.probs(scores), experts, gates }
     }
 
-    /// The scores under a router bias.
+    /// Router scores under a router bias.
     fn biased_scores(&self, logits: Tensor<2>, bias: &LayerBias) -> Tensor<2> {
         match self.kind {
-            // Its scores are logits, of which no softmax over all experts is ever taken.
+            // Its scores are logits; its gates use no softmax over all experts.
             RouterKind::SparseMixer { .. } => logits + bias.logits.clone(),
             _ => self.scores(logits + bias.before.clone()) * bias.after.clone(),
         }
     }
 
-    /// What a router makes of its logits, `[tokens, n_experts]`.
+    /// Router scores from router logits, `[tokens, n_experts]`.
     pub(crate) fn scores(&self, logits: Tensor<2>) -> Tensor<2> {
         match self.kind {
             RouterKind::Softmax => activation::softmax(logits, 1),
@@ -52,7 +52,7 @@ impl TopKGating {
         }
     }
 
-    /// The same as probabilities: each row sums to what the redirection or a bias left of 1.
+    /// Router scores as probabilities: each row sums to 1, less what a redirection or a bias removed.
     pub(crate) fn probs(&self, scores: Tensor<2>) -> Tensor<2> {
         match self.kind {
             RouterKind::Softmax => scores,
@@ -63,8 +63,8 @@ impl TopKGating {
         }
     }
 
-    /// The experts of the highest scores, and their gates, `[tokens, top_k]` each; some kinds look at logits. `barred` is 0,
-    /// and [`MASKED`] at experts that are not to be chosen.
+    /// Top-k experts and their gates, `[tokens, top_k]` each; some router kinds choose by logits. `barred` is 0, or
+    /// [`MASKED`] at experts that must not be chosen.
     pub(crate) fn best(
         &self,
         scores: Tensor<2>,
@@ -77,13 +77,13 @@ impl TopKGating {
         };
         match self.kind {
             RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&reach(logits()), jitter),
-            // Sigmoids of large logits are all 1, the logits still tell them apart.
+            // Sigmoids of large logits are all 1; the logits remain distinct.
             RouterKind::InputSigmoid => self.take(scores, reach(logits())),
             RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), reach(scores)),
         }
     }
 
-    /// The same where experts are chosen by something else than what makes their gates.
+    /// Top-k experts by `by`, with gates from `scores`.
     fn take(&self, scores: Tensor<2>, by: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
         let by = match &self.correction {
             Some(correction) => by + correction.clone(),
@@ -96,7 +96,7 @@ impl TopKGating {
         let (_, experts) = by.topk_with_indices(self.top_k, 1);
         let gates = scores.gather(1, experts.clone());
         let gates = match self.renormalise {
-            // Sigmoids may all be zero; the reference adds as much.
+            // Sigmoids may all be zero; the reference adds the same ε.
             true if self.kind == RouterKind::Sigmoid => {
                 gates.clone() / gates.sum_dim(1).add_scalar(1e-20)
             }
@@ -108,7 +108,7 @@ impl TopKGating {
     }
 }
 
-/// The scores with those outside the best groups out of reach, `[tokens, n_experts]`.
+/// Group-limited routing: masks scores outside the best groups, `[tokens, n_experts]`.
 fn within_groups(scores: Tensor<2>, groups: GroupConfig) -> Tensor<2> {
     let GroupConfig { n_groups, top_groups, score } = groups;
     let [tokens, n_experts] = scores.dims();

@@ -3,7 +3,7 @@ use litemoe_kernels::LinearWeight;
 
 use crate::layers::norm::Norm;
 
-/// What makes logits of hidden states.
+/// LM head: final norm, then projection to logits.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) norm: Norm,
@@ -13,7 +13,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Logits before the family's factor: `[n, d_model]` → `[n, vocab]`.
+    /// Logits before the logits multiplier: `[n, d_model]` → `[n, vocab]`.
     pub(crate) fn forward(&self, hidden: Tensor<2>) -> Tensor<2> {
         let logits = self.weight.forward(self.norm.forward(hidden));
         match &self.bias {

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use litemoe_core::{Adapters, ByTokens, LinearRole, LinearSite, Site};
 use litemoe_kernels::LinearWeight;
 
-/// A frozen linear layer that an adapter can stand beside.
+/// Frozen linear layer that accepts a LoRA adapter.
 #[derive(Debug)]
 pub(crate) struct Linear {
     pub(crate) site: Site,
@@ -23,7 +23,7 @@ impl Linear {
         adapters.add(&x, y, |adapters, x| Some(adapters.at(self.site.as_str())?.delta(x)))
     }
 
-    /// Where it stands and how wide it is.
+    /// Its module path and widths.
     pub(crate) fn site(&self, role: LinearRole) -> LinearSite {
         let (d_in, d_out) = (self.weight.d_in(), self.weight.d_out());
         LinearSite { site: self.site.clone(), role, d_in, d_out, stack: None }

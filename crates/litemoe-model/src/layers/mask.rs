@@ -1,2 +1,2 @@
-/// Mask value of scores and logits: below all of them, and two of it still have a finite sum.
+/// Mask value of scores and logits: below all of them, and the sum of two is finite.
 pub(crate) const MASKED: f32 = -1e30;

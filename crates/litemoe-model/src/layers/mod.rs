@@ -1,4 +1,4 @@
-//! What a transformer is made of.
+//! Transformer layers.
 
 pub(crate) mod attention;
 mod attention_mask;

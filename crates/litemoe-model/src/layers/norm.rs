@@ -1,7 +1,7 @@
 use burn::tensor::Tensor;
 
-/// A normalisation of rows: by their root mean square (arXiv 1910.07467), `x / √(mean(x²) + ε) · w`; with a bias, by mean and
-/// variance (arXiv 1607.06450), `(x − mean) / √(variance + ε) · w + b`.
+/// RMSNorm, `x / √(mean(x²) + ε) · w` (Root Mean Square Layer Normalization, arXiv 1910.07467); with a bias, LayerNorm,
+/// `(x − mean) / √(variance + ε) · w + b` (Layer Normalization, arXiv 1607.06450).
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     weight: Tensor<2>,
@@ -10,12 +10,12 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// `weight` has a value per column.
+    /// RMSNorm; `weight` is `[width]`.
     pub(crate) fn rms(weight: Tensor<1>, eps: f64) -> Self {
         Self { weight: weight.unsqueeze_dim(0), bias: None, eps }
     }
 
-    /// `weight` and `bias` have a value per column.
+    /// LayerNorm; `weight` and `bias` are `[width]`.
     pub(crate) fn layer(weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Self {
         Self { bias: Some(bias.unsqueeze_dim(0)), ..Self::rms(weight, eps) }
     }
@@ -28,7 +28,7 @@ impl Norm {
     }
 }
 
-/// `x / √(mean(x²) + ε)` over the last dimension.
+/// RMSNorm without weights: `x / √(mean(x²) + ε)` over the last dimension.
 pub(crate) fn unit_rms<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     let mean = x.clone().square().mean_dim(D - 1);
     x / mean.add_scalar(eps).sqrt()

@@ -3,7 +3,7 @@ use litemoe_core::{Adapters, ByTokens, Packing};
 
 use crate::layers::positions::Positions;
 
-/// What layers need of a pass besides the tokens' hidden state.
+/// Context of a layer in a pass: batch layout, positions and adapters.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) packing: &'a Packing,
@@ -12,7 +12,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Spreads packed tokens out to the grid's heads, `[rows, columns, heads, width]`.
+    /// Splits packed tokens into heads on the padded grid, `[rows, columns, heads, width]`.
     pub(crate) fn heads(&self, x: Tensor<2>, width: usize) -> Tensor<4> {
         let (heads, [rows, columns]) = (x.dims()[1] / width, self.packing.grid());
         self.packing.pad(x).reshape([rows, columns, heads, width])

@@ -8,34 +8,34 @@ use crate::config::{AttentionConfig, RopeConfig, Temperature};
 use crate::layers::attention_mask::{Masks, Reach, mask, spans};
 use crate::layers::relative::RelativeBias;
 
-/// What attention needs of the tokens' positions: the same for every block of a pass.
+/// Positions of a pass, as attention needs them; shared by all blocks.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    /// Whose they are.
+    /// Maker of the model that they belong to.
     maker: Arc<PositionMaker>,
     rotation: Option<Rotation>,
-    /// What queries of blocks without rotation are multiplied by, `[1, columns, 1, 1]`.
+    /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     temperature: Option<Tensor<4>>,
-    /// One for all rows where they begin at 0; else one for each row.
+    /// One for all rows when they start at 0, else one per row.
     masks: Vec<Masks>,
 }
 
-/// Rotary position embedding of some positions.
+/// RoPE cosines and sines of some positions.
 #[derive(Debug)]
 struct Rotation {
     /// `[1, columns, 1, d_rotated]`
     cos: Tensor<4>,
-    /// Negative in the first half: the sign of the rotation. `[1, columns, 1, d_rotated]`
+    /// Negated in the first half of the dimensions: the sign of the rotation. `[1, columns, 1, d_rotated]`
     sin: Tensor<4>,
     interleaved: bool,
 }
 
-/// Makes the positions of a model's passes.
+/// Computes the positions of a model's passes.
 #[derive(Debug)]
 pub(crate) struct PositionMaker {
     attention: AttentionConfig,
     frequencies: Vec<f32>,
-    /// Where positions are a bias: of encoder and decoder.
+    /// Relative position biases of encoder and decoder, instead of RoPE.
     relative: Option<[RelativeBias; 2]>,
     device: Device,
 }
@@ -51,7 +51,7 @@ impl PositionMaker {
         Arc::new(Self { attention, frequencies, relative, device: device.clone() })
     }
 
-    /// The positions of a pass, made once for all its blocks.
+    /// Positions of a pass, computed once for all its blocks.
     pub(crate) fn of(self: &Arc<Self>, stack: Stack, packing: &Packing) -> Arc<Positions> {
         let kept = packing.derived(|| self.make(stack, packing));
         // Another model may have run over the same rows.
@@ -93,19 +93,19 @@ impl PositionMaker {
 }
 
 impl Positions {
-    /// What is added to the scores of a row, or of all rows where they begin at 0.
+    /// Attention mask of a row, or of all rows when they start at 0.
     pub(crate) fn mask(&self, row: usize, windowed: bool) -> Option<&Tensor<4>> {
         let masks = &self.masks[row];
         if windowed { masks.windowed.as_ref() } else { masks.full.as_ref() }
     }
 
-    /// What queries of blocks without rotation are multiplied by, `[1, columns, 1, 1]`.
+    /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     pub(crate) fn temperature(&self) -> Option<&Tensor<4>> {
         self.temperature.as_ref()
     }
 
-    /// Rotates each pair of dimensions by its position's angle. Pairs that lay side by side come out `d_rotated / 2` apart,
-    /// for queries as for keys, which their products do not see.
+    /// Applies RoPE. Interleaved pairs come out half-split, `d_rotated / 2` apart, in queries and keys alike, which
+    /// leaves their products unchanged.
     ///
     /// # Shapes
     /// - `x` and output: `[rows, columns, heads, d_rotated]`

@@ -4,35 +4,35 @@ use litemoe_core::{LayerPlan, RouterRule, Routing};
 use crate::layers::gating::TopKGating;
 use crate::layers::mask::MASKED;
 
-/// Where the rows of a foundation's router lead in a proxy that keeps them (LiteMoE §3.4,
-/// doi 10.1145/3666025.3699355). `n` rows, `m` experts.
+/// Router redirection, in a proxy that keeps the foundation's router: maps `n` router rows to `m` experts (LiteMoE
+/// §3.4, doi 10.1145/3666025.3699355). A row of an absorbed expert maps to its centroid expert (host).
 #[derive(Debug)]
 pub(crate) struct Redirection {
     order: Order,
-    /// 1 where row i leads to expert j, `[n, m]`: zero rows for removed experts.
+    /// 1 where router row i maps to expert j, `[n, m]`; zero rows for removed experts.
     to: Tensor<2>,
-    /// The expert of each row, `m` for removed experts, `[n]`.
+    /// Expert of each row, `m` for removed experts, `[n]`.
     hosts: Tensor<1, Int>,
-    /// Very negative at rows that lead nowhere, `[1, n]`.
+    /// [`MASKED`] at rows without an expert, else 0, `[1, n]`.
     mask: Tensor<2>,
-    /// The row of each expert itself, `[m]`.
+    /// Router row of each centroid expert, `[m]`.
     own_rows: Tensor<1, Int>,
     n_experts: usize,
 }
 
-/// When experts are chosen.
+/// Order of top-k and redirection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// After scores were moved to the hosts.
+    /// Scores move to the centroids, then top-k.
     MoveThenChoose,
-    /// Among the rows that lead somewhere, before choices are moved to the hosts.
+    /// Top-k among the rows with an expert, then each choice moves to its centroid.
     ChooseThenMove,
-    /// Among the hosts' own rows, by scores over all rows.
+    /// Top-k among the centroids' own rows, by scores over all rows.
     ScoreThenChoose,
 }
 
 impl Redirection {
-    /// `None` where the rule or the plan leaves the router as it is.
+    /// `None` where the rule or the plan leaves the router unchanged.
     pub(crate) fn new(plan: &LayerPlan, rule: RouterRule, device: &Device) -> Option<Self> {
         let order = match rule {
             RouterRule::DropRows => return None,
@@ -45,7 +45,7 @@ impl Redirection {
         }
         let (mut to, n_experts) = (plan.redirections(), plan.groups.len());
         if order == Order::ScoreThenChoose {
-            // What was merged into a host brings it no tokens.
+            // An absorbed expert brings its centroid no tokens.
             plan.groups.iter().flat_map(|group| &group.members).for_each(|m| to[m.expert] = None);
         }
         let hosts: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
@@ -66,7 +66,7 @@ impl Redirection {
         })
     }
 
-    /// What concerns the experts that are chosen among, of `[1, n]`: the hosts' own where redirected scores are compared.
+    /// Selects from `[1, n]` the values of the experts that top-k compares: the centroids' own if scores move first.
     pub(crate) fn of_experts(&self, rows: Tensor<2>) -> Tensor<2> {
         match self.order {
             Order::MoveThenChoose => rows.select(1, self.own_rows.clone()),
@@ -74,7 +74,7 @@ impl Redirection {
         }
     }
 
-    /// Routes by the foundation's logits `[tokens, n]`, given how experts are chosen from them.
+    /// Routes by the foundation's router logits, `[tokens, n]`.
     pub(crate) fn route(&self, logits: Tensor<2>, gating: &TopKGating) -> Routing {
         match self.order {
             Order::MoveThenChoose => self.redirect(logits, gating),
@@ -85,7 +85,7 @@ impl Redirection {
         }
     }
 
-    /// Moves the scores to the hosts, then chooses among those.
+    /// Moves the scores to the centroids, then chooses among those.
     fn redirect(&self, logits: Tensor<2>, gating: &TopKGating) -> Routing {
         let scores = gating.scores(logits.clone());
         let probs = gating.probs(scores.clone()).matmul(self.to.clone());
@@ -94,7 +94,7 @@ impl Redirection {
         Routing { probs, experts, gates }
     }
 
-    /// A logit for each expert, ln Σ exp over its rows; that of its only row as it is.
+    /// Logit of each expert: log-sum-exp over its rows, unchanged for a single row.
     fn merged_logits(&self, logits: Tensor<2>) -> Tensor<2> {
         let outside = self.to.clone().sub_scalar(1.0).mul_scalar(-MASKED);
         let rows: Tensor<3> = logits.unsqueeze_dim::<3>(2) + outside.unsqueeze_dim::<3>(0);
@@ -102,7 +102,7 @@ impl Redirection {
         ((rows - max.clone()).exp().sum_dim(1).log() + max).squeeze_dim(1)
     }
 
-    /// Chooses among the rows that lead somewhere, by scores made of `scored` logits, then moves each choice to its host.
+    /// Chooses among the rows with an expert, by the scores of `scored` logits, then moves each choice to its centroid.
     fn choose(&self, scored: Tensor<2>, logits: Tensor<2>, gating: &TopKGating) -> Routing {
         let scores = gating.scores(scored);
         let (experts, gates) = gating.best(scores.clone(), Some(self.mask.clone()), || logits);
@@ -111,7 +111,8 @@ impl Redirection {
         Routing { probs: gating.probs(scores).matmul(self.to.clone()), experts, gates }
     }
 
-    /// Gives the gates of equal experts in a row to the first of them; the other places become empty.
+    /// Adds the gates of a token's equal experts up in the first of them; the other places become empty (expert `m`,
+    /// gate 0).
     fn add_up(&self, experts: Tensor<2, Int>, gates: Tensor<2>) -> (Tensor<2, Int>, Tensor<2>) {
         let [tokens, top_k] = experts.dims();
         let square = [tokens, top_k, top_k];

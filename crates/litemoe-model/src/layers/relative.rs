@@ -6,13 +6,13 @@ use litemoe_core::Packing;
 use crate::config::RelativeConfig;
 use crate::layers::attention_mask::{Masks, Reach, mask, spans};
 
-/// A stack's bias by distance (T5, arXiv 1910.10683), which all its blocks share.
+/// Relative position bias of a stack, shared by all its blocks (T5, arXiv 1910.10683).
 #[derive(Debug)]
 pub(crate) struct RelativeBias {
     /// `[n_buckets, n_heads]`
     weight: Tensor<2>,
     config: RelativeConfig,
-    /// Whether tokens see what comes after them too.
+    /// Whether attention is bidirectional.
     both_ways: bool,
 }
 
@@ -22,7 +22,7 @@ impl RelativeBias {
         Self { weight, config, both_ways }
     }
 
-    /// What is added to the scores: one for all rows where they begin at 0, else one for each row.
+    /// Attention masks with the bias added: one for all rows when they start at 0, else one per row.
     pub(crate) fn masks(&self, packing: &Packing) -> Vec<Masks> {
         let device = self.weight.device();
         let padding = self.both_ways.then(|| padding(packing, &device)).flatten();
@@ -39,7 +39,7 @@ impl RelativeBias {
         spans(packing).into_iter().map(of_span).collect()
     }
 
-    /// `[1, n_heads, seq, end]`
+    /// Bias of a span of queries, `[1, n_heads, seq, end]`.
     fn bias(&self, span: Range<usize>) -> Tensor<4> {
         let (seq, end) = (span.len(), span.end);
         let bucket = |query: usize| (0..end).map(move |key| self.bucket(key as i64 - query as i64));
@@ -50,7 +50,8 @@ impl RelativeBias {
         bias.permute([0, 3, 1, 2])
     }
 
-    /// The bucket of a distance, key less query: half of them for single distances, the others wider and wider.
+    /// Bucket of a distance, key minus query: half of the buckets hold single distances, the others grow
+    /// logarithmically.
     fn bucket(&self, distance: i64) -> i64 {
         let RelativeConfig { n_buckets, max_distance } = self.config;
         let (n_buckets, first) = match (self.both_ways, distance > 0) {
@@ -74,7 +75,7 @@ impl RelativeBias {
     }
 }
 
-/// Hides what is beyond the rows' ends, `[batch, 1, 1, seq]`; `None` where all are as long.
+/// Padding mask, `[batch, 1, 1, seq]`; `None` where all rows have the same length.
 pub(crate) fn padding(packing: &Packing, device: &Device) -> Option<Tensor<4>> {
     let (lens, seq) = (packing.row_lens(), packing.seq());
     let mask = |&len: &usize| (0..seq).map(move |key| if key < len { 0.0 } else { f32::MIN });

@@ -6,25 +6,25 @@ use crate::layers::gating::TopKGating;
 use crate::layers::redirection::Redirection;
 use crate::layers::router_bias::LayerBias;
 
-/// Chooses experts for every token.
+/// Router: chooses experts for every token.
 #[derive(Debug)]
 pub(crate) struct Router {
     pub(crate) weight: LinearWeight,
-    /// Of the logits, `[1, n_rows]`.
+    /// Bias of the router logits, `[1, n_rows]`.
     pub(crate) bias: Option<Tensor<2>>,
     pub(crate) gating: TopKGating,
-    /// In a proxy that keeps the foundation's router: where its rows lead.
+    /// Router redirection, in a proxy that keeps the foundation's router.
     pub(crate) redirection: Option<Redirection>,
 }
 
 impl Router {
-    /// Sends each token to its experts.
+    /// Routes each token to its experts.
     ///
-    /// Noise, when given, comes on top of the logits. In a proxy, `probs` is what reaches each of its own experts.
+    /// Adds the noise, if given, to the router logits. In a proxy, `probs` is what reaches each of its own experts.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_model]`
-    /// - `noise`: what [`RouterNoise::sample`](litemoe_core::RouterNoise::sample) draws for the router's rows, `[tokens, n_rows]`
+    /// - `noise`: `[tokens, n_rows]`, from [`RouterNoise::sample`](litemoe_core::RouterNoise::sample)
     /// - output: see [`Routing`]
     pub(crate) fn route(
         &self,
@@ -42,7 +42,7 @@ impl Router {
             None => logits,
         };
         match &self.redirection {
-            // A proxy's router is what its plan made of the foundation's; a bias on top is added to the foundation's logits.
+            // The plan fixes a proxy's routing; a bias on top of it is added to the foundation's router logits.
             Some(redirection) => {
                 let logits = bias.into_iter().fold(logits, |logits, bias| logits + bias.logits);
                 redirection.route(logits, &self.gating)

@@ -1,20 +1,20 @@
-//! A pass's router biases as a layer's tensors.
+//! Router biases of a pass, as tensors of one layer.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{BiasStage, ByRows, LayerId, Packing, RouterBias};
 
 use crate::layers::mask::MASKED;
 
-/// What the rows' biases do to a layer's router, `[tokens, n_rows]` each; `[1, n_rows]` where all rows have one bias.
+/// Router bias of each token in one layer, `[tokens, n_rows]` each; `[1, n_rows]` where all rows have the same.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerBias {
-    /// Added to the logits that experts are chosen by; very negative for removed experts.
+    /// Added to the logits that experts are chosen by; [`MASKED`] for removed experts.
     pub(crate) logits: Tensor<2>,
-    /// Added to the logits that scores are made of.
+    /// Added to the logits before the scores are computed.
     pub(crate) before: Tensor<2>,
-    /// What the scores are multiplied by.
+    /// Factor on the scores.
     pub(crate) after: Tensor<2>,
-    /// 0, and very negative for experts that no score must bring back.
+    /// 0, or [`MASKED`] for removed experts, which no score may bring back.
     pub(crate) barred: Tensor<2>,
 }
 
@@ -53,7 +53,7 @@ impl LayerBias {
     }
 }
 
-/// The tensors' values, row by row.
+/// Values of the tensors, row by row.
 #[derive(Default)]
 struct Values {
     logits: Vec<f32>,
@@ -63,7 +63,7 @@ struct Values {
 }
 
 impl Values {
-    /// Of one token.
+    /// Values of one token.
     fn of(bias: Option<&RouterBias>, layer: LayerId, n_rows: usize) -> Self {
         let mut values = Self::default();
         let found = bias.and_then(|bias| Some((bias.stage(), bias.at(layer)?)));
@@ -105,7 +105,7 @@ impl Values {
     }
 }
 
-/// The experts of a layer that none of a batch's `n` rows can be sent to.
+/// Experts of a layer that the biases of all `n` rows of a batch remove.
 pub(crate) fn removed(
     biases: &ByRows<'_, RouterBias>,
     layer: LayerId,

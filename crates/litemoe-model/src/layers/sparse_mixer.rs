@@ -1,8 +1,8 @@
-//! `SparseMixer`'s choice of two experts as it is made outside training (GRIN, arXiv 2409.12136).
+//! SparseMixer routing at inference: top-2 experts (GRIN: GRadient-INformed MoE, arXiv 2409.12136).
 
 use burn::tensor::{Int, Tensor, activation};
 
-/// The best expert and the best of the others, and their gates: each the softmax over the experts that are nearly as good.
+/// SparseMixer: the best expert and the best of the others; each gate is a softmax over the experts close to it.
 ///
 /// # Shapes
 /// - `logits`: `[tokens, n_experts]`
@@ -19,8 +19,8 @@ pub(crate) fn choose(logits: &Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor
     (Tensor::cat(vec![first, second], 1), Tensor::cat(vec![first_gate, second_gate], 1))
 }
 
-/// The best of some logits, and its softmax over those that are less than `2 * jitter` worse, relatively; how much worse they
-/// are is measured on `all` logits.
+/// Argmax of `logits`, and its softmax over those at most `2 * jitter` below it, relatively, as measured on `all`
+/// logits.
 fn best(logits: Tensor<2>, all: &Tensor<2>, jitter: f64) -> (Tensor<2, Int>, Tensor<2>) {
     let (max, index) = logits.clone().detach().max_dim_with_indices(1);
     let all = all.clone().detach();

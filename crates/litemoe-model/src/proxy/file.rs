@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::ModelError;
 
-/// The directory that is being written, and the one it will be.
+/// Staged directory of a proxy, and its target path.
 pub(super) struct ProxyDir<'a> {
     pub(super) dir: StagedDir,
     pub(super) target: &'a Path,
@@ -24,7 +24,7 @@ impl ProxyDir<'_> {
     }
 }
 
-/// A file of the proxy; an error of the disk names it by its path in the target.
+/// File of a staged proxy; I/O errors name its path in the target.
 pub(crate) struct ProxyFile<'a> {
     path: PathBuf,
     file: StagedFile<'a>,

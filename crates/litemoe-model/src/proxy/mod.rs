@@ -1,4 +1,4 @@
-//! The proxy that a plan makes of a foundation, written as a model directory.
+//! Writes the proxy model of a plan as a model directory.
 
 mod file;
 pub(crate) mod weights;
@@ -20,7 +20,7 @@ use crate::{Checkpoint, ModelError};
 
 const WEIGHT_FILE: &str = "model.safetensors";
 
-/// What a model directory may hold beside its configuration and its weights; a proxy takes them over unchanged.
+/// Files of a model directory besides its configuration and weights; copied to a proxy unchanged.
 pub const SIDE_FILES: [&str; 9] = [
     "added_tokens.json",
     "chat_template.jinja",
@@ -33,19 +33,19 @@ pub const SIDE_FILES: [&str; 9] = [
     "vocab.json",
 ];
 
-/// Writes the proxy that a plan makes of a foundation.
+/// Writes the proxy model that a plan defines on a foundation.
 ///
-/// Every tensor but the experts and, under [`RouterRule::DropRows`], the router is copied byte for byte, and so are the values
-/// of every expert that `experts` does not make anew; all keep the foundation's dtypes, but for experts in 4-bit blocks, which
-/// are written in bf16. Experts are stored as the family's released checkpoints have them: each by its own name, or in stacks.
-/// One layer's merged experts are in memory at a time.
+/// Copies every tensor byte for byte except the experts and, under [`RouterRule::DropRows`], the router. Experts for
+/// which `experts` returns `None` keep their values bit for bit. All keep the foundation's dtypes, except MXFP4
+/// experts, which are written in bf16. Experts have the layout of the family's released checkpoints: separate or fused
+/// tensors. One layer's merged experts are in memory at a time.
 ///
-/// With `drop_rows` the directory is a plain model of the family. With another rule it keeps the router's rows and
-/// holds the plan, and its `model_type` begins with `litemoe_`, so that other runtimes refuse it.
+/// With `drop_rows`, the directory is a plain model of the family. Any other rule keeps the router's rows and adds the
+/// plan; the `model_type` then begins with `litemoe_`, so that other runtimes refuse it.
 ///
 /// # Errors
-/// A plan that does not fit, experts of the wrong shape or not finite, a `target` that is there and is no proxy of an
-/// earlier call, and those of the disk; `target` is then as it was.
+/// When the plan does not fit, an expert has the wrong shape or is not finite, or `target` exists and is not a proxy of
+/// an earlier call; and I/O errors. `target` is then unchanged.
 pub fn write_proxy(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -55,7 +55,7 @@ pub fn write_proxy(
     stage_proxy(checkpoint, plan, target, None, experts)?.commit()
 }
 
-/// A proxy that is written, but not yet where it is to be. Dropped, it is gone.
+/// Proxy written to a staging directory, not yet moved to its target. Deleted on drop.
 #[derive(Debug)]
 pub struct StagedProxy {
     dir: StagedDir,
@@ -63,25 +63,25 @@ pub struct StagedProxy {
 }
 
 impl StagedProxy {
-    /// Where it can be opened until then.
+    /// Path of the staging directory; the proxy can be opened there before the commit.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Makes it the target.
+    /// Moves the proxy to the target.
     ///
     /// # Errors
-    /// Those of the disk; the target is then as it was.
+    /// I/O errors; the target is then unchanged.
     pub fn commit(self) -> Result<(), ModelError> {
         self.dir.commit().map_err(ModelError::io(&self.target))
     }
 }
 
-/// As [`write_proxy`], but leaves it to the caller to make the proxy the target. `refit` says how its down projections were
-/// solved anew, if `experts` makes such: see [`Origin::refit`](crate::Origin::refit).
+/// As [`write_proxy`], but leaves the commit to the caller. `refit` says how the down projections were refitted, if
+/// `experts` does that: see [`Origin::refit`](crate::Origin::refit).
 ///
 /// # Errors
-/// Those of [`write_proxy`].
+/// As [`write_proxy`].
 pub fn stage_proxy(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -94,7 +94,7 @@ pub fn stage_proxy(
     write_into(dir, target, checkpoint, ProxyWeights::new(checkpoint, plan, refit, experts))
 }
 
-/// Whether a directory is a proxy that [`write_proxy`] wrote, and nothing else.
+/// Whether a directory holds a proxy that [`write_proxy`] wrote, and nothing else.
 fn is_own(dir: &Path) -> bool {
     let names = [&["config.json", PLAN_FILE, WEIGHT_FILE], &SIDE_FILES[..]].concat();
     let has_origin = |tensors: StoredTensors| {
@@ -143,10 +143,10 @@ fn write_into(
     Ok(StagedProxy { dir: proxy.dir, target: target.to_owned() })
 }
 
-/// The foundation's configuration with the proxy's expert count, or with a model type of our own.
+/// The foundation's configuration with the proxy's expert count, or with a `litemoe_` model type.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
     let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"))?;
-    // Experts in 4-bit blocks are written in bf16.
+    // MXFP4 experts are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {
         let Some(layer) = plan.layers.values().next() else { return Ok(config.into()) };
@@ -158,7 +158,7 @@ fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
         return Ok(config.into());
     }
     config.insert("model_type".into(), format!("{PROXY_PREFIX}{}", checkpoint.family()).into());
-    // Some runtimes choose the code by class name: leave them nothing to choose.
+    // Some runtimes select the code by class name.
     config.remove("architectures");
     Ok(config.into())
 }
@@ -183,7 +183,7 @@ mod tests {
             let weights = ProxyWeights::new(&checkpoint, &plan, None, &mut copies);
             write_into(dir, &target, &checkpoint, weights)?.commit()
         };
-        // Every number within the small files and the header, then strides over the tensors.
+        // Every byte count within the small files and the header, then strides over the tensors.
         for max_bytes in (0..4_000).chain((4_000..500_000).step_by(31_000)) {
             if write(max_bytes).is_ok() {
                 assert!(max_bytes > 100_000);

@@ -15,22 +15,22 @@ use crate::families::family::Names;
 use crate::proxy::file::ProxyFile;
 use crate::{Checkpoint, ModelError};
 
-/// Makes a layer's kept experts in the proxy's order; `None` for one whose stored bytes are to be copied.
+/// Callback that makes a layer's kept experts, in the proxy's order; `None` copies the centroid expert's stored bytes.
 pub type MakeExperts<'a> =
     &'a mut dyn FnMut(
         LayerId,
         &LayerPlan,
     ) -> Result<Vec<Option<ExpertWeights>>, Box<dyn Error + Send + Sync>>;
 
-/// What stands behind a name of the proxy.
+/// Source of a proxy tensor's bytes.
 enum Source {
     /// The foundation's bytes.
     Copy(StoredTensor),
-    /// These rows of the foundation's router, or of a vector beside it.
+    /// Rows of the foundation's router weight, bias or score correction bias.
     Rows(StoredTensor, Vec<usize>),
-    /// A part of a kept expert.
+    /// Part of a kept expert; `host` is the centroid expert.
     Expert { layer: LayerId, group: usize, part: Part, host: Arc<ExpertTensors> },
-    /// Such parts one after the other, as a stack of this shape.
+    /// Parts concatenated into a fused expert tensor of this shape.
     Stack(Vec<Source>, Vec<usize>),
 }
 
@@ -53,14 +53,14 @@ impl Source {
     }
 }
 
-/// A proxy's tensors in the order they lie in the file. The experts of a layer, all of one dtype, lie side by side.
+/// Tensors of a proxy in file order. The experts of a layer, all of one dtype, are contiguous.
 pub(crate) struct ProxyWeights<'a> {
     plan: &'a Plan,
-    /// How the experts that are made differ from those of the plan.
+    /// How the made experts were refitted, see [`Origin::refit`](crate::Origin::refit).
     refit: Option<&'a str>,
     sources: Vec<(String, Source)>,
     make: MakeExperts<'a>,
-    /// The merged experts of the layer that is being written.
+    /// Merged experts of the layer being written.
     made: Option<(LayerId, Vec<Option<ExpertWeights>>)>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> ProxyWeights<'a> {
             replace_router(&mut sources, checkpoint, layer, layer_plan, plan.options.router);
         }
         let mut sources: Vec<_> = sources.into_iter().collect();
-        // Wide values first, as the format's own writer does: every tensor is then aligned.
+        // Wide dtypes first, as the safetensors writer does, so that every tensor is aligned.
         sources.sort_by_key(|(_, source)| Reverse(source.dtype().size()));
         Self { plan, refit, sources, make, made: None }
     }
@@ -121,7 +121,7 @@ impl<'a> ProxyWeights<'a> {
         Ok(())
     }
 
-    /// The safetensors header, padded so that the tensors are aligned.
+    /// safetensors header, padded so that the tensors are aligned.
     fn header(&self) -> Vec<u8> {
         let mut end = 0;
         let infos = self.sources.iter().map(|(name, source)| {
@@ -135,7 +135,7 @@ impl<'a> ProxyWeights<'a> {
         let tensors = tensors.expect("offsets are contiguous and follow from the shapes");
         let mut header = serde_json::to_value(&tensors).expect("a header is names and numbers");
         header["__metadata__"] = json!({
-            // Loaders of the transformers family refuse a file without it.
+            // The transformers loaders refuse a file without it.
             "format": "pt",
             ORIGIN_FOUNDATION: self.plan.fingerprint,
             ORIGIN_PLAN: self.plan.hash(),
@@ -148,7 +148,7 @@ impl<'a> ProxyWeights<'a> {
         header
     }
 
-    /// A merged expert; `None` when the host is copied.
+    /// Merged expert of a group; `None` when its centroid expert is copied.
     fn merged(
         &mut self,
         layer: LayerId,
@@ -174,7 +174,7 @@ impl<'a> ProxyWeights<'a> {
     }
 }
 
-/// Puts a layer's kept experts in the place of all of them, as released checkpoints have them.
+/// Replaces a layer's experts by the kept ones, in the layout of released checkpoints.
 fn replace_experts(
     sources: &mut BTreeMap<String, Source>,
     checkpoint: &Checkpoint,
@@ -214,7 +214,7 @@ fn replace_experts(
     }
 }
 
-/// Puts a layer's router, of which a rule may keep the hosts' rows alone, in the place that released checkpoints have it.
+/// Renames a layer's router as in released checkpoints; `drop_rows` keeps only the centroid experts' rows.
 fn replace_router(
     sources: &mut BTreeMap<String, Source>,
     checkpoint: &Checkpoint,

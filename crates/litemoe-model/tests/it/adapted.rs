@@ -1,4 +1,4 @@
-//! An adapter beside the weights against the weights changed by hand.
+//! A LoRA adapter added at run time equals one merged into the weights.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use crate::edit::{Copy, Raw};
 use crate::setup::{error, input, load, random_adapters, row, tiny, values};
 
-/// A weight's place in a checkpoint: the tensor, and how output and input make an index in it.
+/// Where a weight is stored: the tensor, its first index, and the strides of output and input.
 struct Place {
     tensor: String,
     first: usize,
@@ -18,7 +18,7 @@ struct Place {
     input: usize,
 }
 
-/// Where the weight of a site is stored; `width` is one expert's neurons.
+/// Finds where the weight of a site is stored.
 fn place(name: &str, site: &LinearSite) -> Place {
     let path = site.site.as_str();
     let Some((expert, part)) = site.role.expert().filter(|_| STACKED.contains(&name)) else {
@@ -46,10 +46,10 @@ fn place(name: &str, site: &LinearSite) -> Place {
     }
 }
 
-/// Families that this test finds in stacks.
+/// Families with fused expert tensors in this test.
 const STACKED: [&str; 3] = ["granitemoe", "gpt_oss", "llama4_text"];
 
-/// A tensor in f32.
+/// A tensor's values in f32.
 fn widened(raw: &Raw) -> Vec<f32> {
     match raw.dtype {
         Dtype::F32 => {
@@ -64,7 +64,7 @@ fn widened(raw: &Raw) -> Vec<f32> {
     }
 }
 
-/// Adds scale · (A·B)ᵀ to the weight of a site; the tensor is f32 afterwards.
+/// Merges scale · (A·B)ᵀ into the weight of a site; the tensor is f32 afterwards.
 fn change(tensors: &mut BTreeMap<String, Raw>, name: &str, site: &LinearSite, lora: &Lora) {
     let delta = values(&lora.a.clone().matmul(lora.b.clone()).mul_scalar(lora.scale));
     let place = place(name, site);
@@ -77,7 +77,7 @@ fn change(tensors: &mut BTreeMap<String, Raw>, name: &str, site: &LinearSite, lo
     store(raw, &weights);
 }
 
-/// An expert's tensors have one number format.
+/// Widens a tensor to f32: an expert's tensors must share one number format.
 fn widen(raw: &mut Raw) {
     let values = widened(raw);
     store(raw, &values);

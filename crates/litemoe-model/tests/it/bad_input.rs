@@ -1,4 +1,4 @@
-//! What is wrong is named, and nothing is half-written.
+//! Errors name what is wrong, and nothing is half-written.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::edit::Copy;
 use crate::setup::{copies, keep, plan, tiny};
 
-/// Opens what must not load or stream, and checks that the message names everything it should.
+/// Asserts that a checkpoint neither loads nor streams, and that the message names every part.
 fn refused(copy: &Copy, named: &[&str]) -> ModelError {
     let [error, streamed] = [Model::load, Model::stream].map(|make| {
         let made =
@@ -267,7 +267,7 @@ fn a_configuration_that_is_not_json() {
     assert!(matches!(refused(&copy, &["config.json"]), ModelError::Json { .. }));
 }
 
-/// Writes what must not be written, and checks that nothing is left.
+/// Asserts that a proxy is not written, and that nothing is left behind.
 fn not_written(plan: &Plan, make: litemoe_model::MakeExperts<'_>, named: &[&str]) -> ModelError {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("proxy");
@@ -313,7 +313,7 @@ fn uneven_layers_cannot_drop_rows_but_can_redirect() {
     assert_eq!(proxy.moe_layers()[1].n_experts, 2);
     Model::load(&proxy, &Device::flex()).unwrap();
 
-    // A proxy is not a foundation, and its plan is checked when it is opened.
+    // A proxy is not a foundation; opening it checks its plan.
     let again = write_proxy(&proxy, &plan, &folder.path().join("again"), &mut copies).unwrap_err();
     assert!(matches!(again, ModelError::IsProxy { .. }));
     fs::write(

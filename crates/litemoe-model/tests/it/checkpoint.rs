@@ -1,4 +1,4 @@
-//! Two spellings of everything are one model.
+//! Different spellings and layouts of a checkpoint are the same model.
 
 use std::fs;
 
@@ -140,7 +140,7 @@ fn experts_have_sites_by_the_paths_of_released_checkpoints() {
         let experts = model.linear_sites().iter().filter(|linear| linear.role.is_expert());
         experts.map(|linear| linear.site.to_string()).collect()
     };
-    // However this checkpoint stores them.
+    // Whatever layout this checkpoint has.
     for (name, path) in [
         ("qwen3_moe", "model.layers.1.mlp.experts.7.gate_proj"),
         ("fused", "model.layers.1.mlp.experts.3.up_proj"),

@@ -1,4 +1,4 @@
-//! Checkpoints changed in one place.
+//! Copies of checkpoints with edits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::setup::tiny;
 
-/// A tensor in memory.
+/// Tensor in memory.
 #[derive(Clone)]
 pub(crate) struct Raw {
     pub(crate) dtype: Dtype,
@@ -20,14 +20,14 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// The bytes of row `row`.
+    /// Bytes of row `row`.
     pub(crate) fn row(&self, row: usize) -> &[u8] {
         let width = self.bytes.len() / self.shape[0];
         &self.bytes[row * width..][..width]
     }
 }
 
-/// A copy of a fixture that goes away with the test.
+/// Copy of a fixture, deleted with the test.
 pub(crate) struct Copy {
     folder: TempDir,
 }
@@ -50,7 +50,7 @@ impl Copy {
         self.folder.path().join(name)
     }
 
-    /// Changes `config.json`.
+    /// Edits `config.json`.
     pub(crate) fn config(self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
         self.json("config.json", change)
     }
@@ -63,7 +63,7 @@ impl Copy {
         self
     }
 
-    /// Changes the tensors, which end up in one file.
+    /// Edits the tensors; they end up in one file.
     pub(crate) fn tensors(self, change: impl FnOnce(&mut BTreeMap<String, Raw>)) -> Self {
         let mut tensors = BTreeMap::new();
         for entry in fs::read_dir(self.path()).unwrap() {

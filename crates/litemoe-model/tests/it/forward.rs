@@ -1,4 +1,4 @@
-//! How rows reach the model does not matter.
+//! Batching, caching and chunking do not change the logits.
 
 use std::sync::LazyLock;
 
@@ -15,8 +15,8 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0u32..256, 1..24), 1..5)
 }
 
-/// Whether the rows' logits hang on a choice between equal experts: noise far below the router's logits changes them.
-/// Rounding may then change them too.
+/// Whether a tie between experts decides the rows' logits: noise far below the router logits changes them, so rounding
+/// may too.
 pub(crate) fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
     let plain = logits(model, rows);
     (0..32).any(|draw| {
@@ -29,7 +29,7 @@ pub(crate) fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
 
 #[test]
 fn a_tie_is_told_from_ordinary_rows() {
-    // Its routing in deepseek_v2 falls one way in one pass and the other way token by token.
+    // deepseek_v2 routes it one way in one pass and the other way token by token.
     let tie = [
         44, 107, 229, 59, 249, 112, 157, 213, 7, 17, 53, 59, 199, 25, 255, 44, 255, 33, 4, 65, 162,
         220, 137, 229, 15, 37,
@@ -94,7 +94,7 @@ fn a_cache_grows_past_its_first_room_and_forgets() {
     let whole = logits(model, std::slice::from_ref(&tokens));
     let mut cache = model.new_cache();
     model.extend(&tokens[..150], &mut cache, None);
-    // Another continuation, then the first one again from the same place.
+    // Another continuation, then the first one from the same position.
     let mut other = cache.clone();
     model.extend(&[1, 2, 3], &mut other, None);
     other.truncate(150);

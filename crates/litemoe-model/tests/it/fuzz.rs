@@ -1,4 +1,4 @@
-//! Files that are almost right: they are read, or refused with a message, in bounded memory.
+//! Fuzzed files are read, or refused with a message, in bounded memory.
 
 use std::fs;
 use std::io::Write;
@@ -14,14 +14,14 @@ use crate::memory::open_within;
 use crate::proxy::{pairs, write};
 use crate::setup::{TINY, input, keep, plan, some, tiny};
 
-/// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
+/// Overwrites a file: file systems are slow to truncate a file and fill it again.
 fn overwrite(path: &Path, bytes: &[u8]) {
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all(bytes).unwrap();
     file.set_len(bytes.len() as u64).unwrap();
 }
 
-/// Opens a directory of which a file has so many bytes. What is opened can be run, however odd its numbers.
+/// Opens a directory with one file of `bytes` bytes. What opens must run, however odd its numbers.
 fn runs(dir: &Path, bytes: usize) -> bool {
     let Ok(checkpoint) = open_within(dir, bytes) else { return false };
     if let Ok(model) = Model::load(&checkpoint, &Device::flex()) {
@@ -30,7 +30,7 @@ fn runs(dir: &Path, bytes: usize) -> bool {
     true
 }
 
-/// The header of a safetensors file, its length before it, and the tensors.
+/// Splits a safetensors file into the header, with its length, and the tensors.
 fn split(file: &[u8]) -> (&[u8], &[u8]) {
     let len = u64::from_le_bytes(file[..8].try_into().unwrap());
     file.split_at(8 + len as usize)
@@ -89,7 +89,7 @@ fn fuzzed_headers() {
     let headers = files.each_ref().map(|file| split(file).0[8..].to_vec());
     let mut opened = 0;
     fuzz(&headers, JSON_VALUES, |from, header| {
-        // One length in sixteen is not the header's.
+        // One length in sixteen is wrong.
         let wrong = header.iter().fold(0_u64, |sum, &byte| sum.rotate_left(5) ^ u64::from(byte));
         let len = header.len() as u64 ^ if wrong % 16 == 0 { wrong } else { 0 };
         let file = [&len.to_le_bytes(), header, split(&files[from]).1].concat();

@@ -1,4 +1,4 @@
-//! What transformers computes; recipe and hashes are in `fixtures/tiny/README.md`.
+//! Logits and tokens of transformers; recipe and hashes are in `fixtures/tiny/README.md`.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::setup::{TINY, error, load, logits, tiny, values};
 #[derive(Deserialize)]
 struct Reference {
     input_ids: Vec<u32>,
-    /// Where the others are an encoder's.
+    /// Set for encoder–decoders; `input_ids` are then the encoder's.
     decoder_input_ids: Option<Vec<u32>>,
     greedy: Vec<u32>,
     greedy_margin: f32,

@@ -1,4 +1,4 @@
-//! Gradients reach an adapter at every site.
+//! Gradients reach a LoRA adapter at every site.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,14 @@ fn tracked_adapters(model: &Model, device: &Device) -> Adapters {
     random_adapters(model, 0.35, 0.5, device).loras().map(track).collect()
 }
 
-/// Some number that every logit of some rows has a part in.
+/// A loss that depends on every logit of some rows.
 fn loss(model: &Model, adapters: &Adapters) -> Tensor<1> {
     let input = input(model, &[row(12), row(5)]);
     let logits = model.logits(&input, &mut Pass::adapted(adapters));
     logits.square().mean()
 }
 
-/// The experts that some token was sent to.
+/// Experts that received a token.
 #[derive(Default)]
 struct Met(BTreeSet<ExpertId>);
 
@@ -73,7 +73,7 @@ fn gradients_are_slopes() {
         let model = load(tiny(name));
         let adapters = tracked_adapters(&model, &device);
         let gradients = loss(&model, &adapters).backward();
-        // The first block's queries act through everything that follows.
+        // The first block's queries affect everything after them.
         let site = &model.linear_sites()[0].site;
         let lora = adapters.at(site.as_str()).unwrap().lora();
         let slope: f32 = lora.b.grad(&gradients).unwrap().slice([0..1, 0..1]).into_scalar();
@@ -85,7 +85,7 @@ fn gradients_are_slopes() {
             moved.insert(site.clone(), Lora { b, ..lora.clone() });
             f64::from(loss(&model, &moved).into_scalar::<f32>())
         };
-        // So near that no token changes its experts.
+        // A step so small that no token changes its experts.
         let measured = (moved(0.005) - moved(-0.005)) / 0.01;
         let slope = f64::from(slope);
         assert!((slope - measured).abs() < 0.02 * slope.abs() + 2e-5, "{name}: {slope} {measured}");

@@ -1,5 +1,5 @@
-//! The model crate from outside: truths that hold for every input, then outputs of the reference implementation, then
-//! what is refused.
+//! Integration tests of the model crate: invariants for every input, outputs of the reference implementation, and
+//! refused input.
 
 #![allow(clippy::unwrap_used, clippy::type_complexity, clippy::needless_range_loop)] // a test may panic
 

@@ -1,4 +1,4 @@
-//! What files can make their reader allocate, files from hell among them, and what a model needs.
+//! Memory limits of reading files, hostile ones included, and of loading a model.
 
 use std::fmt::Display;
 use std::fs;
@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 use crate::edit::Copy;
 use crate::setup::{TINY, tiny};
 
-/// What reading a file may allocate at once beyond four times the file.
+/// Bytes that reading a file may allocate at once beyond four times the file.
 const SLACK: u64 = 1 << 20;
 
-/// Opens a directory, and checks what that took against the size of a file in it.
+/// Opens a directory, and asserts that this allocates within the limit for a file of `bytes` bytes.
 pub(crate) fn open_within(dir: &Path, bytes: usize) -> Result<Checkpoint, ModelError> {
     let mut opened = None;
     let allocated = allocation_counter::measure(|| opened = Some(Checkpoint::open(dir)));
@@ -24,7 +24,8 @@ pub(crate) fn open_within(dir: &Path, bytes: usize) -> Result<Checkpoint, ModelE
     opened.unwrap()
 }
 
-/// Replaces a file of a copy and opens the copy; checks the memory, and the message where there is to be one.
+/// Replaces a file of a copy and opens the copy; checks the memory, and the error message; an empty one means that it
+/// opens.
 #[track_caller]
 fn check(copy: &Copy, name: &str, file: &[u8], message: &str) {
     fs::write(copy.file(name), file).unwrap();
@@ -33,12 +34,12 @@ fn check(copy: &Copy, name: &str, file: &[u8], message: &str) {
     assert!(error.contains(message) && error.is_empty() == message.is_empty(), "{error:.400}");
 }
 
-/// `n` items with commas between them.
+/// `n` items, comma-separated.
 fn list<T: Display>(n: usize, item: impl Fn(usize) -> T) -> String {
     (0..n).map(|i| item(i).to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// A configuration with another value of a key, as JSON.
+/// A configuration with one value replaced, as JSON.
 fn config_with(key: &str, value: &str) -> Vec<u8> {
     let file = fs::read(Copy::of("qwen2_moe").file("config.json")).unwrap();
     let mut config: Map<String, Value> = serde_json::from_slice(&file).unwrap();

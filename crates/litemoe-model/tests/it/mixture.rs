@@ -1,4 +1,4 @@
-//! Routing and experts against the plainest code there is.
+//! Routing and experts equal a naive implementation.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::edit::{Copy, Raw};
 use crate::setup::{error, load, logits, row, values};
 
-/// Everything an observer is told, as numbers.
+/// Everything an observer receives, as numbers.
 #[derive(Default)]
 struct Record {
     probs: BTreeMap<LayerId, Vec<f32>>,
@@ -45,7 +45,7 @@ fn observe(model: &Model, row: Vec<u32>) -> Record {
     record
 }
 
-/// `down(silu(gate(x)) * up(x))` for one token, in f64.
+/// SwiGLU expert, `down(silu(gate(x)) * up(x))`, for one token, in f64.
 fn expert_output(weights: &litemoe_core::ExpertWeights, x: &[f32]) -> Vec<f64> {
     let product = |matrix: &Tensor<2>, x: &[f64]| -> Vec<f64> {
         let rows = values(matrix);
@@ -65,7 +65,7 @@ fn normalised(row: &[f32], eps: f64) -> Vec<f32> {
     row.iter().map(|&x| (f64::from(x) / (mean + eps).sqrt()) as f32).collect()
 }
 
-/// A model whose blocks are their experts alone: attention adds nothing, and the norms have no weight.
+/// A model whose blocks are their experts alone: attention outputs 0, and the norms before experts have weights of 1.
 fn experts_alone(top_k: usize) -> Copy {
     let copy = Copy::of("qwen3_moe").config(|config| {
         config.insert("num_experts_per_tok".into(), top_k.into());
@@ -105,7 +105,7 @@ fn sorted_dispatch_is_the_naive_loop_and_top_k_of_all_is_the_full_mixture() {
                     let expert = record.chosen[&layer.id][place] as usize;
                     let gate = f64::from(record.gates[&layer.id][place]);
                     if k == layer.n_experts {
-                        // Renormalising a sum of one changes nothing: every expert counts by its probability.
+                        // Renormalising a sum of 1 changes nothing: the gate of every expert is its probability.
                         let p = record.probs[&layer.id][token * layer.n_experts + expert];
                         assert!((gate - f64::from(p)).abs() < 1e-6);
                     }
@@ -149,7 +149,7 @@ fn observers_see_every_choice_once() {
     }
 }
 
-/// An observer that leaves the experts alone.
+/// Observer that does not want activations.
 struct Quiet(usize);
 
 impl Observer for Quiet {
@@ -174,7 +174,7 @@ fn activations_are_made_only_for_those_who_want_them() {
     assert_eq!(quiet.0, 2);
 }
 
-/// Gives expert `to[e]` the place of expert `e`, router row and all.
+/// Replaces expert `e` by expert `to[e]`, router row included.
 fn permuted(to: &[usize]) -> Copy {
     Copy::of("qwen3_moe").tensors(|tensors| {
         let old: BTreeMap<String, Raw> = tensors.clone();

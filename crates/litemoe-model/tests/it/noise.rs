@@ -1,4 +1,4 @@
-//! Noise on the router's logits.
+//! Router noise on the router logits.
 
 use burn::tensor::Device;
 use litemoe_core::{LanguageModel, Pass, RouterNoise, RouterRule};

@@ -1,4 +1,4 @@
-//! What a checkpoint's tensors belong to.
+//! Model parts of a checkpoint's tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ fn parts_add_up_and_experts_are_the_layers_experts() {
         for tensor in checkpoint.stored_parts() {
             *bytes.entry(tensor.part).or_default() += tensor.bytes;
             match tensor.dtype {
-                // Two values to a byte, and a scale for 32.
+                // Two values per byte, and one scale per 32.
                 "MXFP4" => assert!(tensor.parameters == 0 || tensor.parameters == 2 * tensor.bytes),
                 "F32" => assert_eq!(tensor.bytes, 4 * tensor.parameters, "{}", tensor.name),
                 _ => assert_eq!(tensor.bytes, 2 * tensor.parameters, "{}", tensor.name),

@@ -1,4 +1,4 @@
-//! Proxies: what a plan keeps computes what it did.
+//! Proxies: kept experts compute what they did in the foundation.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::edit::{self, Copy};
 use crate::setup::{TINY, copies, error, input, keep, load, logits, plan, row, some, tiny, values};
 
-/// A proxy that goes away with the test.
+/// Proxy, deleted with the test.
 pub(crate) struct Proxy {
     _folder: TempDir,
     pub(crate) dir: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
     Proxy { _folder: folder, dir }
 }
 
-/// Pairs of experts: each even one takes its successor in.
+/// Pairs of experts: each even one absorbs its successor.
 pub(crate) fn pairs(n_experts: usize) -> LayerPlan {
     let pair = |host| Group {
         host,
@@ -40,7 +40,7 @@ pub(crate) fn pairs(n_experts: usize) -> LayerPlan {
     LayerPlan { n_experts, groups, removed: Vec::new() }
 }
 
-/// All an expert's numbers in a row.
+/// All values of an expert in one list.
 fn all_values(expert: &ExpertWeights) -> Vec<f32> {
     let matrices = expert.gate.iter().chain([&expert.up, &expert.down]).flat_map(values);
     let biases = expert.biases.iter();
@@ -65,7 +65,7 @@ fn the_identity_plan_changes_nothing_bit_for_bit() {
             assert_eq!(logits(&load(&proxy.dir), &[row(17), row(3)]), expected, "{name} {rule}");
             let same =
                 Checkpoint::open(&proxy.dir).unwrap().fingerprint() == checkpoint.fingerprint();
-            // Stacks are written out by name, 4-bit blocks in bf16; the other rules add a plan.
+            // Fused tensors are written separately, MXFP4 in bf16; the other rules add a plan.
             let is_kept = !name.ends_with("fused") && !name.ends_with("mxfp4");
             assert_eq!(same, rule == RouterRule::DropRows && is_kept, "{name} {rule}");
         }
@@ -161,7 +161,7 @@ fn without_merges_redirect_selected_is_drop_rows() {
     }
 }
 
-/// The checkpoint with every odd expert a copy of the one before it; the router's rows stay different.
+/// Checkpoint with every odd expert a copy of the one before it; the router rows stay different.
 fn doubled(top_k: usize) -> Copy {
     let copy = Copy::of("qwen3_moe").config(|config| {
         config.insert("num_experts_per_tok".into(), top_k.into());
@@ -195,7 +195,7 @@ fn redirect_selected_is_exact_for_duplicated_experts() {
 fn redirect_is_exact_for_duplicated_experts_when_all_are_chosen() {
     let copy = doubled(8);
     let checkpoint = Checkpoint::open(copy.path()).unwrap();
-    // All eight choices of the foundation are the proxy's four.
+    // The foundation's eight choices are the proxy's four.
     let proxy_copy = doubled(4);
     let proxied = Checkpoint::open(proxy_copy.path()).unwrap();
     let proxy = write(&proxied, &plan(&proxied, RouterRule::Redirect, |_| pairs(8)));
@@ -236,7 +236,7 @@ fn experts_that_no_token_goes_to_are_not_missed_however_large_the_logits() {
     }
 }
 
-/// The experts that some token went to.
+/// Experts that received a token.
 #[derive(Default)]
 struct Used(BTreeSet<ExpertId>);
 
@@ -246,7 +246,7 @@ impl Observer for Used {
     }
 }
 
-/// The first layer's routing.
+/// Routing of the first layer.
 #[derive(Default)]
 struct First {
     probs: Vec<f32>,
@@ -281,7 +281,7 @@ fn redirected_probability_is_the_foundations_summed_per_host() {
         let p = &plain.probs[token * 8..][..8];
         let hosts = [p[0] + p[1], p[2] + p[3], p[4] + p[5]];
         assert!(error(&redirected.probs[token * 3..][..3], &hosts) < 1e-6);
-        // Masked rows leave the others' odds as they were.
+        // Masking rows keeps the ratios of the others.
         let left: f32 = hosts.iter().sum();
         let shares = hosts.map(|p| p / left);
         assert!(error(&selected.probs[token * 3..][..3], &shares) < 1e-5);
@@ -289,7 +289,7 @@ fn redirected_probability_is_the_foundations_summed_per_host() {
             assert!((gates[token * 2] + gates[token * 2 + 1] - 1.0).abs() < 1e-5);
         }
     }
-    // Two choices with one host leave a place empty.
+    // Two choices with one centroid leave a place empty.
     assert!(selected.gates.contains(&0.0));
 }
 
@@ -313,7 +313,7 @@ fn merged_experts_are_written_in_the_stored_dtype() {
             asked.push(layer);
             let expert = |group: usize| -> Option<ExpertWeights> {
                 let moe = checkpoint.moe_layers().iter().find(|moe| moe.id == layer).unwrap();
-                // The first is copied, the others are made of one number each.
+                // The first is copied, the others are constant.
                 (group > 0).then(|| {
                     let value = group as f32 / 3.0;
                     let full = |shape: [usize; 2]| Tensor::full(shape, value, &device);

@@ -1,4 +1,4 @@
-//! A router bias on a foundation against the proxy that has fewer experts.
+//! A router bias on a foundation equals the proxy with fewer experts.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ use crate::setup::{TINY, error, input, keep, load, logits, plan, row, tiny, valu
 
 static MODELS: LazyLock<[Model; TINY.len()]> = LazyLock::new(|| TINY.map(|name| load(tiny(name))));
 
-/// So many experts of a layer, drawn by a seed: of every group as many.
+/// Random experts of a layer by a seed: `more` above the minimum, equally many per group.
 fn drawn(layer: &MoeLayer, more: usize, seed: u64) -> Vec<usize> {
     let (n_groups, least) = match layer.groups {
         Some(groups) => (groups.n_groups, groups.min_kept),
@@ -91,7 +91,7 @@ proptest! {
             bias(&random_plan(name, RouterRule::Mask, 0, seed + 1), f32::INFINITY),
             bias(&random_plan(name, RouterRule::DropRows, 0, seed + 2), penalty),
         ];
-        // The last row has none.
+        // The last row has no bias.
         let ranges = (0..).zip(&biases).map(|(row, bias)| (row..row + 1, bias)).collect();
         let mut pass = Pass { router_bias: ByRows::ranges(ranges), ..Pass::plain() };
         let together = values(&model.logits(&input(model, &rows), &mut pass));
@@ -126,7 +126,7 @@ proptest! {
     }
 }
 
-/// Whether a row's logits under a bias hang on a choice between equal experts: a bias that differs by 1e-5 changes them.
+/// Whether a tie between experts decides a row's logits under a bias: a bias that differs by 1e-5 changes them.
 fn is_near(model: &Model, row: &[u32], bias: &RouterBias) -> bool {
     let plain = biased(model, &[row.to_vec()], bias);
     (0..16).any(|seed| {
@@ -159,7 +159,7 @@ fn a_bias_of_zero_is_the_foundation_bit_for_bit() {
     }
 }
 
-/// The experts that tokens were sent to.
+/// Experts that received tokens.
 #[derive(Default)]
 struct Chosen(BTreeMap<LayerId, Vec<usize>>);
 
@@ -195,7 +195,7 @@ fn tokens_go_to_other_experts_the_less_the_larger_the_penalty() {
     }
 }
 
-/// Fills the weights of experts outside a plan with numbers that are none, in place.
+/// Overwrites the weights of experts outside a plan with NaN, in place.
 fn spoil(dir: &std::path::Path, plan: &BTreeMap<LayerId, LayerPlan>) {
     let path = dir.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -217,7 +217,7 @@ fn spoil(dir: &std::path::Path, plan: &BTreeMap<LayerId, LayerPlan>) {
         .collect();
     assert!(ranges.len() > 10);
     ranges.into_iter().for_each(|range| bytes[range].fill(0xff));
-    // The same file, not another one in its place: what is mapped changes.
+    // In place rather than by a new file, so that the mapped bytes change.
     use std::os::unix::fs::FileExt;
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&bytes, 0).unwrap();
 }
@@ -233,7 +233,7 @@ fn removed_experts_are_not_read() {
     assert_eq!(expected, biased(&MODELS[0], &rows, &bias));
     spoil(copy.path(), &plan.layers);
     assert_eq!(biased(&model, &rows, &bias), expected);
-    // Read by whoever may use them, and then refused.
+    // A pass that may use them reads them, and fails.
     let all = std::panic::AssertUnwindSafe(|| logits(&model, &rows));
     assert!(std::panic::catch_unwind(all).is_err());
 }

@@ -1,4 +1,4 @@
-//! What the tests share: fixtures by name, loaded models, plans.
+//! Shared by the tests: fixtures by name, loaded models, plans.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use litemoe_core::{
 };
 use litemoe_model::{Checkpoint, Model};
 
-/// The tiny checkpoints; between them every part of the family.
+/// The tiny checkpoints; together they cover every family and layout.
 pub(crate) const TINY: [&str; 15] = [
     "qwen3_moe",
     "windowed",
@@ -46,18 +46,18 @@ pub(crate) fn logits(model: &Model, rows: &[Vec<u32>]) -> Vec<f32> {
     values(&model.logits(&input(model, rows), &mut Pass::plain()))
 }
 
-/// Rows as the model takes them; an encoder reads them too.
+/// Model input of rows; an encoder reads the same rows.
 pub(crate) fn input(model: &Model, rows: &[Vec<u32>]) -> Input {
     let rows = rows.to_vec();
     Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows }
 }
 
-/// A row of ids that any fixture knows.
+/// Row of ids in the vocabulary of every fixture.
 pub(crate) fn row(len: usize) -> Vec<u32> {
     (0..len as u32).map(|i| (7 + 31 * i) % 250).collect()
 }
 
-/// The largest difference, in units of `max(1, largest expected)`.
+/// Largest difference, in units of `max(1, largest expected)`.
 pub(crate) fn error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let unit = expected.iter().fold(1.0f32, |unit, value| unit.max(value.abs()));
@@ -67,7 +67,7 @@ pub(crate) fn error(found: &[f32], expected: &[f32]) -> f32 {
     largest / unit
 }
 
-/// An adapter at every site, experts' among them, of random matrices with entries as large as `bound`.
+/// Random LoRA adapter at every site, experts included, with entries in `[-bound, bound]`.
 pub(crate) fn random_adapters(model: &Model, bound: f32, scale: f32, device: &Device) -> Adapters {
     let random = |seed, shape: [usize; 2]| {
         let values = litemoe_fixtures::uniform(seed, shape.iter().product());
@@ -107,7 +107,7 @@ pub(crate) fn keep(n_experts: usize, kept: &[usize]) -> LayerPlan {
     }
 }
 
-/// Some experts of a layer, by which its router can still choose: of every group as many.
+/// Experts of a layer that leave its router enough to choose from: equally many per group.
 pub(crate) fn some(layer: &MoeLayer) -> Vec<usize> {
     let Some(groups) = layer.groups else { return vec![0, 2, 4] };
     let size = layer.n_experts / groups.n_groups;

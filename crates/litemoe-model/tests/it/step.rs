@@ -1,4 +1,4 @@
-//! Batches in which every row has an adapter, a router bias and a cache of its own, against rows alone.
+//! Batched decode steps, with an adapter, a router bias and a KV cache per row, equal rows run alone.
 
 use std::sync::LazyLock;
 
@@ -39,13 +39,13 @@ fn whole(
     values(&model.logits(&input(model, &[row.to_vec()]), &mut pass))
 }
 
-/// Whether a choice between equal experts decides a row's logits: noise of 1e-5 on the router's logits changes them.
+/// Whether a tie between experts decides a row's logits: noise of 1e-5 on the router logits changes them.
 fn is_tie(model: &Model, row: &[u32], mounted: Option<&MountedAdapter>) -> bool {
     let plain = whole(model, row, mounted, None);
     (0..16).any(|seed| error(&whole(model, row, mounted, Some(seed)), &plain) > 1e-3)
 }
 
-/// A text's tokens in the pieces in which steps take them: a prompt in chunks, then single tokens.
+/// Tokens of a text as steps take them: prefill chunks of the prompt, then single tokens.
 fn pieces() -> impl Strategy<Value = Vec<Vec<u32>>> {
     let chunk = || prop::collection::vec(0u32..256, 1..9);
     let single = prop::collection::vec(0u32..256, 1..2);
@@ -53,7 +53,7 @@ fn pieces() -> impl Strategy<Value = Vec<Vec<u32>>> {
         .prop_map(|(prompt, singles)| [prompt, singles].concat())
 }
 
-/// A text that is being run.
+/// Text being decoded.
 struct Text<'a> {
     pieces: Vec<Vec<u32>>,
     mounted: Option<&'a MountedAdapter>,
@@ -62,7 +62,7 @@ struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Where an encoder reads the prompt, the decoder's start token is the first piece.
+    /// With an encoder, the decoder's start token is the first piece.
     fn new(model: &Model, text: &[Vec<u32>], mounted: Option<&'a MountedAdapter>) -> Self {
         let (mut cache, mut pieces) = (model.new_cache(), text.to_vec());
         if model.has_encoder() {
@@ -72,7 +72,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Runs all texts, those that have a piece left together.
+/// Runs all texts, batching those that have a piece left.
 fn run(model: &Model, texts: &mut [Text<'_>]) {
     for step in 0.. {
         let rows = texts.iter_mut().filter(|text| step < text.pieces.len());
@@ -124,7 +124,7 @@ proptest! {
         index in 0..TINY.len(), seed in 0u64..1000,
     ) {
         let (model, adapters) = (&MODELS[index], mounted(index, seed));
-        // Two rows of the first, none for the third.
+        // Two rows with the first adapter, the third with none.
         let of = [Some(&adapters[0]), Some(&adapters[0]), None, Some(&adapters[1]), Some(&adapters[2])];
         let found = values(&model.logits(&input(model, &rows), &mut Pass::mounted_by_row(of)));
         let expected: Vec<f32> =
@@ -147,7 +147,7 @@ fn adapters_reach_their_rows_alone() {
     assert!(error(adapted, plain) > 1e-2, "the adapter does nothing");
 }
 
-/// 700 tokens are two chunks of a prompt, and their scores with 12 heads several chunks of queries.
+/// 700 tokens are two prefill chunks, and their scores with 12 heads several chunks of queries.
 #[test]
 fn a_prompt_in_one_step_is_a_prompt_in_chunks() {
     let model = load(litemoe_fixtures::foundation_dir());

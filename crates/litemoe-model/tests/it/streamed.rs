@@ -1,4 +1,4 @@
-//! A model whose weights stay in the files is the model in memory.
+//! A streamed model equals the model in memory.
 
 use burn::tensor::Device;
 use litemoe_core::{CausalLm, Input, LanguageModel, MoeModel, Pass};

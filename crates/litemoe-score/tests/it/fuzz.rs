@@ -1,4 +1,4 @@
-//! Scores that are almost right: they are read, or refused, and what is read can be used.
+//! Fuzzed `scores.json`: it is refused, or everything read from it can be used.
 
 use litemoe_core::{Criterion, ExpertScores, SimilarityKind};
 use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};

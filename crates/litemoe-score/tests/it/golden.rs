@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const ROWS: &str = include_str!("../golden/rows.jsonl");
 
-/// The largest error of any number, relative to that number.
+/// Maximum relative error.
 const TOLERANCE: f64 = 1e-4;
 
 pub(crate) fn rows() -> Vec<Vec<u32>> {
@@ -28,7 +28,7 @@ pub(crate) fn scored(dir: &Path, rows: &[Vec<u32>], options: &ScoreOptions) -> S
     score(&model, rows, options, &about, drop).unwrap()
 }
 
-/// The model in memory, one batch through all blocks before the next.
+/// The model in memory, each batch through all blocks before the next batch.
 fn measured_batch_by_batch(dir: &Path, rows: &[Vec<u32>], batch: usize) -> Measurement {
     let model = Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap();
     let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
@@ -99,7 +99,7 @@ fn a_tiny_model_scores_as_the_reference_says() {
 fn reading_block_by_block_changes_no_bit() {
     let tiny = |name| litemoe_fixtures::tiny_dir().with_file_name(name);
     let names = ["qwen3_moe", "windowed", "fused", "granitemoe", "mixtral", "olmoe", "qwen2_moe"];
-    // ids that every model knows
+    // ids within every model's vocabulary
     let known = |row: Vec<u32>| row.into_iter().map(|id| id % 256).collect();
     let rows: Vec<Vec<u32>> = rows().into_iter().map(known).collect();
     let similarities = SimilarityKind::ALL.to_vec();
@@ -107,7 +107,7 @@ fn reading_block_by_block_changes_no_bit() {
     for dir in names.map(tiny).into_iter().chain([litemoe_fixtures::foundation_dir()]) {
         let streamed = scored(&dir, &rows, &options);
         let measured = measured_batch_by_batch(&dir, &rows, options.batch);
-        // the sums of every criterion and of both similarities
+        // sums of every criterion and of both similarities
         assert_eq!(streamed.scores.layers, measured.into_layers(), "{}", dir.display());
     }
 }

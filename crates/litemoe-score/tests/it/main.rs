@@ -1,4 +1,4 @@
-//! What must hold of scores: properties on a toy model, and goldens of the reference implementation.
+//! Tests of expert scores: properties on a toy model, and golden values of the reference implementation.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

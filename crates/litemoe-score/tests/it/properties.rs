@@ -40,7 +40,7 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0..VOCAB as u32, 1..=MAX_TOKENS), 1..8)
 }
 
-/// All numbers of a layer, in a fixed order: its sums, and what every criterion makes of them.
+/// All numbers of a layer in a fixed order: its sums and the scores of every criterion.
 fn numbers(layer: LayerId, sums: &LayerSums) -> Vec<f64> {
     let counts = sums.count.iter().map(|&count| count as f64);
     let exact = [&sums.prob, &sums.gate, &sums.norm, &sums.gate_norm];
@@ -93,7 +93,7 @@ proptest! {
         };
         let (whole, mut sum) = (measure(&rows), measure(&rows[cut..]));
         sum.merge(&measure(&rows[..cut])).unwrap();
-        // bit for bit, and the sums of both similarities too
+        // bit for bit, sums of both similarities included
         prop_assert_eq!(sum.into_layers(), whole.into_layers());
     }
 

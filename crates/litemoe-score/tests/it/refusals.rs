@@ -64,7 +64,7 @@ fn measurements_of_different_things_do_not_add_up() {
     }
 }
 
-/// A model that keeps its experts to itself.
+/// A model whose later blocks report nothing to the observer.
 struct Silent(Toy);
 
 impl MoeModel for Silent {

@@ -1,4 +1,4 @@
-//! Scores of shards of the rows, and of all rows.
+//! Merged scores of shards against scores of all rows.
 
 use burn::tensor::Device;
 use litemoe_core::{Criterion, ExpertScores, LanguageModel, Sequence, SimilarityKind, sha256_hex};
@@ -6,10 +6,11 @@ use litemoe_model::{Checkpoint, Model};
 use litemoe_score::{About, ScoreOptions, ShardIndex, score};
 use proptest::prelude::*;
 
-/// Checkpoints of different families, one with an encoder.
+/// Checkpoints of different families, one of them an encoder–decoder.
 const TINY: [&str; 3] = ["qwen3_moe", "deepseek_v3", "switch_transformers"];
 
-/// Off the batches' borders, relative to a layer's largest value: other batches are other products in f32.
+/// Tolerance relative to a layer's largest value where shards are not cut between batches: different batches round f32
+/// products differently.
 const TOLERANCE: f64 = 1e-5;
 
 struct Tiny {
@@ -35,7 +36,7 @@ impl Tiny {
         score(&self.model, rows, options, &self.about, drop).unwrap().scores
     }
 
-    /// Rows of different lengths, the second halves completions.
+    /// Rows of different lengths; the second half of each is the completion.
     fn rows(&self, lens: &[usize]) -> Vec<Sequence> {
         let ids = |row: usize, len| {
             (0..len).map(move |i| ((7 * i * i + 31 * i * row + row) % 256) as u32)
@@ -54,7 +55,7 @@ fn options(batch: usize) -> ScoreOptions {
     ScoreOptions { batch, batch_tokens: 40, similarities, ..Default::default() }
 }
 
-/// The files' bytes but for what says how the rows were cut.
+/// The sums as JSON, without the record of shards.
 fn statistics(scores: &ExpertScores) -> String {
     serde_json::to_string(&scores.layers).unwrap()
 }
@@ -62,7 +63,7 @@ fn statistics(scores: &ExpertScores) -> String {
 fn merged(mut files: impl Iterator<Item = ExpertScores>) -> ExpertScores {
     let first = files.next().unwrap();
     files.fold(first, |sum, next| {
-        // as read from their files
+        // round trip through JSON, as from a file
         let next = ExpertScores::from_json(&serde_json::to_string(&next).unwrap()).unwrap();
         sum.merged(&next).unwrap()
     })

@@ -13,7 +13,7 @@ pub(crate) const MAX_TOKENS: usize = 8;
 const D_MODEL: usize = 6;
 const D_EXPERT: usize = 4;
 
-/// The sizes that matter to scores.
+/// Sizes of the toy model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) blocks: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Shape {
     pub(crate) top_k: usize,
 }
 
-/// A language model of the tests' own: each block adds half of the token before, then its experts.
+/// A toy language model: each block adds half of the previous token's hidden state, then its experts' output.
 #[derive(Debug, Clone)]
 pub(crate) struct Toy {
     embedding: Tensor<2>,
@@ -32,7 +32,7 @@ pub(crate) struct Toy {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ToyBlock {
-    /// A column per expert, `[d_model, n_experts]`.
+    /// Router weight, a column per expert, `[d_model, n_experts]`.
     router: Tensor<2>,
     pub(crate) experts: Vec<ToyExpert>,
 }
@@ -66,7 +66,7 @@ impl Toy {
         }
     }
 
-    /// The same model with the experts of every block in another order: `order[i]` comes to place `i`.
+    /// The same model with the experts of every block permuted: position `i` holds expert `order[i]`.
     pub(crate) fn permuted(&self, order: &[usize]) -> Self {
         let blocks = self.blocks.iter().map(|block| block.permuted(order)).collect();
         Self { blocks, ..self.clone() }
@@ -96,7 +96,7 @@ impl ToyBlock {
         Routing { probs, experts, gates: gates.clone() / gates.sum_dim(1) }
     }
 
-    /// The experts' weighted sum, expert by expert.
+    /// The gate-weighted sum of expert outputs, computed expert by expert.
     fn mix(
         &self,
         x: &Tensor<2>,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::generation::Usage;
 
-/// What all parts of an answer say of themselves.
+/// Fields common to all chunks of a chat completion.
 #[derive(Debug)]
 pub(crate) struct Answer {
     id: String,
@@ -22,7 +22,7 @@ impl Answer {
         Self { id, created, model, include_usage }
     }
 
-    /// The answer in one.
+    /// The whole chat completion.
     pub(crate) fn whole(&self, texts: &[Piece], used: Usage) -> Value {
         let choice = |(index, text): (usize, &Piece)| {
             json!({
@@ -39,13 +39,13 @@ impl Answer {
         })
     }
 
-    /// The first chunk of a text's stream: who speaks.
+    /// First chunk of a text's stream: the role.
     pub(crate) fn begin(&self, text: usize) -> Value {
         let delta = json!({ "role": "assistant", "content": "" });
         self.choice(text, &delta, &Value::Null, None)
     }
 
-    /// A piece of a text, and why the text ended.
+    /// Chunks of a piece of a text, and its finish reason.
     pub(crate) fn piece(&self, text: usize, piece: &Piece) -> Vec<Value> {
         let is_empty = piece.text.is_empty() && piece.logprobs.is_empty();
         let delta = json!({ "content": piece.text });
@@ -54,7 +54,7 @@ impl Answer {
         next.into_iter().chain(piece.finish.map(ended)).collect()
     }
 
-    /// What the answer cost, when it was asked for.
+    /// Token usage, if requested.
     pub(crate) fn end(&self, used: Usage) -> Option<Value> {
         self.include_usage.then(|| self.chunk(&json!([]), &usage(used)))
     }
@@ -73,7 +73,7 @@ impl Answer {
         self.chunk(&json!([choice]), &Value::Null)
     }
 
-    /// Chunks have a usage, null but in the last, only when it was asked for.
+    /// A chunk. It has a `usage` field only if requested, null except in the last chunk.
     fn chunk(&self, choices: &Value, usage: &Value) -> Value {
         let mut chunk = json!({
             "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model,
@@ -86,7 +86,7 @@ impl Answer {
     }
 }
 
-/// Null when there are none: then they were not asked for, or the text has no tokens.
+/// Logprobs; null if not requested, or if the text has no tokens.
 fn logprobs(piece: &Piece) -> Value {
     match piece.logprobs.as_slice() {
         [] => Value::Null,

@@ -44,10 +44,10 @@ pub(crate) async fn complete(
     }
 }
 
-/// The conversation's tokens, with room for an answer.
+/// Tokenizes the conversation; at least one token is left for the answer.
 async fn prompt(state: &State, messages: Vec<Message>) -> Result<Vec<u32>, ApiError> {
     let tokenizer = state.tokenizer.clone();
-    // Long conversations take long enough to hold up other requests.
+    // Tokenizing a long conversation would block other requests.
     let encoded = spawn_blocking(move || tokenizer.encode_prompt(&messages)).await;
     let prompt = encoded.map_err(|_| ApiError::failed())??;
     match prompt.len() {

@@ -8,7 +8,7 @@ use litemoe_core::SamplingError;
 use litemoe_text::TextError;
 use serde_json::{Value, json};
 
-/// An answer that says why there is none: `{"error": {message, type, param, code}}`.
+/// Error response: `{"error": {message, type, param, code}}`.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -23,12 +23,12 @@ impl ApiError {
         Self { status, message: message.into(), param: None, code: None, retry_after: None }
     }
 
-    /// The request is wrong: 400.
+    /// Bad request: 400.
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self { code: Some(code), ..Self::new(StatusCode::BAD_REQUEST, message) }
     }
 
-    /// Names the field that is to blame.
+    /// Sets `param`, the field at fault.
     pub(crate) fn of(self, param: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..self }
     }
@@ -74,7 +74,7 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
     }
 
-    /// The error as an answer's body.
+    /// Body of the error response.
     pub(crate) fn body(&self) -> Value {
         let kind = match self.status.is_server_error() {
             true => "server_error",

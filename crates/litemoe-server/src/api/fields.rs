@@ -3,12 +3,12 @@ use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
 
-/// The fields of a request's object, taken one by one, so that what is left at the end is unknown. `null` is the same
-/// as no field.
+/// Fields of a request's JSON object. They are removed as they are read, so that the remaining ones are unknown. `null`
+/// equals a missing field.
 #[derive(Debug)]
 pub(crate) struct Fields {
     fields: Map<String, Value>,
-    /// Where the object stands in the request, with a dot after it; empty for the request itself.
+    /// Path of the object in the request, with a trailing dot; empty for the request itself.
     path: String,
 }
 
@@ -60,7 +60,7 @@ impl Fields {
         })
     }
 
-    /// Takes a field that changes nothing unless it has some value that is not supported.
+    /// Reads a field that may only have values without effect.
     pub(crate) fn neutral(
         &mut self,
         name: &str,
@@ -82,7 +82,7 @@ impl Fields {
         ApiError::bad_request(code, format!("`{path}` is not {expected}")).of(path)
     }
 
-    /// Refuses what was not taken.
+    /// Refuses fields that were not read.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.fields.keys().next() {
             None => Ok(()),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
-/// Takes the request's conversation.
+/// Reads the request's conversation.
 pub(crate) fn take(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
     let messages: Vec<Value> = fields.required("messages", "a list of messages")?;
     if messages.is_empty() {
@@ -35,7 +35,7 @@ fn read(message: Value, path: &str) -> Result<Message, ApiError> {
     Ok(Message { role, content })
 }
 
-/// The parts of a message, a line each.
+/// Joins the parts of a message with newlines.
 fn join(parts: Vec<Value>, path: &str) -> Result<String, ApiError> {
     let named = parts.into_iter().enumerate();
     let texts: Result<Vec<_>, _> =

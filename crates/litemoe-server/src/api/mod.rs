@@ -1,4 +1,4 @@
-//! The HTTP interface: OpenAI's, as its clients use it.
+//! HTTP API, compatible with OpenAI's clients.
 
 mod answer;
 mod chat;
@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::state::State;
 use error::ApiError;
 
-/// What handlers share.
+/// State of the handlers.
 type Shared = extract::State<Arc<State>>;
 
 pub(crate) fn router(state: State) -> Router {

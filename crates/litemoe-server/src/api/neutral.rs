@@ -3,10 +3,10 @@ use serde_json::{Value, json};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
-/// Whether a parameter's value changes nothing.
+/// Whether a parameter's value has no effect.
 type IsNeutral = fn(&Value) -> bool;
 
-/// Parameters of OpenAI's interface, and of others like it, that are taken only when they change nothing.
+/// Parameters of OpenAI's and similar APIs that are accepted only if they have no effect.
 const PARAMETERS: &[(&str, IsNeutral)] = &[
     ("response_format", |format| *format == json!({ "type": "text" })),
     ("tools", is_empty),
@@ -19,14 +19,14 @@ const PARAMETERS: &[(&str, IsNeutral)] = &[
     ("reasoning_effort", |_| false),
     ("web_search_options", |_| false),
     ("store", |store| *store == false),
-    // About the client, or about how it is billed and scheduled, not about the answer.
+    // About the client, billing or scheduling, not about the answer.
     ("user", |_| true),
     ("metadata", |_| true),
     ("service_tier", |_| true),
     ("parallel_tool_calls", |_| true),
 ];
 
-/// Takes them all; refuses the first that changes something, by its name.
+/// Reads all of them; refuses the first one with an effect, by name.
 pub(crate) fn take(fields: &mut Fields) -> Result<(), ApiError> {
     PARAMETERS.iter().try_for_each(|(name, is_neutral)| fields.neutral(name, is_neutral))
 }

@@ -7,7 +7,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::{messages, neutral, sampling};
 
-/// A request for a chat completion.
+/// Chat completion request.
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
     pub(crate) model: String,
@@ -62,7 +62,7 @@ fn max_new(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// How many texts: at most as many as OpenAI's interface allows.
+/// Number of texts: at most OpenAI's limit.
 fn n(fields: &mut Fields) -> Result<usize, ApiError> {
     match fields.optional("n", "a whole number")?.unwrap_or(1) {
         n @ 1..=128 => Ok(n),
@@ -70,7 +70,7 @@ fn n(fields: &mut Fields) -> Result<usize, ApiError> {
     }
 }
 
-/// How many alternatives to tell with every token; `None` when no log-probabilities are wanted.
+/// Number of alternatives (`top_logprobs`) per token; `None` without `logprobs`.
 fn n_top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     let wanted = fields.optional("logprobs", "a boolean")?.unwrap_or(false);
     match (wanted, fields.optional("top_logprobs", "a whole number")?.unwrap_or(0)) {

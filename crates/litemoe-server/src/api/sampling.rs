@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
-/// The largest temperature of OpenAI's interface.
+/// Maximum temperature of OpenAI's API.
 const MAX_TEMPERATURE: f32 = 2.0;
 
-/// Takes how tokens are to be chosen: OpenAI's parameters, and `top_k`, `min_p` and `repetition_penalty`.
+/// Reads the sampling parameters: OpenAI's, and `top_k`, `min_p` and `repetition_penalty`.
 pub(crate) fn take(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let mut number =
         |name, default| fields.optional::<f32>(name, "a number").map(|n| n.unwrap_or(default));
@@ -40,7 +40,7 @@ fn top_k(fields: &mut Fields) -> Result<usize, ApiError> {
     }
 }
 
-/// Token ids, which JSON writes as strings, and numbers.
+/// Logit bias: an object from token ids, as strings, to numbers.
 fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiError> {
     let expected = "an object of token ids and numbers";
     let biases: Map<String, Value> = fields.optional("logit_bias", expected)?.unwrap_or_default();
@@ -49,7 +49,7 @@ fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiError> {
     biases.ok_or_else(|| fields.invalid("logit_bias", "invalid_type", expected))
 }
 
-/// Any whole number; without one, every request draws differently.
+/// Seed: any integer; random if missing.
 fn seed(fields: &mut Fields) -> Result<u64, ApiError> {
     let number: Option<Value> = fields.optional("seed", "a whole number")?;
     let Some(number) = number else { return Ok(RandomState::new().build_hasher().finish()) };

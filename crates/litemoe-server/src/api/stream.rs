@@ -12,10 +12,10 @@ use crate::api::answer::Answer;
 use crate::api::error::ApiError;
 use crate::engine::Event;
 
-/// An answer as server-sent events: the role, the pieces and why it ended of each text, the usage, `[DONE]`; `: ping`
-/// while idle.
+/// Streams an answer as server-sent events: for each text its role, pieces and finish reason; then usage and `[DONE]`;
+/// `: ping` while idle.
 ///
-/// The events' receiver lives in the response's body, so a client that disconnects ends the generation.
+/// The response body owns the event receiver, so a disconnected client ends the generation.
 pub(crate) fn respond(
     answer: Answer,
     n: usize,

@@ -1,4 +1,4 @@
-//! What a client does.
+//! HTTP client helpers.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -9,7 +9,7 @@ use tower::ServiceExt;
 
 use crate::toy::{Toy, adapter, tokenizer};
 
-/// A server of a toy, `toy`, and the same under an adapter, `toy/app`.
+/// A server of the toy model `toy`, and of the same with an adapter, `toy/app`.
 pub(crate) fn serving(toy: Toy) -> Router {
     serving_with(toy, ServerOptions::default())
 }
@@ -19,7 +19,7 @@ pub(crate) fn serving_with(toy: Toy, options: ServerOptions) -> Router {
     server.with_adapter("toy/app", adapter()).unwrap().into_router()
 }
 
-/// A conversation of one message, with more fields.
+/// A request with one message and further fields.
 pub(crate) fn chat(fields: &Value) -> Value {
     let mut body = json!({ "model": "toy", "messages": [{ "role": "user", "content": "hi" }] });
     for (name, value) in fields.as_object().unwrap() {
@@ -49,7 +49,7 @@ pub(crate) async fn read(response: Response<Body>) -> Value {
     serde_json::from_str(&text(response).await).unwrap()
 }
 
-/// An answer that must be there.
+/// The answer to a request that must succeed.
 pub(crate) async fn answer(router: &Router, fields: &Value) -> Value {
     let response = post(router, &chat(fields)).await;
     assert_eq!(response.status(), 200);

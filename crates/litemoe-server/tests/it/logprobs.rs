@@ -10,7 +10,7 @@ fn bytes(entries: &[Value]) -> Vec<u8> {
     bytes.map(|byte| u8::try_from(byte.as_u64().unwrap()).unwrap()).collect()
 }
 
-/// The tokens that the chunks of a stream, or the choice of an answer, tell of.
+/// Logprob entries of a choice, streamed or whole.
 fn entries(choice: &Value) -> Vec<Value> {
     choice["logprobs"]["content"].as_array().cloned().unwrap_or_default()
 }
@@ -25,7 +25,7 @@ async fn every_token_is_told_with_its_bytes() {
     assert_eq!(entries.len(), tokens(TEXT).len());
     assert_eq!(bytes(&entries), TEXT.as_bytes());
     for entry in &entries {
-        // The toy is certain.
+        // The toy's probability is 1.
         assert_eq!(entry["logprob"], 0.0);
         let top = entry["top_logprobs"].as_array().unwrap();
         assert_eq!(top.len(), 3);

@@ -1,4 +1,4 @@
-//! The server as its clients see it.
+//! Tests of the server through its HTTP API.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -48,13 +48,13 @@ async fn a_client_that_goes_away_ends_its_generation() {
         keeper.permits.send(()).unwrap();
         frames.next().await.unwrap().unwrap();
     }
-    // The engine is in the fourth step, held up, when both clients go.
+    // The engine is blocked in the fourth step when both clients disconnect.
     keeper.entered.recv().await.unwrap();
     drop((frames, queued));
     drop(keeper.permits);
     let answer = read(post(&router, &chat(&json!({ "model": "toy/app" }))).await).await;
     assert_eq!(answer["choices"][0]["message"]["content"], "x");
-    // No step more for those who went: a step for the letter and one for the end token of the last request.
+    // No further step for the disconnected clients: one for the letter and one for the end token of the last request.
     assert_eq!(keeper.entered.len(), 2);
 }
 

@@ -67,7 +67,7 @@ async fn the_prompt_is_run_once_for_all_texts_and_they_share_their_steps() {
     while keeper.entered.try_recv().is_ok() {
         steps += 1;
     }
-    // The prompt but for its last token, then a token of each text at a step.
+    // One step for the prompt without its last token, then one token of each text per step.
     assert_eq!(steps, 1 + 3);
 }
 

@@ -1,4 +1,4 @@
-//! Language models that say what a test wants.
+//! Scripted language models.
 
 use std::sync::mpsc;
 
@@ -20,25 +20,25 @@ const END: u32 = 0;
 const ASSISTANT: u32 = 2;
 pub(crate) const MAX_TOKENS: usize = 64;
 
-/// What the model does at one step.
+/// The model's output at one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// Is certain of a token.
+    /// This token has probability 1.
     Say(u32),
-    /// Finds every letter equally likely.
+    /// Every letter is equally likely.
     Babble,
-    /// Breaks.
+    /// Panics.
     Panic,
 }
 
-/// Goes through a script, then ends its text; has another script under an adapter.
+/// Follows a script, then ends its text; with an adapter, follows another script.
 pub(crate) struct Toy {
     pub(crate) script: Vec<Step>,
     pub(crate) adapted: Vec<Step>,
     pub(crate) gate: Option<Gate>,
 }
 
-/// Lets a test see every step and hold it up.
+/// Lets a test observe and block every step.
 pub(crate) struct Gate {
     entered: UnboundedSender<()>,
     permits: mpsc::Receiver<()>,
@@ -47,7 +47,7 @@ pub(crate) struct Gate {
 /// The test's side of a gate.
 pub(crate) struct Keeper {
     pub(crate) entered: UnboundedReceiver<()>,
-    /// A permit per step; dropped, the gate stays open.
+    /// One permit per step; if dropped, the gate stays open.
     pub(crate) permits: mpsc::Sender<()>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn tokens(text: &str) -> Vec<u32> {
     tokenizer().encode_text(text).unwrap()
 }
 
-/// Some adapter: toys only look whether there is one.
+/// An arbitrary adapter: the toy only checks whether there is one.
 pub(crate) fn adapter() -> MountedAdapter {
     let zeros = || Tensor::zeros([1, 1], &Device::flex());
     let toy = (Site::new("toy"), Lora { a: zeros(), b: zeros(), scale: 1.0 });
@@ -121,7 +121,7 @@ impl LanguageModel for Toy {
     }
 }
 
-/// How many tokens were seen, and how many steps since the prompt.
+/// Number of tokens seen, and of steps since the prompt.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     tokens: usize,

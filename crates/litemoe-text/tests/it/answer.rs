@@ -9,7 +9,7 @@ use crate::dirs::{foundation, sentencepiece};
 static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(foundation);
 static BYTE_FALLBACK: LazyLock<Tokenizer> = LazyLock::new(sentencepiece);
 
-/// Pieces and how many tokens were drawn for them.
+/// The pieces, and the number of tokens consumed.
 fn pieces(tokenizer: &Tokenizer, ids: &[u32], stops: &[String]) -> (Vec<Piece>, usize) {
     let drawn = |&token: &u32| {
         let logprobs = Logprobs { token: -0.5, top: vec![(token, -0.5)] };
@@ -24,12 +24,12 @@ fn text(pieces: &[Piece]) -> String {
     pieces.iter().map(|piece| piece.text.as_str()).collect()
 }
 
-/// The bytes of the tokens that came with pieces.
+/// Bytes of the tokens whose logprobs are in the pieces.
 fn bytes(pieces: &[Piece]) -> Vec<u8> {
     pieces.iter().flat_map(|piece| &piece.logprobs).flat_map(|l| l.drawn.bytes.clone()).collect()
 }
 
-/// A text up to the stop string that is complete first.
+/// A text up to the stop string that is completed first.
 fn cut<'t>(whole: &'t str, stops: &[String]) -> Option<&'t str> {
     let ends = whole.char_indices().map(|(at, letter)| at + letter.len_utf8());
     let cut = |so_far: &'t str| {
@@ -103,7 +103,7 @@ proptest! {
         stops in prop::collection::vec("[abü🙂 ]{1,4}", 0..3),
         single in any::<bool>(),
     ) {
-        // As the tokenizer cuts it, or every byte a token.
+        // The tokenizer's tokens, or one token per byte.
         let byte = |byte: &u8| BYTE_LEVEL_BYTES[*byte as usize];
         let ids = match single {
             true => whole.as_bytes().iter().map(byte).collect(),
@@ -115,7 +115,7 @@ proptest! {
         prop_assert_eq!(text(&pieces), expected.unwrap_or(&whole));
         let finish = expected.map_or(Finish::Length, |_| Finish::StopString);
         prop_assert_eq!(pieces.last().unwrap().finish, Some(finish));
-        // What is given out so far is from the tokens told so far.
+        // Text emitted so far belongs to tokens reported so far.
         for n in 0..pieces.len() {
             let (text, told) = (text(&pieces[..=n]), bytes(&pieces[..=n]));
             prop_assert!(told.starts_with(text.as_bytes()));
@@ -123,7 +123,7 @@ proptest! {
     }
 }
 
-/// The token of every single byte.
+/// The token of each single byte.
 static BYTE_LEVEL_BYTES: LazyLock<Vec<u32>> = LazyLock::new(|| {
     let of = |byte: u8| {
         let is_it = |&id: &u32| BYTE_LEVEL.token_bytes(id).unwrap() == [byte];

@@ -1,4 +1,4 @@
-//! What sacrebleu 2.6.0 makes of the same texts: `golden/chrf.json`, made with Python 3.11 by
+//! chrF against sacrebleu 2.6.0 on the same texts: `golden/chrf.json`, made with Python 3.11 by
 //!
 //! ```python
 //! import json, random
@@ -29,7 +29,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct Golden {
     cases: Vec<Case>,
-    /// Of 20 cases each.
+    /// Corpus scores of 20 cases each.
     corpora: Vec<f64>,
 }
 

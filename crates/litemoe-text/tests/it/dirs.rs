@@ -1,4 +1,4 @@
-//! Model directories made for a test.
+//! Temporary model directories.
 
 use std::fs;
 
@@ -29,7 +29,7 @@ pub(crate) fn foundation() -> Tokenizer {
     Tokenizer::from_dir(litemoe_fixtures::foundation_dir()).unwrap()
 }
 
-/// The foundation's vocabulary, whose tokens 0 to 3 are special, under another chat template.
+/// The foundation's vocabulary, whose tokens 0 to 3 are special, with another chat template.
 pub(crate) fn with_template(template: &str) -> Tokenizer {
     let config = json!({ "chat_template": template, "eos_token": "<|pad|>" });
     Tokenizer::from_dir(with_config(&config).path()).unwrap()

@@ -1,4 +1,4 @@
-//! Files and texts from anywhere: each gives tokens, text or a message.
+//! Fuzzed files and texts: each gives tokens, text or an error.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::dirs::{foundation, with_files};
 use crate::vocabularies;
 
-/// What texts are made of: edges of encodings and what tokenizers look for.
+/// Fragments of texts: edge cases of encodings and of tokenizers.
 const TEXTS: &[&str] = &[
     " ",
     "  ",
@@ -49,7 +49,7 @@ const TEXTS: &[&str] = &[
     "Ġ",
 ];
 
-/// What templates are made of.
+/// Fragments of templates.
 const CODE: &[&str] = &[
     "messages",
     "messages[0]",
@@ -103,17 +103,17 @@ const CODE: &[&str] = &[
     "}}",
 ];
 
-/// Bytes that a rendering may allocate at once.
+/// Maximum bytes that a rendering may hold allocated.
 const MAX_RENDERING: u64 = 256 << 20;
 
-/// Writes a file over its old bytes: file systems are slow to empty a file and fill it again.
+/// Overwrites a file in place: truncating and refilling a file is slow on some file systems.
 fn overwrite(path: &Path, bytes: &[u8]) {
     let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all(bytes).unwrap();
     file.set_len(bytes.len() as u64).unwrap();
 }
 
-/// Encodes and decodes.
+/// Round trip: encodes and decodes.
 fn turn_around(tokenizer: &Tokenizer, text: &str) -> Result<String, TextError> {
     let ids = tokenizer.encode_text(text)?;
     let mut detokenizer = tokenizer.detokenizer();
@@ -150,7 +150,7 @@ fn fuzzed_tokenizers() {
         overwrite(&dir.path().join("tokenizer.json"), document);
         if let Ok(tokenizer) = Tokenizer::from_dir(dir.path()) {
             read += 1;
-            // That there is an answer is all that counts.
+            // Only termination matters.
             for text in ["", "ab  É中1\n", "<s>a <unk>🙂</s>"] {
                 let _ = turn_around(&tokenizer, text);
             }
@@ -187,7 +187,7 @@ fn fuzzed_texts() {
         let tokenizer = &tokenizers[from];
         let text = String::from_utf8_lossy(document);
         let _ = tokenizer.encode_text(&text);
-        // Decoding one by one takes the square of the time where every character is a broken one.
+        // Incremental decoding is quadratic if every character is invalid.
         let _ = turn_around(tokenizer, &text[..text.floor_char_boundary(400)]);
         let ids = document.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id));
         tokenizer.decode(&ids.take(100).collect::<Vec<_>>()).unwrap();

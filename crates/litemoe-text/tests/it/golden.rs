@@ -1,4 +1,4 @@
-//! What transformers 5.23 makes of the same templates and conversations.
+//! Chat templates against transformers 5.23 on the same conversations.
 //!
 //! `golden/foundation.json`: `tokenizer = AutoTokenizer.from_pretrained("fixtures/foundation")`; per conversation and
 //! `add_generation_prompt`, `tokenizer.apply_chat_template(messages, tokenize=False)` and the ids of `tokenize=True`.

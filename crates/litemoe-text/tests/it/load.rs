@@ -91,7 +91,7 @@ fn what_a_tokenizer_file_says_of_cutting_and_padding_is_ignored() {
     assert_eq!(ids, foundation().encode_text(text).unwrap());
 }
 
-/// Reads a tokenizer that was changed, and encodes and decodes with it.
+/// Loads a modified tokenizer, and encodes and decodes with it.
 fn with_change(mut tokenizer: Value, change: impl FnOnce(&mut Value)) -> Result<(), TextError> {
     change(&mut tokenizer);
     let dir = with_files(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
@@ -133,9 +133,9 @@ fn tokenizers_that_contradict_themselves_are_errors() {
             *tokenizer.pointer_mut(pointer).unwrap() = value;
         })
     };
-    // A decoder that takes more off a text than there is.
+    // A decoder that strips more than the text's length.
     assert!(matches!(changed("/decoder/decoders/3/stop", json!(9)), Err(TextError::Decode { .. })));
-    // A template of tokens that are not there.
+    // A post-processor template with unknown tokens.
     let error = changed("/post_processor/special_tokens", json!({}));
     assert!(matches!(error, Err(TextError::Encode { .. })));
     for (pointer, value) in [
@@ -150,7 +150,7 @@ fn tokenizers_that_contradict_themselves_are_errors() {
         let error = changed(pointer, value).expect_err(pointer);
         assert!(matches!(error, TextError::Malformed { .. }), "{pointer}: {error}");
     }
-    // A table that points outside itself.
+    // A table with out-of-range offsets.
     assert!(matches!(with_change(vocabularies::unigram(), |_| ()), Err(TextError::Encode { .. })));
 }
 

@@ -1,4 +1,4 @@
-//! What is promised of text, tokens and rows.
+//! Tests of text, tokens and rows.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

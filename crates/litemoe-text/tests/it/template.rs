@@ -32,7 +32,7 @@ fn what_the_template_raises_is_told_from_what_fails() {
     }
 }
 
-/// Renders a template that must fail for what it costs, in bounded memory.
+/// Renders a template that must fail by its limits, in bounded memory.
 #[track_caller]
 fn too_costly(source: &str) -> TextError {
     let mut rendered = None;

@@ -1,8 +1,8 @@
-//! Small tokenizers of every kind that `tokenizer.json` can hold.
+//! Small tokenizers of every kind in `tokenizer.json`.
 
 use serde_json::{Map, Value, json};
 
-/// A tokenizer of a normalizer, a pre-tokenizer, a decoder and a model, without added tokens.
+/// A tokenizer with the given normalizer, pre-tokenizer, decoder and model, without added tokens.
 fn tokenizer([normalizer, pre_tokenizer, decoder, model]: [Value; 4]) -> Value {
     json!({ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model })
@@ -17,7 +17,7 @@ fn ids<T: Into<String>>(tokens: impl IntoIterator<Item = T>) -> Map<String, Valu
     (0..).zip(tokens).map(|(id, token): (u32, T)| (token.into(), id.into())).collect()
 }
 
-/// In the style of SentencePiece's BPE: a first space is put before a text and taken off when decoding, unknown characters
+/// SentencePiece BPE with byte fallback: a leading space is added and removed again when decoding, unknown characters
 /// become bytes, `<s>` begins a text. Tokens: `<s>` 0, `</s>` 1, bytes 2 to 257, then words and letters.
 pub(crate) fn sentencepiece() -> Value {
     let mut tokens: Vec<String> = vec!["<s>".into(), "</s>".into()];
@@ -44,7 +44,7 @@ pub(crate) fn sentencepiece() -> Value {
     })
 }
 
-/// In the style of GPT-4 and Qwen: cut by a regular expression, letters for bytes.
+/// Byte-level BPE as in GPT-4 and Qwen, split by a regular expression.
 pub(crate) fn byte_level() -> Value {
     let split = r"(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false });
@@ -60,7 +60,7 @@ pub(crate) fn byte_level() -> Value {
     tokenizer
 }
 
-/// In the style of T5 and XLM-R: the likeliest pieces.
+/// Unigram model as in T5 and XLM-R.
 pub(crate) fn unigram() -> Value {
     let metaspace = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true });
     let pieces =
@@ -78,7 +78,7 @@ pub(crate) fn unigram() -> Value {
     tokenizer
 }
 
-/// In the style of BERT.
+/// WordPiece model as in BERT.
 pub(crate) fn word_piece() -> Value {
     let normalizer = json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
         "lowercase": true });
@@ -93,7 +93,7 @@ pub(crate) fn word_piece() -> Value {
     tokenizer
 }
 
-/// Whole words, with every other part there is.
+/// WordLevel model, with all remaining kinds of steps.
 pub(crate) fn word_level() -> Value {
     let normalizer = json!({ "type": "Sequence", "normalizers": [
         { "type": "NFKD" }, { "type": "StripAccents" }, { "type": "Lowercase" }, { "type": "Nmt" },

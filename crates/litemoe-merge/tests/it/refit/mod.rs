@@ -1,4 +1,4 @@
-//! What must hold of a refit.
+//! Tests of the refit.
 
 mod models;
 mod proxies;

@@ -13,7 +13,7 @@ use litemoe_merge::{DownChange, LayerRefit, RefitOptions, merged_experts, refit}
 use litemoe_model::{Checkpoint, Model, stage_proxy, write_proxy};
 use tempfile::TempDir;
 
-/// The decoder-only families' folders.
+/// Folders of the decoder-only families.
 pub(super) const FAMILIES: [&str; 14] = [
     "deepseek_v2",
     "deepseek_v3",
@@ -41,13 +41,13 @@ pub(super) struct Pair {
     pub(super) foundation: Model,
     pub(super) proxy: Model,
     plan: Plan,
-    /// Of the two, in this order.
+    /// Of the foundation and the proxy.
     checkpoints: [Checkpoint; 2],
     dir: TempDir,
 }
 
 impl Pair {
-    /// Of a proxy that keeps about half the experts; where the router's rule is not to drop rows, one is merged.
+    /// A proxy that keeps about half the experts; one expert is merged unless the router rule is `drop_rows`.
     pub(super) fn new(name: &str, router: RouterRule) -> Self {
         let (dir, foundation) = (TempDir::new().unwrap(), checkpoint(name));
         let (plan, target) = (plan(&foundation, router), dir.path().join("proxy"));
@@ -67,7 +67,7 @@ impl Pair {
         }
     }
 
-    /// The proxy with full changes in its own files.
+    /// The proxy with full-rank changes written to its weight files.
     pub(super) fn rewritten(&self, layers: &[LayerRefit]) -> Model {
         let ([foundation, proxy], device) = (&self.checkpoints, Device::flex());
         let target = self.dir.path().join("rewritten");
@@ -104,7 +104,7 @@ impl Pair {
         found
     }
 
-    /// Rows whose completions are what the foundation says.
+    /// Rows whose completions are the foundation's own outputs.
     pub(super) fn rows(&self, count: usize) -> Vec<Sequence> {
         let vocab = self.foundation.vocab();
         let row = |seed: usize| {
@@ -120,12 +120,12 @@ impl Pair {
         (0..count).map(row).collect()
     }
 
-    /// ‖foundation − proxy‖² at the end of the stream.
+    /// ‖foundation − proxy‖² of the residual streams after the last block.
     pub(super) fn distance(&self, rows: &[Sequence], adapters: &Adapters) -> f64 {
         self.distance_of(&self.proxy, rows, adapters)
     }
 
-    /// The same of another proxy.
+    /// The same distance for another proxy.
     pub(super) fn distance_of(&self, proxy: &Model, rows: &[Sequence], adapters: &Adapters) -> f64 {
         let input = Input::decoder(rows.iter().map(|row| row.tokens.clone()).collect());
         let ahead = self.foundation.stream(&input, &mut Pass::plain()).hidden;
@@ -153,7 +153,7 @@ fn plan(foundation: &Checkpoint, router: RouterRule) -> Plan {
     }
 }
 
-/// The first experts of every group of them.
+/// Keeps the first half of the experts of every group.
 fn halved(layer: &MoeLayer, router: RouterRule) -> LayerPlan {
     let n_groups = layer.groups.map_or(1, |groups| groups.n_groups);
     let size = layer.n_experts / n_groups;
@@ -169,7 +169,7 @@ fn halved(layer: &MoeLayer, router: RouterRule) -> LayerPlan {
     LayerPlan { n_experts: layer.n_experts, groups, removed }
 }
 
-/// Changes as what stands beside the proxy's down projections; `None` where nothing can.
+/// The changes as LoRA adapters of the proxy's down projections; `None` if the model has no such sites.
 pub(super) fn adapters(proxy: &Model, layers: &[LayerRefit]) -> Option<Adapters> {
     let sites = proxy.linear_sites().iter().filter_map(|site| Some((site, site.role.expert()?)));
     let mut down = sites.filter(|(_, (_, part))| *part == ExpertPart::Down).peekable();

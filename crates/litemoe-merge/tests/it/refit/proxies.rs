@@ -1,4 +1,4 @@
-//! Refits of whole proxies.
+//! Tests of refits of whole proxies.
 
 use litemoe_adapter::evaluate;
 use litemoe_core::{Adapters, RouterRule, Sequence};
@@ -10,7 +10,7 @@ fn options(rank: Option<usize>) -> RefitOptions {
     RefitOptions { rank, batch: 3, ..RefitOptions::default() }
 }
 
-/// Nats per completion token.
+/// Negative log-likelihood in nats per completion token.
 fn loss(pair: &Pair, rows: &[Sequence], adapters: &Adapters) -> f64 {
     let mounted = adapters.clone().into();
     evaluate(&pair.proxy, rows, Some(&mounted), 256, &mut |_| ()).unwrap().loss()
@@ -28,7 +28,7 @@ fn bits(layers: &[LayerRefit]) -> Vec<Vec<u32>> {
 fn a_refitted_proxy_is_nearer_to_its_foundation_and_no_worse_on_its_rows() {
     for name in FAMILIES {
         let pair = Pair::new(name, RouterRule::DropRows);
-        // The fit is of hidden states: of few rows of a random model the loss may rise by a hundredth.
+        // The fit minimises the error of hidden states: on few rows of a random model the loss may rise by .01.
         let rows = pair.rows(96);
         for rank in [Some(8), None] {
             let layers = pair.refit(&rows, &options(rank));

@@ -1,4 +1,4 @@
-//! What a refit refuses before it computes anything.
+//! Errors that a refit returns before it computes anything.
 
 use burn::tensor::Device;
 use litemoe_core::{LanguageModel, RouterRule};

@@ -1,4 +1,4 @@
-//! One layer's regression against dense f64 arithmetic.
+//! One layer's ridge regression against dense f64 arithmetic.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{LayerId, MoeLayer};
@@ -8,16 +8,16 @@ use proptest::prelude::*;
 const LAYER: LayerId = LayerId::decoder(3);
 const RIDGE: f64 = 0.01;
 
-/// A layer's tokens, which experts each chose, and what the down projections see.
+/// A random regression problem of one layer.
 #[derive(Debug, Clone)]
 struct Case {
     n_experts: usize,
     d_expert: usize,
     d_model: usize,
-    /// Which experts each token chose.
+    /// Which experts each token is routed to, `[tokens][n_experts]`.
     chosen: Vec<Vec<bool>>,
     seed: u64,
-    /// Small whole numbers, whose sums are exact.
+    /// Small integers, whose sums are exact.
     whole: bool,
 }
 
@@ -60,7 +60,7 @@ impl Case {
         values.into_iter().map(|x| f64::from(value(x))).collect()
     }
 
-    /// Z, a row of `width` values for each token.
+    /// Z, `[tokens][width]`.
     fn z(&self) -> Vec<Vec<f64>> {
         let values = self.draw(0, self.chosen.len() * self.width());
         let row = |(row, chosen): (&[f64], &Vec<bool>)| {
@@ -72,13 +72,13 @@ impl Case {
         values.chunks(self.width()).zip(&self.chosen).map(row).collect()
     }
 
-    /// r, a row of `d_model` values for each token.
+    /// r, `[tokens][d_model]`.
     fn residual(&self) -> Vec<Vec<f64>> {
         let values = self.draw(1, self.chosen.len() * self.d_model);
         values.chunks(self.d_model).map(<[f64]>::to_vec).collect()
     }
 
-    /// The sums of some of the tokens, told in one batch.
+    /// The statistics of a range of tokens, added as one batch.
     fn sums(&self, tokens: std::ops::Range<usize>) -> RefitSums {
         let (z, residual) = (&self.z()[tokens.clone()], &self.residual()[tokens.clone()]);
         let chosen = &self.chosen[tokens];
@@ -124,7 +124,7 @@ impl Case {
         self.z().iter().zip(&self.residual()).map(row).sum()
     }
 
-    /// What the solution minimises.
+    /// The objective of the ridge regression.
     fn objective(&self, change: &[Vec<f64>]) -> f64 {
         let size: f64 = change.iter().flatten().map(|s| s * s).sum();
         self.loss(change) + self.lambda() * size
@@ -145,7 +145,7 @@ impl Case {
     }
 }
 
-/// Solves a positive definite system, its right side behind it.
+/// Solves a positive definite system by Gaussian elimination; the right-hand side is in the columns after `width`.
 fn eliminated(mut rows: Vec<Vec<f64>>, width: usize) -> Vec<Vec<f64>> {
     for pivot in 0..width {
         let scale = rows[pivot][pivot];
@@ -170,7 +170,7 @@ fn rows(tensor: &Tensor<2>) -> Vec<Vec<f64>> {
     values.chunks(width).map(<[f64]>::to_vec).collect()
 }
 
-/// The change of all experts, stacked.
+/// The changes of all experts, concatenated by rows.
 fn stacked(change: &DownChange) -> Vec<Vec<f64>> {
     let down: Vec<Tensor<2>> = match change {
         DownChange::Full(down) => down.clone(),
@@ -217,7 +217,7 @@ proptest! {
         let best = case.objective(&found);
         let full = case.dense();
         prop_assert!(best >= case.objective(&full) * (1.0 - 1e-4));
-        // The full solution along some direction: what another choice of V gives.
+        // The full-rank solution projected on a random direction: another choice of V.
         let v: Vec<f64> = litemoe_fixtures::uniform(direction, case.d_model).into_iter().map(f64::from).collect();
         let norm: f64 = v.iter().map(|v| v * v).sum();
         let along = |row: &Vec<f64>| {

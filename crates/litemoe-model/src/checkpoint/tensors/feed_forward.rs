@@ -5,20 +5,21 @@ use crate::checkpoint::stored::{MXFP4_BLOCK, StoredTensors};
 use crate::config::{MoeConfig, NetworkConfig, RouterKind};
 use crate::families::family::Names;
 
-/// Whether a block's experts are stored as two stacks, as transformers 5 holds them in memory.
-/// The names decide: shapes are ambiguous when `d_model = 2 * d_expert`.
+/// Whether a block's experts are stored as two fused tensors, as transformers 5 holds them in memory. The names decide:
+/// shapes are ambiguous when `d_model = 2 * d_expert`.
 pub(crate) fn is_stacked(stored: &StoredTensors, block: LayerId, names: &Names) -> bool {
     stored.contains_key(&*names.path(block, names.stacks[0]))
 }
 
-/// Whether these stacks are of 4-bit blocks.
+/// Whether the fused expert tensors are MXFP4.
 pub(crate) fn is_quantised(stored: &StoredTensors, block: LayerId, names: &Names) -> bool {
     names.stack_order == StackOrder::Interleaved
         && stored.contains_key(&*(names.path(block, names.stacks[0]) + "_blocks"))
 }
 
 impl Wanted<'_> {
-    /// All of a layer of experts but experts that are stored one by one; whether they are.
+    /// Adds the tensors of an MoE layer, except separately stored experts; returns whether the experts are stored
+    /// separately.
     pub(super) fn moe(
         &mut self,
         block: LayerId,
@@ -49,7 +50,7 @@ impl Wanted<'_> {
         false
     }
 
-    /// An expert that is stored by itself.
+    /// Adds the tensors of a separately stored expert.
     pub(super) fn expert(
         &mut self,
         block: LayerId,
@@ -61,7 +62,7 @@ impl Wanted<'_> {
         self.network(&path, self.names.parts, moe.network, [d_model, moe.d_expert]);
     }
 
-    /// Gate, up and down of a dense network or of one expert.
+    /// Adds gate, up and down of a dense MLP or of one expert.
     pub(super) fn network(
         &mut self,
         path: &str,
@@ -81,7 +82,7 @@ impl Wanted<'_> {
     fn shared(&mut self, path: &str, moe: &MoeConfig, widths: [usize; 2]) {
         let [d_model, d_hidden] = widths;
         let [gate, ..] = self.names.dense_parts;
-        // No shared expert at all may be stored as matrices without rows, or not at all.
+        // A shared expert of width 0 may be stored as matrices without rows, or be absent.
         if d_hidden > 0 || self.stored.contains_key(&*format!("{path}.{gate}.weight")) {
             self.network(path, self.names.dense_parts, NetworkConfig::SWIGLU, widths);
         }
@@ -112,7 +113,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// Blocks of 32 values, two to a byte, and a scale for each.
+    /// MXFP4: blocks of 32 values, two per byte, and one scale per block.
     fn quantised(&mut self, block: LayerId, n_experts: usize, widths: [usize; 2]) {
         let [d_model, d_expert] = widths;
         let shapes = [[2 * d_expert, d_model], [d_model, d_expert]];

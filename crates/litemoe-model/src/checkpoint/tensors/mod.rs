@@ -1,4 +1,4 @@
-//! Which tensors a checkpoint must hold.
+//! Tensors that a checkpoint must hold.
 
 mod attention;
 mod feed_forward;
@@ -13,19 +13,19 @@ pub(crate) use feed_forward::{is_quantised, is_stacked};
 
 pub(crate) const HEAD: &str = "lm_head";
 
-/// In the attention of a stack's first block.
+/// Relative position bias, in the attention of a stack's first block.
 pub(crate) const RELATIVE_BIAS: &str = "relative_attention_bias";
 
-/// A tensor that a checkpoint must hold.
+/// Tensor that a checkpoint must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// Whether it holds bytes and not numbers.
+    /// Whether it holds raw bytes rather than numbers.
     pub(crate) bytes: bool,
 }
 
-/// The list while it is being made.
+/// Builder of the list of tensors.
 struct Wanted<'a> {
     names: &'a Names,
     stored: &'a StoredTensors,
@@ -53,8 +53,8 @@ impl Wanted<'_> {
     }
 }
 
-/// Every tensor that a model of this configuration has, made one after the other: a configuration can ask for more of them
-/// than there is memory. `n_experts` are the experts really stored in a block.
+/// Every tensor of a model of this configuration. Lazy: a configuration can ask for more tensors than fit in memory.
+/// `n_experts` gives the experts stored in a block.
 pub(crate) fn expected<'a>(
     config: &'a ModelConfig,
     names: &'static Names,
@@ -92,7 +92,7 @@ pub(crate) fn expected<'a>(
 }
 
 impl Wanted<'_> {
-    /// What is in no block.
+    /// Tensors outside the blocks.
     fn ends(&mut self, config: &ModelConfig) {
         let (names, d_model) = (self.names, config.d_model);
         self.weight(names.embedding, &[config.vocab, d_model]);
@@ -106,7 +106,7 @@ impl Wanted<'_> {
         if !config.encoder.is_empty() {
             self.norm(encoder_norm, config.norm, d_model);
         }
-        // A tied checkpoint that stores a head all the same means that head, as in transformers.
+        // A stored head overrides tied embeddings, as in transformers.
         if !config.tied || self.stored.contains_key(&*format!("{HEAD}.weight")) {
             self.weight(HEAD, &[config.vocab, d_model]);
         }
@@ -115,7 +115,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// All of a block but its feed-forward part.
+    /// Tensors of a block, without its feed-forward layer.
     fn block(&mut self, config: &ModelConfig, id: LayerId) {
         let names = self.names;
         for norm in names.norms {

@@ -1,4 +1,4 @@
-//! What the decoder families' configurations have in common.
+//! Configuration keys that the decoder-only families share.
 
 use serde_json::Value;
 
@@ -10,11 +10,11 @@ use crate::config::{
     NetworkConfig, NormKind, QkNorm,
 };
 
-/// Far above any model: a number beyond is a broken file, and asking for so many tensors would exhaust memory.
+/// Limits far above any model: a larger count is a broken file, and that many tensors would exhaust memory.
 pub(crate) const MAX_BLOCKS: usize = 2_000;
 pub(crate) const MAX_EXPERTS: usize = 10_000;
 
-/// Bookkeeping, training only, or ignored by the reference implementation of every family here.
+/// Ignored keys: bookkeeping, training only, or unused by the reference implementation of every family here.
 pub(crate) const HARMLESS: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -37,22 +37,21 @@ pub(crate) const HARMLESS: &[&str] = &[
     "use_cache",
 ];
 
-/// Spellings of the expert count, the family's own first.
+/// Keys of the expert count, the family's own first.
 pub(crate) const NUM_EXPERTS: &[&str] = &["num_experts", "num_local_experts"];
 pub(crate) const NUM_LOCAL_EXPERTS: &[&str] = &["num_local_experts", "num_experts"];
 
-/// What a family means where its configuration is silent.
+/// Values of a family for absent keys.
 pub(crate) struct Defaults {
     pub(crate) max_tokens: usize,
     pub(crate) norm_eps: f64,
-    /// Base of the rotary wavelengths.
+    /// RoPE base.
     pub(crate) theta: f64,
-    /// Width of a head; `None`: all query heads together are as wide as the residual stream.
+    /// Head width; `None`: `d_model / n_heads`.
     pub(crate) d_head: Option<usize>,
 }
 
-/// Reads what the families say alike. The attention is plain and there are no feed-forward parts yet: what is a family's own,
-/// its `read` fills in.
+/// Reads the shared keys, with plain attention and no feed-forward layers. Each family's `read` adds its own.
 pub(crate) fn read(
     config: &mut ConfigFile,
     family: &'static str,
@@ -103,7 +102,7 @@ pub(crate) fn read(
     })
 }
 
-/// Refuses keys that some exporters write unless they have the one value that leaves the maths as it is.
+/// Refuses keys of some exporters unless they have the one value that leaves the computation unchanged.
 pub(crate) fn neutral(config: &mut ConfigFile, keys: &[(&str, &str)]) -> Result<(), ModelError> {
     for &(key, neutral) in keys {
         let value: Option<Value> = config.optional(key, neutral)?;
@@ -115,7 +114,7 @@ pub(crate) fn neutral(config: &mut ConfigFile, keys: &[(&str, &str)]) -> Result<
     Ok(())
 }
 
-/// Refuses an activation other than SiLU.
+/// Refuses activations other than SiLU.
 fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
     let act: Option<String> = config.optional("hidden_act", "a name")?;
     if act.is_some_and(|act| act != "silu") {
@@ -125,8 +124,8 @@ fn silu(config: &mut ConfigFile) -> Result<(), ModelError> {
     }
 }
 
-/// Reads query heads, key and value heads, and their width. `null` key and value heads are as many as the query heads; where
-/// `head_dim` is null, all query heads together are as wide as the residual stream.
+/// Reads query heads, key and value heads, and head width. A null `num_key_value_heads` is the number of query heads, a
+/// null `head_dim` is `d_model / n_heads`.
 fn heads(
     config: &mut ConfigFile,
     d_model: usize,
@@ -157,7 +156,7 @@ pub(crate) fn n_blocks(config: &mut ConfigFile) -> Result<usize, ModelError> {
     config.count("num_hidden_layers", MAX_BLOCKS)
 }
 
-/// Reads how many experts a layer has and how many of them a token is sent to.
+/// Reads the expert count and top-k.
 pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2], ModelError> {
     let counts = experts_or_none(config, keys)?;
     if counts[0] == 0 {
@@ -167,7 +166,7 @@ pub(crate) fn experts(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 
     Ok(counts)
 }
 
-/// The same; no experts at all leave the second alone.
+/// As [`experts`], but allows 0 experts, with any top-k.
 fn experts_or_none(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2], ModelError> {
     let n_experts = config.spelled(keys)?.ok_or_else(|| ModelError::MissingKey {
         path: config.path.clone(),
@@ -184,13 +183,12 @@ fn experts_or_none(config: &mut ConfigFile, keys: &[&str]) -> Result<[usize; 2],
     Ok([n_experts, top_k])
 }
 
-/// A gated SiLU network.
+/// Dense SwiGLU MLP.
 pub(crate) fn dense(d_hidden: usize) -> FeedForwardConfig {
     FeedForwardConfig::Dense(DenseConfig { d_hidden, network: NetworkConfig::SWIGLU })
 }
 
-/// Reads which kind each block is of, `kinds[0]` or `kinds[1]`; `None` where the configuration does not say. True where it
-/// is the first.
+/// Reads `layer_types`: whether each block is of kind `kinds[0]` rather than `kinds[1]`; `None` without the key.
 pub(crate) fn layer_types(
     config: &mut ConfigFile,
     n_blocks: usize,
@@ -205,7 +203,7 @@ pub(crate) fn layer_types(
     Ok(Some(listed.iter().map(|kind| kind == kinds[0]).collect()))
 }
 
-/// Reads the feed-forward parts of qwen's models: some blocks are dense.
+/// Reads the feed-forward layers of Qwen models: MoE, or dense in some blocks.
 pub(crate) fn qwen_blocks(
     config: &mut ConfigFile,
     shared: Option<usize>,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::ModelError;
 use crate::config::read::file::ConfigFile;
 
-/// A number or a list of them.
+/// A token id or a list of them.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Ids {
@@ -13,7 +13,7 @@ enum Ids {
     Many(Vec<u32>),
 }
 
-/// The ids that end a text, as a configuration says; `None` when it says nothing.
+/// Reads the end-of-sequence (EOS) token ids; `None` without the key.
 pub(crate) fn read(config: &mut ConfigFile) -> Result<Option<Vec<u32>>, ModelError> {
     let ids = config.optional("eos_token_id", "a token id or a list of them")?;
     Ok(ids.map(|ids| match ids {
@@ -22,7 +22,7 @@ pub(crate) fn read(config: &mut ConfigFile) -> Result<Option<Vec<u32>>, ModelErr
     }))
 }
 
-/// The same from `generation_config.json`, where there is one: it goes before `config.json`.
+/// As [`read`], from `generation_config.json` if it exists. It takes precedence over `config.json`.
 pub(crate) fn read_generation(dir: &Path) -> Result<Option<Vec<u32>>, ModelError> {
     let path = dir.join("generation_config.json");
     if !path.exists() {

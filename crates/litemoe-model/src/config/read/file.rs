@@ -8,31 +8,30 @@ use serde_json::value::RawValue;
 use crate::ModelError;
 use crate::json::for_each_member;
 
-/// Far more than any value that is read has: one beyond is a broken file, and its parts in memory would be many times as large
-/// as the file.
+/// Maximum parts of a value, far above any model. More are a broken file, and would take many times its size in memory.
 const MAX_PARTS: usize = 2048;
 
-/// Far more than any object that is read has.
+/// Maximum keys of an object, far above any model.
 const MAX_KEYS: usize = 4096;
 
-/// Far beyond any size: numbers up to it can be multiplied with each other.
+/// Maximum of a size, far above any model. Two such sizes multiply without overflow.
 const MAX_SIZE: usize = u32::MAX as usize;
 
-/// How much of a wrong value an error shows, in bytes.
+/// Bytes of a wrong value that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// A JSON object from outside, read key by key: what was never asked for is found out at the end.
+/// JSON object from an untrusted file, read key by key. [`Self::finish`] refuses keys that were never read.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
-    /// The values as they are written: what nobody asks for takes no more room than in the file.
+    /// Values as raw JSON: an unread one takes no more memory than in the file.
     fields: BTreeMap<String, Box<RawValue>>,
-    /// Prefix of the keys in messages: `rope_scaling.` inside that object.
+    /// Prefix of keys in messages: `rope_scaling.` inside that object.
     prefix: String,
     read: BTreeSet<String>,
 }
 
-/// Whether f32, in which all is computed, holds a number with full precision.
+/// Whether a number is normal in f32, the compute precision.
 fn is_usual(number: f64) -> bool {
     (number as f32).is_normal()
 }
@@ -66,20 +65,20 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// Whether a key is there, null or not.
+    /// Whether a key is present, null or not.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }
 
-    /// Whether a key is there and null.
+    /// Whether a key is present and null.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.json(key) == Some("null")
     }
 
-    /// A key's value; `None` when it is absent or null.
+    /// Value of a key; `None` when it is absent or null.
     ///
     /// # Errors
-    /// When the value has another type than `expected` says, or very many parts.
+    /// When the value is not what `expected` says, or has more than [`MAX_PARTS`] parts.
     pub(crate) fn optional<T: DeserializeOwned>(
         &mut self,
         key: &str,
@@ -87,14 +86,14 @@ impl ConfigFile {
     ) -> Result<Option<T>, ModelError> {
         self.read.insert(key.to_owned());
         let Some(json) = self.json(key).filter(|&json| json != "null") else { return Ok(None) };
-        // Every part has a comma or a bracket before it.
+        // Every part follows a comma or a bracket.
         if json.bytes().filter(|byte| b",[{".contains(byte)).count() > MAX_PARTS {
             return Err(self.wrong(key, &format!("at most {MAX_PARTS} values")));
         }
         serde_json::from_str(json).map(Some).map_err(|_| self.wrong(key, expected))
     }
 
-    /// As [`Self::optional`], and the key must be there.
+    /// As [`Self::optional`], but the key must be present.
     pub(crate) fn required<T: DeserializeOwned>(
         &mut self,
         key: &str,
@@ -104,13 +103,13 @@ impl ConfigFile {
         value.ok_or_else(|| self.missing(key))
     }
 
-    /// A count of at least one.
+    /// A size of at least 1.
     pub(crate) fn size(&mut self, key: &str) -> Result<usize, ModelError> {
         let size = self.optional_size(key)?;
         size.ok_or_else(|| self.missing(key))
     }
 
-    /// A number of parts, each with tensors of its own, above 0 and at most `max`.
+    /// A count of things with their own tensors, from 1 to `max`.
     pub(crate) fn count(&mut self, key: &str, max: usize) -> Result<usize, ModelError> {
         let count = self.size(key)?;
         if count > max { Err(self.wrong(key, &format!("at most {max}"))) } else { Ok(count) }
@@ -126,7 +125,7 @@ impl ConfigFile {
         }
     }
 
-    /// A finite number above 0; `None` when the key is absent or null.
+    /// A number above 0, finite and normal in f32 like its inverse; `None` when the key is absent or null.
     pub(crate) fn optional_positive(&mut self, key: &str) -> Result<Option<f64>, ModelError> {
         let number: Option<f64> = self.optional(key, "a number above 0")?;
         match number {
@@ -137,24 +136,24 @@ impl ConfigFile {
         }
     }
 
-    /// As [`Self::optional_positive`], and the key must be there.
+    /// As [`Self::optional_positive`], but the key must be present.
     pub(crate) fn positive(&mut self, key: &str) -> Result<f64, ModelError> {
         let number = self.optional_positive(key)?;
         number.ok_or_else(|| self.missing(key))
     }
 
-    /// A truth value with the family's default.
+    /// A boolean, with the family's default.
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool, ModelError> {
         Ok(self.optional(key, "true or false")?.unwrap_or(default))
     }
 
-    /// The same where null means no.
+    /// As [`Self::flag`], but null is false.
     pub(crate) fn flag_or_null(&mut self, key: &str, default: bool) -> Result<bool, ModelError> {
         let default = default && !self.is_null(key);
         self.flag(key, default)
     }
 
-    /// The first of several spellings that is there; all must agree.
+    /// The first key present of several spellings; all must agree.
     pub(crate) fn spelled(&mut self, keys: &[&str]) -> Result<Option<usize>, ModelError> {
         let mut found = None;
         for key in keys {
@@ -170,7 +169,7 @@ impl ConfigFile {
         Ok(found)
     }
 
-    /// A nested object; `None` when it is absent or null.
+    /// Nested object; `None` when it is absent or null.
     pub(crate) fn object(&mut self, key: &str) -> Result<Option<Self>, ModelError> {
         self.read.insert(key.to_owned());
         let Some(json) = self.json(key).filter(|&json| json != "null") else { return Ok(None) };
@@ -179,7 +178,7 @@ impl ConfigFile {
         Self::of(&self.path, prefix, json.as_bytes(), malformed).map(Some)
     }
 
-    /// The error that a value is not what it must be.
+    /// Error for a value that is not `expected`.
     pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelError {
         let found = self.json(key).unwrap_or("absent");
         let shown = &found[..found.floor_char_boundary(MAX_SHOWN)];
@@ -192,7 +191,7 @@ impl ConfigFile {
         }
     }
 
-    /// The error that the kind of rotary embedding is not one the family has.
+    /// Error for a kind of RoPE that the family does not have.
     pub(crate) fn wrong_rope(&self, expected: &str) -> ModelError {
         let is_object = |key: &&str| self.json(key).is_some_and(|json| json.starts_with('{'));
         let key = ["rope_scaling", "rope_parameters"].into_iter().find(is_object);
@@ -207,7 +206,7 @@ impl ConfigFile {
         ModelError::MissingKey { path: self.path.clone(), key: format!("{}{key}", self.prefix) }
     }
 
-    /// Refuses the first key that nobody read, unless it is `harmless`.
+    /// Refuses the first unread key, unless it is `harmless`.
     pub(crate) fn finish(self, model_type: &str, harmless: &[&str]) -> Result<(), ModelError> {
         let known = |key: &str| self.read.contains(key) || harmless.contains(&key);
         match self.fields.keys().find(|key| !known(key)) {

@@ -1,4 +1,4 @@
-//! Readers of `config.json`: keys that change the mathematics are read or refused.
+//! Readers of `config.json`: every key that changes the computation is read or refused.
 
 pub(crate) mod decoder;
 pub(crate) mod eos;

@@ -3,16 +3,17 @@ use crate::config::read::file::ConfigFile;
 use crate::config::rope::yarn_mscale;
 use crate::config::{RopeConfig, RopeScaling};
 
-/// Base of the wavelengths of most families where their configuration names none.
+/// RoPE base of most families when the configuration has none.
 pub(crate) const THETA: f64 = 1e4;
 
-/// Key of the context trained on.
+/// Key of the original context length.
 const ORIGINAL: &str = "original_max_position_embeddings";
 
-/// The family whose LongRoPE has the attention factor in keys of its own.
+/// Family whose LongRoPE has its own keys for the attention factor.
 const OWN_MSCALE: &str = "phimoe";
 
-/// Reads `rope_parameters`, or `rope_scaling` with `rope_theta` beside it; `theta` is the family's own.
+/// Reads RoPE from `rope_parameters`, or from `rope_scaling` and a top-level `rope_theta`; `theta` is the family's
+/// default.
 pub(crate) fn read(
     config: &mut ConfigFile,
     model_type: &str,
@@ -22,7 +23,7 @@ pub(crate) fn read(
     let context = Context { max_tokens, original: config.optional_size(ORIGINAL)? };
     let beside = config.optional_positive("rope_theta")?.unwrap_or(theta);
     let (new, old) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
-    // As transformers does, the old spelling goes before the new one.
+    // As in transformers, the old spelling takes precedence.
     let Some(mut rope) = old.or(new) else {
         return Ok(RopeConfig { theta: beside, scaling: RopeScaling::None, interleaved: false });
     };
@@ -109,7 +110,7 @@ fn yarn(rope: &mut ConfigFile, context: Context) -> Result<RopeScaling, ModelErr
     })
 }
 
-/// Longest rows: as configured, and as trained on where that is said.
+/// Context lengths in tokens: configured, and original if the configuration has it.
 #[derive(Clone, Copy)]
 struct Context {
     max_tokens: usize,
@@ -117,7 +118,7 @@ struct Context {
 }
 
 impl Context {
-    /// The context trained on: what stands beside the rotary embedding goes before what stands in it.
+    /// Original context length. The top-level key takes precedence over the one in the RoPE object.
     fn original(self, rope: &mut ConfigFile) -> Result<usize, ModelError> {
         let inner = rope.optional_size(ORIGINAL)?;
         Ok(self.original.or(inner).unwrap_or(self.max_tokens))

@@ -5,31 +5,31 @@ use crate::layers::linear::Linear;
 use crate::layers::norm::{Norm, unit_rms};
 use crate::layers::place::Place;
 
-/// Grouped-query projections (arXiv 2305.13245): some query heads share a key and a value head.
+/// Grouped-query attention (GQA) projections (arXiv 2305.13245): several query heads share a key and a value head.
 #[derive(Debug)]
 pub(crate) struct Grouped {
     pub(crate) q_proj: Linear,
     pub(crate) k_proj: Linear,
     pub(crate) v_proj: Linear,
-    /// Of queries and of keys, before they are rotated.
+    /// QK norm with weights, before RoPE.
     pub(crate) norms: Option<QkNorms>,
-    /// What queries, keys and values are clamped to, either side of zero.
+    /// Clamps queries, keys and values to `[-clip, clip]`.
     pub(crate) clip: Option<f64>,
-    /// What queries are multiplied by; `None` where the query's norm does it.
+    /// Softmax scale on the queries; `None` where the query's norm includes it, or where it is 1.
     pub(crate) scale: Option<f64>,
-    /// Whether queries and keys are rotated.
+    /// Whether queries and keys get RoPE.
     pub(crate) rotated: bool,
-    /// ε of a normalisation of rotated heads, which has no weight.
+    /// ε of the QK norm after RoPE, which has no weights.
     pub(crate) norm_after: Option<f64>,
     pub(crate) d_head: usize,
 }
 
-/// The normalisation of queries and keys.
+/// QK norm: RMSNorm of queries and keys.
 #[derive(Debug)]
 pub(crate) struct QkNorms {
     pub(crate) q: Norm,
     pub(crate) k: Norm,
-    /// The values that are normalised together: a head's, or a whole projection's.
+    /// Whether it runs over each head, or over the whole projection.
     pub(crate) per_head: bool,
 }
 
@@ -66,7 +66,7 @@ impl Grouped {
         (k, place.heads(v, self.d_head))
     }
 
-    /// Queries or keys from their projection: normalised, clamped, rotated.
+    /// Maps projections to queries or keys: QK norm, clamp, RoPE.
     fn made(&self, x: Tensor<2>, norm: Option<&Norm>, place: Place<'_>) -> Tensor<4> {
         let x = match norm {
             Some(norm) => self.normalised(norm, x),
@@ -82,7 +82,7 @@ impl Grouped {
         }
     }
 
-    /// Rotates heads, and normalises them after.
+    /// RoPE, then the QK norm without weights.
     fn positioned(&self, x: Tensor<4>, place: Place<'_>) -> Tensor<4> {
         let x = if self.rotated { place.positions.rotate(x) } else { x };
         match self.norm_after {
@@ -91,7 +91,7 @@ impl Grouped {
         }
     }
 
-    /// Normalises packed tokens, `[tokens, heads * d_head]`.
+    /// QK norm of packed tokens, `[tokens, heads * d_head]`.
     fn normalised(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
         if self.norms.as_ref().is_some_and(|norms| !norms.per_head) {
             return norm.forward(x);

@@ -5,15 +5,15 @@ use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
 use crate::layers::place::Place;
 
-/// Multi-head latent attention's projections (DeepSeek-V2, arXiv 2405.04434).
+/// Multi-head latent attention (MLA) projections (DeepSeek-V2, arXiv 2405.04434).
 ///
-/// A head of a query or a key is a plain part and a rotated one; all heads share the rotated part of the key. Keys and values
-/// are cached as they are mixed, not as the vector they are made from: more memory, no product over the whole past for
-/// every token.
+/// A query or key head has a NoPE part and a RoPE part; all heads share the key's RoPE part. The KV cache holds the
+/// up-projected keys and values, not the latent vector: more memory, but no up-projection of the whole past for every
+/// token.
 #[derive(Debug)]
 pub(crate) struct Latent {
     pub(crate) queries: Queries,
-    /// To what keys and values are made from, and the rotated part of the key behind it.
+    /// Down-projects to the latent vector and, after it, the key's RoPE part; up-projects to keys and values.
     pub(crate) keys_values: LowRank,
     pub(crate) scale: f64,
     pub(crate) d_plain: usize,
@@ -21,14 +21,14 @@ pub(crate) struct Latent {
     pub(crate) d_value: usize,
 }
 
-/// How queries are made.
+/// Query projection.
 #[derive(Debug)]
 pub(crate) enum Queries {
     Full(Box<Linear>),
     LowRank(Box<LowRank>),
 }
 
-/// Two matrices with a normalisation between.
+/// Low-rank projection, with an RMSNorm between its two matrices.
 #[derive(Debug)]
 pub(crate) struct LowRank {
     pub(crate) down: Linear,

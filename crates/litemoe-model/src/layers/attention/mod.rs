@@ -1,4 +1,4 @@
-//! Attention: how queries, keys and values are made, one file per way, and how they mix.
+//! Attention: the projections, one file per kind, and scaled dot-product attention.
 
 mod grouped;
 mod latent;
@@ -18,35 +18,35 @@ use projected::Projected;
 
 pub(crate) use latent::{Latent, LowRank, Queries};
 
-/// Causal attention.
+/// Self-attention, or cross-attention to an encoder.
 #[derive(Debug)]
 pub(crate) struct Attention {
     pub(crate) projections: Projections,
     pub(crate) o_proj: Linear,
-    /// Whether tokens look no further back than the model's window or chunk.
+    /// Whether attention is limited to the model's sliding window or chunk.
     pub(crate) windowed: bool,
     pub(crate) n_kv_heads: usize,
-    /// A score for each head that takes its share and brings no value, `[1, n_heads, 1, 1]`.
+    /// Attention sink: a logit per head in the softmax, without a value, `[1, n_heads, 1, 1]`.
     pub(crate) sinks: Option<Tensor<4>>,
 }
 
-/// What makes queries, keys and values.
+/// Query, key and value projections: GQA or MLA.
 #[derive(Debug)]
 pub(crate) enum Projections {
     Grouped(Box<Grouped>),
     Latent(Box<Latent>),
 }
 
-/// Another stack's tokens.
+/// Encoder tokens, for cross-attention.
 pub(crate) enum Memory<'a> {
-    /// Its last hidden state, `[tokens, d_model]`, and how its rows lie.
+    /// Final hidden state, `[tokens, d_model]`, and the layout of its rows.
     Stream(&'a Tensor<2>, Place<'a>),
-    /// The keys and values that were made of it for each row.
+    /// Cross-attention keys and values of each row.
     Cached(Vec<&'a (Tensor<4>, Tensor<4>)>),
 }
 
 impl Attention {
-    /// The projections in the order they run.
+    /// Projections in execution order.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut linears = match &self.projections {
             Projections::Grouped(grouped) => grouped.linears().to_vec(),
@@ -56,7 +56,7 @@ impl Attention {
         linears
     }
 
-    /// Causal self-attention; `caches` has one for each row that continues a text.
+    /// Self-attention. `caches` has a KV cache for each row that continues a text.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
@@ -86,7 +86,7 @@ impl Attention {
         self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
     }
 
-    /// Cross-attention: every token attends to all of its row's tokens in another stack.
+    /// Cross-attention: every token attends to all of its row's encoder tokens.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
@@ -119,12 +119,12 @@ impl Attention {
         }
     }
 
-    /// The keys and values of another stack's tokens, `[batch, seq, n_heads, d_head]` each.
+    /// Cross-attention keys and values of the encoder's tokens, `[batch, seq, n_kv_heads, d_head]` each.
     pub(crate) fn remember(&self, hidden: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
         self.grouped().keys_values(hidden, place)
     }
 
-    /// `softmax(q·kᵀ + mask)·v`, a chunk of the queries at a time where the scores are many.
+    /// Scaled dot-product attention, `softmax(q·kᵀ + mask)·v`, in chunks of queries where the scores are many.
     ///
     /// # Shapes
     /// - `q`: `[batch, seq, n_heads, d_head]`
@@ -147,8 +147,8 @@ impl Attention {
         mixed.reshape([batch * seq, n_heads * d_value])
     }
 
-    /// The query heads of a group are rows of one product, so keys and values are never repeated. The output is
-    /// `[batch, seq, n_heads, d_value]`.
+    /// GQA of some queries, `[batch, seq, n_heads, d_value]`. The query heads of a group are rows of one matrix
+    /// product, so keys and values are never repeated.
     fn attend(
         &self,
         q: Tensor<4>,
@@ -177,10 +177,10 @@ impl Attention {
     }
 }
 
-/// Attention scores that are in memory at once, in each of a few tensors.
+/// Maximum attention scores in memory at once, in each of a few tensors.
 const MAX_SCORES: usize = 1 << 24;
 
-/// Tensors one after the other; one alone is not copied.
+/// Concatenates tensors; a single one is not copied.
 fn cat<const D: usize>(mut tensors: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
     match tensors.len() {
         1 => tensors.remove(0),

@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-/// Queries, already scaled, keys and values, `[batch, seq, heads, width]` each.
+/// Queries (already scaled), keys and values, `[batch, seq, heads, width]` each.
 pub(crate) struct Projected {
     pub(crate) q: Tensor<4>,
     pub(crate) k: Tensor<4>,
@@ -10,7 +10,7 @@ pub(crate) struct Projected {
 }
 
 impl Projected {
-    /// Those of some of a packed grid's tokens.
+    /// Slice of the tokens of a packed grid.
     pub(super) fn columns(&self, tokens: Range<usize>) -> Self {
         let of = |all: &Tensor<4>| all.clone().narrow(1, tokens.start, tokens.len());
         Self { q: of(&self.q), k: of(&self.k), v: of(&self.v) }
