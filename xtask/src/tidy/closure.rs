@@ -28,6 +28,7 @@ const SURFACES: &[&str] = &["axum", "clap", "hf-hub", "tokenizers", "tokio"];
 pub(super) const LIBRARIES: &[&str] = &[
     "litemoe-adapter",
     "litemoe-core",
+    "litemoe-files",
     "litemoe-kernels",
     "litemoe-merge",
     "litemoe-model",

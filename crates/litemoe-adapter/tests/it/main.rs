@@ -10,6 +10,7 @@ mod freshness;
 mod fuzz;
 mod goldens;
 mod guarding;
+mod intervals;
 mod mounting;
 mod peft;
 mod stack_families;

@@ -1,8 +1,11 @@
 //! Property tests of the records.
 
+mod batching;
+mod budget;
 mod exact_sum;
 mod layers;
 mod noise;
 mod packing;
 mod plan_options;
+mod sampling_rule;
 mod scores;

@@ -12,4 +12,5 @@ mod load;
 mod rows;
 mod stream;
 mod template;
+mod text_score;
 mod vocabularies;

@@ -7,6 +7,7 @@ mod projected;
 use std::ops::Range;
 
 use burn::tensor::{Tensor, activation};
+use litemoe_kernels::parallel_map;
 
 use crate::layers::cache::BlockCache;
 use crate::layers::linear::Linear;
@@ -133,8 +134,12 @@ impl Attention {
     /// - output: `[batch * seq, n_heads * d_value]`
     fn mix(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<2> {
         let ([batch, seq, n_heads, _], [_, seen, _, d_value]) = (q.dims(), v.dims());
-        let chunk = (MAX_SCORES / (batch * n_heads * seen)).clamp(1, seq);
-        let chunks = (0..seq).step_by(chunk).map(|start| {
+        let chunk = match batch * n_heads * seq * seen {
+            few if few <= MAX_SCORES => seq,
+            _ => (MAX_SCORES / 4 / (batch * n_heads * seen)).clamp(1, seq),
+        };
+        let starts = (0..seq).step_by(chunk).collect();
+        let chunks = parallel_map(&q.device(), starts, |start| {
             let len = chunk.min(seq - start);
             let q = q.clone().narrow(1, start, len);
             let mask = mask.map(|mask| match mask.dims()[2] {
@@ -143,7 +148,7 @@ impl Attention {
             });
             self.attend(q, k.clone(), v.clone(), mask)
         });
-        let mixed = cat(chunks.collect(), 1);
+        let mixed = cat(chunks, 1);
         mixed.reshape([batch * seq, n_heads * d_value])
     }
 
