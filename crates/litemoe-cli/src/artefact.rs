@@ -1,4 +1,4 @@
-//! The small JSON files that pass between commands.
+//! JSON artefacts, the files that commands exchange, and other file operations.
 
 use std::fs;
 use std::io::Read;
@@ -11,13 +11,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-/// Reads a JSON artefact; the error names the file.
+/// Reads a JSON artefact; errors name the file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_str(&read_text(path)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
-/// Reads scores; the error names the file.
+/// Reads expert scores; errors name the file.
 pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
     ExpertScores::from_json(&read_text(path)?).with_context(|| path.display().to_string())
 }
@@ -26,14 +26,14 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a JSON artefact whole or not at all.
+/// Writes a JSON artefact atomically.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     write_text(path, &text)
 }
 
-/// Writes JSON Lines, a value a line, whole or not at all.
+/// Writes JSON Lines atomically, one value per line.
 pub(crate) fn write_lines<T: Serialize>(
     path: &Path,
     values: impl IntoIterator<Item = T>,
@@ -52,7 +52,7 @@ fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// SHA-256 of a file's contents.
+/// SHA-256 of a file's contents, in hex.
 pub(crate) fn sha256(path: &Path) -> anyhow::Result<String> {
     let context = || format!("cannot read {}", path.display());
     let mut file = fs::File::open(path).with_context(context)?;
@@ -67,19 +67,19 @@ pub(crate) fn sha256(path: &Path) -> anyhow::Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Where `tune` keeps its checkpoint: beside the adapter's folder, so that an interrupted run leaves no half adapter.
+/// Path of `tune`'s checkpoint: next to the adapter's directory, so that an interrupted run leaves no partial adapter.
 pub(crate) fn checkpoint_of(adapter: &Path) -> PathBuf {
     let mut name = adapter.file_name().unwrap_or_default().to_owned();
     name.push(".checkpoint");
     adapter.with_file_name(name)
 }
 
-/// Whether two paths lead to the same file or folder.
+/// Whether two paths name the same existing file or directory.
 pub(crate) fn same(x: &Path, y: &Path) -> bool {
     matches!((fs::canonicalize(x), fs::canonicalize(y)), (Ok(x), Ok(y)) if x == y)
 }
 
-/// Makes the folder that `path` is to stand in.
+/// Creates the parent directory of `path`.
 pub(crate) fn create_parent(path: &Path) -> anyhow::Result<()> {
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => fs::create_dir_all(parent)
@@ -88,7 +88,7 @@ pub(crate) fn create_parent(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The bytes of a folder's files.
+/// Total bytes of a directory's files.
 pub(crate) fn folder_bytes(dir: &Path) -> anyhow::Result<u64> {
     let cannot = || format!("cannot read {}", dir.display());
     let files = fs::read_dir(dir).with_context(cannot)?;

@@ -1,4 +1,4 @@
-//! Fingerprints of model directories, kept on disk so that a large checkpoint is hashed once and not in every run.
+//! Fingerprint cache: fingerprints of model directories on disk, so that a large checkpoint is not hashed in every run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact;
 
-/// A file that was changed so short a time ago may be changed again without a new modification time.
+/// Minimum age of a file's last change: a younger file may change again without a new modification time.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Whether fingerprints are computed from the files in any case.
+/// Set by `--verify`: ignore the cache.
 static VERIFY: OnceLock<()> = OnceLock::new();
 
-/// Has every fingerprint computed from the files, whatever is kept.
+/// Disables cached fingerprints for this process.
 pub(crate) fn verify() {
     let _ = VERIFY.set(());
 }
@@ -27,15 +27,15 @@ pub(crate) fn is_verified() -> bool {
     VERIFY.get().is_some()
 }
 
-/// Fingerprints in the user's cache folder, a file for each model directory. What cannot be read or written there is
-/// computed.
+/// Fingerprint cache in the user's cache directory, one file per model directory. Read and write errors are ignored;
+/// the fingerprint is then computed.
 #[derive(Debug)]
 pub(crate) struct Fingerprints {
-    /// `None` where there is no cache folder.
+    /// `None` without a cache directory.
     folder: Option<PathBuf>,
 }
 
-/// What is kept of a directory.
+/// Cache entry of a model directory.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     dir: PathBuf,
@@ -43,7 +43,7 @@ struct Kept {
     fingerprint: Fingerprint,
 }
 
-/// What tells that a file was not changed.
+/// Name, size and modification time of a file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     name: PathBuf,
@@ -52,7 +52,8 @@ struct Stamp {
 }
 
 impl Fingerprints {
-    /// Those below `LITEMOE_CACHE`, else `XDG_CACHE_HOME/litemoe`, else `.cache/litemoe` in the home folder.
+    /// Opens the cache below `LITEMOE_CACHE`, else `XDG_CACHE_HOME/litemoe`, else `.cache/litemoe` in the home
+    /// directory.
     pub(crate) fn open() -> Self {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let own = folder("LITEMOE_CACHE").map(PathBuf::from);
@@ -95,7 +96,7 @@ impl FingerprintCache for Fingerprints {
     }
 }
 
-/// The stamps of a directory's files in order of their names, links followed.
+/// Stamps of a directory's files in order of their names; links are followed.
 fn stamps(dir: &Path) -> Option<Vec<Stamp>> {
     let stamp = |entry: std::io::Result<fs::DirEntry>| {
         let path = entry.ok()?.path();
@@ -112,7 +113,7 @@ fn stamps(dir: &Path) -> Option<Vec<Stamp>> {
 mod tests {
     use super::*;
 
-    /// A directory of one file of that age, in seconds.
+    /// Model directory with one file, last changed `age` seconds ago.
     fn model(age: u64) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("model.safetensors");

@@ -9,20 +9,20 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::model::Loaded;
 
-/// An app's rows as a model's tokens.
+/// Tokenized rows of an app.
 pub(crate) struct Rows {
     pub(crate) sequences: Vec<Sequence>,
-    /// Rows left out because they are too long.
+    /// Number of rows skipped because they are too long.
     pub(crate) skipped: usize,
 }
 
 impl Rows {
-    /// Reads a JSONL file; rows longer than `max_tokens`, or than the model takes, are counted and left out.
+    /// Reads and tokenizes a JSONL file; skips and counts rows longer than `max_tokens` or the model's maximum.
     pub(crate) fn read(file: &Path, loaded: &Loaded, max_tokens: usize) -> anyhow::Result<Self> {
         Self::read_first(file, loaded, max_tokens, None)
     }
 
-    /// The same of the first rows only.
+    /// As [`Self::read`], for the first `limit` rows.
     pub(crate) fn read_first(
         file: &Path,
         loaded: &Loaded,
@@ -35,7 +35,7 @@ impl Rows {
         Ok(Self { sequences: encoded.sequences, skipped: encoded.skipped_too_long })
     }
 
-    /// `count` of the rows, drawn by a seed, in their own order.
+    /// Draws `count` rows by a seed and keeps their order.
     pub(crate) fn drawn(mut self, count: usize, seed: u64) -> Self {
         if count < self.sequences.len() {
             let order = draw(self.sequences.len(), count, seed);
@@ -45,8 +45,8 @@ impl Rows {
     }
 }
 
-/// Which `count` of `n_rows` rows a seed draws, in their own order; all where there are no more. The rows themselves do not
-/// matter, so every model meets the same ones.
+/// Draws `count` of `n_rows` row indices by a seed, ascending; all if there are no more. Independent of the rows'
+/// contents, so every model gets the same rows.
 pub(crate) fn draw(n_rows: usize, count: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n_rows).collect();
     if count < n_rows {
@@ -57,7 +57,8 @@ pub(crate) fn draw(n_rows: usize, count: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-/// Some of a file's rows as tokens; those longer than `max_tokens`, or than the model takes, are told of and left out.
+/// Tokenizes the selected rows of a file; skips rows longer than `max_tokens` or the model's maximum, and notes how
+/// many.
 pub(crate) fn encode(
     rows: &[Row],
     which: Vec<usize>,

@@ -1,4 +1,4 @@
-//! `litemoe`: from a foundation and an app's rows to an adapter mounted on the foundation.
+//! `litemoe`: the command line from a foundation and an app's rows to an adapter mounted on the foundation.
 
 mod args;
 mod artefact;
@@ -20,14 +20,14 @@ use clap::Parser;
 
 use crate::commands::Command;
 
-/// Customise one mixture-of-experts language model for many apps: score its experts on an app's data, extract a
-/// small proxy, tune a LoRA adapter on it, mount the adapter on the unchanged foundation.
+/// Customize one mixture-of-experts (MoE) language model for many apps: score its experts on an app's data, extract a
+/// small proxy, tune a LoRA adapter on the proxy, and mount the adapter on the unchanged foundation.
 #[derive(Debug, Parser)]
 #[command(name = "litemoe", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Hash models' files even where their fingerprints are known from an earlier run.
+    /// Recompute fingerprints of models from their files instead of reading them from the cache.
     #[arg(long, global = true)]
     verify: bool,
 }

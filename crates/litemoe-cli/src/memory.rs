@@ -1,4 +1,4 @@
-//! The peak of a process's memory, as the operating system accounts for it.
+//! Peak memory of a process, as the operating system reports it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(5);
 
-/// The largest amounts of memory a process has had resident, in bytes. Zero where the system does not tell.
+/// Peak memory in bytes; 0 where the system does not report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Peak {
     /// Anonymous memory (heap and stacks), sampled every 5 ms from `RssAnon` in `/proc/self/status`.
     pub(crate) anonymous: u64,
-    /// All resident memory, file pages included: `VmHWM`, what `/usr/bin/time -v` calls maximum resident set size.
+    /// Resident set size, file pages included: `VmHWM`, the maximum resident set size of `/usr/bin/time -v`.
     pub(crate) resident: u64,
 }
 
-/// Watches this process's memory from now on.
+/// Samples this process's memory in a thread.
 pub(crate) struct MemoryWatch {
     peak: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -26,7 +26,7 @@ pub(crate) struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// Starts watching.
+    /// Starts sampling.
     pub(crate) fn start() -> Self {
         let peak = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
@@ -59,7 +59,7 @@ impl Drop for MemoryWatch {
     }
 }
 
-/// A field of `/proc/self/status` in bytes; 0 where there is none.
+/// A field of `/proc/self/status` in bytes; 0 if it is missing.
 fn status_bytes(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -76,7 +76,7 @@ mod tests {
     fn an_allocation_shows_in_the_peak_after_it_is_freed() {
         let watch = MemoryWatch::start();
         let before = watch.peak().anonymous;
-        // Far more than the tests beside it have.
+        // Much more than the other tests of this process allocate.
         let block = vec![1u8; 512 << 20];
         assert!(block.iter().map(|&byte| u64::from(byte)).sum::<u64>() > 0);
         let during = watch.peak().anonymous;

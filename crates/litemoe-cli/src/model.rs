@@ -13,10 +13,10 @@ use crate::args::device::DeviceArgs;
 use crate::fingerprints::Fingerprints;
 use crate::hub::{self, ModelId};
 
-/// Tokens that the effect probe runs an adapter on.
+/// Number of tokens of the probe that checks an adapter's effect.
 const PROBE_TOKENS: u32 = 16;
 
-/// Opens a model, named by its folder or by its id on the hub, without reading its weights.
+/// Opens a model directory or a pulled model, without loading weights.
 pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
     let opened = Checkpoint::open(&dir);
@@ -31,12 +31,12 @@ pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
     })
 }
 
-/// What a model is called: its id on the hub, or its folder's name.
+/// Model name in records: the id on the Hub, or the directory's name.
 pub(crate) fn name(checkpoint: &Checkpoint) -> String {
     hub::snapshot_id(checkpoint.dir()).map_or_else(|| checkpoint.name(), |id| id.repo)
 }
 
-/// Refuses a record that was made for another model.
+/// Checks that a record was made for this model.
 pub(crate) fn expect_fingerprint(
     checkpoint: &Checkpoint,
     of: &Fingerprint,
@@ -53,7 +53,7 @@ pub(crate) fn expect_fingerprint(
     )
 }
 
-/// A model with its tokenizer.
+/// Model with its tokenizer.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) model: Model,
@@ -66,7 +66,7 @@ impl Loaded {
         Self::with(named, device, Model::load)
     }
 
-    /// The same with the weights left in their files until they are used.
+    /// Opens a streamed model: its weights stay in the files until they are used.
     pub(crate) fn stream(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
         Self::with(named, device, Model::stream)
     }
@@ -90,7 +90,7 @@ impl Loaded {
         Ok(Self { checkpoint, model, tokenizer })
     }
 
-    /// What records say of the model.
+    /// Metadata of the model for records.
     pub(crate) fn about(&self) -> About {
         About {
             fingerprint: self.checkpoint.fingerprint().clone(),
@@ -100,12 +100,13 @@ impl Loaded {
         }
     }
 
-    /// Reads an adapter, its router bias too, and shows that it does something to this model.
+    /// Loads an adapter, with its router bias, and checks that it changes the model's logits.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
         Ok(self.mounted(dir, None)?.mounted)
     }
 
-    /// The same with all that its directory says, and experts renumbered by the plan of a proxy.
+    /// As [`Self::adapter`], with the directory's other contents; a plan maps a proxy's expert indices to the
+    /// foundation's.
     pub(crate) fn mounted(&self, dir: &Path, plan: Option<&Plan>) -> anyhow::Result<LoadedAdapter> {
         let cannot = || {
             format!(
@@ -120,7 +121,7 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Refuses updates that do not fit, or that change nothing.
+    /// Checks that an adapter fits the model and changes its logits.
     pub(crate) fn expect_effect(&self, mounted: &MountedAdapter) -> anyhow::Result<()> {
         let probe: Vec<u32> =
             (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
@@ -130,7 +131,7 @@ impl Loaded {
         }
     }
 
-    /// Refuses token ids that the model does not have, and too many of them.
+    /// Checks token ids against the vocabulary and the maximum row length.
     pub(crate) fn expect_ids(&self, ids: &[u32]) -> anyhow::Result<()> {
         let (vocab, max) = (self.model.vocab(), self.model.max_tokens());
         if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
@@ -143,7 +144,7 @@ impl Loaded {
     }
 }
 
-/// As [`base`], of a model that will be at a path.
+/// As [`base`], for a model that does not exist yet.
 pub(crate) fn base_at(dir: &Path) -> String {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = std::fs::canonicalize(parent.unwrap_or(Path::new(".")));
@@ -151,8 +152,8 @@ pub(crate) fn base_at(dir: &Path) -> String {
     path.unwrap_or_else(|| dir.to_owned()).to_string_lossy().into_owned()
 }
 
-/// Where an adapter's base is: the id on the hub that stands for it, or the absolute path, so that the adapter can be
-/// used from any folder.
+/// Base model of an adapter, for its PEFT configuration: the id on the Hub, or the absolute path, so that the adapter
+/// does not depend on the working directory.
 pub(crate) fn base(checkpoint: &Checkpoint) -> String {
     if let Some(id) = hub::snapshot_id(checkpoint.dir()).filter(ModelId::is_default) {
         return id.repo;
@@ -162,7 +163,7 @@ pub(crate) fn base(checkpoint: &Checkpoint) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Bytes of an adapter's matrices in memory.
+/// Bytes of an adapter's LoRA matrices in memory.
 pub(crate) fn matrix_bytes(adapters: &Adapters) -> u64 {
     let values = adapters
         .loras()

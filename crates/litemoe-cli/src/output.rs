@@ -2,13 +2,13 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Prints one line to standard output; a closed pipe is not an error worth a panic.
+/// Prints one line to standard output; ignores a closed pipe.
 pub(crate) fn line(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints text without a line's end, at once.
+/// Prints text without a newline and flushes.
 pub(crate) fn piece(text: &str) {
     let mut out = io::stdout().lock();
     let _ = write!(out, "{text}").and_then(|()| out.flush());
@@ -20,12 +20,12 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells the user something on standard error.
+/// Prints a message to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Prints an error and its causes, each once, on standard error.
+/// Prints an error and its chain of causes to standard error, each text once.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut said = String::new();
     for cause in error.chain() {
@@ -37,7 +37,7 @@ pub(crate) fn error(error: &anyhow::Error) {
     note(&format!("error: {said}"));
 }
 
-/// Bytes for people, in binary units.
+/// Human-readable number of bytes, in binary units.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }

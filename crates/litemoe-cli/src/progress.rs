@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on standard error that counts `total` of `what`; invisible when standard error is not a terminal.
+/// Progress bar on standard error over `total` items; hidden if standard error is not a terminal.
 pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     styled(total, what, "{prefix:>10} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}")
 }
 
-/// The same for the bytes of a file.
+/// Progress bar for the bytes of a file.
 #[cfg(feature = "hub")]
 pub(crate) fn bytes(total: u64, file: &str) -> ProgressBar {
     let counts = "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";

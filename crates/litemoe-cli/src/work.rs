@@ -1,4 +1,4 @@
-//! Commands as typed work: arguments in, a report out, both of which can travel as JSON.
+//! Commands as typed work: arguments in, report out, both serializable as JSON.
 
 use std::ffi::OsStr;
 
@@ -9,15 +9,15 @@ use serde::de::DeserializeOwned;
 
 use crate::output;
 
-/// A command whose result others use: `customize` runs it in a process of its own.
+/// Command with a report; `customize` runs it in a child process.
 pub(crate) trait Work: Serialize + DeserializeOwned {
-    /// What it returns.
+    /// Report of the command.
     type Report: Report;
 
-    /// Does it.
+    /// Runs the command.
     fn execute(&self) -> anyhow::Result<Self::Report>;
 
-    /// The same work, going on from the checkpoint of an interrupted run where there can be one.
+    /// The same work, resuming from the checkpoint of an interrupted run if the command has checkpoints.
     #[must_use]
     fn resumed(self) -> Self
     where
@@ -27,13 +27,13 @@ pub(crate) trait Work: Serialize + DeserializeOwned {
     }
 }
 
-/// What a command reports.
+/// Report of a command.
 pub(crate) trait Report: Serialize + DeserializeOwned {
-    /// Prints it for people.
+    /// Prints the report as text.
     fn print(&self);
 }
 
-/// Does the work and prints its report, as JSON or for people.
+/// Runs the work and prints its report, as JSON or as text.
 pub(crate) fn run(work: &impl Work, json: bool) -> anyhow::Result<()> {
     let report = work.execute()?;
     if json {
@@ -43,7 +43,7 @@ pub(crate) fn run(work: &impl Work, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command's arguments with the defaults of those that are not given.
+/// Parses a command's arguments; those that are not given get their defaults.
 pub(crate) fn with_defaults<A: Args, T: AsRef<OsStr> + ?Sized>(given: &[&T]) -> anyhow::Result<A> {
     let command = A::augment_args(Command::new("stage").no_binary_name(true));
     let matches = command.try_get_matches_from(given.iter().map(AsRef::as_ref));

@@ -1,4 +1,4 @@
-//! Scores the experts of a model that litemoe knows nothing of.
+//! Scores the experts of a custom model type that litemoe does not know.
 
 mod model;
 
@@ -11,7 +11,7 @@ use litemoe_score::{About, ScoreError, ScoreOptions, score};
 use crate::model::Compass;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // expert 2 answers most strongly, and the app asks for it more than for any other
+    // Expert 2 has the largest outputs, and the app's rows are routed to it most often.
     let model = Compass::new([1.0, 1.0, 5.0, 1.0], Device::flex());
     let scores = scores_of(&model, &[vec![2, 2, 0], vec![1, 2], vec![3, 2, 2]])?;
     for &criterion in Criterion::ALL {

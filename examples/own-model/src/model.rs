@@ -6,13 +6,14 @@ use litemoe_core::{
     Routing, Stream,
 };
 
-/// Tokens, experts, and the width of the stream: one of each for every point of the compass.
+/// Vocabulary size, number of experts and `d_model`: one of each per point of the compass.
 const POINTS: usize = 4;
 
-/// The model's only block.
+/// The model's only block, a mixture-of-experts (MoE) layer.
 const LAYER: LayerId = LayerId::decoder(0);
 
-/// A toy: token `e` chooses expert `e`, which turns it to the next point of the compass with a strength of its own.
+/// Toy MoE model: token `e` is routed to expert `e`, which rotates it to the next point of the compass and scales it by
+/// its strength.
 pub struct Compass {
     layers: [MoeLayer; 1],
     strengths: [f64; POINTS],
@@ -20,7 +21,7 @@ pub struct Compass {
 }
 
 impl Compass {
-    /// A compass whose experts have these strengths.
+    /// Model with these expert strengths.
     pub fn new(strengths: [f64; POINTS], device: Device) -> Self {
         let layer = MoeLayer {
             id: LAYER,
@@ -34,14 +35,14 @@ impl Compass {
         Self { layers: [layer], strengths, device }
     }
 
-    /// Sends each token to its expert, rather sure of it.
+    /// Router: selects each token's own expert, which has probability .87 (top-1).
     fn route(&self, x: Tensor<2>) -> Routing {
         let probs = activation::softmax(x.mul_scalar(3.0), 1);
         let (gates, experts) = probs.clone().topk_with_indices(1, 1);
         Routing { probs, experts, gates }
     }
 
-    /// What one expert did for the tokens that chose it; `None` when there are none.
+    /// Activation of one expert on the tokens routed to it; `None` if there are none.
     fn activate(&self, expert: usize, x: &Tensor<2>, routing: &Routing) -> Option<Activation> {
         let chosen: Vec<i64> = routing.experts.to_data().iter().collect();
         let tokens: Vec<usize> =

@@ -3,17 +3,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A choice on the command line that is made for the user unless it is given.
+/// Option value that is either given or chosen automatically (`auto`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Auto<T> {
-    /// The program chooses.
+    /// `auto`: the program chooses.
     Auto,
-    /// It is given.
+    /// The given value.
     Given(T),
 }
 
 impl<T> Auto<T> {
-    /// What was given.
+    /// The given value; `None` for `auto`.
     pub(crate) fn given(self) -> Option<T> {
         match self {
             Self::Auto => None,

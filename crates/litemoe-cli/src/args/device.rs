@@ -2,21 +2,21 @@ use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-/// Where to compute.
+/// Compute device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DeviceName {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// A GPU through wgpu.
+    /// A GPU, through wgpu.
     Gpu,
 }
 
-/// `--device`, the same on every command that computes.
+/// `--device` option of every command that computes.
 #[derive(Debug, Clone, Copy, Default, Args, Serialize, Deserialize)]
 pub(crate) struct DeviceArgs {
-    /// Where to compute.
+    /// Compute device; gpu needs a build with the feature wgpu or vulkan.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) device: DeviceName,
 }
@@ -32,7 +32,7 @@ impl DeviceArgs {
 }
 
 #[cfg(feature = "flex")]
-#[allow(clippy::unnecessary_wraps)] // the other build fails
+#[allow(clippy::unnecessary_wraps)] // fails in builds without the feature
 pub(crate) fn cpu() -> anyhow::Result<Device> {
     Ok(Device::flex())
 }

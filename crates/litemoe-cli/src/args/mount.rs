@@ -7,26 +7,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::auto::Auto;
 
-/// How an adapter is mounted; the same on `mount` and `customize`.
+/// Mounting options of `mount` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct MountOptions {
-    /// How the foundation routes the app's tokens: restricted (to the experts that the proxy had), full (to any), a number
-    /// above 0 (taken off the router's logits of the other experts), or auto (the best of these on the validation rows).
+    /// Routing of the app's tokens on the foundation: restricted (only to the proxy's experts), full (to any expert), a
+    /// number above 0 (penalty, subtracted from the router logits of experts outside the proxy), or auto (the best of
+    /// restricted, penalties 4, 2 and 1, and full on the validation rows).
     #[arg(long, default_value_t = Auto::Auto)]
     pub(crate) routing: Auto<MountRouting>,
-    /// What the adapter is multiplied by: a number in [0, 1], or auto (the best on the validation rows).
+    /// LoRA scale: factor on the scale of every LoRA, in [0, 1]; 0 does not mount the adapter. auto takes the best of
+    /// 1, 0.75, 0.5 and 0.25 on the validation rows.
     #[arg(long, default_value_t = Auto::Auto)]
     pub(crate) scale: Auto<Scale>,
-    /// What is better on the validation rows: a lower loss, or a higher accuracy.
+    /// Metric on the validation rows that decides: the mean loss, or the exact-match accuracy (ties: the lower loss).
     #[arg(long, value_enum, default_value_t = By::Loss)]
     pub(crate) by: By,
-    /// Validation rows to choose on, the first ones.
+    /// Number of validation rows to decide on, at least 1: the first N of the file.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_least_one)]
     pub(crate) guard_rows: usize,
 }
 
 impl MountOptions {
-    /// What the guard may choose among.
+    /// Options of the guard, which chooses routing and scale.
     pub(crate) fn guard(&self) -> GuardOptions {
         GuardOptions {
             routing: self.routing.given(),
@@ -40,18 +42,18 @@ impl MountOptions {
     }
 }
 
-/// A number of rows that is not 0.
+/// Parses a number of rows, at least 1.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|&count: &usize| count > 0);
     count.ok_or_else(|| "at least 1 is needed".to_owned())
 }
 
-/// A scale in [0, 1]; 0 is not mounted.
+/// LoRA scale in [0, 1]; 0 means not mounted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scale(f32);
 
 impl Scale {
-    /// Not mounted.
+    /// Scale of an adapter that is not mounted.
     pub(crate) const NONE: f32 = 0.0;
 }
 
@@ -70,13 +72,13 @@ impl fmt::Display for Scale {
     }
 }
 
-/// What the guard chooses by.
+/// Metric that the guard ranks by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum By {
-    /// The lowest mean loss.
+    /// Lowest mean negative log-likelihood per completion token.
     Loss,
-    /// The highest share of exact rows.
+    /// Highest exact-match accuracy.
     Accuracy,
 }
 

@@ -6,41 +6,49 @@ use litemoe_core::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How a plan is made; the same on `plan` and `customize`.
+/// Plan options of `plan` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct PlanArgs {
-    /// Expert bytes the proxy may keep: a share of the foundation's, or an amount such as 4MiB.
+    /// Byte budget of the proxy's experts: a share of the foundation's expert bytes, in (0, 1], or an amount such as
+    /// 4MiB (units B, kB, MB, GB, KiB, MiB, GiB).
     #[arg(long, default_value_t = PlanOptions::default().budget)]
     pub(crate) budget: Budget,
-    /// The score that ranks the experts.
+    /// Criterion that ranks the experts: litemoe, frequency, soft_count, ean, task, reap, man, esft_gate, esft_token,
+    /// or random (the control).
     #[arg(long, default_value_t = PlanOptions::default().score)]
     pub(crate) score: Criterion,
-    /// What becomes of experts that matter somewhat: none (they are removed) or litemoe (they are merged).
+    /// Treatment of moderately important experts: none (pruned) or litemoe (merged into the most similar kept expert,
+    /// their centroid).
     #[arg(long, default_value_t = MergeMethod::None)]
     pub(crate) merge: MergeMethod,
-    /// What makes two experts alike, when merging: affinity or expert_output_gated [default: affinity].
+    /// Similarity of two experts, with --merge litemoe: affinity or expert_output_gated [default: affinity].
     #[arg(long, value_name = "KIND")]
     pub(crate) similarity: Option<SimilarityKind>,
-    /// Experts below this share of the uniform score are removed, not merged [default: 0.6].
+    /// Pruning threshold, with --merge litemoe: experts that score below this share of the uniform score are pruned,
+    /// not merged [default: 0.6].
     #[arg(long, value_name = "SHARE")]
     pub(crate) cold: Option<f64>,
-    /// At most this many experts are merged into one [default: 3].
+    /// Maximum number of experts that one centroid absorbs, with --merge litemoe [default: 3].
     #[arg(long, value_name = "N")]
     pub(crate) max_merged: Option<usize>,
-    /// How a merged expert's neurons are matched to its host's: hungarian or none [default: hungarian].
+    /// Alignment of an absorbed expert's neurons to the centroid's before averaging, with --merge litemoe: hungarian
+    /// (minimum-cost permutation) or none [default: hungarian].
     #[arg(long, value_name = "HOW")]
     pub(crate) alignment: Option<Alignment>,
-    /// What the proxy's router does with the experts taken out: drop_rows, mask, redirect
-    /// or redirect_selected.
+    /// Treatment of pruned and absorbed experts by the proxy's router: drop_rows (delete their router rows;
+    /// transformers loads such a proxy), mask (keep the softmax over all experts, select among the kept ones), redirect
+    /// (add an absorbed expert's probability to its centroid, then select the top-k) or redirect_selected (select the
+    /// top-k, then replace absorbed experts by their centroids).
     #[arg(long, default_value_t = PlanOptions::default().router)]
     pub(crate) router: RouterRule,
 }
 
 impl PlanArgs {
-    /// The options as a plan records them.
+    /// Converts to the options that a plan records.
     ///
     /// # Errors
-    /// Options of merging without a merge method.
+    ///
+    /// Merge options without a merge method.
     pub(crate) fn options(&self) -> anyhow::Result<PlanOptions> {
         let Self { budget, score, router, .. } = *self;
         let method = match self.merge {
@@ -61,7 +69,7 @@ impl PlanArgs {
         Ok(PlanOptions { budget, score, method, router })
     }
 
-    /// The options of merging.
+    /// Merge options, with defaults.
     pub(crate) fn merging(&self) -> LitemoeOptions {
         let defaults = LitemoeOptions::default();
         LitemoeOptions {

@@ -9,45 +9,46 @@ use serde::{Deserialize, Serialize};
 use crate::args::device::DeviceArgs;
 use crate::artefact;
 
-/// How the down projections are solved anew.
+/// Refit of the kept experts' down projections by ridge regression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RefitKind {
-    /// Not at all: the proxy is a view of the foundation.
+    /// No refit: the proxy is a submodel of the foundation.
     #[default]
     None,
-    /// In low rank, as an adapter beside the unchanged proxy that `tune --init` goes on from.
+    /// Low-rank change, written as an adapter of the unchanged proxy; `tune --init` continues from it.
     LowRank,
-    /// In full: the proxy's own weights change.
+    /// Full-rank change of the proxy's own weights.
     Full,
 }
 
-/// The rank of a low-rank change unless it is given.
+/// Default rank of a low-rank refit.
 pub(crate) const REFIT_RANK: usize = 16;
 
-/// The options of the refit.
+/// Refit options.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct RefitArgs {
-    /// Solve the kept experts' down projections anew, so that the proxy's hidden states follow the foundation's on the
-    /// app's rows.
+    /// Refit the kept experts' down projections by ridge regression, so that the proxy's residual stream follows the
+    /// foundation's on the app's rows.
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub(crate) refit: RefitKind,
-    /// The app's rows for --refit, a JSONL file with `prompt` and `completion`.
+    /// Calibration rows of --refit, a JSONL file with `prompt` and `completion`.
     #[arg(long, value_name = "ROWS", required_if_eq_any([("refit", "low-rank"), ("refit", "full")]))]
     pub(crate) data: Option<PathBuf>,
-    /// Rows to use, drawn by the seed.
+    /// Number of calibration rows, drawn by --seed.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) rows: usize,
-    /// Rows longer than this many tokens are skipped and counted.
+    /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
-    /// Seed of the rows drawn.
+    /// Seed that draws the calibration rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Rank of --refit low-rank [default: 16].
+    /// Rank of --refit low-rank, at least 1 [default: 16].
     #[arg(long, value_name = "R")]
     pub(crate) refit_rank: Option<usize>,
-    /// The adapter's folder of --refit low-rank, in PEFT's layout [default: the proxy's, with -refit behind].
+    /// Output directory of the adapter of --refit low-rank, in PEFT's format [default: the proxy's path with the suffix
+    /// -refit].
     #[arg(long, value_name = "DIR")]
     pub(crate) refit_out: Option<PathBuf>,
     #[command(flatten)]
@@ -73,7 +74,7 @@ impl FromStr for RefitKind {
 }
 
 impl RefitArgs {
-    /// Refuses options that would do nothing, and folders in each other's way.
+    /// Checks for options without effect and for two outputs with the same path.
     pub(crate) fn check(&self, proxy: &Path) -> anyhow::Result<()> {
         if self.refit == RefitKind::None && self.data.is_some() {
             bail!("--data is for --refit low-rank and full alone");
@@ -95,12 +96,12 @@ impl RefitArgs {
         Ok(())
     }
 
-    /// `None` for any rank.
+    /// Rank of the change; `None` for full rank.
     pub(crate) fn rank(&self) -> Option<usize> {
         (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(REFIT_RANK))
     }
 
-    /// Where the low-rank change is written.
+    /// Output directory of the low-rank change.
     pub(crate) fn adapter(&self, proxy: &Path) -> PathBuf {
         let beside = || {
             let mut name = proxy.file_name().unwrap_or_default().to_owned();

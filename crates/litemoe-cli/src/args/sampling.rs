@@ -4,45 +4,47 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use litemoe_core::Sampling;
 
-/// How an answer is drawn and what ends it, the same on every command that answers.
+/// Sampling parameters and stop strings of the commands that generate text.
 #[derive(Debug, Args)]
 pub(crate) struct SamplingArgs {
-    /// Divides the logits before sampling; 0 always takes the most probable token.
+    /// Sampling temperature, at least 0: divides the logits; 0 is greedy decoding.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.temperature))]
     temperature: f32,
-    /// Keep this many most probable tokens; 0 keeps all.
+    /// Top-k: sample from this many most probable tokens; 0 keeps all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// Keep the tokens whose probabilities first reach this sum.
+    /// Top-p (nucleus sampling), in [0, 1]: sample from the most probable tokens whose probabilities sum to this; 1
+    /// keeps all, 0 keeps one.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.top_p))]
     top_p: f32,
-    /// Keep the tokens that are at least this share as probable as the most probable one.
+    /// Min-p, in [0, 1]: sample from the tokens whose probability is at least this share of the largest; 0 keeps all.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.min_p))]
     min_p: f32,
-    /// Divides the positive logits of tokens that are in the prompt or the answer, multiplies negative ones; 1 is none.
+    /// Repetition penalty, above 0: divides the positive logits of tokens in the prompt or the answer, and multiplies
+    /// the negative ones; 1 has no effect.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.repetition_penalty))]
     repetition_penalty: f32,
-    /// Taken off the logits of tokens that are in the answer.
+    /// Presence penalty, in [-2, 2]: subtracted from the logit of every token that is already in the answer.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.presence_penalty))]
     presence_penalty: f32,
-    /// Taken off the logits of tokens as often as they are in the answer.
+    /// Frequency penalty, in [-2, 2]: subtracted from a token's logit once for each time it is in the answer.
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true,
           value_parser = number(|rule| &mut rule.frequency_penalty))]
     frequency_penalty: f32,
-    /// Seed of the sampling.
+    /// Random seed of sampling: the same seed gives the same text.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// End the answer before this text; may be repeated.
+    /// Stop string: ends the answer before this text; may be repeated.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
 }
 
-/// Reads a number that a rule may have in one of its fields.
+/// Parser of one sampling parameter that checks its range.
 fn number(
     field: fn(&mut Sampling) -> &mut f32,
 ) -> impl Fn(&str) -> Result<f32, String> + Clone + Send + Sync {
@@ -55,7 +57,7 @@ fn number(
 }
 
 impl SamplingArgs {
-    /// The rule.
+    /// The sampling configuration.
     pub(crate) fn rule(&self) -> Sampling {
         Sampling {
             temperature: self.temperature,

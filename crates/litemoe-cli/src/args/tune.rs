@@ -3,57 +3,59 @@ use clap::Args;
 use litemoe_adapter::{LoraOptions, TuneOptions};
 use serde::{Deserialize, Serialize};
 
-/// How an adapter is tuned; the same on `tune` and `customize`.
+/// Tuning options of `tune` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct TuneArgs {
-    /// Rank of the LoRA updates, but for those beside routed experts.
+    /// LoRA rank, at least 1, except on routed experts.
     #[arg(long, default_value_t = LoraOptions::default().rank)]
     pub(crate) rank: usize,
-    /// Rank of the updates beside routed experts, of which there are many.
+    /// LoRA rank on routed experts, at least 1.
     #[arg(long, default_value_t = LoraOptions::default().expert_rank)]
     pub(crate) expert_rank: usize,
-    /// α: every update is scaled by α/rank.
+    /// LoRA α, above 0: every LoRA, on experts too, is scaled by α/rank with --rank.
     #[arg(long, default_value_t = LoraOptions::default().alpha)]
     pub(crate) alpha: f64,
-    /// The linear layers to adapt, by the last part of their names, or `attention` and `experts` for all of these; both
-    /// unless named.
+    /// Target modules, comma-separated: last parts of the linear layers' names, as in PEFT (q_proj), or `attention` and
+    /// `experts` for all of their matrices [default: attention,experts].
     #[arg(long, value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
-    /// Of routed experts adapt only the hottest share, in (0, 1], of each layer's [default: all].
+    /// Share of each layer's routed experts to adapt, in (0, 1]: those with the highest scores [default: all].
     #[arg(long, value_name = "SHARE")]
     pub(crate) hot_experts: Option<f64>,
-    /// Optimiser steps.
+    /// Number of optimizer steps.
     #[arg(long, default_value_t = TuneOptions::default().steps)]
     pub(crate) steps: usize,
-    /// Rows per step.
+    /// Batch size: rows per optimizer step.
     #[arg(long, default_value_t = TuneOptions::default().batch)]
     pub(crate) batch: usize,
-    /// Parts a step's rows are run in, one after another; more parts need less memory.
+    /// Gradient accumulation: number of micro-batches per step, from 1 to the batch size. More of them need less
+    /// memory.
     #[arg(long, default_value_t = 1)]
     pub(crate) accumulate: usize,
     /// Peak learning rate of AdamW.
     #[arg(long, default_value_t = TuneOptions::default().lr)]
     pub(crate) learning_rate: f64,
-    /// Steps over which the learning rate rises to its peak; it then falls along a cosine to 5 % of it.
+    /// Learning-rate warm-up: steps of the linear rise to the peak; a cosine decay to 5 % of the peak follows.
     #[arg(long, default_value_t = TuneOptions::default().warmup)]
     pub(crate) warmup: usize,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay of AdamW, at least 0.
     #[arg(long, default_value_t = TuneOptions::default().weight_decay)]
     pub(crate) weight_decay: f64,
-    /// Standard deviation of the noise on router logits while tuning, 0 for none: an adapter that does not lean on which
-    /// experts a token meets survives being mounted where there are more of them.
+    /// Standard deviation of the noise on the router logits during tuning, in [0, 100]; 0 for none. Noise makes the
+    /// adapter depend less on which experts a token is routed to, which helps under --routing full.
     #[arg(long, default_value_t = TuneOptions::default().router_noise)]
     pub(crate) router_noise: f64,
-    /// Steps between two validations and checkpoints; the best validated adapter is kept.
+    /// Steps between validations and checkpoints; the adapter with the lowest validation loss is kept.
     #[arg(long, default_value_t = TuneOptions::default().validate_every)]
     pub(crate) validate_every: usize,
-    /// Validation rows used while tuning.
+    /// Number of validation rows used during tuning: the first N of the file.
     #[arg(long, default_value_t = 100)]
     pub(crate) validation_rows: usize,
-    /// Recompute each layer's activations in the backward pass: less memory, about a third more time.
+    /// Activation checkpointing: recompute each block's activations in the backward pass. Less memory, about a third
+    /// more time.
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// Rows longer than this many tokens are skipped and counted.
+    /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
 }
@@ -64,7 +66,7 @@ impl TuneArgs {
         LoraOptions { rank, expert_rank, alpha, targets, hot_experts, rslora: false }
     }
 
-    /// But for order and seed.
+    /// Options of the tuning run, except order and seed.
     pub(crate) fn tune(&self) -> TuneOptions {
         TuneOptions {
             steps: self.steps,
@@ -80,7 +82,7 @@ impl TuneArgs {
         }
     }
 
-    /// Refuses what no model and no rows could make right.
+    /// Checks the ranges that do not depend on model or rows.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.lora().check()?;
         self.tune().check()?;

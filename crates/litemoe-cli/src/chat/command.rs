@@ -2,15 +2,15 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-/// What there is to say.
+/// Text that `/help` prints.
 pub(crate) const HELP: &str = "\
-/reset        forget the conversation, but not the system message
-/system TEXT  tell the model this before the conversation; without TEXT, tell it nothing
-/save FILE    write the conversation as JSON
-/quit         leave
-A message that begins with / is written with //, and a line that ends with \\ goes on in the next.";
+/reset        start a new conversation; keep the system message
+/system TEXT  set the system message; without TEXT, remove it
+/save FILE    save the conversation as JSON
+/quit         quit
+Start a message that begins with / with //. End a line with \\ to continue it on the next.";
 
-/// What a user wants.
+/// Input of the user: a message or a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Say(String),
@@ -22,7 +22,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Reads what was typed; `None` when that is nothing.
+    /// Parses one input; `None` if it is blank.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Option<Self>> {
         if text.trim().is_empty() {
             return Ok(None);

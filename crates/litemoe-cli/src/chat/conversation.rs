@@ -6,33 +6,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Loaded;
 
-/// What was said, and what the model has run of it.
+/// Conversation with a model: the messages, and the KV cache of what the model has processed.
 pub(crate) struct Conversation<'a> {
     loaded: &'a Loaded,
     mounted: Option<&'a MountedAdapter>,
     rule: Sampling,
     system: Option<String>,
-    /// The user's and the assistant's in turn.
+    /// Messages of user and assistant in alternation.
     messages: Vec<Message>,
     cache: KvCache,
-    /// Tokens that the cache begins with.
+    /// Tokens in the cache.
     held: Vec<u32>,
 }
 
-/// What came of an answer.
+/// Result of one answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// `None`: it was interrupted.
+    /// Finish reason; `None` if the answer was interrupted.
     pub(crate) finish: Option<Finish>,
-    /// Whether the model has room for no more.
+    /// Whether the context is full.
     pub(crate) is_full: bool,
-    /// Tokens of the whole conversation before the answer.
+    /// Tokens of the conversation before the answer.
     pub(crate) n_prompt: usize,
-    /// How many of them had to be run: the others were in the cache.
+    /// How many of them were prefilled; the others were in the cache.
     pub(crate) n_run: usize,
 }
 
-/// A conversation as a file.
+/// File format of a saved conversation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Saved {
     messages: Vec<Message>,
@@ -48,12 +48,12 @@ impl<'a> Conversation<'a> {
         Self { loaded, mounted, rule, system: None, messages: Vec::new(), cache, held }
     }
 
-    /// What the model is told before all messages.
+    /// Sets the system message.
     pub(crate) fn set_system(&mut self, system: Option<String>) {
         self.system = system;
     }
 
-    /// Forgets all messages.
+    /// Removes all messages of user and assistant.
     pub(crate) fn reset(&mut self) {
         self.messages.clear();
     }
@@ -66,8 +66,8 @@ impl<'a> Conversation<'a> {
         Saved { messages: system.chain(self.messages.iter().cloned()).collect() }
     }
 
-    /// Says something; `on_text` sees the answer as it comes and says whether to go on. An answer that was interrupted
-    /// stands as far as it came. When there is none, or can be none, nothing was said.
+    /// Sends a message and generates the answer. `on_text` receives the text as it is generated and returns whether to
+    /// continue. An interrupted answer keeps its text so far. If there is no answer, the message is removed again.
     pub(crate) fn say(
         &mut self,
         text: String,
@@ -97,7 +97,7 @@ impl<'a> Conversation<'a> {
         let Loaded { model, tokenizer, .. } = self.loaded;
         let prompt = self.prompt()?;
         let n_held = self.keep_common(&prompt);
-        // Every answer has draws of its own.
+        // Each answer has its own random stream.
         let sampler = Sampler::new(self.rule.clone()).for_text(self.messages.len() as u64 / 2);
         let mut tokens = prompt.clone();
         let decoding =
@@ -120,7 +120,7 @@ impl<'a> Conversation<'a> {
         Ok((text, Reply { finish, is_full, n_prompt, n_run }))
     }
 
-    /// The tokens of the conversation, up to where the assistant goes on.
+    /// Tokens of the conversation up to the start of the assistant's answer.
     fn prompt(&self) -> anyhow::Result<Vec<u32>> {
         let prompt = self.loaded.tokenizer.encode_prompt(&self.saved().messages)?;
         let (n_prompt, max_tokens) = (prompt.len(), self.loaded.model.max_tokens());
@@ -133,8 +133,8 @@ impl<'a> Conversation<'a> {
         Ok(prompt)
     }
 
-    /// Keeps of the cache what the prompt begins with, and says how many tokens that is. The last one is run in any case:
-    /// the answer goes on from its logits. An encoder reads all of it anew.
+    /// Truncates the cache to its common prefix with the prompt and returns the prefix length. The prompt's last token
+    /// is always run, because the answer starts from its logits. An encoder–decoder reuses nothing.
     fn keep_common(&mut self, prompt: &[u32]) -> usize {
         if self.loaded.model.has_encoder() {
             return 0;
@@ -182,8 +182,8 @@ mod tests {
             let (again, whole) = say(&mut forgetful, question);
             assert_eq!((answer, reply.n_prompt), (again, whole.n_prompt));
             assert_eq!(whole.n_run, whole.n_prompt);
-            // New are the question, the marks before and after it, and what closes the last answer: its last token,
-            // which was drawn but not run, and the end token.
+            // New are the question, the special tokens around it, and the end of the last answer: its last token, which
+            // was sampled but not run, and the end token.
             let question = loaded.tokenizer.encode_text(question).expect("text").len();
             assert!(reply.n_run <= question + 4, "{reply:?}");
         }

@@ -1,24 +1,24 @@
 use console::{Key, measure_text_width};
 
-/// A line that is being typed, and those typed before, which the arrow keys call back.
+/// Line editor with history, which the arrow keys browse.
 #[derive(Debug, Default)]
 pub(crate) struct Editor {
     line: Vec<char>,
-    /// How many of the line's characters are before the cursor.
+    /// Number of characters before the cursor.
     cursor: usize,
     history: Vec<Vec<char>>,
-    /// Where in the history the line is from; its length: the line is new.
+    /// Index in the history of the shown line; the history's length for the new line.
     at: usize,
-    /// The new line while an old one is shown.
+    /// The new line while a line of the history is shown.
     draft: Vec<char>,
 }
 
-/// What became of the line when a key was pressed.
+/// Result of a key press.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pressed {
-    /// It is still being typed.
+    /// The line is still being edited.
     Going,
-    /// Enter.
+    /// Enter: the finished line.
     Line(String),
     /// Ctrl-C.
     Interrupted,
@@ -32,7 +32,7 @@ const CTRL_U: char = '\u{15}';
 const CTRL_W: char = '\u{17}';
 
 impl Editor {
-    /// Edits the line as shells do.
+    /// Applies a key, with the key bindings of a shell.
     pub(crate) fn press(&mut self, key: &Key) -> Pressed {
         match key {
             Key::Enter => return Pressed::Line(self.finish()),
@@ -61,7 +61,7 @@ impl Editor {
         Pressed::Going
     }
 
-    /// The part of the line around the cursor that fits `width` columns, and the cursor's column in it.
+    /// Part of the line around the cursor that fits `width` columns, and the cursor's column in it.
     pub(crate) fn view(&self, width: usize) -> (String, usize) {
         let columns = |letters: &[char]| measure_text_width(&letters.iter().collect::<String>());
         let before = &self.line[..self.cursor];
@@ -78,14 +78,14 @@ impl Editor {
         self.cursor = begin;
     }
 
-    /// Where the word before the cursor begins.
+    /// Start of the word before the cursor.
     fn word_begin(&self) -> usize {
         let before = &self.line[..self.cursor];
         let word_end = before.iter().rposition(|letter| *letter != ' ').map_or(0, |at| at + 1);
         before[..word_end].iter().rposition(|letter| *letter == ' ').map_or(0, |at| at + 1)
     }
 
-    /// Shows a line of the history, or the new one after its end.
+    /// Shows a line of the history, or the new line after its end.
     fn show(&mut self, at: usize) {
         if self.at == self.history.len() {
             self.draft = std::mem::take(&mut self.line);
@@ -94,7 +94,7 @@ impl Editor {
         (self.at, self.cursor) = (at, self.line.len());
     }
 
-    /// Ends the line and remembers it, if there is something in it that the last one has not.
+    /// Finishes the line and adds it to the history, unless it is empty or equals the last one.
     fn finish(&mut self) -> String {
         let line = self.take();
         if !line.is_empty() && self.history.last() != Some(&line) {

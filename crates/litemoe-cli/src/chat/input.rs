@@ -5,18 +5,18 @@ use console::Term;
 
 use crate::chat::editor::{Editor, Pressed};
 
-/// Where messages come from.
+/// Source of messages.
 pub(crate) enum Input {
-    /// A terminal, whose lines can be edited and called back.
+    /// Terminal, with line editing and history.
     Terminal(Term, Box<Editor>),
-    /// A pipe or a file.
+    /// Pipe or file.
     Pipe(Lines<StdinLock<'static>>),
 }
 
-/// What was read.
+/// Result of reading one input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// A line, or several where all but the last end with a backslash.
+    /// A line, or several lines joined where a backslash ends a line.
     Text(String),
     /// Ctrl-C.
     Interrupted,
@@ -25,7 +25,7 @@ pub(crate) enum Read {
 }
 
 impl Input {
-    /// Opens standard input; as a terminal when standard output is one too.
+    /// Opens standard input: as a terminal if standard input and output are both terminals.
     pub(crate) fn open() -> Self {
         match io::stdin().is_terminal() && io::stdout().is_terminal() {
             true => Self::Terminal(Term::stdout(), Box::default()),
@@ -37,7 +37,7 @@ impl Input {
         matches!(self, Self::Terminal(..))
     }
 
-    /// Reads what the user says next.
+    /// Reads the next input.
     pub(crate) fn read(&mut self) -> anyhow::Result<Read> {
         let mut text = String::new();
         loop {
@@ -65,12 +65,12 @@ impl Input {
     }
 }
 
-/// Shows the line after every key until it is done.
+/// Reads one line, redrawing it after every key.
 fn edited(term: &Term, editor: &mut Editor, prompt: &str) -> io::Result<Read> {
     loop {
         let width = usize::from(term.size().1).saturating_sub(prompt.len() + 1);
         let (line, column) = editor.view(width);
-        // To the first column, clear the row; then the cursor to its column.
+        // To the first column, clear the line; then the cursor to its column.
         let column = prompt.len() + column;
         term.write_str(&format!("\r\x1b[K{prompt}{line}\r\x1b[{column}C"))?;
         let read = match editor.press(&term.read_key_raw()?) {

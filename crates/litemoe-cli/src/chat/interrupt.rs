@@ -5,10 +5,10 @@ use std::thread;
 
 use anyhow::Context;
 
-/// What a shell calls the exit of a program that Ctrl-C ended.
+/// Exit code of a program that Ctrl-C ended, as in shells.
 const INTERRUPTED: i32 = 130;
 
-/// Ctrl-C: stops the answer that is being given. When none is, or the answer does not stop, it ends the program.
+/// Ctrl-C handler: stops the answer that is being generated. Without one, or if the answer does not stop, it exits.
 pub(crate) struct Interrupt {
     state: Arc<State>,
 }
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Interrupt {
-    /// Watches for Ctrl-C from now on.
+    /// Starts the handler.
     pub(crate) fn watch() -> anyhow::Result<Self> {
         let state = Arc::<State>::default();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -40,7 +40,7 @@ impl Interrupt {
         Ok(Self { state })
     }
 
-    /// Gives an answer, which should ask often whether it was interrupted.
+    /// Runs `answer`, which receives a check for interruption to call often.
     pub(crate) fn while_answering<T>(&self, answer: impl FnOnce(&dyn Fn() -> bool) -> T) -> T {
         let State { answering, interrupted } = &*self.state;
         interrupted.store(false, Ordering::Relaxed);

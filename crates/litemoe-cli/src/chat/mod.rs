@@ -24,22 +24,22 @@ use crate::chat::interrupt::Interrupt;
 use crate::model::Loaded;
 use crate::output;
 
-/// Talk to a model in the terminal
+/// Chat with a model in the terminal
 ///
-/// Ctrl-C stops an answer, Ctrl-D leaves, /help names the commands. When the input is no terminal, every line of it is
-/// a message or a command, answers go to standard output, and the first thing that cannot be done ends the program.
+/// Ctrl-C stops an answer, Ctrl-D quits, /help lists the commands. If standard input is not a terminal, every line of
+/// it is a message or a command, answers go to standard output, and the first error ends the program.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// The model, a Hugging Face directory.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// An adapter, a PEFT directory.
+    /// Adapter to mount, a PEFT directory.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// What the model is told before the conversation.
+    /// System message.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Tokens of an answer at most [default: as many as the model can].
+    /// Maximum number of tokens of an answer [default: up to the end of the model's context].
     #[arg(long)]
     max_tokens: Option<usize>,
     #[command(flatten)]
@@ -72,7 +72,7 @@ struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    /// Does what is read until the input ends or somebody leaves.
+    /// Processes inputs until the input ends or the user quits.
     fn talk(&mut self, input: &mut Input, loaded: &Loaded) -> anyhow::Result<()> {
         if input.is_terminal() {
             let (name, max) = (loaded.checkpoint.name(), loaded.model.max_tokens());
@@ -109,7 +109,7 @@ impl Chat<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Says something and prints the answer as it comes.
+    /// Sends a message and prints the answer as it is generated.
     fn say(&mut self, text: String) -> anyhow::Result<()> {
         let Self { args, conversation, interrupt } = self;
         let reply = interrupt.while_answering(|interrupted| {
@@ -132,7 +132,7 @@ impl Chat<'_> {
     }
 }
 
-/// Writes a conversation. What it replaces must be one too.
+/// Saves the conversation. An existing file is replaced only if it is a saved conversation.
 fn save(file: &Path, saved: &Saved) -> anyhow::Result<()> {
     if file.exists() && artefact::read::<Saved>(file).is_err() {
         bail!("{} is there, and it is not a saved conversation", file.display());

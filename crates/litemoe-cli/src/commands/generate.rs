@@ -10,27 +10,27 @@ use crate::args::sampling::SamplingArgs;
 use crate::model::Loaded;
 use crate::output;
 
-/// Answer a prompt
+/// Generate an answer to a prompt
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// The model: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// What the user says.
+    /// The user's message; the model's chat template, if any, is applied.
     #[arg(long)]
     prompt: String,
-    /// An adapter, a PEFT directory.
+    /// Adapter to mount, a PEFT directory.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Tokens to generate at most.
+    /// Maximum number of generated tokens.
     #[arg(long, default_value_t = 128)]
     max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Tell the log-probability of every token, and the N most probable tokens in its place.
+    /// Log-probabilities of every generated token and of the N most probable tokens at its position. Needs --json.
     #[arg(long, value_name = "N", requires = "json")]
     logprobs: Option<usize>,
-    /// Print JSON when done instead of text as it comes.
+    /// Print one JSON object at the end instead of streaming text.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -42,7 +42,7 @@ struct Generated {
     text: String,
     finish_reason: &'static str,
     prompt_tokens: usize,
-    /// Tokens drawn, without an end token.
+    /// Number of generated tokens, without the end token.
     tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<TokenLogprob>>,

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, bail};
 use litemoe_core::{Criterion, ExpertId, ExpertScores, LinearSite, Plan};
 
-/// The linear weights without those of experts that are not among the hottest share of their layer's (hot-expert LoRA, arXiv
-/// 2603.24044): of the kept ones on a proxy, whose numbers are the plan's groups, else of all.
+/// Hot-expert selection (hot-expert LoRA, arXiv 2603.24044): keeps the sites of the highest-scoring `share` of each
+/// layer's experts, and all sites outside experts. With a plan the sites are a proxy's: its experts are numbered as the
+/// plan's groups, and only kept experts are ranked.
 pub(crate) fn hottest(
     sites: &[LinearSite],
     scores: &ExpertScores,
@@ -114,7 +115,7 @@ mod tests {
             options: PlanOptions::default(),
             layers: BTreeMap::from([(LayerId::decoder(0), layer)]),
         };
-        // Numbered as in the proxy.
+        // Expert indices of the proxy.
         assert_eq!(of(0.34, Some(&plan), 3), [1, 2]);
     }
 }

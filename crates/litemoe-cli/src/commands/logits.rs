@@ -9,22 +9,22 @@ use crate::args::device::DeviceArgs;
 use crate::model::Loaded;
 use crate::output;
 
-/// Print the logits of every position: the door through which another implementation is compared
+/// Print the logits at every position, for comparison with other implementations
 #[derive(Debug, Args)]
 pub(crate) struct LogitsArgs {
-    /// The model: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Token ids, comma-separated.
+    /// Token ids, comma-separated; of the encoder in an encoder–decoder model.
     #[arg(long, value_delimiter = ',', required = true)]
     ids: Vec<u32>,
-    /// The decoder's token ids, for encoder–decoder models.
+    /// Token ids of the decoder, comma-separated, for encoder–decoder models.
     #[arg(long, value_delimiter = ',')]
     decoder_ids: Option<Vec<u32>>,
-    /// An adapter, a PEFT directory.
+    /// Adapter to mount, a PEFT directory.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Print JSON: {"logits": [[…], …]}.
+    /// Print JSON, {"logits": [[…], …]}, instead of the five largest logits per position.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! One file a command.
+//! Commands, one module each.
 
 pub(crate) mod eval;
 pub(crate) mod extract;
@@ -18,7 +18,7 @@ use clap::Subcommand;
 use crate::chat::ChatArgs;
 use crate::customize::{CustomizeArgs, StageArgs};
 
-/// The commands.
+/// Commands of `litemoe`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Customize(Box<CustomizeArgs>),
@@ -39,7 +39,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Does what was asked.
+    /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Customize(args) => args.run(),

@@ -12,30 +12,30 @@ use crate::memory::{MemoryWatch, Peak};
 use crate::work::{self, Report, Work};
 use crate::{artefact, model, output, progress};
 
-/// Decide from scores which experts a proxy keeps, merges and drops
+/// Plan a proxy from scores: which experts it keeps, merges and prunes
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct PlanCommand {
-    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    /// The foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// What `litemoe score` wrote.
+    /// The scores, from `litemoe score`.
     #[arg(value_name = "SCORES")]
     pub(crate) scores: PathBuf,
-    /// Similarities from a file of their own, when merging [default: what the scores were measured with].
+    /// Similarities from a separate file, for --merge litemoe [default: those measured with the scores].
     #[arg(long, value_name = "FILE")]
     pub(crate) similarity_file: Option<PathBuf>,
-    /// The plan to write.
+    /// Output file of the plan.
     #[arg(long, value_name = "FILE", default_value = "plan.json")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) options: PlanArgs,
-    /// Print what was decided as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
 }
 
-/// What `plan` reports.
+/// Report of `plan`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Planned {
     plan: PathBuf,

@@ -13,18 +13,18 @@ use crate::output;
 
 /// Fetch a model from the Hugging Face Hub into its cache
 ///
-/// Any command then takes the id where it takes a model's directory. The cache is the one of other programs, and the
-/// environment variables are theirs: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE. A
-/// pull that broke off goes on where it did.
+/// Other commands then take the id in place of a model directory. The cache is the one that other Hugging Face programs
+/// use, and so are the environment variables: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT,
+/// HF_HUB_OFFLINE. An interrupted transfer is resumed.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     /// The model, org/name or org/name@revision.
     #[arg(value_name = "ID")]
     id: ModelId,
-    /// A branch, a tag or a commit [default: main].
+    /// Branch, tag or commit [default: main].
     #[arg(long)]
     revision: Option<String>,
-    /// Print what is there as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -35,7 +35,7 @@ struct Report {
     snapshot: PathBuf,
     /// Bytes of each file in the snapshot.
     files: BTreeMap<String, u64>,
-    /// Bytes that came over the network.
+    /// Bytes transferred over the network.
     fetched: u64,
     family: &'static str,
     bytes: u64,

@@ -9,22 +9,22 @@ use crate::args::device::DeviceArgs;
 use crate::model::{self, Loaded};
 use crate::output;
 
-/// Serve the foundation and its adapters over HTTP, as OpenAI's interface
+/// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    /// The foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// An adapter and the model name it is served under; may be repeated.
+    /// Adapter directory, with the model name it is served under; may be repeated.
     #[arg(long = "adapter", value_name = "NAME=DIR")]
     adapters: Vec<String>,
-    /// The name the foundation is served under [default: its id on the hub, or its folder's name].
+    /// Model name of the foundation [default: its id on the Hub, or its directory's name].
     #[arg(long)]
     name: Option<String>,
-    /// The address to listen on.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
-    /// The port to listen on; 0 takes a free one.
+    /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
     #[command(flatten)]

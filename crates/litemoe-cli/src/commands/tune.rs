@@ -21,43 +21,44 @@ use crate::model::{self, Loaded};
 use crate::work::{self, Report, Work};
 use crate::{artefact, output, progress};
 
-/// Tune a LoRA adapter beside a model's frozen weights
+/// Tune a LoRA adapter on a model with frozen weights
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct TuneCommand {
-    /// The model to tune on, a proxy or the foundation: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model to tune on, a proxy or the foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// The training rows, a JSONL file with `prompt` and `completion`.
+    /// Training rows, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
     pub(crate) train: PathBuf,
-    /// The validation rows.
+    /// Validation rows, a JSONL file with `prompt` and `completion`.
     #[arg(long, value_name = "ROWS")]
     pub(crate) validation: PathBuf,
-    /// The plan that made the proxy; without it MODEL is the foundation itself.
+    /// Plan that the proxy was extracted with; leave it out to tune on the foundation.
     #[arg(long, value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
-    /// The adapter's folder, in PEFT's layout.
+    /// Output directory of the adapter, in PEFT's format.
     #[arg(long, value_name = "DIR", default_value = "adapter")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) options: TuneArgs,
-    /// Start from this adapter where it has updates, with their own rank and scale; the other targets start fresh.
+    /// Adapter to start from. Its LoRAs keep their rank and scale and must be among the targets; the other targets are
+    /// initialised.
     #[arg(long, value_name = "DIR")]
     pub(crate) init: Option<PathBuf>,
-    /// What `litemoe score` wrote of the foundation, for --hot-experts.
+    /// Scores of the foundation, from `litemoe score`; required with --hot-experts.
     #[arg(long, value_name = "FILE", requires = "hot_experts")]
     pub(crate) scores: Option<PathBuf>,
-    /// Take the training rows in order instead of shuffling them.
+    /// Keep the order of the training rows instead of shuffling them in every epoch.
     #[arg(long)]
     pub(crate) in_order: bool,
-    /// Seed of the initial adapter and of the rows' order.
+    /// Seed of the LoRA initialisation, the order of the rows, and the router noise.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Go on from the checkpoint that an interrupted run left.
+    /// Resume from the checkpoint of an interrupted run.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) resume: bool,
-    /// Print what was done as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
@@ -65,24 +66,24 @@ pub(crate) struct TuneCommand {
     pub(crate) device: DeviceArgs,
 }
 
-/// What `tune` reports.
+/// Report of `tune`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TunedReport {
     adapter: PathBuf,
-    /// Bytes of its files.
+    /// Bytes of the adapter's files.
     pub(crate) adapter_bytes: u64,
-    /// Bytes of its matrices in memory.
+    /// Bytes of the LoRA matrices in memory.
     pub(crate) memory_bytes: u64,
     steps: usize,
     best_step: usize,
     validation_loss: f64,
     validation_accuracy: f64,
-    /// The last step of an earlier process, 0 when there was none.
+    /// Step that this process resumed after; 0 if it started fresh.
     resumed_after: usize,
-    /// Of the steps since then.
+    /// Training losses of the steps of this process.
     losses: Vec<f64>,
     tokens: u64,
-    /// Of the steps since then.
+    /// Throughput of the steps of this process.
     tokens_per_second: f64,
     skipped: usize,
     seconds: f64,
@@ -94,7 +95,7 @@ impl TuneCommand {
         work::run(&self, self.json)
     }
 
-    /// Refuses what can be refused before anything is read.
+    /// Checks the options before anything is read.
     fn check(&self) -> anyhow::Result<()> {
         self.options.check()?;
         artefact::create_parent(&self.out)?;
@@ -123,7 +124,7 @@ impl TuneCommand {
         Ok(initial)
     }
 
-    /// The weights that targets are looked for among.
+    /// Linear weights that the targets select from.
     fn sites(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Vec<LinearSite>> {
         let sites = loaded.model.linear_sites();
         let Some(share) = self.options.hot_experts else { return Ok(sites.to_vec()) };
@@ -262,7 +263,7 @@ impl Report for TunedReport {
     }
 }
 
-/// Reads the plan of a proxy and checks that it is the one that made it.
+/// Reads a plan and checks that the proxy was extracted with it.
 fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
     let plan: Plan = artefact::read(path)?;
     let dir = loaded.checkpoint.dir().display();
@@ -281,7 +282,7 @@ fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// The progress bar of a run.
+/// Progress bar and log of a run.
 struct Bar {
     bar: ProgressBar,
     start: Instant,
@@ -315,7 +316,7 @@ impl Bar {
     }
 }
 
-/// What a run said of its steps.
+/// Log of a run's steps.
 struct Log {
     resumed_after: usize,
     losses: Vec<f64>,

@@ -2,10 +2,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// What `customize` writes beside the apps' folders.
+/// Names that `customize` itself uses in the output directory.
 const RESERVED: [&str; 3] = ["apps", "foundation", "report.json"];
 
-/// An app's data: three JSONL splits.
+/// Data of an app: three JSONL splits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
     pub(crate) name: String,
@@ -15,7 +15,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads `NAME=DIR`, or `DIR` whose last part is the name.
+    /// Parses `NAME=DIR`, or `DIR`, whose last component is the name.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let (name, dir) = match text.split_once('=') {
             Some((name, dir)) => (name.to_owned(), Path::new(dir)),
@@ -37,7 +37,7 @@ impl App {
         Self::in_dir(name, dir)
     }
 
-    /// The app whose splits lie in `dir`.
+    /// App with its splits in `dir`.
     pub(crate) fn in_dir(name: String, dir: &Path) -> anyhow::Result<Self> {
         let split = |split: &str| -> anyhow::Result<PathBuf> {
             let path = dir.join(format!("{split}.jsonl"));
@@ -51,13 +51,13 @@ impl App {
     }
 }
 
-/// Writes the embedded foundation into `out` and returns its folder.
+/// Writes the embedded foundation below `out` and returns its directory.
 #[cfg(feature = "embedded")]
 pub(crate) fn embedded_foundation(out: &Path) -> anyhow::Result<PathBuf> {
     unpack(litemoe_fixtures::foundation(), &out.join("foundation"))
 }
 
-/// Writes the embedded app into `out`.
+/// Writes the embedded app below `out`.
 #[cfg(feature = "embedded")]
 pub(crate) fn embedded_app(out: &Path) -> anyhow::Result<App> {
     let dir = unpack(litemoe_fixtures::home(), &out.join("apps").join("home"))?;

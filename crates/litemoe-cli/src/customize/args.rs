@@ -10,47 +10,46 @@ use crate::args::plan::PlanArgs;
 use crate::args::refit::{REFIT_RANK, RefitKind};
 use crate::args::tune::TuneArgs;
 
-/// Run the whole loop: score, plan, extract, tune, mount and evaluate, with the controls
+/// Run the whole loop: score, plan, extract, tune, mount and evaluate, with controls
 #[derive(Debug, Args)]
 pub(crate) struct CustomizeArgs {
-    /// The foundation: a Hugging Face directory, or the id of a model that was pulled [default: the embedded one].
+    /// The foundation: a Hugging Face model directory, or the id of a pulled model [default: the embedded foundation].
     #[arg(long, value_name = "MODEL")]
     pub(super) foundation: Option<PathBuf>,
-    /// An app's data, a folder with train.jsonl, validation.jsonl and test.jsonl; may be repeated [default: the
-    /// embedded home assistant].
+    /// Data directory of an app, with train.jsonl, validation.jsonl and test.jsonl; may be repeated [default: the
+    /// embedded app home].
     #[arg(long = "app", value_name = "[NAME=]DIR")]
     pub(super) apps: Vec<String>,
-    /// The folder for everything that is made.
+    /// Output directory, with one subdirectory per app.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out")]
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) plan: PlanArgs,
-    /// Solve the proxy's down projections anew on the calibration rows before tuning: low-rank (carried by the adapter), full
-    /// (stays in the proxy), none, or auto (low-rank where adapters are beside all experts' down projections
-    /// and the sums fit 2 GiB).
+    /// Refit of the proxy's down projections on the calibration rows by ridge regression, before tuning: low-rank (part
+    /// of the adapter), full (changes the proxy's weights), none, or auto (low-rank if the targets include all experts'
+    /// down projections, the model is decoder-only and a layer's sums fit 2 GiB; else none).
     #[arg(long, value_name = "KIND", default_value_t = Auto::Auto)]
     pub(super) refit: Auto<RefitKind>,
-    /// Rank of --refit low-rank.
+    /// Rank of --refit low-rank, at least 1.
     #[arg(long, value_name = "R", default_value_t = REFIT_RANK)]
     pub(super) refit_rank: usize,
     #[command(flatten)]
     pub(super) tune: TuneArgs,
-    /// Training rows to score the experts on.
+    /// Number of calibration rows: training rows used for scores and refit.
     #[arg(long, default_value_t = 256)]
     pub(super) calibration_rows: usize,
     #[command(flatten)]
     pub(super) mount: MountOptions,
-    /// Test rows to evaluate, drawn by the seed.
+    /// Number of test rows to evaluate, at least 1, drawn by --seed.
     #[arg(long, default_value = "300")]
     pub(super) limit: NonZeroUsize,
-    /// Seed of everything random.
+    /// Seed of all random choices.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
-    /// Leave out what only judges the loop: the random control, and tuning on the whole foundation, which needs memory
-    /// for all of it.
+    /// Skip the controls: the random proxy, and tuning on the whole foundation, which needs the most memory.
     #[arg(long)]
     pub(super) no_controls: bool,
-    /// Redo every stage, even if nothing has changed.
+    /// Run every stage again, even if nothing has changed.
     #[arg(long)]
     pub(super) force: bool,
     /// Print the report as JSON.

@@ -1,4 +1,4 @@
-//! A stage's work as a file: `customize` writes it, and runs it in a process of its own.
+//! Stage jobs: the work of a stage as a JSON file, which `customize` writes and a child process runs.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::commands::score::ScoreWork;
 use crate::commands::tune::TuneCommand;
 use crate::work::Work;
 
-/// The work of a stage.
+/// Work of a stage.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Job {
@@ -26,7 +26,7 @@ pub(crate) enum Job {
     Mount(MountArgs),
 }
 
-/// Work that a stage can do.
+/// Work that can run as a stage.
 pub(crate) trait StageWork: Work + Into<Job> {}
 
 impl<W: Work + Into<Job>> StageWork for W {}
@@ -46,14 +46,14 @@ jobs!(
     TuneCommand => Tune, MountArgs => Mount
 );
 
-/// Run a stage of `customize` from its files
+/// Run one stage of `customize` from its job file
 #[derive(Debug, Args)]
 pub(crate) struct StageArgs {
-    /// The stage's work.
+    /// Job file of the stage.
     job: PathBuf,
-    /// Where its report is written.
+    /// Output file of the report.
     report: PathBuf,
-    /// Go on from the checkpoint that an interrupted run left.
+    /// Resume from the checkpoint of an interrupted run.
     #[arg(long)]
     resume: bool,
 }

@@ -16,7 +16,7 @@ use crate::commands::mount::Mounted;
 use crate::commands::tune::TunedReport;
 use crate::model;
 
-/// The loop for one app.
+/// The loop of `customize` for one app.
 pub(super) struct Loop<'a> {
     options: &'a CustomizeArgs,
     foundation: &'a Path,
@@ -25,14 +25,14 @@ pub(super) struct Loop<'a> {
     runner: Runner,
 }
 
-/// What the loop is judged by.
+/// Results of the controls: full tuning on the foundation, and a random proxy.
 struct Controls {
     full: Quality,
     tuned: TunedReport,
     random: Branch,
 }
 
-/// What one proxy came to.
+/// Results of one proxy, from plan to mounted adapter.
 struct Branch {
     proxy: Quality,
     tuned_proxy: Option<Quality>,
@@ -58,7 +58,7 @@ impl<'a> Loop<'a> {
         Stages { options, foundation, app, dir, runner }
     }
 
-    /// Runs every stage and sums up.
+    /// Runs all stages and collects the report.
     pub(super) fn run(&self) -> anyhow::Result<AppReport> {
         crate::output::note(&format!("{}: {}", self.app.name, self.dir.display()));
         let evaluated = self.stages().eval("foundation", self.foundation, None)?;
@@ -117,7 +117,7 @@ impl<'a> Loop<'a> {
         Ok(Controls { full, tuned, random })
     }
 
-    /// From a score to a mounted adapter; `prefix` names the stages.
+    /// Runs the stages from plan to mounted adapter for one criterion; `prefix` distinguishes stage names.
     fn branch(
         &self,
         prefix: &str,

@@ -1,4 +1,4 @@
-//! `litemoe customize`: the whole loop, stage by stage, for one or several apps.
+//! `litemoe customize`: all stages of the loop, for one or several apps.
 
 mod app;
 mod args;

@@ -9,14 +9,14 @@ use crate::args::tune::TuneArgs;
 use crate::commands::eval::Evaluated;
 use crate::commands::extract::ExpertBytes;
 
-/// How well a model does on an app's test rows.
+/// Accuracy and perplexity on an app's test rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quality {
-    /// Share of rows whose greedy continuation is the completion, in [0, 1].
+    /// Exact-match accuracy: share of rows for which greedy decoding gives the completion, in [0, 1].
     pub(crate) accuracy: f64,
-    /// Its 95 % confidence interval, by bootstrap over the rows.
+    /// 95 % bootstrap confidence interval of the accuracy, over rows.
     pub(crate) accuracy_95: [f64; 2],
-    /// exp of the mean negative log-likelihood over all completion tokens.
+    /// Perplexity: exp of the mean negative log-likelihood over all completion tokens.
     pub(crate) perplexity: f64,
 }
 
@@ -27,28 +27,28 @@ impl Quality {
     }
 }
 
-/// What `customize` found for one app.
+/// Report for one app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AppReport {
     pub(crate) app: String,
     pub(crate) budget: String,
-    /// Test rows evaluated.
+    /// Number of evaluated test rows.
     pub(crate) rows: u64,
     pub(crate) seed: u64,
     pub(crate) options: RecordedOptions,
-    /// The foundation's.
+    /// Fingerprint of the foundation.
     pub(crate) fingerprint: String,
     pub(crate) foundation: Quality,
     pub(crate) proxy: Quality,
-    /// `None`, like every control, when the controls were left out.
+    /// `None`, as for all controls, with `--no-controls`.
     pub(crate) random_proxy: Option<Quality>,
     pub(crate) random_mounted: Option<Quality>,
     pub(crate) tuned_proxy: Quality,
     pub(crate) mounted: Quality,
     pub(crate) full: Option<Quality>,
-    /// How the adapter is mounted; `None` where the foundation alone is better.
+    /// Routing and scale of the mounted adapter; `None` if the foundation alone is better.
     pub(crate) choice: Option<MountChoice>,
-    /// The same for the adapter tuned under random scores.
+    /// Routing and scale of the adapter tuned on the random proxy.
     pub(crate) random_choice: Option<MountChoice>,
     pub(crate) recovery: Option<f64>,
     pub(crate) recovery_perplexity: Option<f64>,
@@ -59,63 +59,63 @@ pub(crate) struct AppReport {
     pub(crate) seconds: BTreeMap<String, f64>,
 }
 
-/// What a report says of how its numbers were made.
+/// Options and program version of a report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordedOptions {
     pub(crate) plan: PlanOptions,
     pub(crate) tune: TuneArgs,
-    /// Training rows the scores were measured on.
+    /// Number of training rows used for the scores.
     pub(crate) calibration_rows: usize,
-    /// How the proxy's down projections were solved anew.
+    /// Kind of the refit.
     pub(crate) refit: String,
     pub(crate) refit_rank: usize,
-    /// How the adapter was to be mounted.
+    /// Mounting options.
     pub(crate) mount: MountOptions,
     pub(crate) program: String,
     pub(crate) threads: usize,
 }
 
-/// Bytes of an adapter's files.
+/// Bytes of adapter files.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct AdapterBytes {
-    /// As it is mounted; 0 where it is not.
+    /// The mounted adapter; 0 if it is not mounted.
     pub(crate) mounted: u64,
     pub(crate) full: Option<u64>,
 }
 
-/// Bytes in memory, in f32, that serving the app needs beside the foundation's.
+/// Bytes in memory, in f32, to serve the app.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ServeBytes {
-    /// The mounted adapter; 0 where it is not mounted.
+    /// The mounted adapter, in addition to the foundation; 0 if it is not mounted.
     pub(crate) mounted: u64,
     pub(crate) full: Option<u64>,
-    /// The proxy and its adapter, which need no foundation.
+    /// Proxy and adapter, without a foundation.
     pub(crate) proxy: u64,
-    /// The foundation itself.
+    /// The foundation alone.
     pub(crate) foundation: u64,
 }
 
-/// Peak anonymous memory of the two tuning stages, each a process of its own.
+/// Peak anonymous memory of the two tuning stages, each in its own process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PeakBytes {
     pub(crate) tune_proxy: u64,
     pub(crate) tune_full: Option<u64>,
 }
 
-/// Everything `customize --json` prints.
+/// Report of `customize`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) apps: Vec<AppReport>,
 }
 
-/// The share of full tuning's gain in accuracy that the mounted adapter keeps; `None` when full tuning gains less
+/// Recovery in accuracy: share of full tuning's gain that the mounted adapter keeps; `None` if full tuning gains less
 /// than five points.
 pub(crate) fn recovery(foundation: Quality, mounted: Quality, full: Quality) -> Option<f64> {
     let gain = full.accuracy - foundation.accuracy;
     (gain >= 0.05).then(|| (mounted.accuracy - foundation.accuracy) / gain)
 }
 
-/// The same in log-perplexity; `None` when full tuning gains less than .05 nat.
+/// Recovery in log-perplexity; `None` if full tuning gains less than .05 nats.
 pub(crate) fn recovery_perplexity(
     foundation: Quality,
     mounted: Quality,

@@ -1,5 +1,5 @@
-//! A stage of the loop: one command in a process of its own, so that its peak memory is its own, and skipped
-//! when nothing it depends on has changed.
+//! Stages of the loop: each runs one command in its own process, so that its peak memory is measured alone, and is
+//! skipped if nothing it depends on has changed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,46 +16,46 @@ use serde::{Deserialize, Serialize};
 use super::job::{Job, StageWork};
 use crate::{artefact, fingerprints, model, output};
 
-/// What is remembered of a stage that ran.
+/// Record of a finished stage.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record<R> {
     /// Digest of program, work and inputs.
     key: String,
-    /// Digests of what it wrote.
+    /// Digests of the outputs.
     outputs: BTreeMap<PathBuf, String>,
-    /// Seconds of its process.
+    /// Wall-clock time of the process, in seconds.
     seconds: f64,
     report: R,
 }
 
-/// One stage to run.
+/// A stage to run.
 pub(crate) struct Stage<'a, W> {
     pub(crate) name: &'a str,
-    /// What the user is told it does.
+    /// Description shown to the user.
     pub(crate) about: &'a str,
     pub(crate) work: W,
     pub(crate) inputs: Vec<&'a Path>,
     pub(crate) outputs: Vec<&'a Path>,
-    /// The checkpoint that an interrupted run leaves.
+    /// Checkpoint that an interrupted run leaves.
     pub(crate) checkpoint: Option<&'a Path>,
 }
 
-/// Runs stages and remembers them in a folder.
+/// Runs stages and keeps their records in a directory.
 pub(crate) struct Runner {
     program: PathBuf,
     program_digest: String,
     records: PathBuf,
     force: bool,
-    /// Keeps other processes out of the folder. Every stage is given it too, so that one that outlives this process keeps them
-    /// out until it ends.
+    /// File lock of the directory. Every stage inherits it, so a stage that outlives this process holds the lock until
+    /// it ends.
     lock: File,
-    /// Digests of what no stage has written since they were taken.
+    /// Digests of paths, dropped when a stage writes the path.
     digests: RefCell<BTreeMap<PathBuf, String>>,
     seconds: RefCell<BTreeMap<String, f64>>,
 }
 
 impl Runner {
-    /// A runner that keeps its records in `records`.
+    /// Runner with its records in `records`.
     pub(crate) fn new(records: PathBuf, force: bool) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let program_digest = digest(&program)?;
@@ -66,7 +66,7 @@ impl Runner {
         Ok(Self { program, program_digest, records, force, lock, digests, seconds })
     }
 
-    /// Runs a stage, or takes the report of the last time; says which.
+    /// Runs a stage, or returns the recorded report if nothing has changed, and tells the user which.
     pub(crate) fn run<W: StageWork>(&self, stage: Stage<'_, W>) -> anyhow::Result<W::Report> {
         let Stage { name, about, work, inputs, outputs, checkpoint } = stage;
         let record = self.records.join(format!("{name}.json"));
@@ -93,7 +93,7 @@ impl Runner {
         Ok(report)
     }
 
-    /// The seconds of every stage, of an earlier run where it was skipped.
+    /// Wall-clock seconds of every stage; of the earlier run for a skipped one.
     pub(crate) fn seconds(&self) -> BTreeMap<String, f64> {
         self.seconds.borrow().clone()
     }
@@ -161,7 +161,7 @@ impl Runner {
         }
         let done = artefact::read(&report)?;
         for file in [begun, job_file, report] {
-            let _ = fs::remove_file(&file); // where there is one
+            let _ = fs::remove_file(&file); // it may not exist
         }
         Ok(done)
     }
@@ -181,8 +181,9 @@ fn lock(records: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// A foundation's fingerprint with the digest of the files that it does not cover: one hash of its weights serves this process
-/// and the stages. `None` of anything else, such as a proxy, whose weight file says more than its fingerprint.
+/// Digest of a foundation: its fingerprint and the files that the fingerprint does not cover. So the weights are hashed
+/// once for this process and the stages. `None` for anything else, such as a proxy, whose weight file has metadata that
+/// the fingerprint does not cover.
 fn model_digest(dir: &Path) -> Option<String> {
     if !dir.is_dir() {
         return None;
@@ -199,7 +200,7 @@ fn model_digest(dir: &Path) -> Option<String> {
     Some(sha256_hex(text.as_bytes()))
 }
 
-/// SHA-256 of a file, or of a folder's files and their names.
+/// SHA-256 of a file, or of the names and contents of a directory's files.
 pub(crate) fn digest(path: &Path) -> anyhow::Result<String> {
     let context = || format!("cannot read {}", path.display());
     if path.is_dir() {

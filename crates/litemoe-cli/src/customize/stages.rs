@@ -19,18 +19,18 @@ use crate::commands::score::{MeasureArgs, ScoreReport, ScoreWork};
 use crate::commands::tune::{TuneCommand, TunedReport};
 use crate::work::with_defaults;
 
-/// The stages of the loop for one app.
+/// Stages of the loop for one app.
 pub(super) struct Stages<'a> {
     pub(super) options: &'a CustomizeArgs,
     pub(super) foundation: &'a Path,
     pub(super) app: &'a App,
-    /// Where the app's artefacts are.
+    /// Directory of the app's artefacts.
     pub(super) dir: &'a Path,
     pub(super) runner: &'a Runner,
 }
 
 impl Stages<'_> {
-    /// Evaluates a model, or an adapter on it, on the test rows.
+    /// Evaluates a model, with or without an adapter, on the test rows.
     pub(super) fn eval(
         &self,
         name: &str,
@@ -60,7 +60,7 @@ impl Stages<'_> {
         })
     }
 
-    /// Scores the foundation's experts on training rows.
+    /// Scores the foundation's experts on the calibration rows.
     pub(super) fn score(&self) -> anyhow::Result<ScoreReport> {
         let scores = self.dir.join("scores.json");
         let merges = self.options.plan.merge != MergeMethod::None;
@@ -82,7 +82,7 @@ impl Stages<'_> {
         })
     }
 
-    /// Plans a proxy by a score.
+    /// Plans a proxy by one criterion.
     pub(super) fn plan(
         &self,
         name: &str,
@@ -105,7 +105,7 @@ impl Stages<'_> {
         })
     }
 
-    /// Writes a proxy and refits it.
+    /// Extracts a proxy, with its refit.
     pub(super) fn extract(
         &self,
         name: &str,
@@ -142,7 +142,7 @@ impl Stages<'_> {
         })
     }
 
-    /// Tunes an adapter on a proxy, or without a plan on the foundation.
+    /// Tunes an adapter on a proxy, or on the foundation if there is no plan.
     pub(super) fn tune(
         &self,
         name: &str,
@@ -210,7 +210,7 @@ impl Stages<'_> {
         })
     }
 
-    /// How the proxy is refitted.
+    /// Kind of the refit; decides `auto`.
     pub(super) fn refit(&self) -> anyhow::Result<RefitKind> {
         if let Auto::Given(kind) = self.options.refit {
             return Ok(kind);
@@ -232,7 +232,7 @@ impl Stages<'_> {
     }
 }
 
-/// Where `extract` writes the low-rank change of a proxy.
+/// Adapter directory of a proxy's low-rank refit.
 fn proxy_refit(proxy: &Path) -> PathBuf {
     let mut name = proxy.file_name().unwrap_or_default().to_owned();
     name.push("-refit");

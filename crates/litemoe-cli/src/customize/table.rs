@@ -7,7 +7,7 @@ use litemoe_adapter::{MountChoice, MountRouting};
 use super::report::{AppReport, Quality, Report};
 use crate::output;
 
-/// Prints one table an app, and how to use what was made.
+/// Prints a table per app, and the commands that use the results.
 pub(super) fn print(report: &Report, out: &Path, foundation: &Path) -> anyhow::Result<()> {
     for app in &report.apps {
         output::line(&describe(app));
@@ -39,15 +39,15 @@ const HEADER: [&str; 7] = [
     "memory to serve",
 ];
 
-/// A line of the table.
+/// Row of the table.
 struct Line {
     model: &'static str,
     quality: Option<Quality>,
-    /// Peak memory of tuning it, and the stage that did.
+    /// Peak memory of its tuning, and the name of the tuning stage.
     tuned: Option<(u64, &'static str)>,
-    /// Bytes of its adapter's files.
+    /// Bytes of the adapter's files.
     adapter: Option<u64>,
-    /// Bytes in memory beside the foundation.
+    /// Bytes in memory in addition to the foundation.
     serve: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ impl Line {
         Self { model, quality, tuned: None, adapter: None, serve: None }
     }
 
-    /// `None` where it was left out.
+    /// Cells of the row; `None` if the control was skipped.
     fn cells(&self, app: &AppReport) -> Option<[String; 7]> {
         let Quality { accuracy, perplexity, accuracy_95: [low, high] } = self.quality?;
         let bytes = |count: Option<u64>| count.map_or_else(String::new, output::bytes);
@@ -108,7 +108,7 @@ fn rows(app: &AppReport) -> Table {
     table
 }
 
-/// A way of mounting in words.
+/// Description of a mounting choice.
 pub(crate) fn in_words(MountChoice { routing, scale }: MountChoice) -> String {
     let routing = match routing {
         MountRouting::Restricted => "tokens routed to the proxy's experts alone".to_owned(),
@@ -142,7 +142,7 @@ fn verdict(app: &AppReport) -> String {
     )
 }
 
-/// What to type next, and when to serve the proxy instead.
+/// The next commands, and when to serve the proxy instead.
 fn next(app: &AppReport, dir: &Path, foundation: &Path) -> String {
     let [dir, foundation] = [dir, foundation].map(Path::display);
     let mut text = format!("everything is in {dir}\n");

@@ -1,4 +1,4 @@
-//! The hub as the environment names it, and a model's files there.
+//! Access to the Hugging Face Hub: configuration from the environment, and a model's list of files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use super::id::is_commit;
 use super::{ModelId, cache, variable};
 
-/// Whether nothing may be asked of the network.
+/// Offline mode: whether the environment forbids network access.
 pub(super) fn is_offline() -> bool {
     let value = variable("HF_HUB_OFFLINE").or_else(|| variable("TRANSFORMERS_OFFLINE"));
     value.is_some_and(|value| is_true(&value))
@@ -26,7 +26,7 @@ fn endpoint() -> String {
     endpoint.trim_end_matches('/').to_owned()
 }
 
-/// `$HF_TOKEN`, or what a login has left in a file.
+/// Access token: `$HF_TOKEN`, or the token file that a login writes.
 fn token() -> anyhow::Result<Option<String>> {
     if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
         return Ok(None);
@@ -44,11 +44,11 @@ fn token() -> anyhow::Result<Option<String>> {
     Ok(token)
 }
 
-/// A model on the hub, at one commit.
+/// A model on the Hub at one commit.
 pub(super) struct Remote {
     pub(super) api: Api,
     pub(super) repo: ApiRepo,
-    /// Its folder in the cache.
+    /// Its directory in the cache.
     pub(super) cached: CacheRepo,
     cache: Cache,
     id: ModelId,
@@ -58,7 +58,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Asks the hub for the commit that a revision is now, and which files it has.
+    /// Asks the Hub for the current commit of a revision and its list of files.
     pub(super) fn ask(id: &ModelId) -> anyhow::Result<Self> {
         let endpoint = endpoint();
         let cache = Cache::new(cache::dir()?);
@@ -72,7 +72,7 @@ impl Remote {
             bail!("{endpoint} says that {id} is at the commit `{}`, which is none", info.sha);
         }
         let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
-        // All files of one commit, whatever is pushed meanwhile.
+        // All files are of one commit, even if the branch moves meanwhile.
         let repo = repo(id, &info.sha);
         Ok(Self {
             repo: api.repo(repo.clone()),
@@ -90,17 +90,17 @@ impl Remote {
         &self.id
     }
 
-    /// The files' names.
+    /// File names.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The folder in the cache in which the files are to be.
+    /// Snapshot directory of the commit in the cache.
     pub(super) fn snapshot(&self) -> PathBuf {
         self.cached.pointer_path(&self.commit)
     }
 
-    /// Lets the revision lead to the commit, now that its files are all there.
+    /// Writes the ref of the revision. Call it once all files are fetched.
     pub(super) fn refer(&self) -> anyhow::Result<()> {
         if is_commit(&self.id.revision) {
             return Ok(());
@@ -111,14 +111,14 @@ impl Remote {
             .with_context(|| format!("cannot note that {} is the commit {}", self.id, self.commit))
     }
 
-    /// Removes the reference from the commit to itself, which hf-hub makes and other programs do not.
+    /// Removes the ref that hf-hub writes for the commit itself; other programs have none.
     pub(super) fn drop_own_reference(&self) {
         let folder = repo(&self.id, &self.commit).folder_name();
         let refs = self.cache.path().join(folder).join("refs");
         let _ = fs::remove_file(refs.join(&self.commit));
     }
 
-    /// What an error of hf-hub means for the user.
+    /// Translates an error of hf-hub for the user.
     pub(super) fn explain(&self, error: ApiError) -> anyhow::Error {
         match &error {
             ApiError::RequestError(request) => match **request {
@@ -151,7 +151,7 @@ fn info(api: &Api, id: &ModelId, endpoint: &str) -> anyhow::Result<RepoInfo> {
     info.with_context(|| format!("what {endpoint} says of {id} is not what it should be"))
 }
 
-/// Why the hub does not give a model away, and what helps.
+/// Explains an HTTP error status of the Hub.
 fn refusal(id: &ModelId, endpoint: &str, status: u16, said: Option<&str>) -> anyhow::Error {
     let why = match status {
         401 => {

@@ -1,4 +1,4 @@
-//! The hub's cache as every program of the field lays it out: `models--org--name/{blobs,refs,snapshots}`.
+//! Hugging Face cache, in its standard layout `models--org--name/{blobs,refs,snapshots}`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 use super::id::is_commit;
 use super::{ModelId, variable};
 
-/// The folder of a model that is named by a path or by its id on the hub. A path that exists wins; an id is looked up
-/// in the cache, and nothing is fetched.
+/// Model directory of a path or a Hub id. An existing path takes precedence; an id is looked up in the cache, without
+/// network access.
 pub(crate) fn locate(named: &Path) -> anyhow::Result<PathBuf> {
     if named.is_dir() {
         return Ok(named.to_owned());
@@ -25,7 +25,7 @@ pub(crate) fn locate(named: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// What a folder in the cache is a snapshot of; `None` of any other folder.
+/// Model id of a snapshot directory in the cache; `None` for any other directory.
 pub(crate) fn snapshot_id(dir: &Path) -> Option<ModelId> {
     let dir = fs::canonicalize(dir).ok()?;
     let name = |path: &Path| path.file_name()?.to_str().map(str::to_owned);
@@ -38,7 +38,7 @@ pub(crate) fn snapshot_id(dir: &Path) -> Option<ModelId> {
     if is_default { Some(bare) } else { bare.at(&commit).ok() }
 }
 
-/// `$HF_HUB_CACHE`, or `hub` in [`home`].
+/// Cache directory: `$HF_HUB_CACHE`, or `hub` in [`home`].
 pub(super) fn dir() -> anyhow::Result<PathBuf> {
     match variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
         Some(dir) => Ok(dir.into()),
@@ -46,7 +46,7 @@ pub(super) fn dir() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// `$HF_HOME`, or `huggingface` in the user's folder for caches.
+/// Home directory of Hugging Face programs: `$HF_HOME`, or `huggingface` in the user's cache directory.
 pub(super) fn home() -> anyhow::Result<PathBuf> {
     if let Some(home) = variable("HF_HOME") {
         return Ok(home.into());
@@ -58,14 +58,14 @@ pub(super) fn home() -> anyhow::Result<PathBuf> {
     Ok(caches.join("huggingface"))
 }
 
-/// The folder in which a model's files at a revision are.
+/// Snapshot directory of a model's revision, if it is in the cache.
 pub(super) fn snapshot(cache: &Path, id: &ModelId) -> Option<PathBuf> {
     let repo = cache.join(format!("models--{}", id.repo.replace('/', "--")));
     let dir = repo.join("snapshots").join(commit_of(&repo, id)?);
     dir.is_dir().then_some(dir)
 }
 
-/// The commit that a revision is, as far as the cache knows.
+/// Commit of a revision, according to the cache's refs.
 fn commit_of(repo_dir: &Path, id: &ModelId) -> Option<String> {
     if is_commit(&id.revision) {
         return Some(id.revision.clone());

@@ -1,20 +1,20 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The revision that is meant where none is named.
+/// Default revision.
 const DEFAULT_REVISION: &str = "main";
 
-/// A model's name on the hub and the revision of it that is meant: `org/name`, or `org/name@revision`.
+/// Model id on the Hub: `org/name` or `org/name@revision`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ModelId {
-    /// `org/name`.
+    /// Repository, `org/name`.
     pub(crate) repo: String,
-    /// A branch, a tag or a commit.
+    /// Branch, tag or commit.
     pub(crate) revision: String,
 }
 
 impl ModelId {
-    /// A bare name's model at a revision.
+    /// The same model at a revision; an error if the id already names one.
     pub(crate) fn at(&self, revision: &str) -> Result<Self, String> {
         match self.is_default() {
             true => format!("{}@{revision}", self.repo).parse(),
@@ -22,7 +22,7 @@ impl ModelId {
         }
     }
 
-    /// Whether this is what the bare name stands for.
+    /// Whether the revision is the default.
     pub(crate) fn is_default(&self) -> bool {
         self.revision == DEFAULT_REVISION
     }
@@ -50,23 +50,23 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// Whether a revision is a commit, which no reference needs to lead to.
+/// Whether a revision is a full commit hash.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// As the hub has it; two dashes stand for the slash in the cache.
+/// Whether a component of a repository name is valid on the Hub. `--` is reserved: it replaces the slash in the cache.
 fn is_part_of_a_name(text: &str) -> bool {
     let ends = |c: char| c == '-' || c == '.';
     is_plain(text) && !text.starts_with(ends) && !text.ends_with(ends) && !text.contains("--")
 }
 
-/// What means the same in an address and in a path.
+/// Whether a component of a revision means the same in URLs and in paths.
 fn is_part_of_a_revision(text: &str) -> bool {
     is_plain(text) && !text.starts_with('.')
 }
 
-/// Whether a text is made of characters that need no escape in an address, and climbs out of no folder.
+/// Whether a text needs no escaping in URLs and contains no `..`.
 pub(super) fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !text.is_empty() && text.chars().all(plain) && !text.contains("..")

@@ -1,4 +1,4 @@
-//! Models by their names on the Hugging Face Hub, and the cache in which everyone keeps them.
+//! Hugging Face Hub: model ids, the shared cache, and fetching models.
 
 #[cfg(feature = "hub")]
 mod access;
@@ -16,11 +16,11 @@ pub(crate) use self::id::ModelId;
 #[cfg(feature = "hub")]
 pub(crate) use self::pull::pull;
 
-/// What a pull has come to.
+/// Result of a pull.
 pub(crate) struct Pulled {
-    /// The folder with the model's files.
+    /// Snapshot directory with the model's files.
     pub(crate) snapshot: PathBuf,
-    /// Bytes that came over the network.
+    /// Bytes transferred over the network.
     pub(crate) fetched: u64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn pull(_: &ModelId) -> anyhow::Result<Pulled> {
     anyhow::bail!("this build cannot fetch models: build with --features hub")
 }
 
-/// An environment variable; one that is empty counts as not set.
+/// Environment variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

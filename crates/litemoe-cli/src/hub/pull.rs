@@ -1,4 +1,4 @@
-//! Which files of a model are fetched. What can refuse it comes first, the weights last.
+//! Order of fetching a model's files: small files that can rule the model out first, weights last.
 
 use anyhow::{Context, bail};
 use litemoe_model::{Checkpoint, SIDE_FILES, shards};
@@ -8,12 +8,12 @@ use super::access::{Remote, is_offline};
 use super::{ModelId, Pulled, cache};
 
 const CONFIG: &str = "config.json";
-/// What a proxy with a router rule of its own has.
+/// Plan, in proxies with their own router rule.
 const PLAN: &str = "plan.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Brings a model into the cache, or finds it there when the environment forbids to ask the network.
+/// Fetches a model into the cache; in offline mode, finds it there.
 pub(crate) fn pull(id: &ModelId) -> anyhow::Result<Pulled> {
     if is_offline() {
         return find(id);

@@ -1,4 +1,4 @@
-//! One file from the hub into the cache.
+//! Transfer of one file from the Hub into the cache.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -14,10 +14,10 @@ use super::id::is_plain;
 use crate::{artefact, output, progress};
 
 impl Remote {
-    /// Brings a file into the snapshot, unless it is there; a transfer that broke off goes on where it did. Returns the
-    /// bytes that came over the network.
+    /// Fetches a file into the snapshot unless it is there, and resumes an interrupted transfer. Returns the bytes
+    /// transferred over the network.
     ///
-    /// A file that is in the snapshot is whole, and is the one that the hub has.
+    /// A file in the snapshot is complete and verified.
     pub(super) fn fetch(&self, name: &str) -> anyhow::Result<u64> {
         if !is_plain(name) {
             bail!("{} has a file of an odd name, `{name}`", self.id());
@@ -26,7 +26,7 @@ impl Remote {
         if pointer.exists() {
             return Ok(0);
         }
-        let _ = fs::remove_file(&pointer); // a link whose contents are gone
+        let _ = fs::remove_file(&pointer); // a dangling link
         let found = self.api.metadata(&self.repo.url(name)).map_err(|error| self.explain(error));
         let found = found.with_context(|| format!("cannot fetch {name} of {}", self.id()))?;
         let blob = self.blob(&found)?;
@@ -48,7 +48,7 @@ impl Remote {
         Ok(found.size() as u64 - begun)
     }
 
-    /// Where the contents of a file are kept, by the name that the hub has for them.
+    /// Path of a file's contents in the cache, named by the Hub's ETag.
     fn blob(&self, found: &Metadata) -> anyhow::Result<PathBuf> {
         let etag = Path::new(found.etag());
         let inside = etag.components().all(|part| matches!(part, Component::Normal(_)));
@@ -78,13 +78,13 @@ impl Remote {
     }
 }
 
-/// Where hf-hub collects a file that is not whole yet.
+/// Path of hf-hub's partial file.
 fn part_of(blob: &Path) -> PathBuf {
     blob.with_extension("part")
 }
 
-/// Bytes of a file that are already here. Puts aside what hf-hub would stumble over: a part as long as the file, or
-/// longer.
+/// Bytes that are already in the cache. Also handles partial files that hf-hub cannot resume: a partial file of full
+/// length becomes the blob, a longer one is removed.
 fn begun(part: &Path, blob: &Path, size: u64) -> std::io::Result<u64> {
     if blob.exists() {
         return Ok(size);
@@ -97,7 +97,7 @@ fn begun(part: &Path, blob: &Path, size: u64) -> std::io::Result<u64> {
     }
 }
 
-/// Lets a snapshot have contents that are already in the cache.
+/// Links contents in the cache into a snapshot.
 #[cfg(unix)]
 fn link(etag: &str, _: &Path, pointer: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer)
@@ -108,7 +108,7 @@ fn link(_: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
     fs::hard_link(blob, pointer)
 }
 
-/// Refuses contents of another length than the hub says, or of another hash, where their name is one.
+/// Checks the length of the contents, and the SHA-256 if the ETag is one.
 fn check(blob: &Path, found: &Metadata) -> anyhow::Result<()> {
     let (bytes, expected) = (fs::metadata(blob)?.len(), found.size() as u64);
     if bytes != expected {
@@ -121,7 +121,7 @@ fn check(blob: &Path, found: &Metadata) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar as hf-hub moves it.
+/// Adapter from hf-hub's progress callbacks to a progress bar.
 struct FileBar(ProgressBar);
 
 impl Progress for FileBar {

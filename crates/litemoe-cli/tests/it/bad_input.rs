@@ -1,4 +1,5 @@
-//! Wrong data from outside: a message that names the thing, exit code 1 (2 for usage), nothing half-written.
+//! Invalid input: the message names the problem, the exit code is 1 (2 for usage errors), and nothing is partly
+//! written.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::bench::{Bench, edit_json};
 
-/// Runs a command that must fail with `code`, name every one of `names` and leave the folder as it was.
+/// Runs a command and checks that it fails with `code`, mentions all of `names`, and leaves the directory unchanged.
 #[track_caller]
 fn refused(bench: &Bench, args: &[&str], code: i32, names: &[&str]) {
     let before = bench.names();
@@ -23,7 +24,7 @@ fn refused(bench: &Bench, args: &[&str], code: i32, names: &[&str]) {
 
 const SCORE: [&str; 3] = ["score", "model", "rows.jsonl"];
 
-/// Rewrites the model's tensors.
+/// Rewrites the tensors of the model.
 fn rewrite(bench: &Bench, change: impl Fn(&str, &mut Vec<usize>, &mut Vec<u8>)) {
     rewrite_file(&bench.path("model/model.safetensors"), change);
 }
@@ -160,7 +161,7 @@ fn scores_that_contradict_each_other() {
     broken(|s| drop(s["layers"]["1"]["count"].as_array_mut().expect("a list").pop()), &["layer 1"]);
     broken(|s| s["layers"]["1"]["gate_norm"] = json!([[1.0], [2.0, 3.0]]), &["lengths"]);
     broken(|s| s["layers"]["1"]["scores"] = json!({"task": [1.0]}), &["`scores`"]);
-    // A file of before there were sums of shards.
+    // Version 1 of the scores, without sums.
     let old = &["version 1", "version 2", "score the model again"];
     broken(|s| *s = json!({"version": 1, "sequences": 40, "layers": {}}), old);
     edit_json(&bench.path("scores.json"), |s| s["layers"]["1"]["gate_norm"][0][0] = json!(-1.0));
@@ -215,7 +216,7 @@ fn a_folder_of_somebody_elses() {
     for out in ["docs", "adapter"] {
         refused(&bench, &[&mount[..], &[out]].concat(), 1, &[out]);
     }
-    // What the same commands wrote before is replaced.
+    // Earlier outputs of the same commands are replaced.
     bench.json(&["extract", "model", "plan.json"]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
 }

@@ -1,4 +1,4 @@
-//! A scratch folder with a tiny model and rows, and the binary to run on them.
+//! Temporary directory with a tiny model and rows, in which tests run the binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder of one test's own.
+/// Temporary directory of one test.
 pub(crate) struct Bench {
     dir: TempDir,
-    /// The share of the experts that a proxy keeps.
+    /// Budget: the share of expert bytes that a proxy keeps.
     pub(crate) budget: &'static str,
 }
 
-/// What a run came to.
+/// Result of a run.
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -22,7 +22,7 @@ pub(crate) struct Run {
 }
 
 impl Bench {
-    /// A folder with `model/` (the tiny checkpoint) and `rows.jsonl` (40 rows).
+    /// Directory with `model/` (the tiny checkpoint) and `rows.jsonl` (40 rows).
     pub(crate) fn new() -> Self {
         let bench = Self { dir: TempDir::new().expect("a temporary folder"), budget: "0.5" };
         copy_dir(&litemoe_fixtures::tiny_dir(), &bench.path("model"));
@@ -30,9 +30,9 @@ impl Bench {
         bench
     }
 
-    /// The same with another tiny checkpoint, and the tokenizer of the first.
+    /// The same with another tiny checkpoint and the first one's tokenizer.
     pub(crate) fn of(name: &str) -> Self {
-        // Six of eight, where the router needs three of each of two groups.
+        // Six of eight experts: the router needs three in each of two groups.
         let budget = if name == "deepseek_v3" { "0.75" } else { "0.5" };
         let bench = Self { budget, ..Self::new() };
         copy_dir(&litemoe_fixtures::tiny_dir().with_file_name(name), &bench.path("model"));
@@ -43,7 +43,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// Rows that a random model can be tuned on.
+    /// Writes rows on which a random model can be tuned.
     pub(crate) fn write_rows(&self, name: &str, count: usize) {
         let row = |i: usize| {
             format!(
@@ -56,7 +56,7 @@ impl Bench {
             .expect("rows are written");
     }
 
-    /// Runs the binary in the folder.
+    /// Runs the binary in the directory.
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         Run::of(&self.command(args).output().expect("the binary runs"))
     }
@@ -67,7 +67,7 @@ impl Bench {
         command
     }
 
-    /// Runs the binary with `--json` and reads what it printed; it must succeed.
+    /// Runs the binary with `--json`, checks that it succeeds, and parses its output.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let run = self.run(&[args, &["--json"]].concat());
         assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
@@ -116,7 +116,7 @@ impl Bench {
         self.json(&args)
     }
 
-    /// What is in the folder, names sorted.
+    /// Names in the directory, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).expect("the folder is there");
         let mut names: Vec<String> = entries
@@ -141,7 +141,7 @@ impl Run {
     }
 }
 
-/// Copies a folder of files.
+/// Copies the files of a directory.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the folder is made");
     for entry in fs::read_dir(from).expect("the folder is there") {
@@ -153,7 +153,7 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// Changes a JSON file in place.
+/// Edits a JSON file in place.
 pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value =
         serde_json::from_slice(&fs::read(path).expect("the file is there")).expect("JSON");

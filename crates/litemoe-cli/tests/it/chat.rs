@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, Run, copy_dir};
 
-/// A folder whose `model/` is the embedded foundation.
+/// Bench whose `model/` is the embedded foundation.
 fn bench() -> Bench {
     let bench = Bench::new();
     fs::remove_dir_all(bench.path("model")).expect("removed");
@@ -22,7 +22,7 @@ fn start(bench: &Bench, options: &[&str]) -> Child {
     command.spawn().expect("the binary runs")
 }
 
-/// Types lines and leaves.
+/// Sends lines, then closes the input.
 fn chat(bench: &Bench, options: &[&str], lines: &str) -> Run {
     let mut child = start(bench, options);
     child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("written");
@@ -133,7 +133,7 @@ fn ctrl_c_stops_the_answer_and_then_the_program() {
     use std::process::Command;
 
     let bench = bench();
-    // So hot that the answer goes on until the context is full.
+    // At this temperature the answer continues until the context is full.
     let mut child = start(&bench, &["--temperature", "5"]);
     let mut input = child.stdin.take().expect("piped");
     let mut output = child.stdout.take().expect("piped");
@@ -146,7 +146,7 @@ fn ctrl_c_stops_the_answer_and_then_the_program() {
     input.write_all(b"Hello\n").expect("written");
     output.read_exact(&mut byte).expect("the answer begins");
     interrupt();
-    // The answer ends, and the program listens on.
+    // The answer stops, and the program accepts further input.
     input.write_all(b"/save chat.json\n").expect("written");
     let mut told = BufReader::new(child.stderr.take().expect("piped")).lines();
     for line in ["(stopped)", "(saved in chat.json)"] {

@@ -1,4 +1,4 @@
-//! One seed gives one result, interrupted or not.
+//! Determinism: the same seed gives the same result, also if the run is interrupted and resumed.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn two_runs_write_the_same_bytes() {
     };
     let (one, two) = (run(), run());
     let proxy = ["proxy/model.safetensors", "proxy/config.json"].map(str::to_owned);
-    // The configuration names the folder of the base, which differs.
+    // `adapter_config.json` differs: it names the base model's path.
     let adapter = [format!("adapter/{}", ADAPTER[0])];
     for name in ["scores.json".to_owned(), "similarity.json".to_owned(), "plan.json".to_owned()]
         .iter()
@@ -30,7 +30,7 @@ fn two_runs_write_the_same_bytes() {
     }
 }
 
-/// Waits until a run has written a checkpoint other than `old`; false when the run ended first.
+/// Waits until a run has written a checkpoint other than `old`; false if the run ended first.
 fn checkpointed(child: &mut Child, file: &Path, old: Option<&[u8]>) -> bool {
     while child.try_wait().expect("asked").is_none() {
         if fs::read(file).is_ok_and(|now| Some(now.as_slice()) != old) {
@@ -58,7 +58,7 @@ fn a_killed_tune_resumes_to_the_same_adapter() {
             checkpointed(&mut child, &file, old.as_deref()),
             "the run ended before it was killed"
         );
-        child.kill().expect("killed"); // SIGKILL, wherever the run is by now
+        child.kill().expect("killed"); // SIGKILL, at an arbitrary point of the run
         child.wait().expect("ended");
     }
     assert!(!bench.path("parts").exists(), "a killed run left an adapter");

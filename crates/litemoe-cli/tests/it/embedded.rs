@@ -1,4 +1,4 @@
-//! `customize` on the embedded foundation and app, shortened.
+//! `customize` on the embedded foundation and app, with few steps and rows.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! `litemoe eval`: the numbers, the rows they are of, the texts and the choices.
+//! `litemoe eval`: metrics, drawn rows, text metrics and label accuracy.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, copy_dir};
 
-/// A folder with the foundation in `model/`, and rows of kinds that it knows.
+/// Bench with the embedded foundation in `model/` and rows of tasks that it knows.
 fn foundation() -> Bench {
     let bench = Bench::new();
     fs::remove_dir_all(bench.path("model")).expect("removed");
@@ -37,7 +37,7 @@ fn lines(bench: &Bench, name: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// What `eval` prints, and the predictions it writes.
+/// Report of `eval`, and its predictions.
 fn predicted(bench: &Bench, args: &[&str]) -> (Value, Vec<Value>) {
     let eval = ["eval", "model", "rows.jsonl", "--predictions", "out/predictions.jsonl"];
     let printed = bench.json(&[&eval, args].concat());
@@ -79,7 +79,7 @@ fn predictions_are_the_rows_that_the_numbers_are_made_of() {
     assert_eq!(number(&printed["tokens"]), sum("tokens"));
     let [low, high] = [0, 1].map(|end| number(&printed["accuracy_95"][end]));
     assert!(low < number(&printed["accuracy"]) && number(&printed["accuracy"]) < high);
-    // In `rows.jsonl` every row has a label of its own.
+    // In `rows.jsonl` every row has its own label.
     assert_eq!(printed["macro_accuracy"], printed["accuracy"]);
     assert_eq!(printed["by_label"]["alarm"], json!({"rows": 1, "accuracy": 1.0}));
 }
@@ -121,7 +121,7 @@ fn the_seed_draws_the_same_rows_for_every_model() {
     let rows = drawn("model", &["--seed", "1"]);
     assert_eq!((rows.len(), rows.is_sorted_by_key(Value::as_u64)), (10, true));
     assert_eq!(drawn("proxy", &["--seed", "1"]), rows);
-    // Rows that are too long for a model make way for no others.
+    // Rows that are too long are not replaced by others.
     let short = drawn("model", &["--seed", "1", "--max-tokens", "99"]);
     assert!((1..10).contains(&short.len()), "{}", short.len());
     assert!(short.iter().all(|row| rows.contains(row)));
@@ -152,7 +152,7 @@ fn the_chosen_label_is_the_most_probable_completion() {
             .map(|prompt| json!({"prompt": prompt, "completion": label, "label": "one"}))
             .collect()
     };
-    // By brute force: each label is every row's completion once.
+    // Brute force: evaluates each label as the completion of every row.
     let nats: Vec<Vec<f64>> = labels
         .iter()
         .map(|label| {

@@ -1,11 +1,11 @@
-//! A disk that fills up: the system refuses a write after so many bytes, and the target stays as it was.
+//! Full disk: the system refuses writes beyond a size limit, and the target stays unchanged.
 
 use std::fs;
 use std::process::Command;
 
 use crate::bench::{Bench, Run};
 
-/// Runs the binary with files limited to `bytes`, by util-linux's `prlimit`.
+/// Runs the binary with a file size limit of `bytes`, by util-linux's `prlimit`.
 fn run_limited(bench: &Bench, bytes: usize, args: &[&str]) -> Run {
     let mut command = Command::new("sh");
     command

@@ -1,4 +1,4 @@
-//! The commands in every family: the table in litemoe-model's README is what this sees.
+//! Every command in every model family; the results are the table in litemoe-model's README.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::bench::Bench;
 
-/// Families, each by the tiny checkpoints that are its layouts of experts.
+/// Families with their tiny checkpoints, one per expert layout.
 const FAMILIES: [(&str, &[&str]); 11] = [
     ("deepseek_v2", &["deepseek_v2"]),
     ("deepseek_v3", &["deepseek_v3"]),
@@ -27,7 +27,7 @@ const FAMILIES: [(&str, &[&str]); 11] = [
     ("switch_transformers", &["switch_transformers"]),
 ];
 
-/// A command and how it is tried; a panic is a no.
+/// A command and its check; a panic means no.
 type Verb = (&'static str, fn(&Bench));
 
 const VERBS: [Verb; 7] = [
@@ -43,7 +43,7 @@ const VERBS: [Verb; 7] = [
 const BEGIN: &str = "<!-- what tests/it/families.rs of litemoe-cli saw -->\n";
 const END: &str = "<!-- end -->";
 
-/// Writes the table anew when this variable is set.
+/// Environment variable that makes the test write the table.
 const BLESS: &str = "LITEMOE_BLESS";
 
 #[test]
@@ -71,7 +71,7 @@ fn every_command_in_every_family_is_as_the_table_says() {
     assert_eq!(old, table, "set {BLESS} to write what was seen to {}", readme.display());
 }
 
-/// Those of transformers, within 5e-6 of the largest.
+/// Logits within 5e-6 of those of transformers, relative to the largest.
 fn logits(bench: &Bench) {
     let reference: Value =
         serde_json::from_slice(&bench.read("model/reference.json")).expect("JSON");
@@ -97,7 +97,7 @@ fn logits(bench: &Bench) {
     }
 }
 
-/// The same text twice, whole or with its log-probabilities.
+/// The same text with and without log-probabilities.
 fn generate(bench: &Bench) {
     let args = ["generate", "model", "--prompt", "add 3 and 4", "--max-tokens", "8"];
     let plain = bench.json(&args);
@@ -106,7 +106,7 @@ fn generate(bench: &Bench) {
     assert!(["length", "stop"].contains(&plain["finish_reason"].as_str().expect("a reason")));
 }
 
-/// A proxy within its budget, with a router rule of its own and without.
+/// A proxy with its own router rule, and a plain one within its budget.
 fn extract(bench: &Bench) {
     bench.extract(&["--merge", "litemoe", "--router", "redirect", "--cold", "0.1"]);
     assert_eq!(bench.json(&["eval", "proxy", "rows.jsonl"])["rows"], 40);
@@ -115,7 +115,7 @@ fn extract(bench: &Bench) {
         let inspected = bench.json(&["inspect", model]);
         inspected["expert_bytes"].as_u64().expect("bytes")
     });
-    // Experts in 4-bit blocks are written in bf16.
+    // MXFP4 experts are written in bf16.
     if !String::from_utf8_lossy(&bench.read("model/config.json")).contains("mxfp4") {
         let budget: f64 = bench.budget.parse().expect("a share");
         assert_eq!(proxy as f64, budget * foundation as f64);
@@ -141,7 +141,7 @@ fn mount(bench: &Bench) {
     assert_ne!(mounted["perplexity"], alone["perplexity"]);
 }
 
-/// An adapter beside the routed experts, tuned on the proxy and mounted by its plan.
+/// An adapter on the routed experts, tuned on the proxy and mounted by its plan.
 fn experts(bench: &Bench) {
     bench.tune("proxy", "beside", &["--plan", "plan.json", "--targets", "experts"]);
     let proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "beside"]);

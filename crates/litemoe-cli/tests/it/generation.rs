@@ -13,7 +13,7 @@ fn text(generated: &Value) -> &str {
     generated["text"].as_str().expect("text")
 }
 
-/// Another answer than the greedy one.
+/// Sampling options whose answer differs from the greedy one.
 const DRAWN: [&str; 4] = ["--temperature", "1", "--seed", "1"];
 
 #[test]
@@ -49,7 +49,7 @@ fn log_probabilities_are_told_token_by_token() {
     let mut bytes = Vec::new();
     for token in tokens {
         let top = token["top_logprobs"].as_array().expect("a list");
-        // Greedy: the drawn token is the most probable one.
+        // Greedy decoding: the sampled token is the most probable one.
         assert_eq!((top.len(), &top[0]["bytes"]), (2, &token["bytes"]));
         assert!(logprob(token) < 0.0 && logprob(token) == logprob(&top[0]));
         assert!(logprob(&top[1]) <= logprob(&top[0]));

@@ -1,4 +1,4 @@
-//! Models by their ids: from a cache laid out by hand, and pulled from a hub on the loopback.
+//! Models by Hub id: from a cache written by hand, and pulled from a local server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::bench::{Bench, Run, copy_dir, edit_json};
 use crate::hub_server::{HubServer, ID};
 
-/// A folder with a cache, and a hub that has the tiny model.
+/// Bench with a cache, and a Hub server that has the tiny model.
 struct Pull {
     bench: Bench,
     server: HubServer,
 }
 
-/// Keeps the user's own cache, token and proxies out of a test.
+/// Isolates a test from the user's own cache, token and proxies.
 fn without_surroundings(mut command: Command, bench: &Bench) -> Command {
     let names = std::env::vars_os().map(|(name, _)| name);
     let theirs = |name: &str| {
@@ -49,19 +49,19 @@ impl Pull {
         Run::of(&self.command(args).output().expect("the binary runs"))
     }
 
-    /// Runs with `--json`; must succeed.
+    /// Runs with `--json` and checks that it succeeds.
     #[track_caller]
     fn json(&self, args: &[&str]) -> Value {
         json(&self.run(&[args, &["--json"]].concat()))
     }
 
-    /// Runs a command that must fail with code 1 and name all this.
+    /// Runs a command and checks that it fails with code 1 and mentions all of these.
     #[track_caller]
     fn refused(&self, args: &[&str], names: &[&str]) {
         refused(&self.run(args), names);
     }
 
-    /// The model's folder in the cache.
+    /// The model's directory in the cache.
     fn repo(&self) -> PathBuf {
         self.bench.path("hf/hub/models--org--tiny")
     }
@@ -93,7 +93,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Lays a model folder out as the cache has it.
+/// Copies a model directory into the cache's layout.
 #[cfg(unix)]
 fn lay_out(model: &Path, cache: &Path, commit: &str) {
     let repo = cache.join("models--org--tiny");
@@ -160,7 +160,7 @@ fn an_adapter_names_its_base_by_the_id() {
         config["base_model_name_or_path"].as_str().expect("a base").to_owned()
     };
     assert_eq!(base(ID), ID);
-    // The bare id means another commit now.
+    // The id without a revision is another commit now.
     fs::write(bench.path("hf/hub/models--org--tiny/refs/main"), "cd".repeat(20)).expect("written");
     assert!(base(&format!("{ID}@{commit}")).ends_with(&commit));
 }

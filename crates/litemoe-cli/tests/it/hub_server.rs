@@ -1,4 +1,4 @@
-//! A hub on the loopback that has one model, and does what real ones do to a transfer.
+//! Local Hub server with one model, which can interrupt, corrupt and refuse transfers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,37 +12,37 @@ use std::thread;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The only model's id.
+/// Id of the only model.
 pub(crate) const ID: &str = "org/tiny";
 
-/// The hub; its thread ends with the process.
+/// Handle of the server; its thread ends with the process.
 pub(crate) struct HubServer {
     address: SocketAddr,
     hub: Arc<Mutex<Hub>>,
 }
 
-/// What the hub has, does and has done.
+/// State of the server: files, behaviour and log.
 #[derive(Default)]
 pub(crate) struct Hub {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
-    /// What its only branch, `main`, and its only tag, `v1`, are.
+    /// Commit of its only branch, `main`, and its only tag, `v1`.
     pub(crate) commit: String,
-    /// The token without which it says nothing.
+    /// Required access token; `None` accepts all requests.
     pub(crate) token: Option<String>,
-    /// It tells of files, but does not give them.
+    /// Whether the model is gated: files are listed but refused.
     pub(crate) gated: bool,
-    /// The next transfer of this file ends after so many of the file's bytes.
+    /// Interrupts the next transfer of this file after this many of the file's bytes.
     pub(crate) cut: Option<(String, usize)>,
-    /// The next transfer of this file has a wrong byte.
+    /// Corrupts one byte of the next transfer of this file.
     pub(crate) spoil: Option<String>,
-    /// Requests so far.
+    /// Number of requests.
     pub(crate) requests: usize,
-    /// The parts of files that were sent, but for those that only ask of what length the file is.
+    /// Byte ranges sent of each file, except for requests that only ask for its length.
     pub(crate) sent: Vec<(String, Range<usize>)>,
 }
 
 impl HubServer {
-    /// A hub with the files of a folder.
+    /// Server of a directory's files.
     pub(crate) fn of(dir: &Path) -> Self {
         let entries = fs::read_dir(dir).expect("the folder is there");
         let files = entries.map(|entry| {
@@ -58,7 +58,7 @@ impl HubServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let hub = shared.clone();
-                // A client that goes away is no concern of the hub's.
+                // A client that disconnects is not an error.
                 thread::spawn(move || answer(stream, address, &hub));
             }
         });
@@ -75,14 +75,14 @@ impl HubServer {
 }
 
 impl Hub {
-    /// Large files are kept elsewhere and named by their SHA-256, as on the hub.
+    /// ETag of a file; large files are stored elsewhere and named by their SHA-256, as on the Hub.
     pub(crate) fn etag(&self, name: &str) -> String {
         let hash = Sha256::digest(&self.files[name]);
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         if is_large(name) { hex } else { hex[..40].to_owned() }
     }
 
-    /// What was sent of a file.
+    /// Byte ranges sent of one file.
     pub(crate) fn sent_of(&self, name: &str) -> Vec<Range<usize>> {
         let of = self.sent.iter().filter(|(sent, _)| sent == name);
         of.map(|(_, range)| range.clone()).collect()

@@ -1,4 +1,4 @@
-//! What a model is made of, and what a budget would leave.
+//! `litemoe inspect`: sizes of a model, and of its proxies under byte budgets.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn the_tiny_model_in_numbers() {
     let mut found = bench.json(&["inspect", "model", "--budget", "0.5", "--budget", "96KiB"]);
     let fingerprint = found["fingerprint"].take();
     assert_eq!(fingerprint.as_str().expect("a name").len(), 64);
-    // by hand: 2 blocks, 8 experts of 3·32·64, 2 for a token
+    // By hand: 2 blocks, 8 experts of 3·32·64 parameters, top-2 routing.
     let layer = json!({"n_experts": 8, "top_k": 2, "d_expert": 32, "expert_bytes": 24_576});
     assert_eq!(
         found,

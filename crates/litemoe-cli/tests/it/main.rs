@@ -1,4 +1,4 @@
-//! The binary as a user runs it.
+//! Integration tests of the binary.
 
 mod bad_input;
 mod bench;

@@ -1,4 +1,4 @@
-//! What does not fit into memory can be scored, planned and extracted.
+//! Models larger than memory can be scored, planned and extracted.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::bench::{Bench, edit_json};
 
 const BLOCKS: usize = 24;
-/// How often each neuron of an expert is repeated.
+/// Number of copies of each neuron of an expert.
 const REPEATED: usize = 32;
 
-/// Makes the tiny model's blocks many and its experts wide, in bf16. Its bytes in f32 come back.
+/// Gives the tiny model more blocks and wider experts, in bf16. Returns its bytes in f32.
 fn grow(bench: &Bench) -> u64 {
     edit_json(&bench.path("model/config.json"), |config| {
         config["num_hidden_layers"] = json!(BLOCKS);
@@ -42,7 +42,7 @@ fn grow(bench: &Bench) -> u64 {
     2 * grown.iter().map(|(_, _, values)| values.len() as u64).sum::<u64>()
 }
 
-/// A tensor in bf16, cut off from f32; an expert's with every neuron repeated.
+/// A tensor truncated from f32 to bf16; an expert's with every neuron repeated.
 fn repeated(name: &str, shape: &[usize], bytes: &[u8]) -> (Vec<usize>, Vec<u8>) {
     let halves: Vec<[u8; 2]> = bytes.as_chunks::<4>().0.iter().map(|b| [b[2], b[3]]).collect();
     if !name.contains(".experts.") {

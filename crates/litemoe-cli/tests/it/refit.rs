@@ -1,4 +1,4 @@
-//! `extract --refit` and what follows it.
+//! `extract --refit` and the commands that use its result.
 
 use serde_json::Value;
 
@@ -40,14 +40,14 @@ fn a_low_rank_refit_is_an_adapter_that_tuning_goes_on_from() {
     assert_eq!((&config["r"], &config["lora_alpha"]), (&5.into(), &10.into()));
     let eval = ["eval", "proxy", "rows.jsonl", "--adapter", "proxy-refit"];
     assert!(bench.json(&eval)["perplexity"].as_f64().expect("a number").is_finite());
-    // The adapter keeps its rank where it stands; other targets have the options'.
+    // The LoRAs of --init keep their rank; the other targets have the rank of the options.
     let tune = ["--plan", "plan.json", "--init", "proxy-refit", "--targets"];
     bench.tune("proxy", "adapter", &[&tune[..], &["q_proj,experts"]].concat());
     let config: Value = serde_json::from_slice(&bench.read("adapter/adapter_config.json"))
         .expect("a configuration");
     let ranks = config["rank_pattern"].as_object().expect("ranks");
     let all: Vec<u64> = ranks.values().chain([&config["r"]]).filter_map(Value::as_u64).collect();
-    // PEFT heeds one rank of experts one by one: the lower ones are filled up.
+    // PEFT ignores rank patterns of single experts: LoRAs of lower rank are padded.
     assert!([5, 8].iter().all(|rank| all.contains(rank)) && !all.contains(&4), "{config}");
     let mount = ["mount", "model", "adapter", "--scale", "1", "--plan", "plan.json"];
     bench.json(&[&mount[..], &["--routing", "restricted"]].concat());
@@ -93,7 +93,7 @@ fn a_full_refit_says_that_the_proxy_is_no_view_any_more() {
     assert!(bench.read("proxy/model.safetensors") != bench.read("plain/model.safetensors"));
     let perplexity = |model| bench.json(&["eval", model, "rows.jsonl"])["perplexity"].clone();
     assert_ne!(perplexity("proxy"), perplexity("plain"));
-    // An adapter tuned on it says so, and mounting it warns.
+    // An adapter tuned on it records the refit, and mounting warns.
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
     let record: Value = serde_json::from_slice(&bench.read("adapter/litemoe.json")).expect("JSON");
     assert_eq!(record["refit"], "full");

@@ -1,4 +1,4 @@
-//! Scores of shards of the rows, added up.
+//! Scores of shards of the rows, merged.
 
 use serde_json::Value;
 
@@ -8,12 +8,12 @@ fn scores(bench: &Bench, name: &str) -> Value {
     serde_json::from_slice(&bench.read(name)).expect("JSON")
 }
 
-/// The bytes that a file has of what was measured.
+/// The measured sums of a file, as text.
 fn measured(bench: &Bench, name: &str) -> String {
     serde_json::to_string_pretty(&scores(bench, name)["layers"]).expect("JSON")
 }
 
-/// Scores the rows, and each of three shards of them.
+/// Scores all rows, and each of three shards of them.
 fn score_shards(bench: &Bench) {
     let score = ["score", "model", "rows.jsonl", "--similarity", "affinity", "--batch", "7"];
     bench.json(&[&score[..], &["--out", "whole.json"]].concat());
@@ -35,11 +35,11 @@ fn merged_shards_are_one_pass_byte_for_byte() {
         assert_eq!((&report["sequences"], &report["skipped"]), (&40.into(), &0.into()));
         assert_eq!(report["tokens"], whole["shards"][0]["tokens"]);
         assert!(measured(&bench, "scores.json") == measured(&bench, "whole.json"), "{name}");
-        // In parts, in another order: the same file.
+        // Merging in two steps and in another order gives the same file.
         bench.json(&["score", "merge", "2.json", "1.json", "--out", "two.json"]);
         bench.json(&["score", "merge", "two.json", "3.json", "--out", "three.json"]);
         assert!(bench.read("three.json") == bench.read("scores.json"));
-        // And so is what is decided from it.
+        // So does planning from it.
         let plan = |scores: &str, merge: &str| {
             let out = format!("plan-{scores}");
             let budget = ["--budget", bench.budget, "--merge", merge, "--out", &out];

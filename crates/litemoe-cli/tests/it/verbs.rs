@@ -48,7 +48,7 @@ fn an_adapter_beside_a_proxys_experts_is_mounted_through_its_plan() {
     bench.tune("proxy", "adapter", &["--plan", "plan.json", "--targets", "experts,q_proj"]);
     let on_proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "adapter"]);
     assert!(on_proxy["perplexity"].as_f64().expect("a number") > 1.0);
-    // Its experts are not the foundation's of the same numbers.
+    // The proxy's expert indices are not the foundation's.
     let eval = ["eval", "model", "rows.jsonl", "--adapter"];
     let refused = bench.run(&[&eval[..], &["adapter"]].concat());
     assert_eq!(refused.code, 1);
@@ -70,7 +70,7 @@ fn an_adapter_beside_a_proxys_experts_is_mounted_through_its_plan() {
     assert!(bench.run(&["eval", "proxy", "rows.jsonl", "--adapter", "mounted"]).code == 1);
 }
 
-/// The tuned proxy, and the foundation with the adapter mounted so that tokens go to the proxy's experts alone, in every
+/// The tuned proxy, and the foundation with the adapter mounted under restricted routing, give the same in every
 /// command that takes an adapter.
 #[test]
 fn restricted_to_its_proxys_experts_a_mounted_adapter_is_the_tuned_proxy() {
@@ -101,7 +101,7 @@ fn restricted_to_its_proxys_experts_a_mounted_adapter_is_the_tuned_proxy() {
         let generate = ["generate", "--prompt", "add 3 and 4", "--max-tokens", "8"];
         let [proxy, mounted] = both(&generate, "text");
         assert_eq!(proxy, mounted);
-        // With all experts it says something else.
+        // With full routing the answer differs.
         bench.json(&[&mount[..], &["--routing", "full", "--out", "full"]].concat());
         let full = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "full"]);
         let full = full["perplexity"].as_f64().expect("a number");

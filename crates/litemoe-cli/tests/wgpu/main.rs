@@ -1,5 +1,5 @@
-//! A GPU computes what the CPU does: the tiny model's logits, its experts' scores and the gradient of every LoRA matrix,
-//! within 1e-4 of each tensor's largest value, none of them zero. Any adapter will do, a software one too.
+//! A GPU computes the same as the CPU: the tiny models' logits, expert scores and gradients of every LoRA matrix,
+//! within 1e-4 of each tensor's largest value, none of them zero. Any wgpu device works, including a software one.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use litemoe_model::{Checkpoint, Model};
 use litemoe_score::{About, ScoreOptions, score};
 
 const TOLERANCE: f64 = 1e-4;
-/// The checkpoints of the fixtures; between them every part of the family.
+/// Checkpoints of the fixtures that together cover every model component.
 const TINY: [&str; 15] = [
     "qwen3_moe",
     "windowed",
@@ -34,20 +34,20 @@ const TINY: [&str; 15] = [
 const CHECKED: [Criterion; 4] =
     [Criterion::Litemoe, Criterion::Frequency, Criterion::Task, Criterion::Reap];
 
-/// Tensors on the host by name.
+/// Tensors on the host, by name.
 type Results = BTreeMap<String, Vec<f64>>;
 
 fn tiny(name: &str) -> PathBuf {
     litemoe_fixtures::tiny_dir().with_file_name(name)
 }
 
-/// Rows of different lengths, of ids that every checkpoint knows.
+/// Rows of different lengths, with ids below every checkpoint's vocabulary size.
 fn rows() -> Vec<Vec<u32>> {
     let row = |len: u32| (0..len).map(|i| (7 + 31 * i + len) % 250).collect();
     [24, 9, 17, 3].map(row).into()
 }
 
-/// Runs `compute` on both devices and compares what it gives.
+/// Runs `compute` on both devices and compares the results.
 fn assert_same(name: &str, compute: impl Fn(&Model, &Device) -> Results) {
     let on = |device: &Device| {
         let checkpoint = Checkpoint::open(tiny(name)).expect("a checkpoint");
@@ -76,7 +76,7 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
-/// An update at every site, neither matrix of it zero; the same on every device.
+/// A LoRA at every site, with A and B nonzero and the same on every device.
 fn adapters(sites: &[LinearSite], device: &Device) -> Adapters {
     let mut state = 1_u32;
     let mut matrix = |[rows, columns]: [usize; 2]| {
@@ -132,7 +132,7 @@ fn scores_are_the_cpus() {
     }
 }
 
-/// The rows with losses over their second halves; an encoder reads them too.
+/// The rows with the loss on their second halves; an encoder gets them too.
 fn sequences(model: &Model) -> Vec<Sequence> {
     let sequence = |tokens: Vec<u32>| Sequence {
         completion: (0..tokens.len()).map(|token| 2 * token >= tokens.len()).collect(),
@@ -154,7 +154,7 @@ fn gradients_are_the_cpus() {
             for (site, gradient) in found.by_site {
                 for (which, gradient) in [("A", gradient.a), ("B", gradient.b)] {
                     let values = floats(gradient);
-                    // Zero only at an expert that no token was sent to; on the same ones on both devices.
+                    // Zero only for an expert without tokens, and for the same experts on both devices.
                     if !site.as_str().contains("experts") || values.iter().any(|&it| it != 0.0) {
                         results.insert(format!("{site}, {which}"), values);
                     }

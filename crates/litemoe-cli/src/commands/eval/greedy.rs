@@ -1,4 +1,4 @@
-//! What a model says to a prompt when it always takes the most probable token.
+//! Greedy decoding of answers.
 
 use litemoe_core::{CausalLm, Decoding, MountedAdapter, Sampler, Sampling};
 use litemoe_text::{Message, Row};
@@ -6,7 +6,7 @@ use litemoe_text::{Message, Row};
 use crate::model::Loaded;
 use crate::progress;
 
-/// The answers to all rows, of at most `max_new` tokens each, ended by the model's context at the latest.
+/// Greedy answers to all rows, of at most `max_new` tokens each and within the model's context.
 pub(super) fn answers(
     loaded: &Loaded,
     mounted: Option<&MountedAdapter>,
@@ -24,7 +24,7 @@ pub(super) fn answers(
     answers
 }
 
-/// One answer, without what the template puts before an assistant's message.
+/// One greedy answer, without the text that the chat template inserts before an assistant's message.
 fn answer(
     loaded: &Loaded,
     mounted: Option<&MountedAdapter>,

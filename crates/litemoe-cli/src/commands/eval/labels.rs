@@ -10,16 +10,17 @@ use super::test_rows::TestRows;
 use crate::model::Loaded;
 use crate::{artefact, progress};
 
-/// All the completions there are in an app of a closed set.
+/// Closed set of labels: all possible completions of a classification app.
 ///
-/// A model's choice is the one that it finds most probable as a whole, end token included; of several the first.
+/// The model's choice is the label with the highest probability as a whole completion, end token included; ties go to
+/// the first.
 pub(super) struct Labels {
     pub(super) texts: Vec<String>,
     file: PathBuf,
 }
 
 impl Labels {
-    /// Reads a JSON list of texts.
+    /// Reads a JSON array of strings.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let texts: Vec<String> = artefact::read(file)?;
         if texts.len() < 2 {
@@ -32,7 +33,7 @@ impl Labels {
         Ok(Self { texts, file: file.to_owned() })
     }
 
-    /// Refuses rows whose completion is none of the labels.
+    /// Checks that every row's completion is one of the labels.
     pub(super) fn expect_completions(&self, rows: &TestRows) -> anyhow::Result<()> {
         let known: BTreeSet<&str> = self.texts.iter().map(|text| text.trim()).collect();
         for (row, number) in rows.rows.iter().zip(&rows.numbers) {
@@ -46,7 +47,7 @@ impl Labels {
         Ok(())
     }
 
-    /// Which label a model chooses for each row.
+    /// The model's choice for each row.
     pub(super) fn choices(
         &self,
         loaded: &Loaded,
@@ -77,7 +78,7 @@ impl Labels {
         Ok(&self.texts[least(found.iter().map(|found| found.nll))])
     }
 
-    /// A prompt with each of the labels after it.
+    /// The prompt followed by each label.
     fn candidates(&self, loaded: &Loaded, prompt: &str) -> anyhow::Result<Vec<Sequence>> {
         let rows: Vec<Row> = self.texts.iter().map(|text| Row::new(prompt, text)).collect();
         let max = loaded.model.max_tokens();
@@ -90,7 +91,7 @@ impl Labels {
     }
 }
 
-/// Where the smallest number is, the first of several.
+/// Index of the smallest value; ties go to the first.
 fn least(values: impl Iterator<Item = f64>) -> usize {
     let smaller = |x: (usize, f64), y: (usize, f64)| if y.1 < x.1 { y } else { x };
     values.enumerate().reduce(smaller).map_or(0, |(index, _)| index)

@@ -1,4 +1,4 @@
-//! How well a model answers an app's rows: as probabilities, as texts, and as choices among labels.
+//! `litemoe eval`: accuracy and perplexity, text metrics of greedy answers, and label accuracy.
 
 mod greedy;
 mod labels;
@@ -28,51 +28,52 @@ use crate::model::Loaded;
 use crate::work::{self, Work};
 use crate::{artefact, progress};
 
-/// Measure accuracy and perplexity on rows
+/// Evaluate accuracy and perplexity on rows
 ///
-/// Accuracy: the share of rows whose greedy continuation is exactly the completion, with its 95 % interval (bootstrap over
-/// rows). Perplexity: exp of the mean negative log-likelihood over all completion tokens, end tokens included. Where rows have
-/// a label, also the mean over labels of each one's accuracy.
+/// Accuracy is exact match: the share of rows for which greedy decoding gives exactly the completion's tokens, with a
+/// 95 % bootstrap confidence interval over rows. Perplexity is exp of the mean negative log-likelihood over all
+/// completion tokens, end tokens included. If rows have labels, the mean over labels of each label's accuracy is
+/// printed too (macro average).
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct EvalArgs {
-    /// The model: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// The rows, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
     pub(crate) data: PathBuf,
-    /// An adapter, a PEFT directory.
+    /// Adapter to mount, a PEFT directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
-    /// Use N rows, drawn by the seed, the same ones for every model [default: all].
+    /// Evaluate N rows, at least 1, drawn by --seed; the same rows for every model [default: all].
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<NonZeroUsize>,
-    /// Seed of the rows drawn.
+    /// Seed that draws the rows of --limit.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Answer every row greedily and compare the texts: the share of answers that begin and that end with the right word, chrF,
-    /// and the share that is the completion or one of the row's `references`. Takes much longer than accuracy and
-    /// perplexity.
+    /// Generate an answer to every row by greedy decoding and compare the texts: the shares of answers that begin with
+    /// the right first word and end with the right last word, chrF, and the share that equals the completion or one of
+    /// the row's `references`. Much slower than accuracy and perplexity.
     #[arg(long)]
     pub(crate) text: bool,
-    /// Write a line of JSON for every row: prompt, expected completion, greedy answer, whether the completion is exactly what
-    /// the model says, its negative log-likelihood in nats, its tokens. Includes --text.
+    /// Write one line of JSON per row: prompt, expected completion, greedy answer, exact match, negative log-likelihood
+    /// in nats, number of tokens. Includes --text.
     #[arg(long, value_name = "FILE")]
     pub(crate) predictions: Option<PathBuf>,
-    /// Tokens of a greedy answer at most.
+    /// Maximum number of tokens of a greedy answer.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) max_new: usize,
-    /// A JSON list of all completions there are, such as `labels.json`: also measure the share of rows whose completion is the most
-    /// probable one of them. Runs every row with each of them.
+    /// JSON array of all possible completions, such as `labels.json`: also measure label accuracy, the share of rows
+    /// whose completion is the most probable label. Evaluates every row with every label.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
-    /// Tokens run at once, about.
+    /// Approximate number of tokens per batch.
     #[arg(long, default_value_t = BATCH_TOKENS)]
     pub(crate) batch_tokens: usize,
-    /// Rows longer than this many tokens are skipped and counted.
+    /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
-    /// Print the numbers as JSON.
+    /// Print the metrics as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
@@ -85,7 +86,7 @@ impl EvalArgs {
         work::run(&self, self.json)
     }
 
-    /// Refuses a place for the predictions where something else is, before anything is run.
+    /// Checks that the predictions replace no input or directory.
     fn check_predictions(&self) -> anyhow::Result<()> {
         let Some(path) = &self.predictions else { return Ok(()) };
         let inputs = [Some(&self.data), self.labels.as_ref()];

@@ -2,22 +2,22 @@ use litemoe_adapter::RowEvaluation;
 use litemoe_text::Row;
 use serde::Serialize;
 
-/// A line of the predictions: a row, and what the model makes of it.
+/// Prediction for one row: a line of the predictions file.
 #[derive(Serialize)]
 pub(super) struct Prediction<'a> {
-    /// The row's number in its file, from 1.
+    /// Row number in the file, from 1.
     row: usize,
     prompt: &'a str,
     expected: &'a str,
     /// The greedy answer.
     got: &'a str,
-    /// Whether each of the completion's tokens is the most probable one: what accuracy counts.
+    /// Exact match: whether each token of the completion is the most probable one. Accuracy is the mean of this.
     exact: bool,
-    /// −ln p of the completion, end token included.
+    /// Negative log-likelihood of the completion in nats, end token included.
     nats: f64,
-    /// The completion's tokens, end token included.
+    /// Number of tokens of the completion, end token included.
     tokens: u64,
-    /// The most probable of the labels, where they were read.
+    /// The most probable label, with --labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     chosen: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ use crate::memory::Peak;
 use crate::output;
 use crate::work::Report;
 
-/// What was found out about each row.
+/// Results per row.
 pub(super) struct Found<'a> {
     pub(super) rows: &'a TestRows,
     pub(super) scores: Vec<RowEvaluation>,
@@ -21,7 +21,7 @@ pub(super) struct Found<'a> {
     pub(super) choices: Option<Vec<&'a str>>,
 }
 
-/// What is printed.
+/// Report of `eval`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Evaluated {
     pub(crate) accuracy: f64,
@@ -42,7 +42,7 @@ pub(crate) struct Evaluated {
     peak_bytes: Peak,
 }
 
-/// Of greedy answers.
+/// Text metrics of greedy answers.
 #[derive(Serialize, Deserialize)]
 struct Text {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ struct Text {
     chrf: f64,
 }
 
-/// Of choices among labels.
+/// Metrics of the choices among labels.
 #[derive(Serialize, Deserialize)]
 struct Choice {
     label_accuracy: f64,

@@ -1,4 +1,4 @@
-//! Shares of rows: of all with their interval, and by label.
+//! Accuracies over all rows, with confidence interval, and per label.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use litemoe_adapter::share_95;
 use litemoe_text::Row;
 use serde::{Deserialize, Serialize};
 
-/// How many rows of a label there are, and which shares of them are right.
+/// Accuracies of one label's rows.
 #[derive(Debug, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct OfLabel {
     rows: u64,
@@ -15,13 +15,13 @@ pub(crate) struct OfLabel {
     label_accuracy: Option<f64>,
 }
 
-/// The mean of some yes and no, and its 95 % interval.
+/// Share of `true` and its 95 % confidence interval.
 pub(super) fn share(right: &[bool]) -> (f64, [f64; 2]) {
     let n_right = right.iter().filter(|&&right| right).count();
     (n_right as f64 / right.len() as f64, share_95(right))
 }
 
-/// The shares of every label's rows: of exact ones, and of those whose label was chosen rightly. Rows without a label are left out.
+/// Accuracy and label accuracy per label. Rows without a label are left out.
 pub(super) fn by_label(
     rows: &[Row],
     exact: &[bool],
@@ -47,7 +47,7 @@ pub(super) fn by_label(
     places.into_iter().map(of).collect()
 }
 
-/// The means over labels, each counting once: of the accuracy, and of the label accuracy where there is one.
+/// Macro averages: the means over labels of accuracy and, if measured, label accuracy.
 pub(super) fn macro_averages(labels: &BTreeMap<String, OfLabel>) -> (Option<f64>, Option<f64>) {
     let mean = |values: Vec<f64>| {
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)

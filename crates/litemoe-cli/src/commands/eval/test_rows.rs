@@ -6,19 +6,19 @@ use litemoe_text::{Row, read_rows};
 use crate::input::{draw, encode};
 use crate::model::Loaded;
 
-/// The rows that are evaluated, in the file's order: text and tokens of each.
+/// Evaluated rows in file order, as text and as tokens.
 pub(super) struct TestRows {
     pub(super) rows: Vec<Row>,
     pub(super) sequences: Vec<Sequence>,
-    /// The number of each in the file, from 1.
+    /// Row numbers in the file, from 1.
     pub(super) numbers: Vec<usize>,
-    /// Rows left out because they are too long.
+    /// Number of rows skipped because they are too long.
     pub(super) skipped: usize,
 }
 
 impl TestRows {
-    /// Draws `limit` of a JSONL file's rows by a seed and leaves out those that are too long. Which are drawn depends on how many
-    /// the file has, and on nothing else.
+    /// Draws `limit` rows of a JSONL file by a seed, then skips rows that are too long. The draw depends only on the
+    /// number of rows in the file.
     pub(super) fn read(
         file: &Path,
         loaded: &Loaded,

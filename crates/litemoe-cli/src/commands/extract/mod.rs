@@ -17,27 +17,27 @@ use crate::{artefact, model, output, progress};
 
 mod refit;
 
-/// Write the proxy that a plan describes: a smaller model directory
+/// Write the proxy of a plan: a smaller model directory
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ExtractArgs {
-    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    /// The foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// What `litemoe plan` wrote.
+    /// The plan, from `litemoe plan`.
     #[arg(value_name = "PLAN")]
     pub(crate) plan: PathBuf,
-    /// The proxy's folder.
+    /// Output directory of the proxy.
     #[arg(long, value_name = "DIR", default_value = "proxy")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) refit: RefitArgs,
-    /// Print what was done as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
 }
 
-/// What `extract` reports.
+/// Report of `extract`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Extracted {
     proxy: PathBuf,
@@ -48,7 +48,7 @@ pub(crate) struct Extracted {
     peak_bytes: Peak,
 }
 
-/// Bytes of routed experts in the stored dtype.
+/// Bytes of the routed experts as stored.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ExpertBytes {
     pub(crate) foundation: u64,
@@ -71,7 +71,7 @@ impl ExtractArgs {
         Ok(plan)
     }
 
-    /// The proxy as the plan has it, not yet in its place.
+    /// Writes the plan's proxy to a temporary directory, not yet renamed to its target.
     fn staged(&self, checkpoint: &Checkpoint, plan: &Plan) -> anyhow::Result<StagedProxy> {
         let bar = progress::bar(plan.layers.len() as u64, "extracting");
         let experts = checkpoint.experts(&cpu()?);

@@ -23,28 +23,28 @@ use crate::input::Rows;
 use crate::model::{self, Loaded};
 use crate::{artefact, output, progress};
 
-/// The refit of a proxy, with the foundation and the rows at hand.
+/// Refit of a proxy: options, foundation and calibration rows.
 pub(super) struct Refit<'a> {
     args: &'a RefitArgs,
-    /// Where the proxy is to be.
+    /// Output directory of the proxy.
     out: &'a Path,
     foundation: Loaded,
     rows: Rows,
 }
 
-/// What a refit did.
+/// Report of a refit.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RefitReport {
     kind: RefitKind,
     rank: Option<usize>,
-    /// The low-rank change.
+    /// Adapter directory of the low-rank change.
     adapter: Option<PathBuf>,
     sequences: usize,
     skipped: usize,
     layers: Vec<LayerReport>,
 }
 
-/// The relative residual ‖t − ZW‖² / ‖t‖² of a layer on the rows.
+/// Relative residual ‖t − ZW‖² / ‖t‖² of a layer on the calibration rows, before and after.
 #[derive(Debug, Serialize, Deserialize)]
 struct LayerReport {
     layer: LayerId,
@@ -54,7 +54,7 @@ struct LayerReport {
 }
 
 impl<'a> Refit<'a> {
-    /// Opens what a refit needs; `None` where none is asked for.
+    /// Loads what a refit needs; `None` without `--refit`.
     pub(super) fn prepared(
         args: &'a RefitArgs,
         model: &Path,
@@ -76,7 +76,7 @@ impl<'a> Refit<'a> {
         &self.foundation.checkpoint
     }
 
-    /// Refits a proxy and puts it, and what goes with it, in its place: only when all is done.
+    /// Refits a proxy, then renames it and its adapter to their targets.
     pub(super) fn run(&self, plan: &Plan, staged: StagedProxy) -> anyhow::Result<RefitReport> {
         let checkpoint = Checkpoint::open(staged.path())?;
         let proxy = Model::stream(&checkpoint, &self.foundation.model.device())?;
@@ -86,7 +86,7 @@ impl<'a> Refit<'a> {
         }
     }
 
-    /// Leaves the proxy as it is and writes the change as an adapter.
+    /// Writes the change as an adapter and leaves the proxy unchanged.
     fn low_rank(
         &self,
         plan: &Plan,
@@ -112,8 +112,8 @@ impl<'a> Refit<'a> {
         Ok(self.report(Some(target), layers))
     }
 
-    /// Writes the proxy a second time, with the changed weights. The changes wait on disk, since they come in the order in
-    /// which layers run and are written in that of their names.
+    /// Writes the proxy again with the changed weights. The changes are kept on disk, because layers are solved in
+    /// execution order and written in order of their names.
     fn full(
         &self,
         plan: &Plan,
@@ -136,7 +136,7 @@ impl<'a> Refit<'a> {
         Ok(self.report(None, layers))
     }
 
-    /// Solves every layer and passes its change on.
+    /// Solves the layers in order and passes each change to `take`.
     fn solved(
         &self,
         proxy: &Model,
@@ -178,7 +178,7 @@ impl<'a> Refit<'a> {
                 targets: vec!["down_proj".to_owned()],
                 ..LoraOptions::default()
             },
-            // It was solved for, not trained.
+            // The refit has no training steps.
             tune: TuneOptions { steps: 0, seed: self.args.seed, ..TuneOptions::default() },
             metrics: TuneMetrics {
                 best_step: 0,
@@ -219,10 +219,10 @@ impl RefitReport {
     }
 }
 
-/// α/r of the change, that of an adapter tuned with the default options.
+/// LoRA scale α/r of the change, as with default tuning options.
 const SCALE: f32 = 2.0;
 
-/// The sites of the down projections.
+/// Sites of the experts' down projections.
 fn down_sites(proxy: &Model) -> anyhow::Result<BTreeMap<ExpertId, Site>> {
     let down = |site: &litemoe_core::LinearSite| match site.role.expert() {
         Some((expert, ExpertPart::Down)) => Some((expert, site.site.clone())),
@@ -236,7 +236,7 @@ fn down_sites(proxy: &Model) -> anyhow::Result<BTreeMap<ExpertId, Site>> {
     Ok(sites)
 }
 
-/// Puts a layer's low-rank change beside its experts.
+/// Adds a layer's low-rank change to the adapters.
 fn beside(
     layer: LayerId,
     change: DownChange,
@@ -252,7 +252,7 @@ fn beside(
     }
 }
 
-/// Full changes, a file for each layer.
+/// Full-rank changes, one file per layer.
 struct Changes(TempDir);
 
 impl Changes {
@@ -266,7 +266,7 @@ impl Changes {
         Ok(fs::write(self.file(layer), data.as_bytes())?)
     }
 
-    /// A layer's experts with their changes.
+    /// Experts of a layer with the changes added.
     fn added(
         &self,
         layer: LayerId,

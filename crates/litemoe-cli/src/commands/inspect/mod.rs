@@ -11,21 +11,21 @@ use litemoe_core::Budget;
 use self::report::Inspected;
 use crate::{model, output};
 
-/// Budgets that are shown when none is asked for.
+/// Budgets shown without `--budget`.
 const USUAL: [Budget; 4] =
     [Budget::Share(0.5), Budget::Share(0.33), Budget::Share(0.25), Budget::Share(0.1)];
 
-/// Show what a model is made of, and what a budget would leave
+/// Show a model's architecture and sizes, and the sizes of its proxies under byte budgets
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The model: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// A budget to try: a share of the expert bytes, or an amount such as 4MiB; may be given again
+    /// Byte budget to show: a share of the expert bytes, in (0, 1], or an amount such as 4MiB; may be repeated
     /// [default: 0.5, 0.33, 0.25 and 0.1].
     #[arg(long)]
     budget: Vec<Budget>,
-    /// Print JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }

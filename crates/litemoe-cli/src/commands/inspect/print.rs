@@ -158,7 +158,7 @@ fn name(part: Part) -> &'static str {
     }
 }
 
-/// One number, or the least and the largest.
+/// A single value, or `smallest to largest`.
 fn range(values: impl Iterator<Item = usize>) -> String {
     let values: BTreeSet<usize> = values.collect();
     match (values.first(), values.last()) {
@@ -168,7 +168,7 @@ fn range(values: impl Iterator<Item = usize>) -> String {
     }
 }
 
-/// A number of parameters for people.
+/// Human-readable number of parameters.
 fn count(parameters: u64) -> String {
     match parameters as f64 {
         n if n >= 1e9 => format!("{:.2} B", n / 1e9),

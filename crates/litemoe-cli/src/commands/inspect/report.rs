@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::sizes::{Left, Size, Sizes};
 
-/// What `--json` prints.
+/// Report of `inspect`.
 #[derive(Serialize)]
 pub(super) struct Inspected<'a> {
     pub(super) family: &'static str,
@@ -18,10 +18,10 @@ pub(super) struct Inspected<'a> {
     pub(super) max_tokens: usize,
     pub(super) dtypes: BTreeSet<&'static str>,
     pub(super) attention: &'a AttentionConfig,
-    /// Whether the embedding makes the logits too.
+    /// Tied embeddings: whether the embedding is also the LM head.
     pub(super) tied_head: bool,
     pub(super) parameters: u64,
-    /// See [`Sizes::active_parameters`].
+    /// Parameters used per token, see [`Sizes::active_parameters`].
     pub(super) active_parameters: u64,
     pub(super) bytes: u64,
     pub(super) expert_bytes: u64,
@@ -42,7 +42,7 @@ pub(super) struct Layer {
     pub(super) expert_bytes: u64,
 }
 
-/// What a budget would leave, or why it would leave no model.
+/// Proxy size under a byte budget, or why there is no such proxy.
 #[derive(Serialize)]
 pub(super) struct BudgetLine {
     pub(super) budget: Budget,
@@ -82,14 +82,14 @@ impl<'a> Inspected<'a> {
         }
     }
 
-    /// Adds what a budget would leave.
+    /// Adds a budget.
     pub(super) fn budget(&mut self, budget: Budget) -> Result<(), MergeError> {
         let left = self.sizes.left(self.moe_layers, budget)?;
         self.budgets.push(BudgetLine { budget, outcome: left.into() });
         Ok(())
     }
 
-    /// The same, or why it would leave no model.
+    /// Adds a budget; if it is too small, adds the reason.
     pub(super) fn try_budget(&mut self, budget: Budget) {
         if let Err(error) = self.budget(budget) {
             let outcome = Outcome::Refused { refused: error.to_string() };

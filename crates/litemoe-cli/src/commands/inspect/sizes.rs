@@ -6,7 +6,7 @@ use litemoe_merge::{MergeError, kept_per_layer};
 use litemoe_model::{Checkpoint, Part};
 use serde::Serialize;
 
-/// Parameters, and their bytes as stored.
+/// Number of parameters, and their bytes as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) struct Size {
     pub(super) parameters: u64,
@@ -14,7 +14,7 @@ pub(super) struct Size {
 }
 
 impl Size {
-    /// `kept` of `all` equal pieces.
+    /// The size of `kept` of `all` equal parts.
     fn share(self, kept: usize, all: usize) -> Self {
         let share = |amount: u64| amount / all as u64 * kept as u64;
         Self { parameters: share(self.parameters), bytes: share(self.bytes) }
@@ -35,14 +35,14 @@ impl AddAssign for Size {
     }
 }
 
-/// What a checkpoint's tensors add up to.
+/// Sizes of a checkpoint, summed over its tensors.
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
     pub(super) total: Size,
     pub(super) parts: BTreeMap<Part, Size>,
     pub(super) dtypes: BTreeSet<&'static str>,
     blocks: BTreeSet<LayerId>,
-    /// What a plan takes pieces of.
+    /// Routed experts per layer.
     experts: BTreeMap<LayerId, Size>,
     routers: BTreeMap<LayerId, Size>,
 }
@@ -68,7 +68,7 @@ impl Sizes {
         sizes
     }
 
-    /// Blocks of all stacks.
+    /// Number of blocks, encoder and decoder.
     pub(super) fn n_blocks(&self) -> usize {
         self.blocks.len()
     }
@@ -77,13 +77,13 @@ impl Sizes {
         self.parts.get(&part).copied().unwrap_or_default()
     }
 
-    /// Whether the embedding makes the logits too.
+    /// Tied embeddings: whether the embedding is also the LM head.
     pub(super) fn is_tied(&self) -> bool {
         !self.parts.contains_key(&Part::Head)
     }
 
-    /// Parameters that a token's pass uses: all but the experts it is not sent to, and but the embedding, of which it
-    /// reads one row, unless the embedding is the head too.
+    /// Active parameters: those that the pass of one token uses. Excludes the experts that are not selected, and the
+    /// embedding, of which one row is read, unless it is also the LM head.
     pub(super) fn active_parameters(&self, layers: &[MoeLayer]) -> u64 {
         let looked_up = if self.is_tied() { 0 } else { self.part(Part::Embedding).parameters };
         let chosen =
@@ -92,7 +92,7 @@ impl Sizes {
         self.total.parameters - looked_up - self.part(Part::Experts).parameters + chosen
     }
 
-    /// What a proxy would hold that keeps as many experts as the budget allows, and their rows of the routers.
+    /// Size of a `drop_rows` proxy that keeps as many experts as the budget allows, with their router rows.
     pub(super) fn left(&self, layers: &[MoeLayer], budget: Budget) -> Result<Left, MergeError> {
         let kept_per_layer = kept_per_layer(budget, layers)?;
         let mut left = Left { kept_per_layer, experts: Size::default(), total: self.total };
@@ -115,7 +115,7 @@ impl Sizes {
     }
 }
 
-/// What a budget leaves.
+/// Size of a proxy under a budget.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
     pub(super) kept_per_layer: usize,

@@ -24,40 +24,43 @@ use crate::model::{self, Loaded, matrix_bytes};
 use crate::work::{self, Work};
 use crate::{artefact, output, progress};
 
-/// Mount an adapter on its foundation, with the routing and the scale that are best for it
+/// Mount an adapter on its foundation, with the best routing and scale
 ///
-/// Checks that the adapter fits and does something, tries routings and scales on validation rows (the guard), and writes the
-/// best one as a directory whose base is the foundation. Nothing is written where the foundation alone is best.
+/// Checks that the adapter fits the foundation and changes its logits, evaluates routings and scales on validation rows
+/// (the guard), and writes the best choice as an adapter directory of the foundation. If the foundation without the
+/// adapter is best, nothing is written.
 ///
-/// Routing decides which of the foundation's experts the app's tokens may go to. With full routing the directory is one that
-/// PEFT loads. Any other routing PEFT cannot express: the directory then has a peft_type of its own, and other programs refuse
-/// it instead of computing something else.
+/// The routing restricts which of the foundation's experts the app's tokens can be routed to. With full routing the
+/// output is a plain PEFT directory. PEFT cannot express any other routing: the output then has its own peft_type, so
+/// that other programs refuse it instead of computing something else.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct MountArgs {
-    /// The foundation: a Hugging Face directory, or the id of a model that was pulled.
+    /// The foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "FOUNDATION")]
     pub(crate) foundation: PathBuf,
     /// The adapter, a PEFT directory.
     #[arg(value_name = "ADAPTER")]
     pub(crate) adapter: PathBuf,
-    /// The plan of the proxy the adapter was tuned on: it says which of the foundation's experts the proxy had.
+    /// Plan of the proxy that the adapter was tuned on: maps the proxy's experts to the foundation's.
     #[arg(long, value_name = "PLAN")]
     pub(crate) plan: Option<PathBuf>,
-    /// The mounted adapter's folder.
+    /// Output directory of the mounted adapter.
     #[arg(long, value_name = "DIR", default_value = "mounted")]
     pub(crate) out: PathBuf,
-    /// The validation rows; needed where routing or scale are to be chosen.
+    /// Validation rows, a JSONL file with `prompt` and `completion`; required where routing or scale is chosen
+    /// automatically.
     #[arg(long, value_name = "ROWS")]
     pub(crate) validation: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: MountOptions,
-    /// Write a directory that PEFT loads, with full routing, and say what that costs on the validation rows.
+    /// Write a plain PEFT directory, with full routing, and print the cost on the validation rows compared with the
+    /// best routing.
     #[arg(long)]
     pub(crate) portable: bool,
-    /// Rows longer than this many tokens are skipped and counted.
+    /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
-    /// Print what was done as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
@@ -70,7 +73,7 @@ impl MountArgs {
         work::run(&self, self.json)
     }
 
-    /// Refuses what can be refused before anything is read.
+    /// Checks the options before anything is read.
     fn check(&self) -> anyhow::Result<()> {
         if artefact::same(&self.out, &self.adapter) {
             bail!("--out {} is the adapter itself", self.out.display());
@@ -118,7 +121,7 @@ impl MountArgs {
         }
     }
 
-    /// What the guard finds, or what is asked for where nothing is to be chosen.
+    /// The guard's choice, or the given routing and scale if neither is auto.
     fn choose(
         &self,
         loaded: &Loaded,
@@ -178,7 +181,7 @@ impl MountArgs {
         Ok(save(&self.out, &mounted.adapters, sites, &config, record.as_ref())?)
     }
 
-    /// Whoever serves the folder must not go on serving what was refused now.
+    /// Removes an earlier mounted adapter of this path, so that it is no longer served.
     fn remove(&self) -> anyhow::Result<()> {
         let record = if is_own(&self.out) { AdapterRecord::read(&self.out)? } else { None };
         if record.is_some_and(|record| record.mount.is_some()) {
@@ -221,7 +224,7 @@ impl Work for MountArgs {
     }
 }
 
-/// Lets the guard choose, with a progress bar.
+/// Runs the guard with a progress bar.
 fn guard(
     loaded: &Loaded,
     adapter: &LoadedAdapter,

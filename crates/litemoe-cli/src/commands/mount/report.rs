@@ -8,34 +8,34 @@ use crate::memory::Peak;
 use crate::output;
 use crate::work::Report;
 
-/// What `mount --json` prints.
+/// Report of `mount`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Mounted {
     pub(crate) mounted: bool,
-    /// Where it was written.
+    /// Output directory.
     pub(crate) adapter: Option<PathBuf>,
-    /// Bytes of its files.
+    /// Bytes of the adapter's files.
     pub(crate) adapter_bytes: u64,
-    /// Bytes of its matrices in memory.
+    /// Bytes of the LoRA matrices in memory.
     pub(crate) memory_bytes: u64,
-    /// How it was mounted.
+    /// Routing and scale; `None` if it is not mounted.
     pub(crate) choice: Option<MountChoice>,
-    /// Whether other programs can load it.
+    /// Whether it is a plain PEFT directory.
     pub(crate) portable: bool,
-    /// What was better.
+    /// Metric of the choice.
     pub(crate) by: By,
-    /// What the guard measured, the foundation alone first.
+    /// Evaluated choices; the first is the foundation alone.
     pub(crate) tried: Vec<Measured>,
     pub(crate) seconds: f64,
     pub(crate) peak_bytes: Peak,
 }
 
-/// One way of mounting.
+/// Evaluation of one choice.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    /// `None` is the foundation alone.
+    /// Routing and scale; `None` for the foundation alone.
     pub(crate) choice: Option<MountChoice>,
-    /// Mean loss per covered token, in nats.
+    /// Mean negative log-likelihood per completion token, in nats.
     pub(crate) loss: f64,
     pub(crate) accuracy: f64,
 }
@@ -47,7 +47,7 @@ impl Measured {
 }
 
 impl Mounted {
-    /// Says so where what was asked for is worse than the foundation, or than what PEFT cannot load.
+    /// Warns if the choice is worse than the foundation alone, or if `--portable` is worse than another routing.
     fn warn(&self) {
         let Some(chosen) = self.tried.iter().find(|tried| tried.choice == self.choice) else {
             return;
@@ -96,7 +96,7 @@ impl Report for Mounted {
     }
 }
 
-/// A way of mounting in words.
+/// Text form of a choice.
 fn describe(choice: Option<MountChoice>) -> String {
     match choice {
         Some(MountChoice { routing, scale }) => format!("routing {routing}, scale {scale}"),

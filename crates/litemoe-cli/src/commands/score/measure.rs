@@ -15,53 +15,55 @@ use crate::model::Loaded;
 use crate::work::Work;
 use crate::{artefact, output, progress};
 
-/// What is measured, and how.
+/// Options of measuring scores.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct MeasureArgs {
-    /// The model: a Hugging Face directory, or the id of a model that was pulled.
+    /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// The app's rows, a JSONL file with `prompt` and `completion`.
+    /// Calibration rows of the app, a JSONL file with `prompt` and `completion`.
     #[arg(value_name = "ROWS")]
     pub(crate) data: PathBuf,
-    /// The scores to write.
+    /// Output file of the scores.
     #[arg(long, value_name = "FILE", default_value = "scores.json")]
     pub(crate) out: PathBuf,
-    /// Rows to use, drawn by the seed [default: all, in order].
+    /// Number of calibration rows, drawn by --seed [default: all, in order].
     #[arg(long, value_name = "N")]
     pub(crate) rows: Option<usize>,
-    /// Score one of n shards of the rows, cut between batches: 1/n to n/n, for `litemoe score merge`.
+    /// Score shard I of N shards of the rows (1/N to N/N), cut between batches; `litemoe score merge` adds the shards
+    /// up.
     #[arg(long, value_name = "I/N")]
     #[serde(skip)]
     pub(crate) shard: Option<ShardIndex>,
-    /// Measure how alike the experts are too: affinity or expert_output_gated.
+    /// Also measure expert similarity: affinity or expert_output_gated.
     #[arg(long, value_name = "KIND")]
     pub(crate) similarity: Option<SimilarityKind>,
-    /// Write their similarities to a file of their own too.
+    /// Also write the similarities to a separate file.
     #[arg(long, value_name = "FILE", requires = "similarity")]
     pub(crate) similarity_out: Option<PathBuf>,
-    /// κ of the affinity: the weight of the joint level against the gap.
+    /// κ of the affinity, in [0, 1]: weight of the mean router probability of two experts; their difference has weight
+    /// 1−κ.
     #[arg(long, default_value_t = 0.2)]
     pub(crate) kappa: f64,
-    /// Most rows run at once.
+    /// Maximum rows per batch.
     #[arg(long, default_value_t = 16)]
     pub(crate) batch: usize,
-    /// Most tokens run at once, padding counted; a longer row runs alone. Memory grows with it.
+    /// Maximum tokens per batch, padding counted; a longer row is a batch of its own. Memory grows with it.
     #[arg(long, value_name = "N", default_value_t = ScoreOptions::default().batch_tokens)]
     pub(crate) batch_tokens: usize,
-    /// Rows longer than this many tokens are skipped and counted.
+    /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
-    /// Seed of the random scores, and of the rows drawn.
+    /// Seed of the criterion random, and of drawing rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Print what was done as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
 }
 
-/// The work of `score`.
+/// Work of `score`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ScoreWork {
     pub(crate) measure: MeasureArgs,
@@ -106,7 +108,7 @@ impl MeasureArgs {
             bar.set_position(done as u64);
         })?;
         bar.finish_and_clear();
-        // Of a shard it is for the whole to say whether there are enough rows.
+        // Only all shards together tell whether there are enough rows.
         for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
             output::note(&format!("warning: {warning}"));
         }

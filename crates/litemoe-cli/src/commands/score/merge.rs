@@ -13,13 +13,13 @@ use crate::{artefact, output};
 /// Add up the scores of shards of an app's rows
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
-    /// What `litemoe score --shard` wrote, or this command.
+    /// Score files of the shards, from `litemoe score --shard` or from this command.
     #[arg(value_name = "SCORES", required = true, num_args = 2..)]
     files: Vec<PathBuf>,
-    /// The scores to write.
+    /// Output file of the merged scores.
     #[arg(long, value_name = "FILE", default_value = "scores.json")]
     out: PathBuf,
-    /// Print what was done as JSON.
+    /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -11,7 +11,7 @@ pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
 use crate::work;
 
-/// Measure how much each expert of a model matters on an app's rows
+/// Score the experts of a model: how much each matters on an app's rows
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct ScoreCommand {

@@ -8,7 +8,7 @@ use crate::memory::{MemoryWatch, Peak};
 use crate::output;
 use crate::work::Report;
 
-/// What `score` reports.
+/// Report of `score`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ScoreReport {
     scores: PathBuf,
