@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_core::{Group, LayerPlan, Member, PLAN_VERSION, Plan, PlanOptions};
+use litemoe_core::{AbsorbedExpert, Group, LayerPlan, PLAN_VERSION, Plan, PlanOptions};
 use litemoe_fixtures::foundation_dir;
 use litemoe_merge::merged_experts;
 use litemoe_model::{Checkpoint, write_proxy};
@@ -13,11 +13,11 @@ const KEPT: usize = 10;
 
 /// Keeps the first experts of each layer; merged, each absorbs one more.
 fn plan(checkpoint: &Checkpoint, merges: bool) -> Plan {
-    let group = |host| match merges {
-        false => Group::single(host),
+    let group = |centroid| match merges {
+        false => Group::single(centroid),
         true => {
-            let member = Member { expert: KEPT + host, share: 0.5, alignment: None };
-            Group { share: 0.5, members: vec![member], ..Group::single(host) }
+            let absorbed = AbsorbedExpert { expert: KEPT + centroid, share: 0.5, alignment: None };
+            Group { share: 0.5, absorbed: vec![absorbed], ..Group::single(centroid) }
         }
     };
     let first_removed = if merges { 2 * KEPT } else { KEPT };

@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_adapter::{LoraOptions, Micro, fresh, gradients};
+use litemoe_adapter::{LoraOptions, MicroBatch, fresh, gradients};
 use litemoe_benches::{foundation, sequence};
 use litemoe_core::MoeModel;
 
@@ -14,7 +14,7 @@ fn train_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("train_step");
     group.sample_size(20).throughput(Throughput::Elements(16 * 40));
     for (name, recompute) in [("kept", false), ("recomputed", true)] {
-        let micro = Micro { rows: 16, threads: 2, recompute };
+        let micro = MicroBatch { rows: 16, threads: 2, recompute };
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter(|| gradients(&model, &adapters, &rows, micro).expect("gradients").loss);
         });

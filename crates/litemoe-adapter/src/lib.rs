@@ -23,9 +23,9 @@ pub use guard::{
 };
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
 pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
-pub use routing::{KeptError, KeptExperts, KeptOfLayer, MountRouting};
-pub use transfer::{load_through, to_foundation};
+pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
+pub use transfer::{load_with_plan, to_foundation};
 pub use tune::{
-    Checkpoint, Gradient, Gradients, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher,
-    gradients, is_checkpoint, tune,
+    Checkpoint, Gradient, Gradients, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions,
+    Tuned, gradients, is_checkpoint, tune,
 };

@@ -181,7 +181,7 @@ pub fn probe<M: LanguageModel + ?Sized>(
     }
     let rows = vec![ids.to_vec()];
     let input = Input { encoder_rows: model.has_encoder().then(|| rows.clone()), rows };
-    let mut met = Met::default();
+    let mut met = RoutedExperts::default();
     let bare = Pass {
         observer: Some(&mut met),
         adapters: ByRows::default(),
@@ -202,9 +202,9 @@ pub fn probe<M: LanguageModel + ?Sized>(
 
 /// Experts that some token is routed to.
 #[derive(Default)]
-struct Met(BTreeSet<ExpertId>);
+struct RoutedExperts(BTreeSet<ExpertId>);
 
-impl Observer for Met {
+impl Observer for RoutedExperts {
     fn routed(&mut self, layer: LayerId, routing: &Routing) {
         let experts = routing.experts.to_data();
         self.0.extend(experts.iter::<i64>().map(|expert| layer.expert(expert as usize)));
@@ -215,7 +215,7 @@ impl Observer for Met {
     }
 }
 
-impl Met {
+impl RoutedExperts {
     /// Whether tokens are routed to experts, but no nonzero LoRA is applied to any token.
     fn nothing_of(&self, adapters: &Adapters, sites: &[LinearSite]) -> bool {
         let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?.0)));

@@ -99,20 +99,20 @@ pub struct KeptExperts {
     /// Router rule of the proxy.
     pub router: RouterRule,
     /// Kept experts per layer.
-    pub layers: BTreeMap<LayerId, KeptOfLayer>,
+    pub layers: BTreeMap<LayerId, LayerKeptExperts>,
 }
 
 /// Kept experts of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeptOfLayer {
+pub struct LayerKeptExperts {
     /// Number of experts in the foundation's layer.
     pub n_experts: usize,
     /// Indices of the kept experts, ascending, each below `n_experts`.
     pub kept: Vec<usize>,
 }
 
-impl KeptOfLayer {
+impl LayerKeptExperts {
     fn check(&self, layer: &MoeLayer) -> Result<(), KeptError> {
         let (id, n_experts, needed) = (layer.id, layer.n_experts, layer.min_kept());
         if self.n_experts != n_experts {
@@ -154,7 +154,7 @@ impl KeptExperts {
     /// The kept experts of a plan: its hosts.
     pub fn of_plan(plan: &Plan) -> Self {
         let layer = |(&id, plan): (&LayerId, &litemoe_core::LayerPlan)| {
-            (id, KeptOfLayer { n_experts: plan.n_experts, kept: plan.hosts() })
+            (id, LayerKeptExperts { n_experts: plan.n_experts, kept: plan.centroids() })
         };
         Self { router: plan.options.router, layers: plan.layers.iter().map(layer).collect() }
     }

@@ -13,7 +13,7 @@ use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
 /// # Errors
 /// Those of [`load`]; a plan that is not the adapter's or does not fit the foundation; LoRAs on a proxy's experts
 /// without a plan.
-pub fn load_through<M: LanguageModel + ?Sized>(
+pub fn load_with_plan<M: LanguageModel + ?Sized>(
     dir: &Path,
     foundation: &M,
     fingerprint: &Fingerprint,
@@ -62,7 +62,7 @@ fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(),
     }
 }
 
-/// Maps the LoRAs of a proxy's experts to the foundation's: proxy expert `i` of a layer is the host (centroid) of the
+/// Maps the LoRAs of a proxy's experts to the foundation's: proxy expert `i` of a layer is the centroid of the
 /// plan's group `i`; absorbed experts get no LoRA. All other LoRAs keep their sites.
 ///
 /// `sites` are the foundation's; a proxy's sites have the same paths.
@@ -79,7 +79,7 @@ pub fn to_foundation(
     let places: BTreeMap<_, &Site> = experts.iter().map(|(&site, &place)| (place, site)).collect();
     let moved = |(site, lora): (&Site, &Lora)| {
         let to = match experts.get(site) {
-            Some(&(expert, part)) => places.get(&(host(plan, expert)?, part)).copied(),
+            Some(&(expert, part)) => places.get(&(centroid(plan, expert)?, part)).copied(),
             None => Some(site),
         };
         let to = to.ok_or_else(|| AdapterError::NoSuchSite { site: site.clone() })?;
@@ -89,12 +89,12 @@ pub fn to_foundation(
 }
 
 /// The foundation's expert for a proxy's expert.
-fn host(plan: &Plan, ExpertId { layer, expert }: ExpertId) -> Result<ExpertId, AdapterError> {
+fn centroid(plan: &Plan, ExpertId { layer, expert }: ExpertId) -> Result<ExpertId, AdapterError> {
     let Some(of_layer) = plan.layers.get(&layer) else {
         return Err(AdapterError::Plan { source: PlanError::MissingLayer { layer } });
     };
     let kept = of_layer.groups.len();
     let group = of_layer.groups.get(expert);
     let group = group.ok_or(AdapterError::ExpertNotKept { layer, expert, kept })?;
-    Ok(layer.expert(group.host))
+    Ok(layer.expert(group.centroid))
 }

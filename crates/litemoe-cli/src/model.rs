@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use litemoe_adapter::{Effect, LoadedAdapter, load_through};
+use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan};
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
@@ -116,7 +116,7 @@ impl Loaded {
             )
         };
         let fingerprint = self.checkpoint.fingerprint();
-        let loaded = load_through(dir, &self.model, fingerprint, plan).with_context(cannot)?;
+        let loaded = load_with_plan(dir, &self.model, fingerprint, plan).with_context(cannot)?;
         self.expect_effect(&loaded.mounted).with_context(cannot)?;
         Ok(loaded)
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{CausalLm, Drawn, Generation, MountedAdapter, Sampler, logits_rows};
+use crate::{CausalLm, Generation, MountedAdapter, SampledToken, Sampler, logits_rows};
 
 /// Autoregressive decoding of one prompt, as an iterator of tokens until the model's maximum length: a [`Generation`]
 /// and its loop.
@@ -41,9 +41,9 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
 }
 
 impl<M: CausalLm> Iterator for Decoding<'_, M> {
-    type Item = Drawn;
+    type Item = SampledToken;
 
-    fn next(&mut self) -> Option<Drawn> {
+    fn next(&mut self) -> Option<SampledToken> {
         loop {
             let tokens = self.generation.pending();
             if tokens.is_empty() {

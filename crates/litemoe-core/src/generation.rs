@@ -1,11 +1,11 @@
 use crate::{CausalLm, Logprobs, MountedAdapter, Sampler};
 
 /// Prefill chunk size in tokens: bounds the attention scores, which grow quadratically with the chunk.
-pub const PREFILL_TOKENS: usize = 512;
+pub const PREFILL_CHUNK: usize = 512;
 
 /// A sampled token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Drawn {
+pub struct SampledToken {
     /// Token id.
     pub token: u32,
     /// Its log-probability, if [requested](Generation::with_logprobs).
@@ -13,7 +13,7 @@ pub struct Drawn {
 }
 
 /// State of one text's generation, without the loop: the caller runs [`Self::pending`] and passes the resulting logits
-/// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_TOKENS`] (prefill),
+/// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_CHUNK`] (prefill),
 /// then each sampled token in turn (decode).
 #[derive(Debug, Clone)]
 pub struct Generation {
@@ -74,12 +74,12 @@ impl Generation {
     pub fn pending(&self) -> &[u32] {
         match self.room {
             0 => &[],
-            _ => &self.left[..self.left.len().min(PREFILL_TOKENS)],
+            _ => &self.left[..self.left.len().min(PREFILL_CHUNK)],
         }
     }
 
     /// Takes the logits after the pending tokens, `[vocab]`, and samples a token unless part of the prompt remains.
-    pub fn advance(&mut self, logits: &[f32]) -> Option<Drawn> {
+    pub fn advance(&mut self, logits: &[f32]) -> Option<SampledToken> {
         let n_run = self.pending().len();
         self.left.drain(..n_run);
         if !self.left.is_empty() {
@@ -89,11 +89,11 @@ impl Generation {
         let token = self.sampler.next(logits);
         self.left.push(token);
         let logprobs = self.n_top.map(|n_top| Logprobs::new(logits, token, n_top));
-        Some(Drawn { token, logprobs })
+        Some(SampledToken { token, logprobs })
     }
 
     /// Whether [`Self::advance`] samples from the next logits; those inside a prompt need not be read.
     pub fn draws_next(&self) -> bool {
-        self.left.len() <= PREFILL_TOKENS
+        self.left.len() <= PREFILL_CHUNK
     }
 }

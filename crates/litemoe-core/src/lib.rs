@@ -51,7 +51,7 @@ pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use generation::{Drawn, Generation, PREFILL_TOKENS};
+pub use generation::{Generation, PREFILL_CHUNK, SampledToken};
 pub use input::{Input, Sequence, Stream, TokenRow};
 pub use lora::Lora;
 pub use model::{
@@ -63,7 +63,7 @@ pub use noise::RouterNoise;
 pub use observer::{Activation, Observer};
 pub use packing::Packing;
 pub use pass::Pass;
-pub use plan::{Group, LayerPlan, Member, PLAN_VERSION, Plan, PlanError};
+pub use plan::{AbsorbedExpert, Group, LayerPlan, PLAN_VERSION, Plan, PlanError};
 pub use plan_options::{Alignment, LitemoeOptions, MergeMethod, PlanMethod, PlanOptions};
 pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};

@@ -12,7 +12,7 @@ pub const PLAN_VERSION: u32 = 1;
 /// Absorbed expert: an expert merged into a centroid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Member {
+pub struct AbsorbedExpert {
     /// Expert index in the foundation's layer.
     pub expert: usize,
     /// Weight in the merged average, in [0, 1].
@@ -28,12 +28,13 @@ pub struct Member {
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// Centroid: index of the kept expert in the foundation's layer.
-    pub host: usize,
+    #[serde(rename = "host")]
+    pub centroid: usize,
     /// The centroid's weight in the merged average; the weights of a group sum to 1.
     pub share: f64,
     /// Absorbed experts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Member>,
+    #[serde(rename = "members", default, skip_serializing_if = "Vec::is_empty")]
+    pub absorbed: Vec<AbsorbedExpert>,
 }
 
 /// Plan of one layer: kept, absorbed and removed experts.
@@ -53,17 +54,17 @@ impl LayerPlan {
     pub fn redirections(&self) -> Vec<Option<usize>> {
         let mut to = vec![None; self.n_experts];
         for (index, group) in self.groups.iter().enumerate() {
-            to[group.host] = Some(index);
-            for member in &group.members {
-                to[member.expert] = Some(index);
+            to[group.centroid] = Some(index);
+            for absorbed in &group.absorbed {
+                to[absorbed.expert] = Some(index);
             }
         }
         to
     }
 
     /// Indices of the kept experts (centroids) in the foundation, in the proxy's order.
-    pub fn hosts(&self) -> Vec<usize> {
-        self.groups.iter().map(|group| group.host).collect()
+    pub fn centroids(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.centroid).collect()
     }
 
     /// Whether every expert is kept unchanged.
@@ -84,7 +85,8 @@ impl LayerPlan {
         if kept < needed {
             return Err(PlanError::TooFew { layer: id, kept, needed });
         }
-        let in_order = self.groups.is_sorted_by(|x, y| x.host < y.host) && self.removed.is_sorted();
+        let in_order =
+            self.groups.is_sorted_by(|x, y| x.centroid < y.centroid) && self.removed.is_sorted();
         if !in_order {
             return Err(PlanError::Order { layer: id });
         }
@@ -109,7 +111,7 @@ impl LayerPlan {
         let Some(ExpertGroups { n_groups, .. }) = layer.groups else { return Ok(()) };
         let mut kept = vec![0; n_groups];
         for group in &self.groups {
-            kept[group.host * n_groups / layer.n_experts] += 1;
+            kept[group.centroid * n_groups / layer.n_experts] += 1;
         }
         match kept.iter().position(|&count| count != kept[0]) {
             Some(group) => {
@@ -123,7 +125,8 @@ impl LayerPlan {
     /// All experts in the plan.
     fn mentioned(&self) -> impl Iterator<Item = usize> {
         let grouped = self.groups.iter().flat_map(|group| {
-            std::iter::once(group.host).chain(group.members.iter().map(|member| member.expert))
+            std::iter::once(group.centroid)
+                .chain(group.absorbed.iter().map(|absorbed| absorbed.expert))
         });
         grouped.chain(self.removed.iter().copied())
     }
@@ -131,24 +134,24 @@ impl LayerPlan {
 
 impl Group {
     /// A kept expert that absorbs none.
-    pub fn single(host: usize) -> Self {
-        Self { host, share: 1.0, members: Vec::new() }
+    pub fn single(centroid: usize) -> Self {
+        Self { centroid, share: 1.0, absorbed: Vec::new() }
     }
 
     fn check(&self, layer: LayerId, d_expert: usize) -> Result<(), PlanError> {
-        let shares = || std::iter::once(self.share).chain(self.members.iter().map(|m| m.share));
+        let shares = || std::iter::once(self.share).chain(self.absorbed.iter().map(|m| m.share));
         let sum: f64 = shares().sum();
         if !shares().all(|share| (0.0..=1.0).contains(&share)) || (sum - 1.0).abs() > 1e-6 {
-            return Err(PlanError::Shares { layer, host: self.host, sum });
+            return Err(PlanError::Shares { layer, centroid: self.centroid, sum });
         }
-        for member in &self.members {
-            if let Some(order) = &member.alignment {
+        for absorbed in &self.absorbed {
+            if let Some(order) = &absorbed.alignment {
                 let neurons: BTreeSet<u32> = order.iter().copied().collect();
                 let whole = order.len() == d_expert && neurons.len() == d_expert;
                 if !whole || neurons.last().is_some_and(|&last| last as usize >= d_expert) {
                     return Err(PlanError::NotAPermutation {
                         layer,
-                        expert: member.expert,
+                        expert: absorbed.expert,
                         d_expert,
                     });
                 }
@@ -252,9 +255,9 @@ pub enum PlanError {
     )]
     UnevenGroups { layer: LayerId, group: usize, kept: usize, first: usize },
     #[error(
-        "layer {layer}: the shares of expert {host} and what is merged into it sum to {sum}, not 1"
+        "layer {layer}: the shares of expert {centroid} and what is merged into it sum to {sum}, not 1"
     )]
-    Shares { layer: LayerId, host: usize, sum: f64 },
+    Shares { layer: LayerId, centroid: usize, sum: f64 },
     #[error(
         "layer {layer}: the alignment of expert {expert} is not a permutation of {d_expert} neurons"
     )]

@@ -4,16 +4,16 @@ use ordered_float::OrderedFloat;
 use pathfinding::kuhn_munkres::kuhn_munkres_min;
 use pathfinding::matrix::Matrix;
 
-/// Neuron permutation alignment: Hungarian matching of `member`'s neurons to `host`'s at the least total cost (LiteMoE
-/// §3.4). Entry `j` is the neuron of `member` that is merged into the host's neuron `j`.
+/// Neuron permutation alignment: Hungarian matching of `absorbed`'s neurons to `centroid`'s at the least total cost (LiteMoE
+/// §3.4). Entry `j` is the neuron of `absorbed` that is merged into the centroid's neuron `j`.
 ///
 /// The cost of a pair is half the sum of the Euclidean distances between their gate rows, their up rows and their down
 /// columns, so one permutation serves all three matrices. `None` if a weight is not finite. Both experts must have the
 /// same shapes.
-pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
-    let d_expert = host.up.dims()[0];
+pub fn align(centroid: &ExpertWeights, absorbed: &ExpertWeights) -> Option<Vec<u32>> {
+    let d_expert = centroid.up.dims()[0];
     let costs: Vec<OrderedFloat<f64>> =
-        cost(host, member).into_data().iter().map(OrderedFloat).collect();
+        cost(centroid, absorbed).into_data().iter().map(OrderedFloat).collect();
     if costs.iter().any(|cost| !cost.is_finite()) {
         return None;
     }
@@ -22,12 +22,14 @@ pub fn align(host: &ExpertWeights, member: &ExpertWeights) -> Option<Vec<u32>> {
     Some(neurons.into_iter().map(|neuron| neuron as u32).collect())
 }
 
-/// The cost matrix of all pairs of neurons, `[d_expert of host, d_expert of member]`.
-fn cost(host: &ExpertWeights, member: &ExpertWeights) -> Tensor<2> {
-    let up = distances(host.up.clone(), member.up.clone());
-    let down = distances(host.down.clone().transpose(), member.down.clone().transpose());
-    let sum = match (&host.gate, &member.gate) {
-        (Some(host), Some(member)) => up + down + distances(host.clone(), member.clone()),
+/// The cost matrix of all pairs of neurons, `[d_expert of centroid, d_expert of absorbed]`.
+fn cost(centroid: &ExpertWeights, absorbed: &ExpertWeights) -> Tensor<2> {
+    let up = distances(centroid.up.clone(), absorbed.up.clone());
+    let down = distances(centroid.down.clone().transpose(), absorbed.down.clone().transpose());
+    let sum = match (&centroid.gate, &absorbed.gate) {
+        (Some(centroid), Some(absorbed)) => {
+            up + down + distances(centroid.clone(), absorbed.clone())
+        }
         _ => up + down,
     };
     sum.mul_scalar(0.5)

@@ -1,4 +1,6 @@
-use litemoe_core::{ExpertId, ExpertSource, ExpertWeights, Group, LayerId, LayerPlan, Member};
+use litemoe_core::{
+    AbsorbedExpert, ExpertId, ExpertSource, ExpertWeights, Group, LayerId, LayerPlan,
+};
 
 use crate::MergeError;
 use crate::merge::{blend, check_pair, reordered};
@@ -9,33 +11,33 @@ use crate::merge::{blend, check_pair, reordered};
 /// The plan must have been [checked](litemoe_core::Plan::check) against the source.
 ///
 /// # Errors
-/// An expert that cannot be read, or whose shapes differ from its host's.
+/// An expert that cannot be read, or whose shapes differ from its centroid's.
 pub fn merged_experts(
     layer: LayerId,
     plan: &LayerPlan,
     source: &(impl ExpertSource + ?Sized),
 ) -> Result<Vec<Option<ExpertWeights>>, MergeError> {
     let merged = |group: &Group| {
-        (!group.members.is_empty()).then(|| merged_expert(layer, group, source)).transpose()
+        (!group.absorbed.is_empty()).then(|| merged_expert(layer, group, source)).transpose()
     };
     plan.groups.iter().map(merged).collect()
 }
 
-/// Weighted merging of a centroid (host) and its absorbed experts: Σ share · aligned weights (LiteMoE §3.4).
+/// Weighted merging of a centroid and its absorbed experts: Σ share · aligned weights (LiteMoE §3.4).
 ///
 /// At most three experts are in memory at once.
 ///
 /// # Errors
-/// An expert that cannot be read, or whose shapes differ from its host's.
+/// An expert that cannot be read, or whose shapes differ from its centroid's.
 pub fn merged_expert(
     layer: LayerId,
     group: &Group,
     source: &(impl ExpertSource + ?Sized),
 ) -> Result<ExpertWeights, MergeError> {
-    let host = read(layer.expert(group.host), source)?;
-    group.members.iter().try_fold(host.clone(), |sum, member| {
-        let weights = aligned_member(layer.expert(member.expert), &host, member, source)?;
-        Ok(blend(sum, &host, weights, member.share))
+    let centroid = read(layer.expert(group.centroid), source)?;
+    group.absorbed.iter().try_fold(centroid.clone(), |sum, absorbed| {
+        let weights = aligned_member(layer.expert(absorbed.expert), &centroid, absorbed, source)?;
+        Ok(blend(sum, &centroid, weights, absorbed.share))
     })
 }
 
@@ -49,13 +51,13 @@ pub(crate) fn read(
 
 fn aligned_member(
     id: ExpertId,
-    host: &ExpertWeights,
-    member: &Member,
+    centroid: &ExpertWeights,
+    absorbed: &AbsorbedExpert,
     source: &(impl ExpertSource + ?Sized),
 ) -> Result<ExpertWeights, MergeError> {
     let weights = read(id, source)?;
-    check_pair(id, host, &weights)?;
-    match &member.alignment {
+    check_pair(id, centroid, &weights)?;
+    match &absorbed.alignment {
         None => Ok(weights),
         Some(order) if is_permutation(order, weights.up.dims()[0]) => Ok(reordered(weights, order)),
         Some(_) => Err(MergeError::NotAPermutation { expert: id }),

@@ -64,13 +64,13 @@ pub enum MergeError {
 
     #[error("{expert} could not be read")]
     Read { expert: ExpertId, source: Box<dyn Error + Send + Sync> },
-    #[error("{expert}: {tensor} has the shape {found:?}, but that of its host is {expected:?}")]
+    #[error("{expert}: {tensor} has the shape {found:?}, but that of its centroid is {expected:?}")]
     Shape { expert: ExpertId, tensor: &'static str, expected: [usize; 2], found: [usize; 2] },
-    #[error("{expert} and its host must both have a gate, or neither")]
+    #[error("{expert} and its centroid must both have a gate, or neither")]
     Gate { expert: ExpertId },
-    #[error("{expert} and its host must both have biases of one shape, or neither")]
+    #[error("{expert} and its centroid must both have biases of one shape, or neither")]
     Bias { expert: ExpertId },
-    #[error("{expert}: its weights, or its host's, are not all finite numbers")]
+    #[error("{expert}: its weights, or its centroid's, are not all finite numbers")]
     NotFinite { expert: ExpertId },
     #[error("the plan merges {expert} with an alignment that is not a permutation of its neurons")]
     NotAPermutation { expert: ExpertId },

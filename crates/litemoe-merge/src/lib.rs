@@ -16,7 +16,7 @@ pub use alignment::align;
 pub use apply::{merged_expert, merged_experts};
 pub use budget::kept_per_layer;
 pub use error::MergeError;
-pub use matching::match_to_hosts;
+pub use matching::match_to_centroids;
 pub use partition::{Partition, partition};
 pub use plan::make_plan;
 pub use refit::{

@@ -1,39 +1,39 @@
 use ordered_float::OrderedFloat;
 use pathfinding::kuhn_munkres::{Weights, kuhn_munkres};
 
-/// Hungarian matching (linear assignment): chooses a centroid (host) for each moderate expert so that the total
-/// similarity of the pairs is maximal and no host absorbs more than `max_merged` experts (LiteMoE §3.3: a
+/// Hungarian matching (linear assignment): chooses a centroid for each moderate expert so that the total
+/// similarity of the pairs is maximal and no centroid absorbs more than `max_merged` experts (LiteMoE §3.3: a
 /// transportation problem, solved exactly).
 ///
-/// `similarity` is the layer's symmetric matrix. The result has one entry per moderate expert: the host's index in the
-/// layer, or `None` if all hosts are full or the similarity to every host with room is negative.
-pub fn match_to_hosts(
+/// `similarity` is the layer's symmetric matrix. The result has one entry per moderate expert: the centroid's index in the
+/// layer, or `None` if all centroids are full or the similarity to every centroid with room is negative.
+pub fn match_to_centroids(
     similarity: &[Vec<f64>],
     moderate: &[usize],
-    hosts: &[usize],
+    centroids: &[usize],
     max_merged: usize,
 ) -> Vec<Option<usize>> {
-    let places = Places { similarity, moderate, hosts, max_merged };
+    let places = Places { similarity, moderate, centroids, max_merged };
     if moderate.is_empty() {
         return Vec::new();
     }
     let (_, columns) = kuhn_munkres(&places);
-    columns.into_iter().map(|column| places.host(column)).collect()
+    columns.into_iter().map(|column| places.centroid(column)).collect()
 }
 
-/// The assignment problem: a row per moderate expert; `max_merged` columns per host, then one column of weight 0 per
+/// The assignment problem: a row per moderate expert; `max_merged` columns per centroid, then one column of weight 0 per
 /// moderate expert for staying unmatched.
 struct Places<'a> {
     similarity: &'a [Vec<f64>],
     moderate: &'a [usize],
-    hosts: &'a [usize],
+    centroids: &'a [usize],
     max_merged: usize,
 }
 
 impl Places<'_> {
-    fn host(&self, column: usize) -> Option<usize> {
-        // a host never needs more columns than there are experts to merge
-        self.hosts.get(column / self.places_per_host()?).copied()
+    fn centroid(&self, column: usize) -> Option<usize> {
+        // a centroid never needs more columns than there are experts to merge
+        self.centroids.get(column / self.places_per_host()?).copied()
     }
 
     fn places_per_host(&self) -> Option<usize> {
@@ -50,12 +50,12 @@ impl Weights<OrderedFloat<f64>> for Places<'_> {
     }
 
     fn columns(&self) -> usize {
-        self.hosts.len() * self.places_per_host().unwrap_or(0) + self.moderate.len()
+        self.centroids.len() * self.places_per_host().unwrap_or(0) + self.moderate.len()
     }
 
     fn at(&self, row: usize, column: usize) -> OrderedFloat<f64> {
-        let similarity = |host: usize| self.similarity[self.moderate[row]][host];
-        OrderedFloat(self.host(column).map_or(0.0, similarity))
+        let similarity = |centroid: usize| self.similarity[self.moderate[row]][centroid];
+        OrderedFloat(self.centroid(column).map_or(0.0, similarity))
     }
 
     fn neg(&self) -> Self {

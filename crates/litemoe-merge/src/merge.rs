@@ -3,52 +3,54 @@ use litemoe_core::{ExpertBiases, ExpertId, ExpertWeights};
 
 use crate::MergeError;
 
-/// Weighted merging, one step: `sum + share · (member − host)`.
+/// Weighted merging, one step: `sum + share · (absorbed − centroid)`.
 ///
-/// Over all members of a group this gives Σ share · weights, because the group's shares sum to 1. In this form, merging
+/// Over all absorbed of a group this gives Σ share · weights, because the group's shares sum to 1. In this form, merging
 /// equal experts gives exactly that expert's weights, bit for bit.
 pub(crate) fn blend(
     sum: ExpertWeights,
-    host: &ExpertWeights,
-    member: ExpertWeights,
+    centroid: &ExpertWeights,
+    absorbed: ExpertWeights,
     share: f64,
 ) -> ExpertWeights {
-    let step = |sum: Tensor<2>, host: &Tensor<2>, member: Tensor<2>| {
-        sum + (member - host.clone()).mul_scalar(share)
+    let step = |sum: Tensor<2>, centroid: &Tensor<2>, absorbed: Tensor<2>| {
+        sum + (absorbed - centroid.clone()).mul_scalar(share)
     };
-    let gate = match (sum.gate, &host.gate, member.gate) {
-        (Some(sum), Some(host), Some(member)) => Some(step(sum, host, member)),
+    let gate = match (sum.gate, &centroid.gate, absorbed.gate) {
+        (Some(sum), Some(centroid), Some(absorbed)) => Some(step(sum, centroid, absorbed)),
         _ => None,
     };
-    let biases = match (sum.biases, &host.biases, member.biases) {
-        (Some(sum), Some(host), Some(member)) => Some(blend_biases(sum, host, member, share)),
+    let biases = match (sum.biases, &centroid.biases, absorbed.biases) {
+        (Some(sum), Some(centroid), Some(absorbed)) => {
+            Some(blend_biases(sum, centroid, absorbed, share))
+        }
         _ => None,
     };
     ExpertWeights {
         gate,
-        up: step(sum.up, &host.up, member.up),
-        down: step(sum.down, &host.down, member.down),
+        up: step(sum.up, &centroid.up, absorbed.up),
+        down: step(sum.down, &centroid.down, absorbed.down),
         biases,
     }
 }
 
 fn blend_biases(
     sum: ExpertBiases,
-    host: &ExpertBiases,
-    member: ExpertBiases,
+    centroid: &ExpertBiases,
+    absorbed: ExpertBiases,
     share: f64,
 ) -> ExpertBiases {
-    let step = |sum: Tensor<1>, host: &Tensor<1>, member: Tensor<1>| {
-        sum + (member - host.clone()).mul_scalar(share)
+    let step = |sum: Tensor<1>, centroid: &Tensor<1>, absorbed: Tensor<1>| {
+        sum + (absorbed - centroid.clone()).mul_scalar(share)
     };
-    let gate = match (sum.gate, &host.gate, member.gate) {
-        (Some(sum), Some(host), Some(member)) => Some(step(sum, host, member)),
+    let gate = match (sum.gate, &centroid.gate, absorbed.gate) {
+        (Some(sum), Some(centroid), Some(absorbed)) => Some(step(sum, centroid, absorbed)),
         _ => None,
     };
     ExpertBiases {
         gate,
-        up: step(sum.up, &host.up, member.up),
-        down: step(sum.down, &host.down, member.down),
+        up: step(sum.up, &centroid.up, absorbed.up),
+        down: step(sum.down, &centroid.down, absorbed.down),
     }
 }
 
@@ -69,26 +71,26 @@ pub(crate) fn reordered(expert: ExpertWeights, order: &[u32]) -> ExpertWeights {
     }
 }
 
-/// Checks that a member has the shapes of its host.
+/// Checks that a absorbed has the shapes of its centroid.
 pub(crate) fn check_pair(
     id: ExpertId,
-    host: &ExpertWeights,
-    member: &ExpertWeights,
+    centroid: &ExpertWeights,
+    absorbed: &ExpertWeights,
 ) -> Result<(), MergeError> {
-    let check = |tensor, host: &Tensor<2>, member: &Tensor<2>| {
-        let (expected, found) = (host.dims(), member.dims());
+    let check = |tensor, centroid: &Tensor<2>, absorbed: &Tensor<2>| {
+        let (expected, found) = (centroid.dims(), absorbed.dims());
         let error = MergeError::Shape { expert: id, tensor, expected, found };
         if expected == found { Ok(()) } else { Err(error) }
     };
-    check("up", &host.up, &member.up)?;
-    check("down", &host.down, &member.down)?;
-    match (&host.gate, &member.gate) {
-        (Some(host), Some(member)) => check("gate", host, member)?,
+    check("up", &centroid.up, &absorbed.up)?;
+    check("down", &centroid.down, &absorbed.down)?;
+    match (&centroid.gate, &absorbed.gate) {
+        (Some(centroid), Some(absorbed)) => check("gate", centroid, absorbed)?,
         (None, None) => {}
         _ => return Err(MergeError::Gate { expert: id }),
     }
-    match (&host.biases, &member.biases) {
-        (Some(host), Some(member)) => check_biases(id, host, member),
+    match (&centroid.biases, &absorbed.biases) {
+        (Some(centroid), Some(absorbed)) => check_biases(id, centroid, absorbed),
         (None, None) => Ok(()),
         _ => Err(MergeError::Bias { expert: id }),
     }
@@ -96,12 +98,12 @@ pub(crate) fn check_pair(
 
 fn check_biases(
     id: ExpertId,
-    host: &ExpertBiases,
-    member: &ExpertBiases,
+    centroid: &ExpertBiases,
+    absorbed: &ExpertBiases,
 ) -> Result<(), MergeError> {
     let dims = |bias: &ExpertBiases| {
         let gate = bias.gate.as_ref().map(|gate| gate.dims());
         (gate, bias.up.dims(), bias.down.dims())
     };
-    if dims(host) == dims(member) { Ok(()) } else { Err(MergeError::Bias { expert: id }) }
+    if dims(centroid) == dims(absorbed) { Ok(()) } else { Err(MergeError::Bias { expert: id }) }
 }

@@ -2,15 +2,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan, Member, MoeLayer,
-    PLAN_VERSION, Plan, PlanOptions, Similarity,
+    AbsorbedExpert, Alignment, Criterion, ExpertScores, ExpertSource, Group, LayerId, LayerPlan,
+    MoeLayer, PLAN_VERSION, Plan, PlanOptions, Similarity,
 };
 
 use crate::apply::read;
 use crate::evidence::{check_scores, check_similarity, table, values};
 use crate::merge::check_pair;
 use crate::report::{LayerReport, PlanReport};
-use crate::{MergeError, Partition, align, kept_per_layer, match_to_hosts, partition};
+use crate::{MergeError, Partition, align, kept_per_layer, match_to_centroids, partition};
 
 /// Expert plan: decides which experts of `source` a proxy keeps, merges and prunes under a uniform byte budget.
 ///
@@ -92,8 +92,9 @@ impl Planner<'_> {
         let merging = self.options.method.merging();
         let cold = merging.map_or(0.0, |options| options.alpha);
         let parts = partition(&values, self.kept, n_groups, cold);
-        let hosts = self.hosts(layer, &parts)?;
-        let mut groups: Vec<Group> = parts.hot.iter().map(|&host| group(host, &hosts)).collect();
+        let centroids = self.centroids(layer, &parts)?;
+        let mut groups: Vec<Group> =
+            parts.hot.iter().map(|&centroid| group(centroid, &centroids)).collect();
         for group in &mut groups {
             share_out(group, self.options.score, &values);
             if merging.is_some_and(|options| options.alignment == Alignment::Hungarian) {
@@ -101,21 +102,21 @@ impl Planner<'_> {
             }
         }
         let removed: Vec<usize> = (0..layer.n_experts)
-            .filter(|expert| !parts.hot.contains(expert) && !hosts.contains_key(expert))
+            .filter(|expert| !parts.hot.contains(expert) && !centroids.contains_key(expert))
             .collect();
         let surplus =
-            if self.similarity.is_some() { parts.moderate.len() - hosts.len() } else { 0 };
+            if self.similarity.is_some() { parts.moderate.len() - centroids.len() } else { 0 };
         let report = LayerReport {
             kept: groups.len(),
-            merged: hosts.len(),
+            merged: centroids.len(),
             removed: removed.len(),
             surplus,
         };
         Ok((LayerPlan { n_experts: layer.n_experts, groups, removed }, report))
     }
 
-    /// The host of every absorbed expert.
-    fn hosts(
+    /// The centroid of every absorbed expert.
+    fn centroids(
         &self,
         layer: &MoeLayer,
         parts: &Partition,
@@ -124,50 +125,55 @@ impl Planner<'_> {
             return Ok(BTreeMap::new());
         };
         let table = table(similarity, layer)?;
-        let hosts = match_to_hosts(table, &parts.moderate, &parts.hot, options.max_merged);
-        Ok(parts.moderate.iter().zip(hosts).filter_map(|(&from, to)| Some((from, to?))).collect())
+        let centroids = match_to_centroids(table, &parts.moderate, &parts.hot, options.max_merged);
+        Ok(parts
+            .moderate
+            .iter()
+            .zip(centroids)
+            .filter_map(|(&from, to)| Some((from, to?)))
+            .collect())
     }
 }
 
-/// A host and its absorbed experts, ascending; their shares are not set yet.
-fn group(host: usize, hosts: &BTreeMap<usize, usize>) -> Group {
-    let merged = hosts.iter().filter(|&(_, &to)| to == host);
-    let member = |(&expert, _)| Member { expert, share: 0.0, alignment: None };
-    Group { members: merged.map(member).collect(), ..Group::single(host) }
+/// A centroid and its absorbed experts, ascending; their shares are not set yet.
+fn group(centroid: usize, centroids: &BTreeMap<usize, usize>) -> Group {
+    let merged = centroids.iter().filter(|&(_, &to)| to == centroid);
+    let absorbed = |(&expert, _)| AbsorbedExpert { expert, share: 0.0, alignment: None };
+    Group { absorbed: merged.map(absorbed).collect(), ..Group::single(centroid) }
 }
 
 /// Sets the merge weights (shares) of a group in proportion to its experts' scores: equal for random scores, or if all
 /// scores are 0.
 fn share_out(group: &mut Group, criterion: Criterion, scores: &[f64]) {
     let weigh = |expert: usize| if criterion == Criterion::Random { 1.0 } else { scores[expert] };
-    let members: f64 = group.members.iter().map(|member| weigh(member.expert)).sum();
-    let total = weigh(group.host) + members;
-    let equal = 1.0 / (group.members.len() + 1) as f64;
+    let absorbed: f64 = group.absorbed.iter().map(|absorbed| weigh(absorbed.expert)).sum();
+    let total = weigh(group.centroid) + absorbed;
+    let equal = 1.0 / (group.absorbed.len() + 1) as f64;
     let share = |expert| if total > 0.0 { weigh(expert) / total } else { equal };
-    for member in &mut group.members {
-        member.share = share(member.expert);
+    for absorbed in &mut group.absorbed {
+        absorbed.share = share(absorbed.expert);
     }
-    if !group.members.is_empty() {
-        group.share = share(group.host);
+    if !group.absorbed.is_empty() {
+        group.share = share(group.centroid);
     }
 }
 
-/// Aligns the neurons of a group's members with the host's.
+/// Aligns the neurons of a group's absorbed with the centroid's.
 fn align_members(
     layer: LayerId,
     group: &mut Group,
     source: &(impl ExpertSource + ?Sized),
 ) -> Result<(), MergeError> {
-    if group.members.is_empty() {
+    if group.absorbed.is_empty() {
         return Ok(());
     }
-    let host = read(layer.expert(group.host), source)?;
-    for member in &mut group.members {
-        let id = layer.expert(member.expert);
+    let centroid = read(layer.expert(group.centroid), source)?;
+    for absorbed in &mut group.absorbed {
+        let id = layer.expert(absorbed.expert);
         let weights = read(id, source)?;
-        check_pair(id, &host, &weights)?;
-        let order = align(&host, &weights).ok_or(MergeError::NotFinite { expert: id })?;
-        member.alignment = Some(order);
+        check_pair(id, &centroid, &weights)?;
+        let order = align(&centroid, &weights).ok_or(MergeError::NotFinite { expert: id })?;
+        absorbed.alignment = Some(order);
     }
     Ok(())
 }

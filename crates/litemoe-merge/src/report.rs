@@ -26,7 +26,7 @@ pub struct LayerReport {
     pub merged: usize,
     /// Pruned experts.
     pub removed: usize,
-    /// Pruned experts that were candidates for merging but matched no host.
+    /// Pruned experts that were candidates for merging but matched no centroid.
     pub surplus: usize,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for PlanReport {
             write!(f, "layer {layer}: {kept} kept, {merged} merged, {removed} removed")?;
             match surplus {
                 0 => writeln!(f)?,
-                _ => writeln!(f, " ({surplus} of them for want of a host)")?,
+                _ => writeln!(f, " ({surplus} of them for want of a centroid)")?,
             }
         }
         let Self { proxy_bytes, foundation_bytes, budget_bytes, .. } = self;

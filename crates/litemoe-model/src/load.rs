@@ -9,12 +9,12 @@ use crate::config::{
 };
 use crate::layers::ExpertSites;
 use crate::layers::attention::{
-    Attention, Grouped, Latent, LowRank, Projections, QkNorms, Queries,
+    Attention, GqaProjections, LowRank, MlaProjections, Projections, QkNorms, Queries,
 };
-use crate::layers::block::{Block, Cross};
-use crate::layers::feed_forward::{Dense, FeedForward, Moe, Shared};
+use crate::layers::block::{Block, CrossAttention};
+use crate::layers::feed_forward::{Dense, FeedForward, Moe, SharedExpert};
 use crate::layers::gating::TopKGating;
-use crate::layers::head::Head;
+use crate::layers::head::LmHead;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
 use crate::layers::redirection::Redirection;
@@ -73,7 +73,7 @@ impl Loader<'_> {
     }
 
     /// Final norm and LM head.
-    pub(crate) fn head(&self) -> Result<Head, ModelError> {
+    pub(crate) fn head(&self) -> Result<LmHead, ModelError> {
         let weight = match self.is_tied() {
             true => self.embedding(Stack::Decoder)?,
             false => self.weight(tensors::HEAD)?,
@@ -83,7 +83,7 @@ impl Loader<'_> {
             false => None,
         };
         let [_, norm] = self.checkpoint.names.final_norms;
-        Ok(Head { norm: self.norm(norm)?, weight: LinearWeight::from_stored(weight), bias })
+        Ok(LmHead { norm: self.norm(norm)?, weight: LinearWeight::from_stored(weight), bias })
     }
 
     /// Final norm of the encoder, if there is one.
@@ -128,21 +128,21 @@ impl Loader<'_> {
         })
     }
 
-    fn cross(&self, id: LayerId) -> Result<Option<Cross>, ModelError> {
+    fn cross(&self, id: LayerId) -> Result<Option<CrossAttention>, ModelError> {
         if id.stack == Stack::Encoder || self.checkpoint.config.encoder.is_empty() {
             return Ok(None);
         }
         let [attention, norm] =
             self.checkpoint.names.cross.map(|part| self.checkpoint.names.path(id, part));
         let attention = self.attention(id.block, &attention)?;
-        Ok(Some(Cross { norm: self.norm(&norm)?, attention }))
+        Ok(Some(CrossAttention { norm: self.norm(&norm)?, attention }))
     }
 
     fn attention(&self, index: usize, path: &str) -> Result<Attention, ModelError> {
         let config = &self.checkpoint.config.attention;
         let projections = match &config.latent {
-            Some(latent) => Projections::Latent(Box::new(self.latent(latent, path)?)),
-            None => Projections::Grouped(Box::new(self.grouped(index, path)?)),
+            Some(latent) => Projections::MlaProjections(Box::new(self.latent(latent, path)?)),
+            None => Projections::GqaProjections(Box::new(self.grouped(index, path)?)),
         };
         let [.., output] = self.checkpoint.names.projections;
         let sinks = match config.sinks {
@@ -160,7 +160,7 @@ impl Loader<'_> {
         })
     }
 
-    fn grouped(&self, index: usize, path: &str) -> Result<Grouped, ModelError> {
+    fn grouped(&self, index: usize, path: &str) -> Result<GqaProjections, ModelError> {
         let (config, eps) = (&self.checkpoint.config.attention, self.checkpoint.config.norm_eps);
         let linear = |leaf| self.linear(format!("{path}.{leaf}"), config.bias);
         let scale = config.scale.unwrap_or_else(|| (config.d_head as f64).powf(-0.5));
@@ -177,7 +177,7 @@ impl Loader<'_> {
         };
         let rotated = config.rope.is_some() && !config.unrotated.contains(&index);
         let [q, k, v, _] = self.checkpoint.names.projections;
-        Ok(Grouped {
+        Ok(GqaProjections {
             q_proj: linear(q)?,
             k_proj: linear(k)?,
             v_proj: linear(v)?,
@@ -190,7 +190,7 @@ impl Loader<'_> {
         })
     }
 
-    fn latent(&self, latent: &LatentConfig, path: &str) -> Result<Latent, ModelError> {
+    fn latent(&self, latent: &LatentConfig, path: &str) -> Result<MlaProjections, ModelError> {
         let config = &self.checkpoint.config.attention;
         let low_rank = |down: &str, norm: &str, up: &str| {
             Ok::<_, ModelError>(LowRank {
@@ -206,7 +206,7 @@ impl Loader<'_> {
                 Queries::LowRank(Box::new(queries))
             }
         };
-        Ok(Latent {
+        Ok(MlaProjections {
             queries,
             keys_values: low_rank("kv_a_proj_with_mqa", "kv_a_layernorm", "kv_b_proj")?,
             scale: config.scale.unwrap_or_else(|| (config.d_head as f64).powf(-0.5)),
@@ -281,13 +281,13 @@ impl Loader<'_> {
         })
     }
 
-    fn shared(&self, id: LayerId, moe: &MoeConfig) -> Result<Shared, ModelError> {
+    fn shared(&self, id: LayerId, moe: &MoeConfig) -> Result<SharedExpert, ModelError> {
         let path = self.checkpoint.names.path(id, self.checkpoint.names.shared);
         let gate = match moe.ungated_shared {
             true => None,
             false => Some(LinearWeight::from_stored(self.weight(&format!("{path}_gate"))?)),
         };
-        Ok(Shared { network: self.dense(&path, NetworkConfig::SWIGLU)?, gate })
+        Ok(SharedExpert { network: self.dense(&path, NetworkConfig::SWIGLU)?, gate })
     }
 
     fn redirection(&self, id: LayerId) -> Option<Redirection> {

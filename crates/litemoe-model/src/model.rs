@@ -6,11 +6,11 @@ use litemoe_core::{
     RowStep, Stack, Stream,
 };
 
-use crate::layers::attention::Memory;
-use crate::layers::block::{Block, Cross, scaled};
+use crate::layers::attention::CrossStates;
+use crate::layers::block::{Block, CrossAttention, scaled};
 use crate::layers::cache::{BlockCache, KvCache};
+use crate::layers::context::LayerContext;
 use crate::layers::norm::Norm;
-use crate::layers::place::Place;
 use crate::layers::positions::PositionMaker;
 use crate::layers::router_bias::removed;
 use crate::load::Loader;
@@ -126,8 +126,8 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions.of(Stack::Encoder, packing);
         let adapters = pass.adapters.of_tokens(packing);
-        let place = Place { packing, positions: &positions, adapters: &adapters };
-        let hidden = self.block_of(index, packing, pass).forward(hidden, place, None, pass, None);
+        let context = LayerContext { packing, positions: &positions, adapters: &adapters };
+        let hidden = self.block_of(index, packing, pass).forward(hidden, context, None, pass, None);
         match &self.encoder_norm {
             Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
             _ => hidden,
@@ -147,18 +147,21 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions.of(Stack::Decoder, packing);
         let adapters = pass.adapters.of_tokens(packing);
-        let place = Place { packing, positions: &positions, adapters: &adapters };
+        let context = LayerContext { packing, positions: &positions, adapters: &adapters };
         let block = self.block_of(index, packing, pass);
         if let (Some(encoded), Some(packing)) = (encoded, packing.encoder()) {
             let adapters = pass.adapters.of_tokens(packing);
-            let memory = Memory::Stream(encoded, Place { packing, adapters: &adapters, ..place });
-            return block.forward(hidden, place, Some(memory), pass, caches);
+            let memory = CrossStates::Stream(
+                encoded,
+                LayerContext { packing, adapters: &adapters, ..context },
+            );
+            return block.forward(hidden, context, Some(memory), pass, caches);
         }
-        let Some(caches) = caches else { return block.forward(hidden, place, None, pass, None) };
+        let Some(caches) = caches else { return block.forward(hidden, context, None, pass, None) };
         let memories: Vec<_> = caches.iter().map(|cache| cache.memory.clone()).collect();
         let memory =
-            self.has_encoder().then(|| Memory::Cached(memories.iter().flatten().collect()));
-        block.forward(hidden, place, memory, pass, Some(caches))
+            self.has_encoder().then(|| CrossStates::Cached(memories.iter().flatten().collect()));
+        block.forward(hidden, context, memory, pass, Some(caches))
     }
 }
 
@@ -257,10 +260,13 @@ impl CausalLm for Model {
         }
         let positions = self.positions.of(Stack::Encoder, &packing);
         let adapters = pass.adapters.of_tokens(&packing);
-        let place = Place { packing: &packing, positions: &positions, adapters: &adapters };
+        let context =
+            LayerContext { packing: &packing, positions: &positions, adapters: &adapters };
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
-            let remember = |cross: &Cross| cross.attention.remember(hidden.clone(), place);
-            cache.memory = self.block_of(index, &packing, &pass).cross.as_ref().map(remember);
+            let cross_keys_values =
+                |cross: &CrossAttention| cross.attention.cross_keys_values(hidden.clone(), context);
+            cache.memory =
+                self.block_of(index, &packing, &pass).cross.as_ref().map(cross_keys_values);
         }
         vec![self.config.start_id]
     }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack};
 
 use crate::layers::block::Block;
-use crate::layers::head::Head;
+use crate::layers::head::LmHead;
 use crate::load::Loader;
 use crate::{Checkpoint, ModelError};
 
@@ -24,7 +24,7 @@ pub(crate) struct Loaded {
     embeddings: Option<Embeddings>,
     /// Encoder blocks first.
     blocks: Vec<Arc<Block>>,
-    head: Arc<Head>,
+    head: Arc<LmHead>,
 }
 
 /// Token embeddings, `[vocab, d_model]` each.
@@ -42,12 +42,12 @@ pub(crate) struct Streamed {
     device: Device,
     /// Encoder blocks first.
     blocks: Vec<LayerId>,
-    last: Mutex<Option<Last>>,
+    last: Mutex<Option<CachedBlock>>,
 }
 
 /// Cached block.
 #[derive(Debug)]
-struct Last {
+struct CachedBlock {
     index: usize,
     /// Experts that were not read, ascending.
     unread: Vec<usize>,
@@ -109,7 +109,7 @@ impl Weights {
         }
     }
 
-    pub(crate) fn head(&self) -> Arc<Head> {
+    pub(crate) fn head(&self) -> Arc<LmHead> {
         match self {
             Self::Loaded(loaded) => loaded.head.clone(),
             Self::Streamed(streamed) => unchanged(streamed.head()),
@@ -186,11 +186,11 @@ impl Streamed {
         }
         *last = None; // freed before the next one is read
         let block = Arc::new(self.loader().block(id, &unread)?);
-        *last = Some(Last { index, unread, block: block.clone() });
+        *last = Some(CachedBlock { index, unread, block: block.clone() });
         Ok(block)
     }
 
-    fn head(&self) -> Result<Arc<Head>, ModelError> {
+    fn head(&self) -> Result<Arc<LmHead>, ModelError> {
         self.loader().head().map(Arc::new)
     }
 }

@@ -35,7 +35,7 @@ impl Measurement {
     ///
     /// # Errors
     /// [`ScoreError::NotFinite`] right after the block where it arose; discard the measurement then.
-    pub fn watch(
+    pub fn add_batches(
         &mut self,
         model: &(impl LanguageModel + ?Sized),
         batches: &[Input],

@@ -30,7 +30,7 @@ pub struct Scored {
 }
 
 /// Measures expert scores: the sums of every [`Criterion`](litemoe_core::Criterion) and of the requested similarities,
-/// in one forward pass over `rows` of token ids, [block by block](Measurement::watch).
+/// in one forward pass over `rows` of token ids, [block by block](Measurement::add_batches).
 ///
 /// `progress` receives the cumulative count of rows times blocks, `rows.len() * model.n_blocks()` at the end.
 ///
@@ -49,7 +49,7 @@ pub fn score(
     let mut measurement = Measurement::new(model.moe_layers(), &options.similarities);
     let mut done = 0;
     for batches in rounds(batches(&rows, options.limits()), options.held_tokens) {
-        measurement.watch(model, &batches, |rows| {
+        measurement.add_batches(model, &batches, |rows| {
             done += rows;
             progress(done);
         })?;

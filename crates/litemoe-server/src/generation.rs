@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use litemoe_core::{
-    CausalLm, Generation, MountedAdapter, PREFILL_TOKENS, RowStep, Sampler, Sampling, logits_rows,
+    CausalLm, Generation, MountedAdapter, PREFILL_CHUNK, RowStep, Sampler, Sampling, logits_rows,
 };
 use litemoe_text::{Answer, Piece, TextError, Tokenizer};
 
@@ -89,7 +89,7 @@ fn texts<'a, M: CausalLm>(
     let (mounted, prompt) = (request.mounted.as_deref(), &request.prompt);
     let n_held = if request.n > 1 && !model.has_encoder() { prompt.len() - 1 } else { 0 };
     let mut shared = model.new_cache();
-    for chunk in prompt[..n_held].chunks(PREFILL_TOKENS) {
+    for chunk in prompt[..n_held].chunks(PREFILL_CHUNK) {
         model.extend(chunk, &mut shared, mounted);
     }
     let text = |index: usize| {

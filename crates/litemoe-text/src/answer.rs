@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use litemoe_core::Drawn;
+use litemoe_core::SampledToken;
 
 use crate::stop::{Passed, StopScanner};
 use crate::{Detokenizer, TextError, TokenLogprob, Tokenizer};
@@ -86,7 +86,7 @@ impl Answer<'_> {
     ///
     /// # Errors
     /// [`TextError::Decode`]; the answer is over then.
-    pub fn push(&mut self, drawn: &Drawn) -> Result<Piece, TextError> {
+    pub fn push(&mut self, drawn: &SampledToken) -> Result<Piece, TextError> {
         let Some(mut detokenizer) = self.detokenizer.take() else { return Ok(Piece::default()) };
         self.n_drawn += 1;
         if self.tokenizer.end_ids().contains(&drawn.token) {
@@ -118,7 +118,7 @@ impl Answer<'_> {
     /// The pieces of an iterator of sampled tokens.
     pub fn pieces(
         &mut self,
-        mut tokens: impl Iterator<Item = Drawn>,
+        mut tokens: impl Iterator<Item = SampledToken>,
     ) -> impl Iterator<Item = Result<Piece, TextError>> {
         std::iter::from_fn(move || {
             if self.is_over() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use tokenizers::Encoding;
 
 use crate::config::TextConfig;
-use crate::tokenizer_file::{self, guarded};
+use crate::tokenizer_file::{self, catch_panic};
 use crate::{ChatTemplate, Message, TextError};
 
 /// Tokenizer and chat template of a model.
@@ -16,7 +16,7 @@ pub struct Tokenizer {
     end_ids: BTreeSet<u32>,
     end_id: Option<u32>,
     decoder_start: Option<u32>,
-    answer_lead: String,
+    assistant_prefix: String,
 }
 
 impl Tokenizer {
@@ -48,12 +48,12 @@ impl Tokenizer {
             .map(|source| ChatTemplate::new(&source, config.named_tokens))
             .transpose()?;
         let decoder_start = config.decoder_start;
-        let answer_lead = String::new();
+        let assistant_prefix = String::new();
         let mut tokenizer =
-            Self { inner, template, special_ids, end_ids, end_id, answer_lead, decoder_start };
+            Self { inner, template, special_ids, end_ids, end_id, assistant_prefix, decoder_start };
         if let Some(plain) = tokenizer.plain_answer() {
             tokenizer.end_ids.extend(plain.end);
-            tokenizer.answer_lead = plain.lead;
+            tokenizer.assistant_prefix = plain.lead;
         }
         Ok(tokenizer)
     }
@@ -71,8 +71,8 @@ impl Tokenizer {
 
     /// Text that the chat template inserts between a prompt and the assistant's message, such as a space: a model
     /// generates it, but it is not part of the message.
-    pub fn answer_lead(&self) -> &str {
-        &self.answer_lead
+    pub fn assistant_prefix(&self) -> &str {
+        &self.assistant_prefix
     }
 
     /// End token of a completion without a template: `eos_token`, or else the first `eos_token_id`.
@@ -127,7 +127,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::Decode`]
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
-        guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
+        catch_panic(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
     }
 
     /// Whether a token is an added token, which is its own text.
@@ -150,7 +150,8 @@ impl Tokenizer {
     }
 
     pub(crate) fn encoding(&self, text: &str, begun: bool) -> Result<Encoding, TextError> {
-        guarded(|| self.inner.encode(text, begun)).map_err(|reason| TextError::Encode { reason })
+        catch_panic(|| self.inner.encode(text, begun))
+            .map_err(|reason| TextError::Encode { reason })
     }
 
     /// Tokenizes a text with the tokenizer's own prefix but without its suffix.

@@ -23,7 +23,7 @@ pub(crate) fn read(file: &Path) -> Result<Tokenizer, TextError> {
     let steps: Steps =
         serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
     steps.check().map_err(malformed)?;
-    let tokenizer = guarded(|| {
+    let tokenizer = catch_panic(|| {
         let mut tokenizer = Tokenizer::from_bytes(&json)?;
         tokenizer.with_padding(None).with_truncation(None)?;
         Ok(tokenizer)
@@ -35,7 +35,7 @@ pub(crate) fn read(file: &Path) -> Result<Tokenizer, TextError> {
 /// tokens shorter than their prefix. Some of this shows only when a text is encoded, and the library has no check of
 /// its own, so its panics are caught here. They leave no partial state: encoding and decoding change only caches, which
 /// are behind locks and are skipped when poisoned.
-pub(crate) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+pub(crate) fn catch_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the tokenizer's parts contradict each other".to_owned()),

@@ -1,10 +1,10 @@
 //! `cargo xtask tidy`: workspace checks that the compiler does not do.
 
-mod circles;
 mod closure;
 mod crates;
 mod features;
 mod graph;
+mod import_cycles;
 mod text;
 
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) fn check(root: &Path) -> Result<Findings> {
     findings.extend(closure::findings(root, closure::LIBRARIES)?);
     findings.extend(features::findings(root)?);
     findings.extend(crates::findings(root)?);
-    findings.extend(circles::findings(root)?);
+    findings.extend(import_cycles::findings(root)?);
     findings.extend(text::findings(root)?);
     Ok(findings)
 }

@@ -10,8 +10,8 @@ use crate::batch::{Batch, check_rows};
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Micro {
-    /// Micro-batch: rows per forward and backward pass, at least 1; gradients are accumulated.
+pub struct MicroBatch {
+    /// MicroBatch-batch: rows per forward and backward pass, at least 1; gradients are accumulated.
     pub rows: usize,
     /// Threads per micro-batch, at least 1, each with its own forward and backward pass. Small operations use one core,
     /// so two parallel passes are faster than two in sequence.
@@ -65,7 +65,7 @@ pub fn gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
     rows: &[Sequence],
-    micro: Micro,
+    micro: MicroBatch,
 ) -> Result<Gradients, AdapterError> {
     check_rows(model, "training", rows)?;
     let rows: Vec<_> = rows.iter().map(|row| Row { row, noise: None }).collect();
@@ -85,12 +85,15 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
     rows: &[Row<'_>],
-    micro: Micro,
+    micro: MicroBatch,
 ) -> Gradients {
     let n_targets = rows.iter().map(|row| row.row.n_completion()).sum();
     let part = |rows: &[Row<'_>]| {
         let batch = Batch::new(rows.iter().map(|row| row.row));
-        let back = Back { noise: noise(rows), ..Back::new(model, &batch, adapters, n_targets) };
+        let back = BackwardPass {
+            noise: noise(rows),
+            ..BackwardPass::new(model, &batch, adapters, n_targets)
+        };
         if micro.recompute { back.recomputed() } else { back.kept() }
     };
     let mut total = Gradients::default();
@@ -127,7 +130,7 @@ fn side_by_side<P: Copy + Send, T: Send>(parts: &[P], run: impl Fn(P) -> T + Syn
 }
 
 /// Backward pass through a model for some rows.
-struct Back<'a, M: ?Sized> {
+struct BackwardPass<'a, M: ?Sized> {
     model: &'a M,
     batch: &'a Batch,
     /// The adapters without autodiff.
@@ -141,7 +144,7 @@ struct Back<'a, M: ?Sized> {
     found: Gradients,
 }
 
-impl<'a, M: LanguageModel + ?Sized> Back<'a, M> {
+impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
     fn new(model: &'a M, batch: &'a Batch, plain: &'a Adapters, n_targets: usize) -> Self {
         let track = |(site, lora): (&Site, &Lora)| {
             let (a, b) = (leaf(lora.a.clone()), leaf(lora.b.clone()));

@@ -8,8 +8,8 @@ mod state;
 mod tuned;
 
 pub use data::TuneData;
-pub use gradients::{Gradient, Gradients, Micro, gradients};
+pub use gradients::{Gradient, Gradients, MicroBatch, gradients};
 pub use options::TuneOptions;
-pub use run::{Checkpoint, StepReport, Watcher, tune};
+pub use run::{Checkpoint, StepReport, TuneObserver, tune};
 pub use state::is_checkpoint;
 pub use tuned::Tuned;

@@ -2,7 +2,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use super::Micro;
+use super::MicroBatch;
 use crate::AdapterError;
 
 /// Largest router noise: beyond it the choice of experts is practically random.
@@ -16,7 +16,7 @@ pub struct TuneOptions {
     pub steps: usize,
     /// Batch size: rows per optimizer step, at least 1.
     pub batch: usize,
-    /// Micro-batch: rows in memory at once, at least 1, with gradient accumulation up to `batch` rows. A smaller one
+    /// MicroBatch-batch: rows in memory at once, at least 1, with gradient accumulation up to `batch` rows. A smaller one
     /// needs less memory and affects only rounding.
     pub micro_batch: usize,
     /// Threads per micro-batch, at least 1. Not taken from the machine, because it affects rounding: the same options
@@ -77,8 +77,8 @@ impl TuneOptions {
         self.lr * (self.final_lr + (1.0 - self.final_lr) * cosine)
     }
 
-    pub(super) fn micro(&self) -> Micro {
-        Micro { rows: self.micro_batch, threads: self.threads, recompute: self.recompute }
+    pub(super) fn micro(&self) -> MicroBatch {
+        MicroBatch { rows: self.micro_batch, threads: self.threads, recompute: self.recompute }
     }
 
     /// Whether a step is followed by validation.

@@ -44,7 +44,7 @@ pub struct StepReport {
 }
 
 /// Observer of a tuning run. Every method does nothing unless overridden.
-pub trait Watcher {
+pub trait TuneObserver {
     /// The run resumes after `step` steps.
     fn resumed(&mut self, step: usize) {
         let _ = step;
@@ -57,7 +57,7 @@ pub trait Watcher {
 }
 
 /// No observer.
-impl Watcher for () {}
+impl TuneObserver for () {}
 
 /// LoRA tuning: trains adapters of a frozen model with AdamW and keeps the step with the lowest validation loss.
 ///
@@ -73,7 +73,7 @@ pub fn tune<M: LanguageModel + Sync + ?Sized>(
     data: TuneData<'_>,
     options: &TuneOptions,
     checkpoint: Option<Checkpoint<'_>>,
-    watcher: &mut dyn Watcher,
+    watcher: &mut dyn TuneObserver,
 ) -> Result<Tuned, AdapterError> {
     check(model, initial, data, options)?;
     let saver = checkpoint.map(|file| Saver::new(file, initial, data, options)).transpose()?;
@@ -153,7 +153,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
     fn finish(
         mut self,
         saver: Option<&Saver<'_>>,
-        watcher: &mut dyn Watcher,
+        watcher: &mut dyn TuneObserver,
     ) -> Result<Tuned, AdapterError> {
         while self.state.step < self.options.steps {
             let report = self.step()?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::{
-    ATTENTION, AdapterError, EXPERTS, Effect, LoraOptions, Micro, fresh, gradients, mount, peft,
-    save,
+    ATTENTION, AdapterError, EXPERTS, Effect, LoraOptions, MicroBatch, fresh, gradients, mount,
+    peft, save,
 };
 use litemoe_core::{Adapters, ExpertPart, LinearRole, LinearSite, MoeModel, Sequence};
 use litemoe_model::Model;
@@ -67,7 +67,7 @@ fn an_expert_that_no_token_meets_has_zeros_for_gradients() {
     let model = model();
     let adapters = random_experts(&model, 1);
     let row = Sequence { tokens: vec![5, 17], completion: vec![false, true], encoder: None };
-    let micro = Micro { rows: 1, threads: 1, recompute: false };
+    let micro = MicroBatch { rows: 1, threads: 1, recompute: false };
     let found = gradients(&model, &adapters, &[row], micro).unwrap();
     assert_eq!(found.by_site.len(), adapters.len());
     let is_zero = |site: &LinearSite| {
@@ -86,7 +86,7 @@ fn however_a_batch_is_cut_experts_have_the_same_gradients() {
     let adapters = stirred(&model, &targets([EXPERTS, "q_proj", "down_proj"]), 2);
     let rows = &rows()[..8];
     let of = |rows_at_once, threads, recompute| {
-        let micro = Micro { rows: rows_at_once, threads, recompute };
+        let micro = MicroBatch { rows: rows_at_once, threads, recompute };
         gradients(&model, &adapters, rows, micro).unwrap()
     };
     let whole = of(8, 1, false);

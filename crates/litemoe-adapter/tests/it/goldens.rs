@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Tensor};
 use litemoe_adapter::{
-    Micro, StepReport, TuneData, TuneOptions, Watcher, gradients, peft, save, tune,
+    MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions, gradients, peft, save, tune,
 };
 use litemoe_core::{Input, LanguageModel, MoeModel, Pass, Site, sha256_hex};
 use safetensors::SafeTensors;
@@ -100,7 +100,7 @@ fn experts_go_both_ways_with_peft() {
 fn first_gradients_beside_experts_are_pefts() {
     let (model, n_experts, rank) = (model(), 4, 2);
     let read = peft::read(&golden("stacked"), model.linear_sites(), &Device::flex()).unwrap();
-    let micro = Micro { rows: 8, threads: 2, recompute: true };
+    let micro = MicroBatch { rows: 8, threads: 2, recompute: true };
     let found = gradients(&model, &read.adapters, &rows()[..8], micro).unwrap();
     let of = |site: String| &found.by_site[&Site::new(site)];
     for block in [0, 2] {
@@ -148,9 +148,13 @@ fn first_gradients_are_pefts() {
     let adapters =
         peft::read(&golden("plain"), model.linear_sites(), &Device::flex()).unwrap().adapters;
     for recompute in [false, true] {
-        let found =
-            gradients(&model, &adapters, &rows()[..8], Micro { rows: 8, threads: 2, recompute })
-                .unwrap();
+        let found = gradients(
+            &model,
+            &adapters,
+            &rows()[..8],
+            MicroBatch { rows: 8, threads: 2, recompute },
+        )
+        .unwrap();
         assert_eq!(found.by_site.len(), adapters.len());
         for (site, gradient) in found.by_site {
             for (which, ours) in [("A", gradient.a), ("B", gradient.b)] {
@@ -166,7 +170,7 @@ fn first_gradients_are_pefts() {
 
 struct Losses(Vec<f64>);
 
-impl Watcher for Losses {
+impl TuneObserver for Losses {
     fn stepped(&mut self, report: &StepReport) {
         self.0.push(report.loss);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Tensor;
 use litemoe_adapter::peft::{self, PeftConfig};
 use litemoe_adapter::{
-    AdapterError, AdapterRecord, Guard, GuardOptions, KeptExperts, KeptOfLayer, Measure,
+    AdapterError, AdapterRecord, Guard, GuardOptions, KeptExperts, LayerKeptExperts, Measure,
     MountChoice, MountRecord, MountRouting, PENALTIES, SCALES, choose_mount, evaluate, load, save,
 };
 use litemoe_core::{
@@ -24,7 +24,7 @@ const ALL: GuardOptions =
 /// Keeps two of every layer's four experts.
 fn kept(model: &Model) -> KeptExperts {
     let layer = |layer: &litemoe_core::MoeLayer| {
-        (layer.id, KeptOfLayer { n_experts: layer.n_experts, kept: vec![1, 3] })
+        (layer.id, LayerKeptExperts { n_experts: layer.n_experts, kept: vec![1, 3] })
     };
     let layers = model.moe_layers().iter().map(layer).collect();
     KeptExperts { router: RouterRule::DropRows, layers }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::{
-    AdapterError, AdapterRecord, EXPERTS, LoadedAdapter, LoraOptions, SiteMap, load, load_through,
-    save, to_foundation,
+    AdapterError, AdapterRecord, EXPERTS, LoadedAdapter, LoraOptions, SiteMap, load,
+    load_with_plan, save, to_foundation,
 };
 use litemoe_core::{
-    Adapters, Group, LayerId, LayerPlan, Lora, Member, MoeModel, PLAN_VERSION, Plan, PlanOptions,
-    Site,
+    AbsorbedExpert, Adapters, Group, LayerId, LayerPlan, Lora, MoeModel, PLAN_VERSION, Plan,
+    PlanOptions, Site,
 };
 use litemoe_model::{Checkpoint, Model, write_proxy};
 use tempfile::TempDir;
@@ -22,9 +22,9 @@ use crate::mounting::record;
 /// A plan that keeps experts 1 and 3 of four, and in block 2 merges expert 0 into expert 1.
 fn plan(foundation: &Checkpoint) -> Plan {
     let merged = Group {
-        host: 1,
+        centroid: 1,
         share: 0.5,
-        members: vec![Member { expert: 0, share: 0.5, alignment: None }],
+        absorbed: vec![AbsorbedExpert { expert: 0, share: 0.5, alignment: None }],
     };
     let layer =
         |groups, removed: &[usize]| LayerPlan { n_experts: 4, groups, removed: removed.to_vec() };
@@ -86,7 +86,7 @@ impl Tuned {
 
     fn mounted(&self, plan: Option<&Plan>) -> Result<LoadedAdapter, AdapterError> {
         let model = Model::load(&self.foundation, &Device::flex()).unwrap();
-        load_through(&self.path(), &model, self.foundation.fingerprint(), plan)
+        load_with_plan(&self.path(), &model, self.foundation.fingerprint(), plan)
     }
 }
 
@@ -105,14 +105,16 @@ fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
         (2 * 2 * 3 + 3, 2 * 2 * 3 + 3)
     );
     for block in [0, 2] {
-        for (expert, host) in [(0, 1), (1, 3)] {
+        for (expert, centroid) in [(0, 1), (1, 3)] {
             for leaf in ["gate_proj", "up_proj", "down_proj"] {
                 let path = |expert| format!("model.layers.{block}.mlp.experts.{expert}.{leaf}");
-                let [ours, moved] =
-                    [tuned.adapters.at(&path(expert)), mounted.mounted.adapters.at(&path(host))]
-                        .map(|adapter| adapter.map(litemoe_core::Adapter::lora))
-                        .map(|lora| numbers(lora.unwrap()));
-                assert_eq!(ours, moved, "{}", path(host));
+                let [ours, moved] = [
+                    tuned.adapters.at(&path(expert)),
+                    mounted.mounted.adapters.at(&path(centroid)),
+                ]
+                .map(|adapter| adapter.map(litemoe_core::Adapter::lora))
+                .map(|lora| numbers(lora.unwrap()));
+                assert_eq!(ours, moved, "{}", path(centroid));
             }
         }
     }
@@ -137,7 +139,7 @@ fn a_mounted_adapter_is_the_foundations_alone() {
     let error = load(&target, &model, tuned.proxy.fingerprint()).unwrap_err();
     assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
     // The record names the plan it was mapped by, and that plan is still accepted.
-    let again = load_through(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
+    let again = load_with_plan(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
     assert!(same_bits(&again.unwrap().mounted.adapters, &loaded.mounted.adapters));
 }
 
@@ -152,7 +154,7 @@ fn without_its_plan_an_adapter_beside_experts_is_the_proxys_alone() {
     let error = tuned.mounted(None).unwrap_err();
     assert!(matches!(&error, AdapterError::PlanNeeded { plan } if *plan == tuned.plan.hash()));
     let mut other = tuned.plan.clone();
-    other.layers.get_mut(&LayerId::decoder(0)).unwrap().groups[0].host = 0;
+    other.layers.get_mut(&LayerId::decoder(0)).unwrap().groups[0].centroid = 0;
     let error = tuned.mounted(Some(&other)).unwrap_err();
     assert!(matches!(error, AdapterError::OtherPlan { .. }), "{error}");
 }
@@ -178,7 +180,7 @@ fn an_adapter_that_no_proxy_was_tuned_for_has_no_plan() {
     save(&target, &adapters, model.linear_sites(), &Default::default(), None).unwrap();
     let plan = plan(&foundation);
     let mount = |target: &Path| {
-        load_through(target, &model, foundation.fingerprint(), Some(&plan)).unwrap_err()
+        load_with_plan(target, &model, foundation.fingerprint(), Some(&plan)).unwrap_err()
     };
     assert!(matches!(mount(&target), AdapterError::NoProxy));
 }
@@ -203,23 +205,23 @@ fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
     let foundation = Checkpoint::open(dir).unwrap();
     let kept: [&[usize]; 3] = [&[1, 4], &[0, 5], &[3, 4]];
     let mut plan = plan(&foundation);
-    let layer = |hosts: &&[usize]| LayerPlan {
+    let layer = |centroids: &&[usize]| LayerPlan {
         n_experts: 6,
-        groups: hosts.iter().map(|&host| Group::single(host)).collect(),
-        removed: (0..6).filter(|expert| !hosts.contains(expert)).collect(),
+        groups: centroids.iter().map(|&centroid| Group::single(centroid)).collect(),
+        removed: (0..6).filter(|expert| !centroids.contains(expert)).collect(),
     };
     plan.layers = (0..).map(LayerId::decoder).zip(kept.iter().map(layer)).collect();
     let tuned = Tuned::by(foundation, plan, &targets([EXPERTS]));
     assert_eq!(tuned.adapters.len(), 3 * 2 * 3);
     let mounted = tuned.mounted(Some(&tuned.plan)).unwrap().mounted.adapters;
     assert_eq!(mounted.len(), tuned.adapters.len());
-    for (block, hosts) in kept.iter().enumerate() {
-        for (expert, host) in hosts.iter().enumerate() {
+    for (block, centroids) in kept.iter().enumerate() {
+        for (expert, centroid) in centroids.iter().enumerate() {
             let of = |adapters: &Adapters, expert: usize| {
                 let site = format!("model.layers.{block}.mlp.experts.{expert}.up_proj");
                 numbers(adapters.at(&site).unwrap().lora())
             };
-            assert_eq!(of(&tuned.adapters, expert), of(&mounted, *host), "{block} {host}");
+            assert_eq!(of(&tuned.adapters, expert), of(&mounted, *centroid), "{block} {centroid}");
         }
     }
 }
@@ -232,18 +234,19 @@ fn both_stacks_of_an_encoder_decoder_are_mapped() {
     let mut plan = plan(&Checkpoint::open(golden("base")).unwrap());
     plan.layers.clear();
     for layer in model.moe_layers() {
-        let host = match layer.id {
+        let centroid = match layer.id {
             id if id == LayerId::encoder(id.block) => 1,
             _ => 2,
         };
-        let groups = vec![Group::single(host)];
+        let groups = vec![Group::single(centroid)];
         plan.layers.insert(layer.id, LayerPlan { n_experts: 4, groups, removed: Vec::new() });
     }
     let first = stirred(&model, &targets(["expert_0.wi"]), 0);
     let moved = to_foundation(&first, model.linear_sites(), &plan).unwrap();
     assert_eq!(moved.len(), model.moe_layers().len());
     for (site, _) in moved.loras() {
-        let host = if site.as_str().starts_with("encoder") { "expert_1.wi" } else { "expert_2.wi" };
-        assert!(site.as_str().ends_with(host), "{site}");
+        let centroid =
+            if site.as_str().starts_with("encoder") { "expert_1.wi" } else { "expert_2.wi" };
+        assert!(site.as_str().ends_with(centroid), "{site}");
     }
 }

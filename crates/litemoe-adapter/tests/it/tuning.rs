@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use litemoe_adapter::{
-    AdapterError, Checkpoint, Micro, StepReport, TuneData, TuneOptions, Tuned, Watcher, evaluate,
-    gradients, tune,
+    AdapterError, Checkpoint, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions, Tuned,
+    evaluate, gradients, tune,
 };
 use litemoe_core::{Adapters, Fingerprint};
 use litemoe_model::Model;
@@ -34,7 +34,7 @@ fn watched(
     model: &Model,
     options: &TuneOptions,
     checkpoint: Option<&Path>,
-    watcher: &mut dyn Watcher,
+    watcher: &mut dyn TuneObserver,
 ) -> Result<Tuned, AdapterError> {
     let rows = rows();
     let data = TuneData { train: &rows[..14], validation: &rows[14..] };
@@ -49,7 +49,7 @@ struct Log {
     reports: Vec<StepReport>,
 }
 
-impl Watcher for Log {
+impl TuneObserver for Log {
     fn resumed(&mut self, step: usize) {
         self.resumed = Some(step);
     }
@@ -108,7 +108,7 @@ fn the_learning_rate_rises_then_follows_a_cosine() {
 /// Simulates a process killed after some step: the watcher panics.
 struct Killed(usize);
 
-impl Watcher for Killed {
+impl TuneObserver for Killed {
     fn stepped(&mut self, report: &StepReport) {
         assert_ne!(report.step, self.0, "killed");
     }
@@ -254,8 +254,8 @@ proptest! {
         let model = model();
         let adapters = random_adapters(&model, seed);
         let rows = &rows()[first..first + 8];
-        let whole = gradients(&model, &adapters, rows, Micro { rows: 8, threads: 1, recompute: false }).unwrap();
-        let micro = Micro { rows: rows_at_once, threads, recompute };
+        let whole = gradients(&model, &adapters, rows, MicroBatch { rows: 8, threads: 1, recompute: false }).unwrap();
+        let micro = MicroBatch { rows: rows_at_once, threads, recompute };
         let cut = gradients(&model, &adapters, rows, micro).unwrap();
         prop_assert!((whole.loss - cut.loss).abs() < 1e-5);
         for (site, gradient) in whole.by_site {

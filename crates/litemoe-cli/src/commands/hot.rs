@@ -23,7 +23,7 @@ pub(crate) fn hottest(
         let of_layer =
             plan.map(|plan| plan.layers.get(&layer).context("the plan is of other layers"));
         let experts = match of_layer.transpose()? {
-            Some(layer) => layer.hosts(),
+            Some(layer) => layer.centroids(),
             None => (0..scores.len()).collect(),
         };
         if let Some(stray) = experts.iter().find(|&&expert| expert >= scores.len()) {

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
-    TuneMetrics, TuneOptions, Tuned, Watcher, check_save, fresh, is_checkpoint, save, tune,
+    TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, fresh, is_checkpoint, save, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::{Deserialize, Serialize};
@@ -323,7 +323,7 @@ struct Log {
     tokens_per_second: f64,
 }
 
-impl Watcher for Bar {
+impl TuneObserver for Bar {
     fn resumed(&mut self, step: usize) {
         self.resumed_after = step;
         self.bar.set_position(step as u64);

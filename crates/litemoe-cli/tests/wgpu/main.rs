@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
-use litemoe_adapter::{Micro, gradients};
+use litemoe_adapter::{MicroBatch, gradients};
 use litemoe_core::{Adapters, Criterion, Fingerprint, Input, LanguageModel, LinearSite};
 use litemoe_core::{Lora, MoeModel, Pass, Sequence};
 use litemoe_model::{Checkpoint, Model};
@@ -147,7 +147,7 @@ fn gradients_are_the_cpus() {
     for (name, recompute) in TINY.into_iter().flat_map(|name| [(name, false), (name, true)]) {
         assert_same(name, |model, device| {
             let adapters = adapters(model.linear_sites(), device);
-            let micro = Micro { rows: 3, threads: 1, recompute };
+            let micro = MicroBatch { rows: 3, threads: 1, recompute };
             let found = gradients(model, &adapters, &sequences(model), micro).expect("gradients");
             assert_eq!(found.by_site.len(), model.linear_sites().len());
             let mut results = BTreeMap::from([("loss".to_owned(), vec![found.loss])]);

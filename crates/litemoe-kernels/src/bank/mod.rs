@@ -5,10 +5,10 @@ mod adapters;
 mod flat;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod lora_backward;
-mod mixture;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod op;
 mod packed;
+mod sorted_batch;
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use crate::silu_mul;
 pub use adapters::ExpertAdapters;
-use mixture::Mixture;
 use packed::PackedExpert;
+use sorted_batch::SortedBatch;
 
 /// Computation of one expert on the `n` tokens routed to it.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ impl ExpertBank {
         self.first().map(|expert| expert.down.device())
     }
 
-    /// Mixture-of-experts forward pass: runs each token through its selected experts and sums their outputs, weighted
+    /// SortedBatch-of-experts forward pass: runs each token through its selected experts and sums their outputs, weighted
     /// by the gates (or the outputs of gated inputs, see [`Self::gating_inputs`]).
     ///
     /// Differentiable with respect to `x` and `gates`. Copies `chosen` to the host once. Calls `visit` for each expert
@@ -172,7 +172,8 @@ impl ExpertBank {
             || updates.iter().any(ExpertAdapters::is_tracked);
         let device = x.device().without_autodiff();
         // Burn builds the autodiff graph on one thread; Flex operations may run on many.
-        let mixture = |parallel| Mixture::new(self.experts.clone(), dispatch, &device, parallel);
+        let mixture =
+            |parallel| SortedBatch::new(self.experts.clone(), dispatch, &device, parallel);
         #[cfg(any(feature = "flex", feature = "wgpu"))]
         if tracked && visit.is_none() && self.is_plain() && silu_mul::is_fused(&x) {
             return op::mix(x, gates, mixture(is_host(&device)), &updates);
@@ -200,7 +201,7 @@ impl ExpertBank {
     /// Reference implementation from plain tensor operations, differentiated by Burn.
     fn reference(
         &self,
-        mixture: &Mixture,
+        mixture: &SortedBatch,
         x: Tensor<2>,
         gates: Tensor<2>,
         updates: &[ExpertAdapters],

@@ -11,8 +11,8 @@ use litemoe_core::{Adapter, Lora};
 use super::adapters::ExpertAdapters;
 use super::flat::{self, Layout};
 use super::lora_backward;
-use super::mixture::Mixture;
 use super::packed::PackedExpert;
+use super::sorted_batch::SortedBatch;
 use crate::primitive::AsPrimitive;
 use crate::silu_mul::{Kernels, silu_mul};
 
@@ -29,7 +29,7 @@ pub(super) trait Mix: Backend {
         x: FloatTensor<Self>,
         gates: FloatTensor<Self>,
         low_rank: FloatTensor<Self>,
-        mixture: Mixture,
+        mixture: SortedBatch,
         layout: Layout,
     ) -> FloatTensor<Self>;
 }
@@ -40,7 +40,7 @@ impl Mix for burn_flex::Flex {
         x: FloatTensor<Self>,
         gates: FloatTensor<Self>,
         low_rank: FloatTensor<Self>,
-        mixture: Mixture,
+        mixture: SortedBatch,
         layout: Layout,
     ) -> FloatTensor<Self> {
         let updates = layout.updates(&Self::tensor(low_rank));
@@ -54,7 +54,7 @@ impl Mix for burn_cubecl::CubeBackend {
         x: FloatTensor<Self>,
         gates: FloatTensor<Self>,
         low_rank: FloatTensor<Self>,
-        mixture: Mixture,
+        mixture: SortedBatch,
         layout: Layout,
     ) -> FloatTensor<Self> {
         let updates = layout.updates(&Self::tensor(low_rank));
@@ -67,7 +67,7 @@ impl<B: Kernels, C: CheckpointStrategy> Mix for Autodiff<B, C> {
         x: FloatTensor<Self>,
         gates: FloatTensor<Self>,
         low_rank: FloatTensor<Self>,
-        mixture: Mixture,
+        mixture: SortedBatch,
         layout: Layout,
     ) -> FloatTensor<Self> {
         let prepared = MixBackward
@@ -94,7 +94,7 @@ struct MixBackward;
 /// Tensors saved by the forward pass.
 #[derive(Debug, Clone)]
 struct State {
-    mixture: Mixture,
+    mixture: SortedBatch,
     /// Adapters of each group's expert; empty without adapters.
     updates: Vec<ExpertAdapters>,
     /// `[tokens, d_model]`; kept only for the gradients of the LoRA matrices.
@@ -125,7 +125,7 @@ impl<B: Kernels> Backward<B, 3> for MixBackward {
 }
 
 fn forward(
-    mixture: &Mixture,
+    mixture: &SortedBatch,
     updates: &[ExpertAdapters],
     x: Tensor<2>,
     gates: Tensor<2>,
@@ -152,7 +152,7 @@ fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3]
     let computed = mixture.each(|group, expert, range| {
         let update = updates.get(group).zip(rows.as_ref());
         let rows = |all: &Tensor<2>| all.clone().slice(range.clone());
-        ExpertBack {
+        ExpertBackward {
             expert,
             update: update.map(|(update, all)| (update, rows(all))),
             product: products[group].clone(),
@@ -174,7 +174,7 @@ fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3]
 }
 
 /// Backward pass of one expert.
-struct ExpertBack<'a> {
+struct ExpertBackward<'a> {
     expert: &'a PackedExpert,
     /// Adapters of the expert, and its input rows, `[n, d_model]`.
     update: Option<(&'a ExpertAdapters, Tensor<2>)>,
@@ -192,7 +192,7 @@ struct ExpertGradients {
     updates: Vec<Tensor<2>>,
 }
 
-impl ExpertBack<'_> {
+impl ExpertBackward<'_> {
     fn run<B: Kernels>(self) -> ExpertGradients {
         let Self { expert, update, product, gates, grad } = self;
         let of = |part: fn(&ExpertAdapters) -> &Option<Adapter>| {
@@ -200,7 +200,11 @@ impl ExpertBack<'_> {
         };
         let (gate, up, down) = (of(|it| &it.gate), of(|it| &it.up), of(|it| &it.down));
         let inner = silu_mul(product.clone());
-        let u = through(down, &grad, grad.clone().matmul(expert.down.clone().transpose()));
+        let u = add_lora_input_gradient(
+            down,
+            &grad,
+            grad.clone().matmul(expert.down.clone().transpose()),
+        );
         let d_gates = (u.clone() * inner.clone()).sum_dim(1);
         let d_inner = B::primitive(u * gates.clone());
         let d_product = B::tensor(B::backward(B::primitive(product), d_inner));
@@ -211,7 +215,8 @@ impl ExpertBack<'_> {
         let [_, d_expert] = inner.dims();
         let d_gate = d_product.clone().narrow(1, 0, d_expert);
         let d_up = d_product.narrow(1, d_expert, d_expert);
-        let d_rows = through(up, &d_up, through(gate, &d_gate, d_rows));
+        let d_rows =
+            add_lora_input_gradient(up, &d_up, add_lora_input_gradient(gate, &d_gate, d_rows));
         let parts = [(gate, rows, d_gate), (up, rows, d_up), (down, &inner, grad * gates)];
         let gradients = parts
             .into_iter()
@@ -221,7 +226,7 @@ impl ExpertBack<'_> {
 }
 
 /// Adds the input gradient through a LoRA to that through its frozen matrix.
-fn through(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
+fn add_lora_input_gradient(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2> {
     match update {
         Some(update) => back + lora_backward::by_input(update, grad.clone()),
         None => back,
@@ -229,7 +234,7 @@ fn through(update: Option<&Lora>, grad: &Tensor<2>, back: Tensor<2>) -> Tensor<2
 }
 
 /// Scatters the rows' gate gradients: `[n_rows, 1]` → `[tokens, top_k]`; 0 in slots without an expert.
-fn scatter_gates(mixture: &Mixture, rows: Tensor<2>, [tokens, top_k]: [usize; 2]) -> Tensor<2> {
+fn scatter_gates(mixture: &SortedBatch, rows: Tensor<2>, [tokens, top_k]: [usize; 2]) -> Tensor<2> {
     let zeros = Tensor::zeros([tokens * top_k, 1], &rows.device());
     let flat = zeros.select_assign(0, mixture.places.clone(), rows, IndexingUpdateOp::Add);
     flat.reshape([tokens, top_k])
@@ -239,7 +244,7 @@ fn scatter_gates(mixture: &Mixture, rows: Tensor<2>, [tokens, top_k]: [usize; 2]
 pub(super) fn mix(
     x: Tensor<2>,
     gates: Tensor<2>,
-    mixture: Mixture,
+    mixture: SortedBatch,
     updates: &[ExpertAdapters],
 ) -> Tensor<2> {
     let layout = Layout::of(updates);

@@ -112,7 +112,7 @@ impl<P: LanguageModel + ?Sized> Block<'_, P> {
             self.sums = Some((layer, RefitSums::new(known)));
         }
         if let Some((_, sums)) = &mut self.sums {
-            sums.watch(&seen.inner, &residual, &wanted);
+            sums.add_batch(&seen.inner, &residual, &wanted);
         }
         self.hold(stream, after, seen.inner);
         Ok(())

@@ -57,7 +57,7 @@ impl RefitSums {
     /// - `inner`: one entry per expert with tokens
     /// - `residual`: r, the target minus the experts' summed outputs, `[tokens, d_model]`
     /// - `target`: t, the target of the experts' summed outputs, `[tokens, d_model]`
-    pub fn watch(&mut self, inner: &[GatedInner], residual: &Tensor<2>, target: &Tensor<2>) {
+    pub fn add_batch(&mut self, inner: &[GatedInner], residual: &Tensor<2>, target: &Tensor<2>) {
         self.tokens += residual.dims()[0] as u64;
         let residual = Rows::of(residual);
         self.r_squares += residual.squares();
@@ -119,7 +119,7 @@ impl RefitSums {
     }
 }
 
-/// A matrix in host memory, converted to f64 a few rows at a time.
+/// A matrix in centroid memory, converted to f64 a few rows at a time.
 struct Rows {
     data: TensorData,
     width: usize,

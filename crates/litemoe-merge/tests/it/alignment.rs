@@ -19,45 +19,46 @@ proptest! {
         order in orders(), seed: u64, gated: bool,
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let host = expert(order.len(), &mut rng);
-        let host = if gated { host } else { ExpertWeights { gate: None, ..host } };
-        let moved = permuted(&host, &order);
+        let centroid = expert(order.len(), &mut rng);
+        let centroid = if gated { centroid } else { ExpertWeights { gate: None, ..centroid } };
+        let moved = permuted(&centroid, &order);
         let x = matrix([7, D_MODEL], &mut rng);
         let flat = |expert| output(expert, x.clone()).into_data().iter().collect::<Vec<f32>>();
-        assert_close(&flat(&moved), &flat(&host));
+        assert_close(&flat(&moved), &flat(&centroid));
 
-        let found: Vec<usize> = align(&host, &moved).unwrap().iter().map(|&i| i as usize).collect();
-        prop_assert_eq!(values(&permuted(&moved, &found)), values(&host));
+        let found: Vec<usize> = align(&centroid, &moved).unwrap().iter().map(|&i| i as usize).collect();
+        prop_assert_eq!(values(&permuted(&moved, &found)), values(&centroid));
     }
 
     #[test]
     fn no_order_costs_less_than_the_one_found(n in 1usize..6, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (host, member) = (expert(n, &mut rng), expert(n, &mut rng));
-        let found: Vec<usize> = align(&host, &member).unwrap().iter().map(|&i| i as usize).collect();
-        let least = orders_of(n).iter().map(|order| cost(&host, &member, order)).fold(f64::MAX, f64::min);
-        prop_assert!((cost(&host, &member, &found) - least).abs() < 1e-4);
+        let (centroid, absorbed) = (expert(n, &mut rng), expert(n, &mut rng));
+        let found: Vec<usize> = align(&centroid, &absorbed).unwrap().iter().map(|&i| i as usize).collect();
+        let least = orders_of(n).iter().map(|order| cost(&centroid, &absorbed, order)).fold(f64::MAX, f64::min);
+        prop_assert!((cost(&centroid, &absorbed, &found) - least).abs() < 1e-4);
     }
 }
 
 #[test]
 fn weights_that_are_not_finite_have_no_alignment() {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let host = expert(3, &mut rng);
-    let broken = ExpertWeights { up: host.up.clone().mul_scalar(f32::NAN), ..host.clone() };
-    assert_eq!(align(&host, &broken), None);
+    let centroid = expert(3, &mut rng);
+    let broken = ExpertWeights { up: centroid.up.clone().mul_scalar(f32::NAN), ..centroid.clone() };
+    assert_eq!(align(&centroid, &broken), None);
 }
 
 /// ½ Σ over neurons of the distances between gate rows, up rows and down columns.
-fn cost(host: &ExpertWeights, member: &ExpertWeights, order: &[usize]) -> f64 {
-    let moved = permuted(member, order);
+fn cost(centroid: &ExpertWeights, absorbed: &ExpertWeights, order: &[usize]) -> f64 {
+    let moved = permuted(absorbed, order);
     let difference =
         |x: &burn::tensor::Tensor<2>, y: &burn::tensor::Tensor<2>, dim: usize| -> f64 {
             let norms = (x.clone() - y.clone()).square().sum_dim(dim).sqrt();
             norms.into_data().iter::<f64>().sum()
         };
-    let gate = difference(host.gate.as_ref().unwrap(), moved.gate.as_ref().unwrap(), 1);
-    (gate + difference(&host.up, &moved.up, 1) + difference(&host.down, &moved.down, 0)) / 2.0
+    let gate = difference(centroid.gate.as_ref().unwrap(), moved.gate.as_ref().unwrap(), 1);
+    (gate + difference(&centroid.up, &moved.up, 1) + difference(&centroid.down, &moved.down, 0))
+        / 2.0
 }
 
 /// All permutations of `n` neurons.

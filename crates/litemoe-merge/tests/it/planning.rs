@@ -116,7 +116,7 @@ proptest! {
         for (id, layer) in &report.layers {
             let groups = &plan.layers[id].groups;
             prop_assert_eq!(layer.kept + layer.merged + layer.removed, n_experts);
-            prop_assert!(groups.iter().all(|group| group.members.len() <= max_merged));
+            prop_assert!(groups.iter().all(|group| group.absorbed.len() <= max_merged));
             prop_assert!(merge || (layer.merged, layer.surplus) == (0, 0));
             prop_assert!(layer.surplus <= layer.removed);
         }
@@ -150,11 +150,11 @@ fn shares_follow_the_scores() {
     };
     let weighted = make(Criterion::Task, &values);
     let [group] = &weighted.groups[..] else { panic!("{weighted:?}") };
-    let shares: Vec<(usize, f64)> = group.members.iter().map(|m| (m.expert, m.share)).collect();
-    assert_eq!((group.host, group.share), (0, 0.5));
+    let shares: Vec<(usize, f64)> = group.absorbed.iter().map(|m| (m.expert, m.share)).collect();
+    assert_eq!((group.centroid, group.share), (0, 0.5));
     assert_eq!(shares, [(1, 2.0 / 12.0), (3, 4.0 / 12.0)]);
     assert_eq!(weighted.removed, [2]);
-    assert!(group.members.iter().all(|member| member.alignment.is_some()));
+    assert!(group.absorbed.iter().all(|absorbed| absorbed.alignment.is_some()));
 
     // With alpha 0 no expert is cold: all that are not kept are merged, whatever the random scores.
     let options = PlanOptions {
@@ -166,8 +166,8 @@ fn shares_follow_the_scores() {
     let (equal, _) = plan(&drawn, Some(&similarity(4)), &source, &options).unwrap();
     for layer in equal.layers.values() {
         let [group] = &layer.groups[..] else { panic!("{layer:?}") };
-        assert_eq!((group.share, group.members.len()), (1.0 / 4.0, 3));
-        assert!(group.members.iter().all(|member| member.share == group.share));
+        assert_eq!((group.share, group.absorbed.len()), (1.0 / 4.0, 3));
+        assert!(group.absorbed.iter().all(|absorbed| absorbed.share == group.share));
     }
     let zeros = make(Criterion::Task, &vec![vec![0.0; 4]; 2]);
     assert_eq!(zeros.groups[0].share, 0.25);
@@ -184,7 +184,9 @@ fn surplus_experts_are_removed_and_counted() {
     assert_eq!((layer.kept, layer.merged, layer.removed, layer.surplus), (1, 3, 2, 1));
     assert_eq!(plan.layers[&LAYERS[0]].removed, [4, 5]);
     assert!(
-        report.to_string().contains("1 kept, 3 merged, 2 removed (1 of them for want of a host)")
+        report
+            .to_string()
+            .contains("1 kept, 3 merged, 2 removed (1 of them for want of a centroid)")
     );
 }
 
@@ -199,7 +201,7 @@ fn without_alignment_nothing_is_read() {
     let scores = scores(&vec![vec![3.0, 2.0, 1.0, 1.0]; 2], Criterion::Task);
     let (plan, _) = plan(&scores, Some(&similarity(4)), &source, &options).unwrap();
     let groups = &plan.layers[&LAYERS[0]].groups;
-    assert!(groups.iter().flat_map(|group| &group.members).all(|m| m.alignment.is_none()));
+    assert!(groups.iter().flat_map(|group| &group.absorbed).all(|m| m.alignment.is_none()));
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Part {
         encoded(id, &values, expert)
     }
 
-    /// Bytes of the part in a merged expert; `host` is its centroid expert.
+    /// Bytes of the part in a merged expert; `centroid` is its centroid expert.
     ///
     /// # Errors
     /// When its shape differs from the centroid's, or a value is not finite in the centroid's format.
@@ -119,9 +119,9 @@ impl Part {
         self,
         id: ExpertId,
         expert: &ExpertWeights,
-        host: &ExpertTensors,
+        centroid: &ExpertTensors,
     ) -> Result<Vec<u8>, ModelError> {
-        check_shape(id, expert, host)?;
+        check_shape(id, expert, centroid)?;
         let ExpertWeights { gate, up, down, biases } = expert;
         let values = |tensor: Option<TensorData>| {
             tensor.map_or_else(Vec::new, |data| data.iter::<f32>().collect())
@@ -135,20 +135,20 @@ impl Part {
             Self::Gate => gate(),
             Self::Up => matrix(up),
             Self::Down => matrix(down),
-            Self::GateUp { interleaved } => columns(&gate(), &matrix(up), host, interleaved),
-            Self::DownColumns => transposed(&matrix(down), host.down.shape()),
+            Self::GateUp { interleaved } => columns(&gate(), &matrix(up), centroid, interleaved),
+            Self::DownColumns => transposed(&matrix(down), centroid.down.shape()),
             Self::GateUpBias { interleaved } => {
                 side_by_side(&bias(|b| b.gate.as_ref()), &bias(|b| Some(&b.up)), interleaved)
             }
             Self::DownBias => bias(|b| Some(&b.down)),
         };
-        encoded(id, &values, host)
+        encoded(id, &values, centroid)
     }
 }
 
-/// Encodes values in the centroid expert's number format, biases included.
-fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
-    let (dtype, mut bytes) = (host.up.dtype(), Vec::new());
+/// Encodes values in the centroid's number format, biases included.
+fn encoded(id: ExpertId, values: &[f32], centroid: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
+    let (dtype, mut bytes) = (centroid.up.dtype(), Vec::new());
     match dtype.encode(values, &mut bytes) {
         true => Ok(bytes),
         false => Err(ModelError::MergedNotFinite { expert: id, dtype: dtype.name() }),
@@ -159,24 +159,27 @@ fn encoded(id: ExpertId, values: &[f32], host: &ExpertTensors) -> Result<Vec<u8>
 fn check_shape(
     id: ExpertId,
     expert: &ExpertWeights,
-    host: &ExpertTensors,
+    centroid: &ExpertTensors,
 ) -> Result<(), ModelError> {
     let pairs = [
-        (expert.gate.as_ref().map(|gate| gate.dims()), host.gate.as_ref().map(ExpertMatrix::shape)),
-        (Some(expert.up.dims()), Some(host.up.shape())),
-        (Some(expert.down.dims()), Some(host.down.shape())),
+        (
+            expert.gate.as_ref().map(|gate| gate.dims()),
+            centroid.gate.as_ref().map(ExpertMatrix::shape),
+        ),
+        (Some(expert.up.dims()), Some(centroid.up.shape())),
+        (Some(expert.down.dims()), Some(centroid.down.shape())),
     ];
     if let Some((found, expected)) = pairs.into_iter().find(|(found, expected)| found != expected) {
         let dims = |shape: Option<[usize; 2]>| shape.map_or_else(Vec::new, |shape| shape.to_vec());
         let (found, expected) = (dims(found), dims(expected));
         return Err(ModelError::MergedShape { expert: id, found, expected });
     }
-    let [d_expert, d_model] = host.up.shape();
+    let [d_expert, d_model] = centroid.up.shape();
     let found = expert.biases.as_ref().map(|biases| {
         let gate = biases.gate.as_ref().map_or(0, |gate| gate.dims()[0]);
         [gate, biases.up.dims()[0], biases.down.dims()[0]]
     });
-    let expected = host.biases.as_ref().map(|_| [d_expert, d_expert, d_model]);
+    let expected = centroid.biases.as_ref().map(|_| [d_expert, d_expert, d_model]);
     if found == expected {
         return Ok(());
     }

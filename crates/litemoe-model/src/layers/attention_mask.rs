@@ -26,7 +26,7 @@ pub(crate) fn spans(packing: &Packing) -> Vec<Range<usize>> {
 
 /// How far back a token attends.
 #[derive(Clone, Copy)]
-pub(crate) enum Reach {
+pub(crate) enum AttentionSpan {
     All,
     /// Sliding window of this many tokens, itself included.
     Window(usize),
@@ -34,7 +34,7 @@ pub(crate) enum Reach {
     Chunk(usize),
 }
 
-impl Reach {
+impl AttentionSpan {
     fn hides(self, query: usize, key: usize) -> bool {
         key > query
             || match self {
@@ -47,13 +47,18 @@ impl Reach {
 
 /// Mask of a span of queries over all keys up to its end, `[1, 1, span, end]`: 0, or `f32::MIN` where a token must not
 /// attend. Finite, so that no infinities are subtracted. `None` where nothing is masked.
-pub(crate) fn mask(reach: Reach, span: &Range<usize>, device: &Device) -> Option<Tensor<4>> {
+pub(crate) fn mask(
+    span_kind: AttentionSpan,
+    span: &Range<usize>,
+    device: &Device,
+) -> Option<Tensor<4>> {
     // The first key is masked before any other.
-    if span.len() == 1 && !reach.hides(span.start, 0) {
+    if span.len() == 1 && !span_kind.hides(span.start, 0) {
         return None;
     }
     let end = span.end;
-    let row = |query| (0..end).map(move |key| if reach.hides(query, key) { f32::MIN } else { 0.0 });
+    let row =
+        |query| (0..end).map(move |key| if span_kind.hides(query, key) { f32::MIN } else { 0.0 });
     let values: Vec<f32> = span.clone().flat_map(row).collect();
     Some(Tensor::from_data(TensorData::new(values, [1, 1, span.len(), end]), device))
 }

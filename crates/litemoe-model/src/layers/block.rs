@@ -1,11 +1,11 @@
 use burn::tensor::Tensor;
 use litemoe_core::{LayerId, LinearRole, LinearSite, Pass};
 
-use crate::layers::attention::{Attention, Memory};
+use crate::layers::attention::{Attention, CrossStates};
 use crate::layers::cache::BlockCache;
+use crate::layers::context::LayerContext;
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::norm::Norm;
-use crate::layers::place::Place;
 
 /// Multiplies by a factor, unless it is 1.
 pub(crate) fn scaled(x: Tensor<2>, factor: f64) -> Tensor<2> {
@@ -19,16 +19,16 @@ pub(crate) struct Block {
     pub(crate) id: LayerId,
     pub(crate) input_norm: Norm,
     pub(crate) attention: Attention,
-    pub(crate) cross: Option<Cross>,
+    pub(crate) cross: Option<CrossAttention>,
     pub(crate) post_attention_norm: Norm,
     pub(crate) feed_forward: FeedForward,
     /// Residual multiplier (muP) of attention and feed-forward outputs.
     pub(crate) multiplier: f64,
 }
 
-/// Cross-attention of a decoder to its encoder.
+/// CrossAttention-attention of a decoder to its encoder.
 #[derive(Debug)]
-pub(crate) struct Cross {
+pub(crate) struct CrossAttention {
     pub(crate) norm: Norm,
     pub(crate) attention: Attention,
 }
@@ -49,23 +49,23 @@ impl Block {
     pub(crate) fn forward(
         &self,
         before: &Tensor<2>,
-        place: Place<'_>,
-        memory: Option<Memory<'_>>,
+        context: LayerContext<'_>,
+        memory: Option<CrossStates<'_>>,
         pass: &mut Pass<'_>,
         caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
         let x = self.input_norm.forward(before.clone());
-        let attended = self.attention.forward(x, place, caches);
+        let attended = self.attention.forward(x, context, caches);
         let middle = before.clone() + scaled(attended, self.multiplier);
         let middle = match (&self.cross, memory) {
             (Some(cross), Some(memory)) => {
                 let x = cross.norm.forward(middle.clone());
-                middle + cross.attention.across(x, &memory, place)
+                middle + cross.attention.cross_attention(x, &memory, context)
             }
             _ => middle,
         };
         let x = self.post_attention_norm.forward(middle.clone());
-        let after = middle + scaled(self.feed_forward.forward(x, place, pass), self.multiplier);
+        let after = middle + scaled(self.feed_forward.forward(x, context, pass), self.multiplier);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.block_output(self.id, before, &after);
         }

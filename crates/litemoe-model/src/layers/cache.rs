@@ -40,9 +40,9 @@ impl KvCache {
 /// KV cache of one block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockCache {
-    keys: Room,
-    values: Room,
-    /// Cross-attention keys and values of the encoder's tokens.
+    keys: GrowingBuffer,
+    values: GrowingBuffer,
+    /// CrossAttention-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 
@@ -63,15 +63,15 @@ impl BlockCache {
 
 /// Buffer with room to grow along dimension 1, so that a token costs no copy of those before it.
 #[derive(Debug, Clone, Default)]
-struct Room {
+struct GrowingBuffer {
     buffer: Option<Tensor<4>>,
 }
 
-impl Room {
+impl GrowingBuffer {
     fn extend(&mut self, held: usize, new: Tensor<4>) -> Tensor<4> {
         let [_, n, heads, width] = new.dims();
         let end = held + n;
-        // Taken out, so that the buffer has one owner and is updated in place.
+        // Taken out, so that the buffer has one owner and is updated in context.
         let buffer = match self.buffer.take() {
             Some(buffer) if buffer.dims()[1] >= end => buffer,
             small => {

@@ -8,8 +8,8 @@ use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct, LinearWeig
 
 use crate::layers::ExpertSites;
 use crate::layers::capacity::within_capacity;
+use crate::layers::context::LayerContext;
 use crate::layers::linear::Linear;
-use crate::layers::place::Place;
 use crate::layers::router::Router;
 use crate::layers::router_bias::LayerBias;
 
@@ -23,10 +23,15 @@ pub(crate) enum FeedForward {
 impl FeedForward {
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
-    pub(crate) fn forward(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        context: LayerContext<'_>,
+        pass: &mut Pass<'_>,
+    ) -> Tensor<2> {
         match self {
-            Self::Dense(dense) => dense.forward(x, place.adapters),
-            Self::Moe(moe) => moe.forward(x, place, pass),
+            Self::Dense(dense) => dense.forward(x, context.adapters),
+            Self::Moe(moe) => moe.forward(x, context, pass),
         }
     }
 
@@ -81,20 +86,20 @@ pub(crate) struct Moe {
     pub(crate) experts: ExpertBank,
     /// Module paths of the experts, for adapters.
     pub(crate) sites: ExpertSites,
-    pub(crate) shared: Option<Shared>,
+    pub(crate) shared: Option<SharedExpert>,
     /// Expert capacity: tokens of a row that an expert accepts.
     pub(crate) capacity: Option<usize>,
 }
 
-/// Shared expert, which every token passes through.
+/// SharedExpert expert, which every token passes through.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedExpert {
     pub(crate) network: Dense,
     /// Projection to one logit; its sigmoid is the expert's gate.
     pub(crate) gate: Option<LinearWeight>,
 }
 
-impl Shared {
+impl SharedExpert {
     fn forward(&self, x: Tensor<2>, adapters: &ByTokens<'_, Adapters>) -> Tensor<2> {
         let Some(gate) = &self.gate else { return self.network.forward(x, adapters) };
         let gate = activation::sigmoid(gate.forward(x.clone()));
@@ -103,20 +108,20 @@ impl Shared {
 }
 
 impl Moe {
-    fn forward(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routed = self.routed(x.clone(), place, pass);
+    fn forward(&self, x: Tensor<2>, context: LayerContext<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routed = self.routed(x.clone(), context, pass);
         match &self.shared {
-            Some(shared) => routed + shared.forward(x, place.adapters),
+            Some(shared) => routed + shared.forward(x, context.adapters),
             None => routed,
         }
     }
 
-    fn routed(&self, x: Tensor<2>, place: Place<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routing = self.route(x.clone(), place.packing, pass);
+    fn routed(&self, x: Tensor<2>, context: LayerContext<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
+        let routing = self.route(x.clone(), context.packing, pass);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.routed(self.id, &routing);
         }
-        let reached = place.adapters.filter(|adapters| self.sites.are_reached(adapters));
+        let reached = context.adapters.filter(|adapters| self.sites.are_reached(adapters));
         let pieces = reached.pieces();
         if let [(_, adapters)] = pieces[..] {
             return self.mix(x, routing, adapters, 0, pass);

@@ -71,15 +71,19 @@ impl TopKGating {
         barred: Option<Tensor<2>>,
         logits: impl FnOnce() -> Tensor<2>,
     ) -> (Tensor<2, Int>, Tensor<2>) {
-        let reach = |by: Tensor<2>| match barred {
+        let span_kind = |by: Tensor<2>| match barred {
             Some(barred) => by + barred,
             None => by,
         };
         match self.kind {
-            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&reach(logits()), jitter),
+            RouterKind::SparseMixer { jitter } => {
+                sparse_mixer::choose(&span_kind(logits()), jitter)
+            }
             // Sigmoids of large logits are all 1; the logits remain distinct.
-            RouterKind::InputSigmoid => self.take(scores, reach(logits())),
-            RouterKind::Softmax | RouterKind::Sigmoid => self.take(scores.clone(), reach(scores)),
+            RouterKind::InputSigmoid => self.take(scores, span_kind(logits())),
+            RouterKind::Softmax | RouterKind::Sigmoid => {
+                self.take(scores.clone(), span_kind(scores))
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Packing, Stack};
 
 use crate::config::{AttentionConfig, RopeConfig, Temperature};
-use crate::layers::attention_mask::{Masks, Reach, mask, spans};
+use crate::layers::attention_mask::{AttentionSpan, Masks, mask, spans};
 use crate::layers::relative::RelativeBias;
 
 /// Positions of a pass, as attention needs them; shared by all blocks.
@@ -80,14 +80,14 @@ impl PositionMaker {
     }
 
     fn masks(&self, span: &Range<usize>) -> Masks {
-        let reach = match (self.attention.window, self.attention.chunk) {
-            (Some(window), _) => Some(Reach::Window(window)),
-            (None, chunk) => chunk.map(Reach::Chunk),
+        let span_kind = match (self.attention.window, self.attention.chunk) {
+            (Some(window), _) => Some(AttentionSpan::Window(window)),
+            (None, chunk) => chunk.map(AttentionSpan::Chunk),
         };
         let some_see_all = self.attention.some_see_all();
         Masks {
-            full: some_see_all.then(|| mask(Reach::All, span, &self.device)).flatten(),
-            windowed: reach.and_then(|reach| mask(reach, span, &self.device)),
+            full: some_see_all.then(|| mask(AttentionSpan::All, span, &self.device)).flatten(),
+            windowed: span_kind.and_then(|span_kind| mask(span_kind, span, &self.device)),
         }
     }
 }

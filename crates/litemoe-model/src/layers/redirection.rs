@@ -5,14 +5,14 @@ use crate::layers::gating::TopKGating;
 use crate::layers::mask::MASKED;
 
 /// Router redirection, in a proxy that keeps the foundation's router: maps `n` router rows to `m` experts (LiteMoE
-/// §3.4, doi 10.1145/3666025.3699355). A row of an absorbed expert maps to its centroid expert (host).
+/// §3.4, doi 10.1145/3666025.3699355). A row of an absorbed expert maps to its centroid expert (centroid).
 #[derive(Debug)]
 pub(crate) struct Redirection {
     order: Order,
     /// 1 where router row i maps to expert j, `[n, m]`; zero rows for removed experts.
     to: Tensor<2>,
     /// Expert of each row, `m` for removed experts, `[n]`.
-    hosts: Tensor<1, Int>,
+    centroids: Tensor<1, Int>,
     /// [`MASKED`] at rows without an expert, else 0, `[1, n]`.
     mask: Tensor<2>,
     /// Router row of each centroid expert, `[m]`.
@@ -46,11 +46,11 @@ impl Redirection {
         let (mut to, n_experts) = (plan.redirections(), plan.groups.len());
         if order == Order::ScoreThenChoose {
             // An absorbed expert brings its centroid no tokens.
-            plan.groups.iter().flat_map(|group| &group.members).for_each(|m| to[m.expert] = None);
+            plan.groups.iter().flat_map(|group| &group.absorbed).for_each(|m| to[m.expert] = None);
         }
-        let hosts: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
+        let centroids: Vec<i64> = to.iter().map(|to| to.unwrap_or(n_experts) as i64).collect();
         let mask: Vec<f32> = to.iter().map(|to| if to.is_some() { 0.0 } else { MASKED }).collect();
-        let own_rows: Vec<i64> = plan.hosts().iter().map(|&host| host as i64).collect();
+        let own_rows: Vec<i64> = plan.centroids().iter().map(|&centroid| centroid as i64).collect();
         let one_hot = |to: &Option<usize>| {
             let to = *to;
             (0..n_experts).map(move |expert| if to == Some(expert) { 1.0 } else { 0.0f32 })
@@ -59,7 +59,7 @@ impl Redirection {
         Some(Self {
             order,
             to: Tensor::from_data(TensorData::new(one_hot, [to.len(), n_experts]), device),
-            hosts: Tensor::from_data(hosts.as_slice(), device),
+            centroids: Tensor::from_data(centroids.as_slice(), device),
             mask: Tensor::from_data(TensorData::new(mask, [1, to.len()]), device),
             own_rows: Tensor::from_data(own_rows.as_slice(), device),
             n_experts,
@@ -106,8 +106,8 @@ impl Redirection {
     fn choose(&self, scored: Tensor<2>, logits: Tensor<2>, gating: &TopKGating) -> Routing {
         let scores = gating.scores(scored);
         let (experts, gates) = gating.best(scores.clone(), Some(self.mask.clone()), || logits);
-        let hosts = self.hosts.clone().select(0, experts.clone().flatten(0, 1));
-        let (experts, gates) = self.add_up(hosts.reshape(experts.dims()), gates);
+        let centroids = self.centroids.clone().select(0, experts.clone().flatten(0, 1));
+        let (experts, gates) = self.add_up(centroids.reshape(experts.dims()), gates);
         Routing { probs: gating.probs(scores).matmul(self.to.clone()), experts, gates }
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::Packing;
 
 use crate::config::RelativeConfig;
-use crate::layers::attention_mask::{Masks, Reach, mask, spans};
+use crate::layers::attention_mask::{AttentionSpan, Masks, mask, spans};
 
 /// Relative position bias of a stack, shared by all its blocks (T5, arXiv 1910.10683).
 #[derive(Debug)]
@@ -27,8 +27,11 @@ impl RelativeBias {
         let device = self.weight.device();
         let padding = self.both_ways.then(|| padding(packing, &device)).flatten();
         let of_span = |span: Range<usize>| {
-            let hidden =
-                if self.both_ways { padding.clone() } else { mask(Reach::All, &span, &device) };
+            let hidden = if self.both_ways {
+                padding.clone()
+            } else {
+                mask(AttentionSpan::All, &span, &device)
+            };
             let bias = self.bias(span);
             let full = match hidden {
                 Some(hidden) => bias + hidden,

@@ -15,7 +15,7 @@ use crate::families::family::Names;
 use crate::proxy::file::ProxyFile;
 use crate::{Checkpoint, ModelError};
 
-/// Callback that makes a layer's kept experts, in the proxy's order; `None` copies the centroid expert's stored bytes.
+/// Callback that makes a layer's kept experts, in the proxy's order; `None` copies the centroid's stored bytes.
 pub type MakeExperts<'a> =
     &'a mut dyn FnMut(
         LayerId,
@@ -28,8 +28,8 @@ enum Source {
     Copy(StoredTensor),
     /// Rows of the foundation's router weight, bias or score correction bias.
     Rows(StoredTensor, Vec<usize>),
-    /// Part of a kept expert; `host` is the centroid expert.
-    Expert { layer: LayerId, group: usize, part: Part, host: Arc<ExpertTensors> },
+    /// Part of a kept expert; `centroid` is the centroid.
+    Expert { layer: LayerId, group: usize, part: Part, centroid: Arc<ExpertTensors> },
     /// Parts concatenated into a fused expert tensor of this shape.
     Stack(Vec<Source>, Vec<usize>),
 }
@@ -38,7 +38,7 @@ impl Source {
     fn dtype(&self) -> StoredDtype {
         match self {
             Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype,
-            Self::Expert { host, .. } => host.up.dtype(),
+            Self::Expert { centroid, .. } => centroid.up.dtype(),
             Self::Stack(parts, _) => parts[0].dtype(),
         }
     }
@@ -47,7 +47,7 @@ impl Source {
         match self {
             Self::Copy(tensor) => tensor.shape.clone(),
             Self::Rows(tensor, rows) => [&[rows.len()], &tensor.shape[1..]].concat(),
-            Self::Expert { part, host, .. } => part.shape(host),
+            Self::Expert { part, centroid, .. } => part.shape(centroid),
             Self::Stack(_, shape) => shape.clone(),
         }
     }
@@ -109,12 +109,12 @@ impl<'a> ProxyWeights<'a> {
                     tensor.part(row).read(|bytes| out.bytes(bytes))?;
                 }
             }
-            Source::Expert { layer, group, part, host } => {
-                let id = layer.expert(self.plan.layers[&layer].groups[group].host);
-                match (self.merged(layer, group)?, part.stored(&host)) {
+            Source::Expert { layer, group, part, centroid } => {
+                let id = layer.expert(self.plan.layers[&layer].groups[group].centroid);
+                match (self.merged(layer, group)?, part.stored(&centroid)) {
                     (None, Some(stored)) => stored.read(|bytes| out.bytes(bytes))?,
-                    (None, None) => out.bytes(&part.copied(id, &host)?)?,
-                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &host)?)?,
+                    (None, None) => out.bytes(&part.copied(id, &centroid)?)?,
+                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &centroid)?)?,
                 }
             }
         }
@@ -190,10 +190,10 @@ fn replace_experts(
     sources.retain(|name, _| !name.starts_with(&old));
     let names = checkpoint.family.released_names();
     let mut stacks: BTreeMap<String, Vec<Source>> = BTreeMap::new();
-    for (group, host) in plan.hosts().into_iter().enumerate() {
-        let host = Arc::new(checkpoint.expert_tensors(layer, host));
-        for (place, part) in Part::of(names, &host) {
-            let source = Source::Expert { layer, group, part, host: host.clone() };
+    for (group, centroid) in plan.centroids().into_iter().enumerate() {
+        let centroid = Arc::new(checkpoint.expert_tensors(layer, centroid));
+        for (place, part) in Part::of(names, &centroid) {
+            let source = Source::Expert { layer, group, part, centroid: centroid.clone() };
             match place {
                 Place::Stack(name) => {
                     stacks.entry(names.path(layer, &name)).or_default().push(source);
@@ -214,7 +214,7 @@ fn replace_experts(
     }
 }
 
-/// Renames a layer's router as in released checkpoints; `drop_rows` keeps only the centroid experts' rows.
+/// Renames a layer's router as in released checkpoints; `drop_rows` keeps only the centroids' rows.
 fn replace_router(
     sources: &mut BTreeMap<String, Source>,
     checkpoint: &Checkpoint,
@@ -227,7 +227,7 @@ fn replace_router(
         let old = name(checkpoint.names, leaf);
         let Some(Source::Copy(router)) = sources.remove(&old) else { continue };
         let source = match rule {
-            RouterRule::DropRows => Source::Rows(router, plan.hosts()),
+            RouterRule::DropRows => Source::Rows(router, plan.centroids()),
             RouterRule::Redirect | RouterRule::RedirectSelected | RouterRule::Mask => {
                 Source::Copy(router)
             }

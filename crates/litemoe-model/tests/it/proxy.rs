@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Activation, ExpertBiases, ExpertId, ExpertSource, ExpertWeights, Group, Input, LanguageModel,
-    LayerId, LayerPlan, Member, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
+    AbsorbedExpert, Activation, ExpertBiases, ExpertId, ExpertSource, ExpertWeights, Group, Input,
+    LanguageModel, LayerId, LayerPlan, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
 };
 use litemoe_model::{Checkpoint, write_proxy};
 use serde_json::Value;
@@ -31,10 +31,10 @@ pub(crate) fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
 
 /// Pairs of experts: each even one absorbs its successor.
 pub(crate) fn pairs(n_experts: usize) -> LayerPlan {
-    let pair = |host| Group {
-        host,
+    let pair = |centroid| Group {
+        centroid,
         share: 0.5,
-        members: vec![Member { expert: host + 1, share: 0.5, alignment: None }],
+        absorbed: vec![AbsorbedExpert { expert: centroid + 1, share: 0.5, alignment: None }],
     };
     let groups = (0..n_experts).step_by(2).map(pair).collect();
     LayerPlan { n_experts, groups, removed: Vec::new() }
@@ -171,8 +171,8 @@ fn doubled(top_k: usize) -> Copy {
         for (name, raw) in tensors {
             let Some((path, rest)) = name.split_once("experts.") else { continue };
             let (expert, part) = rest.split_once('.').unwrap();
-            let host = expert.parse::<usize>().unwrap() / 2 * 2;
-            *raw = old[&format!("{path}experts.{host}.{part}")].clone();
+            let centroid = expert.parse::<usize>().unwrap() / 2 * 2;
+            *raw = old[&format!("{path}experts.{centroid}.{part}")].clone();
         }
     })
 }
@@ -279,11 +279,11 @@ fn redirected_probability_is_the_foundations_summed_per_host() {
     let selected = of(RouterRule::RedirectSelected);
     for token in 0..11 {
         let p = &plain.probs[token * 8..][..8];
-        let hosts = [p[0] + p[1], p[2] + p[3], p[4] + p[5]];
-        assert!(error(&redirected.probs[token * 3..][..3], &hosts) < 1e-6);
+        let centroids = [p[0] + p[1], p[2] + p[3], p[4] + p[5]];
+        assert!(error(&redirected.probs[token * 3..][..3], &centroids) < 1e-6);
         // Masking rows keeps the ratios of the others.
-        let left: f32 = hosts.iter().sum();
-        let shares = hosts.map(|p| p / left);
+        let left: f32 = centroids.iter().sum();
+        let shares = centroids.map(|p| p / left);
         assert!(error(&selected.probs[token * 3..][..3], &shares) < 1e-5);
         for gates in [&redirected.gates, &selected.gates] {
             assert!((gates[token * 2] + gates[token * 2 + 1] - 1.0).abs() < 1e-5);
@@ -300,9 +300,9 @@ fn merged_experts_are_written_in_the_stored_dtype() {
         let merged = plan(&checkpoint, RouterRule::DropRows, |layer| {
             let mut kept = keep(layer.n_experts, &some(layer));
             let last = kept.removed.pop().unwrap();
-            let member = Member { expert: last, share: 0.5, alignment: None };
+            let absorbed = AbsorbedExpert { expert: last, share: 0.5, alignment: None };
             let second = &mut kept.groups[1];
-            (second.share, second.members) = (0.5, vec![member]);
+            (second.share, second.absorbed) = (0.5, vec![absorbed]);
             kept
         });
         let folder = tempfile::tempdir().unwrap();
@@ -318,13 +318,13 @@ fn merged_experts_are_written_in_the_stored_dtype() {
                     let value = group as f32 / 3.0;
                     let full = |shape: [usize; 2]| Tensor::full(shape, value, &device);
                     let vector = |width: usize| Tensor::<1>::full([width], value, &device);
-                    let host = checkpoint.experts(&device).expert(layer.expert(0)).unwrap();
+                    let centroid = checkpoint.experts(&device).expert(layer.expert(0)).unwrap();
                     let up = full([moe.d_expert, moe.d_model]);
                     ExpertWeights {
-                        gate: host.gate.is_some().then(|| up.clone()),
+                        gate: centroid.gate.is_some().then(|| up.clone()),
                         up,
                         down: full([moe.d_model, moe.d_expert]),
-                        biases: host.biases.is_some().then(|| ExpertBiases {
+                        biases: centroid.biases.is_some().then(|| ExpertBiases {
                             gate: Some(vector(moe.d_expert)),
                             up: vector(moe.d_expert),
                             down: vector(moe.d_model),
@@ -343,9 +343,9 @@ fn merged_experts_are_written_in_the_stored_dtype() {
         let proxy = Checkpoint::open(&dir).unwrap();
         let (new, old) = (proxy.experts(&device), checkpoint.experts(&device));
         for id in layers {
-            let (copy, host) =
+            let (copy, centroid) =
                 (new.expert(id.expert(0)).unwrap(), old.expert(id.expert(0)).unwrap());
-            assert_eq!(all_values(&copy), all_values(&host));
+            assert_eq!(all_values(&copy), all_values(&centroid));
             let made = all_values(&new.expert(id.expert(2)).unwrap());
             assert!(made.iter().all(|&value| (value - 2.0 / 3.0).abs() < 2e-3 && value == made[0]));
         }

@@ -39,7 +39,7 @@ fn drawn(layer: &MoeLayer, more: usize, seed: u64) -> Vec<usize> {
 
 pub(crate) fn bias(plan: &Plan, penalty: f32) -> RouterBias {
     let kept: Vec<_> =
-        plan.layers.iter().map(|(&id, layer)| (id, layer.n_experts, layer.hosts())).collect();
+        plan.layers.iter().map(|(&id, layer)| (id, layer.n_experts, layer.centroids())).collect();
     let layers = kept.iter().map(|(id, n, kept)| (*id, *n, &kept[..]));
     RouterBias::keeping(BiasStage::of_rule(plan.options.router), layers, penalty)
 }
@@ -184,7 +184,7 @@ fn tokens_go_to_other_experts_the_less_the_larger_the_penalty() {
             pass.router_bias = ByRows::all(&bias);
             model.logits(&input(model, &[row(40)]), &mut pass);
             let strays = chosen.0.iter().flat_map(|(layer, experts)| {
-                let kept = plan.layers[layer].hosts();
+                let kept = plan.layers[layer].centroids();
                 experts.iter().filter(move |expert| !kept.contains(expert))
             });
             strays.filter(|&&expert| expert < 8).count()

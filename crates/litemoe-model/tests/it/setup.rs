@@ -102,7 +102,7 @@ pub(crate) fn plan(
 pub(crate) fn keep(n_experts: usize, kept: &[usize]) -> LayerPlan {
     LayerPlan {
         n_experts,
-        groups: kept.iter().map(|&host| Group::single(host)).collect(),
+        groups: kept.iter().map(|&centroid| Group::single(centroid)).collect(),
         removed: (0..n_experts).filter(|expert| !kept.contains(expert)).collect(),
     }
 }

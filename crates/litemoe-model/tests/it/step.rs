@@ -156,7 +156,7 @@ fn a_prompt_in_one_step_is_a_prompt_in_chunks() {
     let whole = values(&model.extend(&prompt, &mut cache, None));
     let mut cache = model.new_cache();
     let last = prompt
-        .chunks(litemoe_core::PREFILL_TOKENS)
+        .chunks(litemoe_core::PREFILL_CHUNK)
         .map(|chunk| values(&model.extend(chunk, &mut cache, None)));
     assert!(error(&last.last().unwrap(), &whole) < 2e-5);
 }

@@ -33,7 +33,7 @@ fn measured_batch_by_batch(dir: &Path, rows: &[Vec<u32>], batch: usize) -> Measu
     let model = Model::load(&Checkpoint::open(dir).unwrap(), &Device::flex()).unwrap();
     let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
     for batch in rows.chunks(batch) {
-        measurement.watch(&model, &[Input::decoder(batch.to_vec())], drop).unwrap();
+        measurement.add_batches(&model, &[Input::decoder(batch.to_vec())], drop).unwrap();
     }
     measurement
 }

@@ -88,7 +88,7 @@ proptest! {
             let mut measurement = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
             let batches = rows.iter().map(|row| Input::decoder(vec![row.clone()]));
             let batches: Vec<Input> = batches.collect();
-            measurement.watch(&model, &batches, drop).unwrap();
+            measurement.add_batches(&model, &batches, drop).unwrap();
             measurement
         };
         let (whole, mut sum) = (measure(&rows), measure(&rows[cut..]));
@@ -106,7 +106,7 @@ proptest! {
     ) {
         let mut alone = Measurement::new(model.moe_layers(), SimilarityKind::ALL);
         for rows in rows.chunks(batch) {
-            alone.watch(&model, &[Input::decoder(rows.to_vec())], drop).unwrap();
+            alone.add_batches(&model, &[Input::decoder(rows.to_vec())], drop).unwrap();
         }
         let scored = scored_with(&model, &rows, &ScoreOptions { held_tokens, ..options(batch) });
         prop_assert_eq!(scored.scores.layers, alone.into_layers());

@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use litemoe_core::{Drawn, Logprobs};
+use litemoe_core::{Logprobs, SampledToken};
 use litemoe_text::{Finish, Piece, Tokenizer};
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ static BYTE_FALLBACK: LazyLock<Tokenizer> = LazyLock::new(sentencepiece);
 fn pieces(tokenizer: &Tokenizer, ids: &[u32], stops: &[String]) -> (Vec<Piece>, usize) {
     let drawn = |&token: &u32| {
         let logprobs = Logprobs { token: -0.5, top: vec![(token, -0.5)] };
-        Drawn { token, logprobs: Some(logprobs) }
+        SampledToken { token, logprobs: Some(logprobs) }
     };
     let mut answer = tokenizer.answer(stops);
     let pieces = answer.pieces(ids.iter().map(drawn)).map(Result::unwrap).collect();

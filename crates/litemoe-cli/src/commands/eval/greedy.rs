@@ -39,5 +39,5 @@ fn answer(
     let mut answer = tokenizer.answer(&[]);
     let pieces = answer.pieces(decoding).map(|piece| piece.map(|piece| piece.text));
     let text = pieces.collect::<Result<String, _>>()?;
-    Ok(text.strip_prefix(tokenizer.answer_lead()).map(str::to_owned).unwrap_or(text))
+    Ok(text.strip_prefix(tokenizer.assistant_prefix()).map(str::to_owned).unwrap_or(text))
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    Adapters, ExpertPart, ExpertSource, ExpertWeights, Group, Input, LanguageModel, LayerId,
-    LayerPlan, Lora, Member, MoeLayer, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, RouterRule,
-    Sequence,
+    AbsorbedExpert, Adapters, ExpertPart, ExpertSource, ExpertWeights, Group, Input, LanguageModel,
+    LayerId, LayerPlan, Lora, MoeLayer, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions,
+    RouterRule, Sequence,
 };
 use litemoe_merge::{DownChange, LayerRefit, RefitOptions, merged_experts, refit};
 use litemoe_model::{Checkpoint, Model, stage_proxy, write_proxy};
@@ -164,7 +164,7 @@ fn halved(layer: &MoeLayer, router: RouterRule) -> LayerPlan {
     if router != RouterRule::DropRows {
         let expert = removed.remove(0);
         groups[0].share = 0.75;
-        groups[0].members.push(Member { expert, share: 0.25, alignment: None });
+        groups[0].absorbed.push(AbsorbedExpert { expert, share: 0.25, alignment: None });
     }
     LayerPlan { n_experts: layer.n_experts, groups, removed }
 }

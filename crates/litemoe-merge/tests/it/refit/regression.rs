@@ -93,7 +93,7 @@ impl Case {
         let inner: Vec<GatedInner> = (0..self.n_experts).filter_map(inner).collect();
         let residual = tensor(residual, self.d_model);
         let mut sums = RefitSums::new(&self.layer());
-        sums.watch(&inner, &residual, &residual);
+        sums.add_batch(&inner, &residual, &residual);
         sums
     }
 
@@ -273,7 +273,7 @@ fn what_is_not_finite_is_refused_by_its_layer() {
     let mut sums = tiny().all();
     let nan = tensor(&[vec![f64::NAN; 4]], 4);
     let inner = GatedInner { expert: 0, tokens: vec![0], inner: tensor(&[vec![1.0; 3]], 3) };
-    sums.watch(&[inner], &nan, &nan);
+    sums.add_batch(&[inner], &nan, &nan);
     let refused = solve(LAYER, sums, None, RIDGE, &Device::flex());
     assert!(matches!(refused, Err(MergeError::RefitNotFinite { layer: LAYER })));
 }

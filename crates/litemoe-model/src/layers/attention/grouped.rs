@@ -1,13 +1,13 @@
 use burn::tensor::Tensor;
 
-use super::projected::Projected;
+use super::qkv::Qkv;
+use crate::layers::context::LayerContext;
 use crate::layers::linear::Linear;
 use crate::layers::norm::{Norm, unit_rms};
-use crate::layers::place::Place;
 
 /// Grouped-query attention (GQA) projections (arXiv 2305.13245): several query heads share a key and a value head.
 #[derive(Debug)]
-pub(crate) struct Grouped {
+pub(crate) struct GqaProjections {
     pub(crate) q_proj: Linear,
     pub(crate) k_proj: Linear,
     pub(crate) v_proj: Linear,
@@ -33,22 +33,22 @@ pub(crate) struct QkNorms {
     pub(crate) per_head: bool,
 }
 
-impl Grouped {
+impl GqaProjections {
     pub(super) fn linears(&self) -> [&Linear; 3] {
         [&self.q_proj, &self.k_proj, &self.v_proj]
     }
 
-    pub(super) fn project(&self, x: Tensor<2>, place: Place<'_>) -> Projected {
-        let q = self.queries(x.clone(), place);
-        let (k, v) = self.keys_values(x, place);
-        Projected { q, k, v }
+    pub(super) fn project(&self, x: Tensor<2>, context: LayerContext<'_>) -> Qkv {
+        let q = self.queries(x.clone(), context);
+        let (k, v) = self.keys_values(x, context);
+        Qkv { q, k, v }
     }
 
     /// Scaled queries, `[batch, seq, n_heads, d_head]`.
-    pub(super) fn queries(&self, x: Tensor<2>, place: Place<'_>) -> Tensor<4> {
-        let q = self.q_proj.forward(x, place.adapters);
-        let q = self.made(q, self.norms.as_ref().map(|norms| &norms.q), place);
-        let q = match place.positions.temperature() {
+    pub(super) fn queries(&self, x: Tensor<2>, context: LayerContext<'_>) -> Tensor<4> {
+        let q = self.q_proj.forward(x, context.adapters);
+        let q = self.made(q, self.norms.as_ref().map(|norms| &norms.q), context);
+        let q = match context.positions.temperature() {
             Some(temperature) if !self.rotated => q * temperature.clone(),
             _ => q,
         };
@@ -59,20 +59,24 @@ impl Grouped {
     }
 
     /// Keys and values, `[batch, seq, n_kv_heads, d_head]` each.
-    pub(super) fn keys_values(&self, x: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
-        let k = self.k_proj.forward(x.clone(), place.adapters);
-        let k = self.made(k, self.norms.as_ref().map(|norms| &norms.k), place);
-        let v = self.clipped(self.v_proj.forward(x, place.adapters));
-        (k, place.heads(v, self.d_head))
+    pub(super) fn keys_values(
+        &self,
+        x: Tensor<2>,
+        context: LayerContext<'_>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let k = self.k_proj.forward(x.clone(), context.adapters);
+        let k = self.made(k, self.norms.as_ref().map(|norms| &norms.k), context);
+        let v = self.clipped(self.v_proj.forward(x, context.adapters));
+        (k, context.heads(v, self.d_head))
     }
 
     /// Maps projections to queries or keys: QK norm, clamp, RoPE.
-    fn made(&self, x: Tensor<2>, norm: Option<&Norm>, place: Place<'_>) -> Tensor<4> {
+    fn made(&self, x: Tensor<2>, norm: Option<&Norm>, context: LayerContext<'_>) -> Tensor<4> {
         let x = match norm {
             Some(norm) => self.normalised(norm, x),
             None => x,
         };
-        self.positioned(place.heads(self.clipped(x), self.d_head), place)
+        self.positioned(context.heads(self.clipped(x), self.d_head), context)
     }
 
     fn clipped(&self, x: Tensor<2>) -> Tensor<2> {
@@ -83,8 +87,8 @@ impl Grouped {
     }
 
     /// RoPE, then the QK norm without weights.
-    fn positioned(&self, x: Tensor<4>, place: Place<'_>) -> Tensor<4> {
-        let x = if self.rotated { place.positions.rotate(x) } else { x };
+    fn positioned(&self, x: Tensor<4>, context: LayerContext<'_>) -> Tensor<4> {
+        let x = if self.rotated { context.positions.rotate(x) } else { x };
         match self.norm_after {
             Some(eps) => unit_rms(x, eps),
             None => x,

@@ -1,9 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::projected::Projected;
+use super::qkv::Qkv;
+use crate::layers::context::LayerContext;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
-use crate::layers::place::Place;
 
 /// Multi-head latent attention (MLA) projections (DeepSeek-V2, arXiv 2405.04434).
 ///
@@ -11,7 +11,7 @@ use crate::layers::place::Place;
 /// up-projected keys and values, not the latent vector: more memory, but no up-projection of the whole past for every
 /// token.
 #[derive(Debug)]
-pub(crate) struct Latent {
+pub(crate) struct MlaProjections {
     pub(crate) queries: Queries,
     /// Down-projects to the latent vector and, after it, the key's RoPE part; up-projects to keys and values.
     pub(crate) keys_values: LowRank,
@@ -36,7 +36,7 @@ pub(crate) struct LowRank {
     pub(crate) up: Linear,
 }
 
-impl Latent {
+impl MlaProjections {
     pub(super) fn linears(&self) -> Vec<&Linear> {
         let LowRank { down, up, .. } = &self.keys_values;
         match &self.queries {
@@ -45,35 +45,35 @@ impl Latent {
         }
     }
 
-    pub(super) fn project(&self, x: Tensor<2>, place: Place<'_>) -> Projected {
-        let (q, k_v) = (self.queries(x.clone(), place), &self.keys_values);
-        let compressed = k_v.down.forward(x, place.adapters);
+    pub(super) fn project(&self, x: Tensor<2>, context: LayerContext<'_>) -> Qkv {
+        let (q, k_v) = (self.queries(x.clone(), context), &self.keys_values);
+        let compressed = k_v.down.forward(x, context.adapters);
         let rank = compressed.dims()[1] - self.d_rotated;
         let rotated = compressed.clone().narrow(1, rank, self.d_rotated);
-        let rotated = place.positions.rotate(place.heads(rotated, self.d_rotated));
+        let rotated = context.positions.rotate(context.heads(rotated, self.d_rotated));
         let latent = k_v.norm.forward(compressed.narrow(1, 0, rank));
-        let k_v = k_v.up.forward(latent, place.adapters);
-        let k_v = place.heads(k_v, self.d_plain + self.d_value);
+        let k_v = k_v.up.forward(latent, context.adapters);
+        let k_v = context.heads(k_v, self.d_plain + self.d_value);
         let [batch, seq, n_heads, _] = k_v.dims();
         let rotated = rotated.expand([batch, seq, n_heads, self.d_rotated]);
         let plain = k_v.clone().narrow(3, 0, self.d_plain);
-        Projected {
+        Qkv {
             q,
             k: Tensor::cat(vec![plain, rotated], 3),
             v: k_v.narrow(3, self.d_plain, self.d_value),
         }
     }
 
-    fn queries(&self, x: Tensor<2>, place: Place<'_>) -> Tensor<4> {
+    fn queries(&self, x: Tensor<2>, context: LayerContext<'_>) -> Tensor<4> {
         let q = match &self.queries {
-            Queries::Full(linear) => linear.forward(x, place.adapters),
+            Queries::Full(linear) => linear.forward(x, context.adapters),
             Queries::LowRank(queries) => {
                 let LowRank { down, norm, up } = &**queries;
-                up.forward(norm.forward(down.forward(x, place.adapters)), place.adapters)
+                up.forward(norm.forward(down.forward(x, context.adapters)), context.adapters)
             }
         };
-        let q = place.heads(q.mul_scalar(self.scale), self.d_plain + self.d_rotated);
+        let q = context.heads(q.mul_scalar(self.scale), self.d_plain + self.d_rotated);
         let rotated = q.clone().narrow(3, self.d_plain, self.d_rotated);
-        Tensor::cat(vec![q.narrow(3, 0, self.d_plain), place.positions.rotate(rotated)], 3)
+        Tensor::cat(vec![q.narrow(3, 0, self.d_plain), context.positions.rotate(rotated)], 3)
     }
 }

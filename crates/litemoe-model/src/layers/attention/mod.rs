@@ -2,7 +2,7 @@
 
 mod grouped;
 mod latent;
-mod projected;
+mod qkv;
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use burn::tensor::{Tensor, activation};
 use litemoe_kernels::parallel_map;
 
 use crate::layers::cache::BlockCache;
+use crate::layers::context::LayerContext;
 use crate::layers::linear::Linear;
-use crate::layers::place::Place;
 use crate::layers::relative;
 
-pub(crate) use grouped::{Grouped, QkNorms};
-use projected::Projected;
+pub(crate) use grouped::{GqaProjections, QkNorms};
+use qkv::Qkv;
 
-pub(crate) use latent::{Latent, LowRank, Queries};
+pub(crate) use latent::{LowRank, MlaProjections, Queries};
 
 /// Self-attention, or cross-attention to an encoder.
 #[derive(Debug)]
@@ -34,15 +34,15 @@ pub(crate) struct Attention {
 /// Query, key and value projections: GQA or MLA.
 #[derive(Debug)]
 pub(crate) enum Projections {
-    Grouped(Box<Grouped>),
-    Latent(Box<Latent>),
+    GqaProjections(Box<GqaProjections>),
+    MlaProjections(Box<MlaProjections>),
 }
 
 /// Encoder tokens, for cross-attention.
-pub(crate) enum Memory<'a> {
+pub(crate) enum CrossStates<'a> {
     /// Final hidden state, `[tokens, d_model]`, and the layout of its rows.
-    Stream(&'a Tensor<2>, Place<'a>),
-    /// Cross-attention keys and values of each row.
+    Stream(&'a Tensor<2>, LayerContext<'a>),
+    /// CrossAttention-attention keys and values of each row.
     Cached(Vec<&'a (Tensor<4>, Tensor<4>)>),
 }
 
@@ -50,8 +50,8 @@ impl Attention {
     /// Projections in execution order.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut linears = match &self.projections {
-            Projections::Grouped(grouped) => grouped.linears().to_vec(),
-            Projections::Latent(latent) => latent.linears(),
+            Projections::GqaProjections(grouped) => grouped.linears().to_vec(),
+            Projections::MlaProjections(latent) => latent.linears(),
         };
         linears.push(&self.o_proj);
         linears
@@ -64,65 +64,75 @@ impl Attention {
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
-        place: Place<'_>,
+        context: LayerContext<'_>,
         caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
         let projected = match &self.projections {
-            Projections::Grouped(grouped) => grouped.project(x, place),
-            Projections::Latent(latent) => latent.project(x, place),
+            Projections::GqaProjections(grouped) => grouped.project(x, context),
+            Projections::MlaProjections(latent) => latent.project(x, context),
         };
-        let mask = |row| place.positions.mask(row, self.windowed);
+        let mask = |row| context.positions.mask(row, self.windowed);
         let mixed = match caches {
-            None => self.mix(projected.q, projected.k, projected.v, mask(0)),
+            None => self.scaled_dot_product(projected.q, projected.k, projected.v, mask(0)),
             Some(caches) => {
-                let rows = place.packing.row_ranges().zip(place.packing.starts().unwrap_or(&[]));
+                let rows =
+                    context.packing.row_ranges().zip(context.packing.starts().unwrap_or(&[]));
                 let row = |(row, (cache, (tokens, &start))): (usize, (&mut &mut BlockCache, _))| {
-                    let Projected { q, k, v } = projected.columns(tokens);
+                    let Qkv { q, k, v } = projected.columns(tokens);
                     let (k, v) = cache.extend(start, k, v);
-                    self.mix(q, k, v, mask(row))
+                    self.scaled_dot_product(q, k, v, mask(row))
                 };
                 cat(caches.iter_mut().zip(rows).enumerate().map(row).collect(), 0)
             }
         };
-        self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
+        self.o_proj.forward(context.packing.unpad(mixed), context.adapters)
     }
 
-    /// Cross-attention: every token attends to all of its row's encoder tokens.
+    /// CrossAttention-attention: every token attends to all of its row's encoder tokens.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
-    pub(crate) fn across(&self, x: Tensor<2>, memory: &Memory<'_>, place: Place<'_>) -> Tensor<2> {
+    pub(crate) fn cross_attention(
+        &self,
+        x: Tensor<2>,
+        memory: &CrossStates<'_>,
+        context: LayerContext<'_>,
+    ) -> Tensor<2> {
         let grouped = self.grouped();
-        let q = grouped.queries(x, place);
+        let q = grouped.queries(x, context);
         let mixed = match memory {
-            Memory::Stream(hidden, place) => {
-                let (k, v) = grouped.keys_values((*hidden).clone(), *place);
-                let mask = relative::padding(place.packing, &hidden.device());
-                self.mix(q, k, v, mask.as_ref())
+            CrossStates::Stream(hidden, context) => {
+                let (k, v) = grouped.keys_values((*hidden).clone(), *context);
+                let mask = relative::padding(context.packing, &hidden.device());
+                self.scaled_dot_product(q, k, v, mask.as_ref())
             }
-            Memory::Cached(rows) => {
+            CrossStates::Cached(rows) => {
                 let row = |(tokens, (k, v)): (Range<usize>, &&(Tensor<4>, Tensor<4>))| {
                     let q = q.clone().narrow(1, tokens.start, tokens.len());
-                    self.mix(q, k.clone(), v.clone(), None)
+                    self.scaled_dot_product(q, k.clone(), v.clone(), None)
                 };
-                cat(place.packing.row_ranges().zip(rows).map(row).collect(), 0)
+                cat(context.packing.row_ranges().zip(rows).map(row).collect(), 0)
             }
         };
-        self.o_proj.forward(place.packing.unpad(mixed), place.adapters)
+        self.o_proj.forward(context.packing.unpad(mixed), context.adapters)
     }
 
-    fn grouped(&self) -> &Grouped {
+    fn grouped(&self) -> &GqaProjections {
         match &self.projections {
-            Projections::Grouped(grouped) => grouped,
-            Projections::Latent(_) => {
+            Projections::GqaProjections(grouped) => grouped,
+            Projections::MlaProjections(_) => {
                 unreachable!("no family attends through a latent vector to another stack")
             }
         }
     }
 
-    /// Cross-attention keys and values of the encoder's tokens, `[batch, seq, n_kv_heads, d_head]` each.
-    pub(crate) fn remember(&self, hidden: Tensor<2>, place: Place<'_>) -> (Tensor<4>, Tensor<4>) {
-        self.grouped().keys_values(hidden, place)
+    /// CrossAttention-attention keys and values of the encoder's tokens, `[batch, seq, n_kv_heads, d_head]` each.
+    pub(crate) fn cross_keys_values(
+        &self,
+        hidden: Tensor<2>,
+        context: LayerContext<'_>,
+    ) -> (Tensor<4>, Tensor<4>) {
+        self.grouped().keys_values(hidden, context)
     }
 
     /// Scaled dot-product attention, `softmax(q·kᵀ + mask)·v`, in chunks of queries where the scores are many.
@@ -132,7 +142,13 @@ impl Attention {
     /// - `k`: `[batch, seen, n_kv_heads, d_head]`
     /// - `v`: `[batch, seen, n_kv_heads, d_value]`
     /// - output: `[batch * seq, n_heads * d_value]`
-    fn mix(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, mask: Option<&Tensor<4>>) -> Tensor<2> {
+    fn scaled_dot_product(
+        &self,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        mask: Option<&Tensor<4>>,
+    ) -> Tensor<2> {
         let ([batch, seq, n_heads, _], [_, seen, _, d_value]) = (q.dims(), v.dims());
         let chunk = match batch * n_heads * seq * seen {
             few if few <= MAX_SCORES => seq,

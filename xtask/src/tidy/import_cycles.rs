@@ -37,10 +37,10 @@ pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for folder in folders {
         let name = folder.strip_prefix(root).unwrap_or(&folder).display();
-        let circle = Crate::read(&folder)?.circle();
-        findings.extend(circle.map(|modules| {
+        let cycle = Crate::read(&folder)?.cycle();
+        findings.extend(cycle.map(|modules| {
             let modules: Vec<String> = modules.iter().map(|module| module.join("::")).collect();
-            format!("{name}: modules import each other in a circle: {}", modules.join(" → "))
+            format!("{name}: modules import each other in a cycle: {}", modules.join(" → "))
         }));
     }
     Ok(findings)
@@ -62,7 +62,7 @@ impl Crate {
     }
 
     /// An import cycle; the first module is repeated at the end.
-    fn circle(&self) -> Option<Vec<Module>> {
+    fn cycle(&self) -> Option<Vec<Module>> {
         let edges: BTreeMap<&Module, BTreeSet<Module>> =
             self.modules.iter().map(|(from, source)| (from, self.used_by(from, source))).collect();
         let mut done = BTreeSet::new();
@@ -233,14 +233,14 @@ mod tests {
     use super::*;
 
     /// The import cycle of a crate of these (name, text) files.
-    fn circle_of(files: &[(&str, &str)]) -> Option<String> {
+    fn cycle_of(files: &[(&str, &str)]) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let file = folder.path().join(name);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        let modules = Crate::read(folder.path()).unwrap().circle()?;
+        let modules = Crate::read(folder.path()).unwrap().cycle()?;
         Some(modules.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(" "))
     }
 
@@ -248,19 +248,19 @@ mod tests {
     fn a_circle_is_found_through_reexports_and_paths() {
         let root = ("lib.rs", "mod a; mod b; mod c; pub use a::A; pub use b::B;");
         let open = [root, ("a.rs", "use crate::B; struct A(B);"), ("b.rs", "pub struct B;")];
-        assert_eq!(circle_of(&[&open[..], &[("c.rs", "use crate::{A, B};")]].concat()), None);
+        assert_eq!(cycle_of(&[&open[..], &[("c.rs", "use crate::{A, B};")]].concat()), None);
         let closed = [root, open[1], ("b.rs", "pub fn b() { crate::A; }")];
-        assert_eq!(circle_of(&closed).as_deref(), Some("a b a"));
+        assert_eq!(cycle_of(&closed).as_deref(), Some("a b a"));
     }
 
     #[test]
-    fn a_parent_and_its_child_can_make_a_circle() {
+    fn a_parent_and_its_child_can_make_a_cycle() {
         let root = ("lib.rs", "mod a;");
         let parent = ("a/mod.rs", "mod b; pub use b::B; pub struct A;");
-        assert_eq!(circle_of(&[root, parent, ("a/b.rs", "use super::A; pub struct B;")]), None);
+        assert_eq!(cycle_of(&[root, parent, ("a/b.rs", "use super::A; pub struct B;")]), None);
         let parent = ("a/mod.rs", "mod b; use self::b::B; pub struct A(B);");
         let child = ("a/b.rs", "use super::A; pub struct B;");
-        assert_eq!(circle_of(&[root, parent, child]).as_deref(), Some("a a::b a"));
+        assert_eq!(cycle_of(&[root, parent, child]).as_deref(), Some("a a::b a"));
     }
 
     #[test]
@@ -268,6 +268,6 @@ mod tests {
         let child = ("b.rs", "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }");
         let files =
             [("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::B; pub struct A;"), child];
-        assert_eq!(circle_of(&files), None);
+        assert_eq!(cycle_of(&files), None);
     }
 }

@@ -14,7 +14,7 @@ const PARALLEL_WORK: usize = 1 << 20;
 ///
 /// "Rows" are token–expert pairs sorted by expert: row `i` of `[n_rows, …]`.
 #[derive(Debug, Clone)]
-pub(super) struct Mixture {
+pub(super) struct SortedBatch {
     experts: Arc<Vec<Option<PackedExpert>>>,
     dispatch: Arc<Dispatch>,
     /// Token index of each row, `[n_rows]`.
@@ -24,7 +24,7 @@ pub(super) struct Mixture {
     parallel: bool,
 }
 
-impl Mixture {
+impl SortedBatch {
     /// `parallel`: whether operations on `device` may be called from many threads at once.
     pub(super) fn new(
         experts: Arc<Vec<Option<PackedExpert>>>,
