@@ -81,12 +81,12 @@ pub enum AdapterError {
     #[error("the adapter was not tuned on a proxy, so no plan maps its experts")]
     NoProxy,
     #[error(
-        "the adapter has updates beside a proxy's experts, and only the plan {plan} says which of the foundation's they \
+        "the adapter has updates of a proxy's experts, and only the plan {plan} says which of the foundation's they \
          are: mount it with that plan"
     )]
     PlanNeeded { plan: String },
     #[error(
-        "layer {layer}: the adapter has an update beside expert {expert}, but the plan keeps {kept}"
+        "layer {layer}: the adapter has an update of expert {expert}, but the plan keeps {kept}"
     )]
     ExpertNotKept { layer: LayerId, expert: usize, kept: usize },
     #[error(
@@ -100,12 +100,12 @@ pub enum AdapterError {
     #[error("the adapter's routing does not fit the model: {source}")]
     Routing { source: RouterBiasError },
     #[error(
-        "{}: {routing} routing, which PEFT's format cannot say, beside a file of that format: `peft_type` is {found}, but \
+        "{}: {routing} routing, which PEFT's format cannot say, in a file of that format: `peft_type` is {found}, but \
          {} is expected", path.display(), crate::peft::LITEMOE_TYPE
     )]
     RoutingFormat { path: PathBuf, routing: MountRouting, found: &'static str },
     #[error(
-        "{}: `peft_type` is {}, so litemoe.json beside it must say how tokens are routed, but it does not", path.display(),
+        "{}: `peft_type` is {}, so its litemoe.json must say how tokens are routed, but it does not", path.display(),
         crate::peft::LITEMOE_TYPE
     )]
     NoRouting { path: PathBuf },

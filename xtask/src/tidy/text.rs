@@ -12,6 +12,19 @@ const MAX_LINES: usize = 500;
 /// File names that say nothing about the content.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
+/// Words that documents and sources do not use, each with what they use instead.
+const BANNED_WORDS: &[(&str, &str)] = &[
+    ("beside", "`of`, `for` or `next to`"),
+    ("anew", "`again`"),
+    ("whoever", "`the caller`"),
+    ("heed", "`respect`"),
+    ("at hand", "`available`"),
+    ("goes back", "`is propagated`"),
+];
+
+/// This file, which names them.
+const WORD_LIST: &str = "xtask/src/tidy/text.rs";
+
 /// Root folders of absolute paths that exist only on one machine.
 const MACHINE_FOLDERS: &[&str] = &["home", "private", "root", "tmp", "Users", "work"];
 
@@ -55,11 +68,24 @@ fn file_findings(file: &str, text: &str) -> Vec<String> {
         findings.push(format!("{file}: name the file for its main type or verb"));
     }
     for (number, line) in (1..).zip(text.lines()) {
+        if let Some((word, instead)) = banned_word(line).filter(|_| file != WORD_LIST) {
+            findings.push(format!("{file}:{number} says `{word}`: say {instead}"));
+        }
         if let Some(folder) = machine_folder(line) {
             findings.push(format!("{file}:{number} names a path of one machine, below /{folder}"));
         }
     }
     findings
+}
+
+/// The word of [`BANNED_WORDS`] in the line.
+fn banned_word(line: &str) -> Option<&'static (&'static str, &'static str)> {
+    let line = line.to_lowercase();
+    let is_word = |at: usize, word: &str| {
+        let (before, after) = (&line[..at], &line[at + word.len()..]);
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    };
+    BANNED_WORDS.iter().find(|(word, _)| line.match_indices(word).any(|(at, _)| is_word(at, word)))
 }
 
 /// The folder of [`MACHINE_FOLDERS`] of an absolute path in the line.
@@ -87,6 +113,15 @@ mod tests {
             assert_eq!(machine_folder(&format!("apps/{folder}/x")), None);
             assert_eq!(machine_folder(&format!("https://example.org/{folder}/x")), None);
         }
+    }
+
+    #[test]
+    fn banned_words_are_found_as_words() {
+        for (line, word) in [("the adapter beside W", "beside"), ("Anew.", "anew")] {
+            assert_eq!(banned_word(line).map(|(word, _)| *word), Some(word));
+            assert_eq!(file_findings("a.md", line).len(), 1);
+        }
+        assert_eq!(banned_word("besides, renewed; heedless"), None);
     }
 
     #[test]

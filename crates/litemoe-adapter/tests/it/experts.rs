@@ -107,8 +107,8 @@ fn a_probe_that_meets_no_updated_expert_says_so() {
     let model = model();
     let all = random_experts(&model, 3);
     let of_block_0 = |expert: usize| -> Adapters {
-        let beside = format!("model.layers.0.mlp.experts.{expert}.");
-        let kept = all.loras().filter(|(site, _)| site.as_str().starts_with(&beside));
+        let of_expert = format!("model.layers.0.mlp.experts.{expert}.");
+        let kept = all.loras().filter(|(site, _)| site.as_str().starts_with(&of_expert));
         kept.map(|(site, lora)| (site.clone(), lora.clone())).collect()
     };
     let effects = (0..4).map(|expert| mount(&model, &of_block_0(expert).into(), &[5]).unwrap());
@@ -161,9 +161,10 @@ fn experts_without_an_update_are_written_as_zeros_and_read_as_none() {
     let some: Adapters = random_experts(&model, 4)
         .loras()
         .filter(|(site, _)| {
-            let (path, beside) =
+            let (path, of_expert) =
                 (site.as_str(), |expert| format!("layers.0.mlp.experts.{expert}."));
-            path.contains(&beside(1)) || path.contains(&beside(3)) && !path.ends_with("down_proj")
+            path.contains(&of_expert(1))
+                || path.contains(&of_expert(3)) && !path.ends_with("down_proj")
         })
         .map(|(site, lora)| (site.clone(), lora.clone()))
         .collect();
@@ -172,8 +173,8 @@ fn experts_without_an_update_are_written_as_zeros_and_read_as_none() {
     let tensors = tensors(&dir);
     assert_eq!(tensors.len(), 4 * 3 * 2, "the layer is whole, as PEFT needs it");
     let is_zero = |expert: usize| {
-        let beside = format!("base_model.model.model.layers.0.mlp.experts.{expert}.");
-        let mut of = tensors.iter().filter(|(name, _)| name.starts_with(&beside));
+        let of_expert = format!("base_model.model.model.layers.0.mlp.experts.{expert}.");
+        let mut of = tensors.iter().filter(|(name, _)| name.starts_with(&of_expert));
         of.all(|(_, (_, values))| values.iter().all(|&value| value == 0.0))
     };
     assert_eq!([0, 1, 2, 3].map(is_zero), [true, false, true, false]);

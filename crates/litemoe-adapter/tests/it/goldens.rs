@@ -97,7 +97,7 @@ fn experts_go_both_ways_with_peft() {
 
 /// PEFT's gradients for stacks: those of A are sums over gate and up, which share it.
 #[test]
-fn first_gradients_beside_experts_are_pefts() {
+fn first_gradients_of_experts_are_pefts() {
     let (model, n_experts, rank) = (model(), 4, 2);
     let read = peft::read(&golden("stacked"), model.linear_sites(), &Device::flex()).unwrap();
     let micro = MicroBatch { rows: 8, threads: 2, recompute: true };

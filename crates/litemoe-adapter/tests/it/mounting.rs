@@ -67,7 +67,7 @@ fn an_adapter_without_effect_is_refused() {
 }
 
 #[test]
-fn an_adapter_beside_experts_without_effect_is_refused() {
+fn an_adapter_of_experts_without_effect_is_refused() {
     let model = model();
     let adapters = stirred(&model, &targets([EXPERTS]), 0);
     let error = mount(&Deaf(model), &adapters.into(), &[5, 17]).unwrap_err();

@@ -233,7 +233,7 @@ fn shapes_of_transposed_stacks_come_before_the_version() {
 }
 
 #[test]
-fn adapters_that_peft_wrote_beside_stacks_give_its_logits() {
+fn adapters_that_peft_wrote_for_stacks_give_its_logits() {
     for family in ["granitemoe", "gpt_oss", "llama4_text"] {
         let model = tiny(family);
         let read = |name: &str| {
@@ -254,7 +254,7 @@ fn adapters_that_peft_wrote_beside_stacks_give_its_logits() {
 
 /// This test writes `ours_FAMILY/` if run with `WRITE_GOLDENS` set; `make.py` computes PEFT's logits for it.
 #[test]
-fn what_is_written_beside_stacks_is_what_peft_was_given() {
+fn what_is_written_for_stacks_is_what_peft_was_given() {
     for family in ["granitemoe", "gpt_oss", "llama4_text"] {
         let (model, dir) = (tiny(family), TempDir::new().unwrap());
         let name = format!("ours_{family}");

@@ -95,7 +95,7 @@ fn numbers(lora: &Lora) -> Vec<f32> {
 }
 
 #[test]
-fn an_update_beside_a_kept_expert_sits_at_its_hosts_number() {
+fn an_update_of_a_kept_expert_sits_at_its_hosts_number() {
     let tuned = Tuned::new(&targets([EXPERTS, "q_proj"]));
     let mounted = tuned.mounted(Some(&tuned.plan)).unwrap();
     assert_eq!(mounted.record.unwrap().map, SiteMap::Host);
@@ -144,7 +144,7 @@ fn a_mounted_adapter_is_the_foundations_alone() {
 }
 
 #[test]
-fn without_its_plan_an_adapter_beside_experts_is_the_proxys_alone() {
+fn without_its_plan_an_adapter_of_experts_is_the_proxys_alone() {
     let tuned = Tuned::new(&targets([EXPERTS]));
     let proxy = Model::load(&tuned.proxy, &Device::flex()).unwrap();
     let own = load(&tuned.path(), &proxy, tuned.proxy.fingerprint()).unwrap();
@@ -200,7 +200,7 @@ fn an_expert_that_the_plan_does_not_keep_is_named() {
 
 /// A proxy's stacks have as many entries as it has experts.
 #[test]
-fn an_adapter_beside_a_proxys_stacks_is_mounted_on_the_foundations() {
+fn an_adapter_of_a_proxys_stacks_is_mounted_on_the_foundations() {
     let dir = litemoe_fixtures::tiny_dir().with_file_name("gpt_oss");
     let foundation = Checkpoint::open(dir).unwrap();
     let kept: [&[usize]; 3] = [&[1, 4], &[0, 5], &[3, 4]];

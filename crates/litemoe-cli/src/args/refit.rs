@@ -103,11 +103,11 @@ impl RefitArgs {
 
     /// Output directory of the low-rank change.
     pub(crate) fn adapter(&self, proxy: &Path) -> PathBuf {
-        let beside = || {
+        let default = || {
             let mut name = proxy.file_name().unwrap_or_default().to_owned();
             name.push("-refit");
             proxy.with_file_name(name)
         };
-        self.refit_out.clone().unwrap_or_else(beside)
+        self.refit_out.clone().unwrap_or_else(default)
     }
 }

@@ -135,7 +135,7 @@ fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(
         again.stderr.take().expect("its messages"),
     ));
-    assert!(lines.any(|line| line.expect("a line").contains("resumed after")), "it began anew");
+    assert!(lines.any(|line| line.expect("a line").contains("resumed after")), "it began again");
     let group = format!("-{}", again.id());
     Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs");
     again.wait().expect("ended");

@@ -104,7 +104,7 @@ fn references_are_right_too() {
     let printed = bench.run(&[&eval[..], &["--text"]].concat()).stdout;
     assert!(printed.contains("accuracy 0.0 % (95 %: 0.0 to 52.2 %), perplexity"), "{printed}");
     assert!(printed.contains("any reference 100.0 %, first word 0.0 %"), "{printed}");
-    assert!(bench.json(&eval)["chrf"].is_null(), "nobody asked for texts");
+    assert!(bench.json(&eval)["chrf"].is_null(), "no texts were asked for");
 }
 
 #[test]

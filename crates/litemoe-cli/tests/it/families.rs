@@ -143,11 +143,13 @@ fn mount(bench: &Bench) {
 
 /// An adapter on the routed experts, tuned on the proxy and mounted by its plan.
 fn experts(bench: &Bench) {
-    bench.tune("proxy", "beside", &["--plan", "plan.json", "--targets", "experts"]);
-    let proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "beside"]);
+    bench.tune("proxy", "experts-adapter", &["--plan", "plan.json", "--targets", "experts"]);
+    let proxy = bench.json(&["eval", "proxy", "rows.jsonl", "--adapter", "experts-adapter"]);
     let plan = ["--plan", "plan.json", "--validation", "rows.jsonl", "--scale", "0.5"];
-    bench.json(&[&["mount", "model", "beside", "--out", "beside-mounted"][..], &plan].concat());
-    let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "beside-mounted"]);
+    bench.json(
+        &[&["mount", "model", "experts-adapter", "--out", "experts-mounted"][..], &plan].concat(),
+    );
+    let mounted = bench.json(&["eval", "model", "rows.jsonl", "--adapter", "experts-mounted"]);
     let alone = bench.json(&["eval", "model", "rows.jsonl"]);
     assert!(proxy["perplexity"].as_f64().expect("a number") > 1.0);
     assert_ne!(mounted["perplexity"], alone["perplexity"]);

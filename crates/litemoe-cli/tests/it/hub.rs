@@ -370,7 +370,7 @@ fn offline_nothing_is_asked() {
 }
 
 #[test]
-fn weights_that_nobody_could_use_are_not_fetched() {
+fn weights_that_could_not_be_used_are_not_fetched() {
     let edit = |pull: Pull, edit: &dyn Fn(&Path)| {
         edit(&pull.bench.path("model"));
         Pull { server: HubServer::of(&pull.bench.path("model")), ..pull }

@@ -42,7 +42,7 @@ fn an_adapter_moves_the_logits_and_the_mounted_one_by_its_scale() {
 }
 
 #[test]
-fn an_adapter_beside_a_proxys_experts_is_mounted_through_its_plan() {
+fn an_adapter_of_a_proxys_experts_is_mounted_through_its_plan() {
     let bench = Bench::new();
     bench.extract(&["--merge", "litemoe", "--cold", "0.1"]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json", "--targets", "experts,q_proj"]);

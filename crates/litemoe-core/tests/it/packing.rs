@@ -19,7 +19,7 @@ proptest! {
 }
 
 #[test]
-fn a_tracked_adapter_beside_plain_weights_gets_gradients() {
+fn a_tracked_adapter_of_plain_weights_gets_gradients() {
     let plain = Device::flex();
     let tracked = plain.clone().autodiff();
     let some = |shape: [usize; 2], device: &Device| {

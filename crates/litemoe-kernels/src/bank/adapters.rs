@@ -36,7 +36,7 @@ impl ExpertAdapters {
     ///
     /// # Panics
     /// When an ungated expert's gate has an update.
-    pub(super) fn beside_gate_up(
+    pub(super) fn add_to_gate_up(
         &self,
         x: &Tensor<2>,
         products: Tensor<2>,
@@ -44,7 +44,7 @@ impl ExpertAdapters {
     ) -> Tensor<2> {
         let delta = |part: &Option<Adapter>| part.as_ref().map(|part| part.delta(x.clone()));
         let [gate, up] = [delta(&self.gate), delta(&self.up)];
-        assert!(gated || gate.is_none(), "an update beside the gate of an ungated expert");
+        assert!(gated || gate.is_none(), "an update of the gate of an ungated expert");
         let both = match (gate, up) {
             (None, None) => return products,
             (None, Some(up)) if !gated => return products + up,
@@ -60,7 +60,7 @@ impl ExpertAdapters {
     /// # Shapes
     /// - `inner`: `[n, d_expert]`, the input of down
     /// - `outputs` and output: `[n, d_model]`
-    pub(super) fn beside_down(&self, inner: Tensor<2>, outputs: Tensor<2>) -> Tensor<2> {
+    pub(super) fn add_to_down(&self, inner: Tensor<2>, outputs: Tensor<2>) -> Tensor<2> {
         match &self.down {
             Some(down) => outputs + down.delta(inner),
             None => outputs,

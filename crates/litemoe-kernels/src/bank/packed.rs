@@ -90,7 +90,7 @@ impl PackedExpert {
     pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let products = x.clone().matmul(self.gate_up.clone());
         match update {
-            Some(update) => update.beside_gate_up(x, products, self.gated),
+            Some(update) => update.add_to_gate_up(x, products, self.gated),
             None => products,
         }
     }
@@ -99,7 +99,7 @@ impl PackedExpert {
     pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
         let output = inner.clone().matmul(self.down.clone());
         match update {
-            Some(update) => update.beside_down(inner, output),
+            Some(update) => update.add_to_down(inner, output),
             None => output,
         }
     }

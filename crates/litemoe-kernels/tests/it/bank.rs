@@ -281,8 +281,8 @@ fn a_token_without_experts_gets_zeros() {
     let output = floats(bank.forward(x.clone(), chosen, gates.clone(), None));
     assert_eq!(output[..2], [0., 0.]);
     assert!(output[2] > 1.);
-    let nobody = Tensor::from_data([[1], [1]], &Device::flex());
-    assert_eq!(floats(bank.forward(x, nobody, gates, None)), [0.; 4]);
+    let no_expert = Tensor::from_data([[1], [1]], &Device::flex());
+    assert_eq!(floats(bank.forward(x, no_expert, gates, None)), [0.; 4]);
 }
 
 #[test]

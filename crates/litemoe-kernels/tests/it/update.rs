@@ -40,7 +40,7 @@ fn low_rank(Update([a, b], scale): &Update, make: fn(&TensorData) -> Tensor<2>) 
 }
 
 /// The LoRAs as [`ExpertAdapters`].
-fn beside(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertAdapters> {
+fn updates_of(updates: &Updates, make: fn(&TensorData) -> Tensor<2>) -> Vec<ExpertAdapters> {
     let part = |part: &Option<Update>| part.as_ref().map(|part| low_rank(part, make));
     let expert = |[gate, up, down]: &[Option<Update>; 3]| ExpertAdapters {
         gate: part(gate),
@@ -93,7 +93,8 @@ fn gradients(
     updates: &Updates,
     f: impl Fn(&[ExpertAdapters], Tensor<2>, Tensor<2>) -> Tensor<2>,
 ) -> Vec<Option<Tensor<2>>> {
-    let (x, gates, updates) = (tracked(&case.x), tracked(&case.gates), beside(updates, tracked));
+    let (x, gates, updates) =
+        (tracked(&case.x), tracked(&case.gates), updates_of(updates, tracked));
     let output = f(&updates, x.clone(), gates.clone());
     let found = (output * constant(&case.grad)).sum().backward();
     [vec![x, gates], leaves(&updates)].concat().iter().map(|leaf| leaf.grad(&found)).collect()
@@ -141,12 +142,12 @@ fn assert_same(
 
 proptest! {
     #[test]
-    fn beside_is_composed((case, updates) in adapted(), is_watched: bool) {
+    fn an_adapter_is_composed((case, updates) in adapted(), is_watched: bool) {
         prop_assume!(any_chosen(&case));
         let (x, gates) = (constant(&case.x), constant(&case.gates));
-        let plain = beside(&updates, constant);
+        let plain = updates_of(&updates, constant);
         let output = |case: &Case, updates: &Updates| {
-            let experts = composed(case.stored(), &beside(updates, constant));
+            let experts = composed(case.stored(), &updates_of(updates, constant));
             case.naive_with(&experts, &constant(&case.x), &constant(&case.gates))
         };
         let (expected, one) = (output(&case, &updates), output(&case.unit(), &unit(&updates)));
@@ -159,7 +160,7 @@ proptest! {
     fn the_updates_alone_may_be_tracked((case, updates) in adapted()) {
         prop_assume!(any_chosen(&case));
         let whole = gradients(&case, &updates, |updates, x, gates| forward(&case, updates, x, gates, false));
-        let tracked = beside(&updates, tracked);
+        let tracked = updates_of(&updates, tracked);
         let output = forward(&case, &tracked, constant(&case.x), constant(&case.gates), false);
         let output = (output * constant(&case.grad)).sum();
         prop_assume!(output.is_tracked());
@@ -176,7 +177,7 @@ proptest! {
         let mut zeros = updates;
         zeros.iter_mut().flatten().flatten().for_each(zeroed);
         let (x, gates) = (constant(&case.x), constant(&case.gates));
-        let ours = forward(&case, &beside(&zeros, constant), x.clone(), gates.clone(), false);
+        let ours = forward(&case, &updates_of(&zeros, constant), x.clone(), gates.clone(), false);
         let plain = case.bank().forward(x, case.chosen(), gates, None);
         prop_assert_eq!(floats(ours), floats(plain));
     }
@@ -229,10 +230,10 @@ fn a_large_batch_equals_the_one_that_is_watched() {
 }
 
 #[test]
-#[should_panic(expected = "an update beside the gate of an ungated expert")]
+#[should_panic(expected = "an update of the gate of an ungated expert")]
 fn a_gate_that_is_not_there_has_no_update() {
     let case = Case { gated: false, ..large_case() };
-    let updates = beside(&large_updates(&case), constant);
+    let updates = updates_of(&large_updates(&case), constant);
     forward(&case, &updates, constant(&case.x), constant(&case.gates), false);
 }
 
@@ -258,7 +259,7 @@ impl Other {
         case.stored().into_iter().map(biased).collect()
     }
 
-    fn beside(
+    fn updates_of(
         self,
         case: &Case,
         updates: &[ExpertAdapters],
@@ -315,7 +316,7 @@ impl Other {
 }
 
 #[test]
-fn beside_is_composed_in_experts_of_other_kinds_too() {
+fn an_adapter_is_composed_in_experts_of_other_kinds_too() {
     let mut case = large_case();
     let first = |data: &TensorData| constant(data).narrow(0, 0, 24).into_data();
     (case.x, case.gates, case.grad) = (first(&case.x), first(&case.gates), first(&case.grad));
@@ -325,8 +326,9 @@ fn beside_is_composed_in_experts_of_other_kinds_too() {
     let clamped = HiddenAct::ClampedSwish { alpha: 1.702, limit: 1.0 };
     let gpt_oss = Other { is_biased: true, act: clamped, gates_inputs: false };
     for other in [silu, gpt_oss, Other { gates_inputs: true, ..gpt_oss }] {
-        let ours =
-            gradients(&case, &updates, |updates, x, gates| other.beside(&case, updates, x, gates));
+        let ours = gradients(&case, &updates, |updates, x, gates| {
+            other.updates_of(&case, updates, x, gates)
+        });
         let expected = gradients(&case, &updates, |updates, x, gates| {
             other.by_hand(&case, updates, &x, &gates)
         });
@@ -336,10 +338,10 @@ fn beside_is_composed_in_experts_of_other_kinds_too() {
             let error = (ours - expected).max_abs().into_scalar::<f32>();
             assert!(largest > 0.0 && error < 1e-5 * largest, "{error} of {largest}");
         }
-        let plain = beside(&updates, constant);
+        let plain = updates_of(&updates, constant);
         let (x, gates) = (constant(&case.x), constant(&case.gates));
         let expected = other.by_hand(&case, &plain, &x, &gates);
-        let error = (other.beside(&case, &plain, x, gates) - expected).max_abs();
+        let error = (other.updates_of(&case, &plain, x, gates) - expected).max_abs();
         assert!(error.into_scalar::<f32>() < 1e-5);
     }
 }

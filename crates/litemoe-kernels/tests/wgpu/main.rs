@@ -97,7 +97,7 @@ fn linear_weights_are_the_cpus() {
 }
 
 #[test]
-fn expert_banks_and_updates_beside_them_are_the_cpus() {
+fn expert_banks_and_their_updates_are_the_cpus() {
     const N_EXPERTS: u32 = 6;
     let [tokens, d_model, d_expert, top_k] = [40, 24, 12, 2];
     // Index 6 means no expert.

@@ -89,7 +89,7 @@ fn store(raw: &mut Raw, values: &[f32]) {
 }
 
 #[test]
-fn beside_the_weights_is_in_the_weights() {
+fn an_adapter_is_its_product_in_the_weights() {
     for name in [
         "qwen3_moe",
         "mixtral",
@@ -117,9 +117,9 @@ fn beside_the_weights_is_in_the_weights() {
             values(&model.logits(&input(model, &[row(20), row(7)]), &mut Pass::adapted(adapters)))
         };
         let none = Adapters::default();
-        let [plain, beside] = [&none, &adapters].map(|adapters| logits(&model, adapters));
+        let [plain, adapted] = [&none, &adapters].map(|adapters| logits(&model, adapters));
         let by_hand = logits(&load(copy.path()), &none);
-        assert!(error(&beside, &by_hand) < 1e-4, "{name}: {}", error(&beside, &by_hand));
+        assert!(error(&adapted, &by_hand) < 1e-4, "{name}: {}", error(&adapted, &by_hand));
         let experts: Adapters = model
             .linear_sites()
             .iter()

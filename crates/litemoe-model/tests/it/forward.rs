@@ -17,7 +17,7 @@ fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
 
 /// Whether a tie between experts decides the rows' logits: noise far below the router logits changes them, so rounding
 /// may too.
-pub(crate) fn stands_on_a_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
+pub(crate) fn is_tie(model: &Model, rows: &[Vec<u32>]) -> bool {
     let plain = logits(model, rows);
     (0..32).any(|draw| {
         let seeds = (0..).map(|row| 1000 * draw + row).take(rows.len()).collect();
@@ -35,8 +35,8 @@ fn a_tie_is_told_from_ordinary_rows() {
         220, 137, 229, 15, 37,
     ];
     for (name, model) in TINY.iter().zip(&*MODELS) {
-        assert!(!stands_on_a_tie(model, &[row(24), row(9)]), "{name}");
-        assert_eq!(stands_on_a_tie(model, &[tie.to_vec()]), *name == "deepseek_v2", "{name}");
+        assert!(!is_tie(model, &[row(24), row(9)]), "{name}");
+        assert_eq!(is_tie(model, &[tie.to_vec()]), *name == "deepseek_v2", "{name}");
     }
 }
 
@@ -48,7 +48,7 @@ proptest! {
         let model = &MODELS[model];
         let alone = rows.iter().flat_map(|row| logits(model, std::slice::from_ref(row)));
         let alone: Vec<f32> = alone.collect();
-        prop_assert!(error(&logits(model, &rows), &alone) < 2e-5 || stands_on_a_tie(model, &rows));
+        prop_assert!(error(&logits(model, &rows), &alone) < 2e-5 || is_tie(model, &rows));
     }
 
     #[test]
@@ -63,7 +63,7 @@ proptest! {
         for chunk in &chunks {
             let last = values(&model.extend(chunk, &mut cache, None));
             let expected = &whole[(cache.len() - 1) * model.vocab()..][..model.vocab()];
-            prop_assert!(error(&last, expected) < 2e-5 || stands_on_a_tie(model, &rows));
+            prop_assert!(error(&last, expected) < 2e-5 || is_tie(model, &rows));
         }
     }
 }

@@ -12,7 +12,7 @@ use litemoe_model::{Checkpoint, Model};
 use proptest::prelude::*;
 
 use crate::edit::Copy;
-use crate::forward::stands_on_a_tie;
+use crate::forward::is_tie;
 use crate::proxy;
 use crate::setup::{TINY, error, input, keep, load, logits, plan, row, tiny, values};
 
@@ -77,7 +77,7 @@ proptest! {
         let expected = logits(&proxy, &rows);
         let found = biased(foundation, &rows, &bias(&plan, f32::INFINITY));
         let far = error(&found, &expected);
-        prop_assert!(far < 2e-5 || stands_on_a_tie(&proxy, &rows), "{name} {rule}: {far}");
+        prop_assert!(far < 2e-5 || is_tie(&proxy, &rows), "{name} {rule}: {far}");
     }
 
     #[test]
@@ -101,7 +101,7 @@ proptest! {
         });
         let far = error(&together, &alone.collect::<Vec<f32>>());
         let tie = || rows.iter().zip(&biases).any(|(row, bias)| is_near(model, row, bias))
-            || stands_on_a_tie(model, &rows);
+            || is_tie(model, &rows);
         prop_assert!(far < 2e-5 || tie(), "{name}: {far}");
     }
 

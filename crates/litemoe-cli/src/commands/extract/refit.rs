@@ -97,7 +97,7 @@ impl<'a> Refit<'a> {
         let sites = down_sites(proxy)?;
         let mut adapters = Adapters::default();
         let layers = self.solved(proxy, &mut |layer, change| {
-            beside(layer, change, &sites, &mut adapters);
+            add_change(layer, change, &sites, &mut adapters);
             Ok(())
         })?;
         let target = self.args.adapter(self.out);
@@ -231,13 +231,13 @@ fn down_sites(proxy: &Model) -> anyhow::Result<BTreeMap<ExpertId, Site>> {
     let sites: BTreeMap<_, _> = proxy.linear_sites().iter().filter_map(down).collect();
     proxy.release();
     if sites.is_empty() {
-        bail!("--refit low-rank: the proxy has no experts that an adapter could be beside");
+        bail!("--refit low-rank: the proxy has no experts that an adapter could update");
     }
     Ok(sites)
 }
 
 /// Adds a layer's low-rank change to the adapters.
-fn beside(
+fn add_change(
     layer: LayerId,
     change: DownChange,
     sites: &BTreeMap<ExpertId, Site>,

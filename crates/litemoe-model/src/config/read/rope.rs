@@ -21,13 +21,13 @@ pub(crate) fn read(
     max_tokens: usize,
 ) -> Result<RopeConfig, ModelError> {
     let context = Context { max_tokens, original: config.optional_size(ORIGINAL)? };
-    let beside = config.optional_positive("rope_theta")?.unwrap_or(theta);
+    let outer = config.optional_positive("rope_theta")?.unwrap_or(theta);
     let (new, old) = (config.object("rope_parameters")?, config.object("rope_scaling")?);
     // As in transformers, the old spelling takes precedence.
     let Some(mut rope) = old.or(new) else {
-        return Ok(RopeConfig { theta: beside, scaling: RopeScaling::None, interleaved: false });
+        return Ok(RopeConfig { theta: outer, scaling: RopeScaling::None, interleaved: false });
     };
-    let theta = rope.optional_positive("rope_theta")?.unwrap_or(beside);
+    let theta = rope.optional_positive("rope_theta")?.unwrap_or(outer);
     let scaling = scaling(&mut rope, model_type, context)?;
     rope.finish(model_type, &[])?;
     Ok(RopeConfig { theta, scaling, interleaved: false })

@@ -1,0 +1,273 @@
+//! Modules that import each other in a circle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use syn::visit::Visit;
+use syn::{ItemMod, ItemUse, UseTree};
+
+/// A module's path from the crate's root, which is the empty one.
+type Module = Vec<String>;
+
+/// What a module's file holds, tests left out.
+#[derive(Debug, Default)]
+struct Source {
+    /// What names stand for that it imports.
+    imports: BTreeMap<String, Vec<String>>,
+    /// Every path in it that begins with `crate`, `self` or `super`, from the crate's root.
+    paths: Vec<Vec<String>>,
+}
+
+/// The modules of a crate.
+#[derive(Debug)]
+struct Crate {
+    modules: BTreeMap<Module, Source>,
+}
+
+/// A sentence for each crate below `root/crates` in which modules import each other in a circle.
+pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
+    let mut folders = vec![];
+    for entry in fs::read_dir(root.join("crates")).context("crates")? {
+        folders.push(entry?.path().join("src"));
+    }
+    folders.retain(|folder| folder.is_dir());
+    folders.sort();
+    let mut findings = Vec::new();
+    for folder in folders {
+        let name = folder.strip_prefix(root).unwrap_or(&folder).display();
+        let circle = Crate::read(&folder)?.circle();
+        findings.extend(circle.map(|modules| {
+            let modules: Vec<String> = modules.iter().map(|module| module.join("::")).collect();
+            format!("{name}: modules import each other in a circle: {}", modules.join(" → "))
+        }));
+    }
+    Ok(findings)
+}
+
+impl Crate {
+    fn read(folder: &Path) -> Result<Self> {
+        let mut modules = BTreeMap::new();
+        for file in sources(folder)? {
+            let module = module_of(file.strip_prefix(folder)?);
+            let text = fs::read_to_string(&file)?;
+            let syntax = syn::parse_file(&text).with_context(|| file.display().to_string())?;
+            let mut reader = Reader { module: &module, source: Source::default() };
+            reader.visit_file(&syntax);
+            let source = reader.source;
+            modules.insert(module, source);
+        }
+        Ok(Self { modules })
+    }
+
+    /// Modules of which each imports from the next, the first again at the end.
+    fn circle(&self) -> Option<Vec<Module>> {
+        let edges: BTreeMap<&Module, BTreeSet<Module>> =
+            self.modules.iter().map(|(from, source)| (from, self.used_by(from, source))).collect();
+        let mut done = BTreeSet::new();
+        edges.keys().find_map(|module| walk(module, &edges, &mut Vec::new(), &mut done))
+    }
+
+    fn used_by(&self, from: &Module, source: &Source) -> BTreeSet<Module> {
+        let used = source.paths.iter().map(|path| self.home(path, 0));
+        used.filter(|module| module != from).collect()
+    }
+
+    /// The module that defines what a path from the root names.
+    fn home(&self, path: &[String], depth: usize) -> Module {
+        let mut module = Module::new();
+        for (at, segment) in path.iter().enumerate() {
+            module.push(segment.clone());
+            if self.modules.contains_key(&module) {
+                continue;
+            }
+            module.pop();
+            let import = self.modules.get(&module).and_then(|source| source.imports.get(segment));
+            return match import {
+                Some(import) if depth < 8 => {
+                    let rest = &path[at + 1..];
+                    self.home(&[import, rest].concat(), depth + 1)
+                }
+                _ => module,
+            };
+        }
+        module
+    }
+}
+
+/// Goes on from a module along the imports; a circle, if it comes back to a module on the way.
+fn walk(
+    module: &Module,
+    edges: &BTreeMap<&Module, BTreeSet<Module>>,
+    way: &mut Vec<Module>,
+    done: &mut BTreeSet<Module>,
+) -> Option<Vec<Module>> {
+    if let Some(first) = way.iter().position(|passed| passed == module) {
+        return Some([&way[first..], &[module.clone()]].concat());
+    }
+    if !done.insert(module.clone()) {
+        return None;
+    }
+    way.push(module.clone());
+    let found = edges[module].iter().find_map(|next| walk(next, edges, way, done));
+    way.pop();
+    found
+}
+
+fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// `a/b.rs` and `a/b/mod.rs` are `a::b`; `lib.rs` and `main.rs` the root.
+fn module_of(file: &Path) -> Module {
+    let segments = file.with_extension("");
+    let segments = segments.iter().map(|segment| segment.to_string_lossy().into_owned());
+    segments.filter(|segment| !matches!(segment.as_str(), "lib" | "main" | "mod")).collect()
+}
+
+/// Collects a file's imports and paths.
+struct Reader<'a> {
+    module: &'a Module,
+    source: Source,
+}
+
+impl Reader<'_> {
+    /// The path from the crate's root; `None` for another crate's, and for a name that is in scope.
+    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
+        let (first, rest) = path.split_first()?;
+        let mut base = self.module.clone();
+        match first.as_str() {
+            "crate" => base.clear(),
+            "self" => {}
+            "super" => {
+                base.pop();
+            }
+            _ => return None,
+        }
+        let mut rest = rest;
+        while let Some(("super", further)) = rest.split_first().map(|(s, r)| (s.as_str(), r)) {
+            base.pop();
+            rest = further;
+        }
+        Some([&base[..], rest].concat())
+    }
+
+    fn import(&mut self, tree: &UseTree, before: &[String]) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.import(&path.tree, &with(&path.ident)),
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.import(tree, before));
+            }
+            UseTree::Name(name) if name.ident == "self" => {
+                let known_as = before.last().cloned().unwrap_or_default();
+                self.record(before, Some(known_as));
+            }
+            UseTree::Name(name) => self.record(&with(&name.ident), Some(name.ident.to_string())),
+            UseTree::Rename(name) => {
+                self.record(&with(&name.ident), Some(name.rename.to_string()));
+            }
+            UseTree::Glob(_) => self.record(before, None),
+        }
+    }
+
+    fn record(&mut self, path: &[String], known_as: Option<String>) {
+        // `pub use child::Name` without a prefix is a child's; what is not a child is another crate.
+        let path = self.absolute(path).unwrap_or_else(|| [&self.module[..], path].concat());
+        if let Some(name) = known_as {
+            self.source.imports.insert(name, path.clone());
+        }
+        self.source.paths.push(path);
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        let is_test = module.attrs.iter().any(|attribute| {
+            let on = attribute.meta.require_list();
+            attribute.path().is_ident("cfg")
+                && on.is_ok_and(|on| on.tokens.to_string().contains("test"))
+        });
+        if !is_test {
+            syn::visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        if !is_reexport(item) {
+            self.import(&item.tree, &[]);
+            return;
+        }
+        // Who imports through a re-export depends on what is re-exported, and the re-exporting module on nothing.
+        let n_paths = self.source.paths.len();
+        self.import(&item.tree, &[]);
+        self.source.paths.truncate(n_paths);
+    }
+
+    /// `pub(super)` imports nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        self.source.paths.extend(self.absolute(&segments));
+        syn::visit::visit_path(self, path);
+    }
+}
+
+fn is_reexport(item: &ItemUse) -> bool {
+    !matches!(item.vis, syn::Visibility::Inherited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crate of these files, whose texts are beside their names.
+    fn circle_of(files: &[(&str, &str)]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = folder.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let modules = Crate::read(folder.path()).unwrap().circle()?;
+        Some(modules.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn a_circle_is_found_through_reexports_and_paths() {
+        let root = ("lib.rs", "mod a; mod b; mod c; pub use a::A; pub use b::B;");
+        let open = [root, ("a.rs", "use crate::B; struct A(B);"), ("b.rs", "pub struct B;")];
+        assert_eq!(circle_of(&[&open[..], &[("c.rs", "use crate::{A, B};")]].concat()), None);
+        let closed = [root, open[1], ("b.rs", "pub fn b() { crate::A; }")];
+        assert_eq!(circle_of(&closed).as_deref(), Some("a b a"));
+    }
+
+    #[test]
+    fn a_parent_and_its_child_can_make_a_circle() {
+        let root = ("lib.rs", "mod a;");
+        let parent = ("a/mod.rs", "mod b; pub use b::B; pub struct A;");
+        assert_eq!(circle_of(&[root, parent, ("a/b.rs", "use super::A; pub struct B;")]), None);
+        let parent = ("a/mod.rs", "mod b; use self::b::B; pub struct A(B);");
+        let child = ("a/b.rs", "use super::A; pub struct B;");
+        assert_eq!(circle_of(&[root, parent, child]).as_deref(), Some("a a::b a"));
+    }
+
+    #[test]
+    fn tests_may_import_what_they_test() {
+        let child = ("b.rs", "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }");
+        let files =
+            [("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b::B; pub struct A;"), child];
+        assert_eq!(circle_of(&files), None);
+    }
+}
