@@ -69,12 +69,12 @@ impl<'a, T> ByTokens<'a, T> {
     /// - `y` and output: `[tokens, d_out]`
     pub fn add(
         &self,
-        x: &Tensor<2>,
+        x: Tensor<2>,
         y: Tensor<2>,
         delta: impl Fn(&T, Tensor<2>) -> Option<Tensor<2>>,
     ) -> Tensor<2> {
         if let Some(value) = self.of_all() {
-            return match delta(value, x.clone()) {
+            return match delta(value, x) {
                 Some(delta) => y + delta,
                 None => y,
             };
@@ -84,7 +84,7 @@ impl<'a, T> ByTokens<'a, T> {
         }
         let piece = |(range, value): (Range<usize>, Option<&T>)| {
             let of = |all: &Tensor<2>| all.clone().narrow(0, range.start, range.len());
-            match value.and_then(|value| delta(value, of(x))) {
+            match value.and_then(|value| delta(value, of(&x))) {
                 Some(delta) => of(&y) + delta,
                 None => of(&y),
             }

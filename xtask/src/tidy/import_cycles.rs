@@ -104,7 +104,7 @@ fn walk(
     done: &mut BTreeSet<Module>,
 ) -> Option<Vec<Module>> {
     if let Some(first) = way.iter().position(|passed| passed == module) {
-        return Some([&way[first..], &[module.clone()]].concat());
+        return Some([&way[first..], std::slice::from_ref(module)].concat());
     }
     if !done.insert(module.clone()) {
         return None;

@@ -16,7 +16,7 @@ pub(crate) struct Masks {
 /// Position range of each row; one range for all rows when they start at 0.
 pub(crate) fn spans(packing: &Packing) -> Vec<Range<usize>> {
     match packing.starts() {
-        None => vec![0..packing.seq()],
+        None => std::iter::once(0..packing.seq()).collect(),
         Some(starts) => {
             let rows = starts.iter().zip(packing.row_lens());
             rows.map(|(&start, len)| start..start + len).collect()

@@ -91,7 +91,7 @@ pub(crate) struct Moe {
     pub(crate) capacity: Option<usize>,
 }
 
-/// SharedExpert expert, which every token passes through.
+/// Shared expert, which every token passes through.
 #[derive(Debug)]
 pub(crate) struct SharedExpert {
     pub(crate) network: Dense,

@@ -20,7 +20,7 @@ impl Linear {
             Some(bias) => y + bias.clone().unsqueeze_dim(0),
             None => y,
         };
-        adapters.add(&x, y, |adapters, x| Some(adapters.at(self.site.as_str())?.delta(x)))
+        adapters.add(x, y, |adapters, x| Some(adapters.at(self.site.as_str())?.delta(x)))
     }
 
     /// Its module path and widths.

@@ -73,14 +73,14 @@ impl Attention {
         };
         let mask = |row| context.positions.mask(row, self.windowed);
         let mixed = match caches {
-            None => self.scaled_dot_product(projected.q, projected.k, projected.v, mask(0)),
+            None => self.scaled_dot_product(&projected.q, &projected.k, &projected.v, mask(0)),
             Some(caches) => {
                 let rows =
                     context.packing.row_ranges().zip(context.packing.starts().unwrap_or(&[]));
                 let row = |(row, (cache, (tokens, &start))): (usize, (&mut &mut BlockCache, _))| {
                     let Qkv { q, k, v } = projected.columns(tokens);
                     let (k, v) = cache.extend(start, k, v);
-                    self.scaled_dot_product(q, k, v, mask(row))
+                    self.scaled_dot_product(&q, &k, &v, mask(row))
                 };
                 cat(caches.iter_mut().zip(rows).enumerate().map(row).collect(), 0)
             }
@@ -104,12 +104,12 @@ impl Attention {
             CrossStates::Stream(hidden, context) => {
                 let (k, v) = grouped.keys_values((*hidden).clone(), *context);
                 let mask = relative::padding(context.packing, &hidden.device());
-                self.scaled_dot_product(q, k, v, mask.as_ref())
+                self.scaled_dot_product(&q, &k, &v, mask.as_ref())
             }
             CrossStates::Cached(rows) => {
                 let row = |(tokens, (k, v)): (Range<usize>, &&(Tensor<4>, Tensor<4>))| {
                     let q = q.clone().narrow(1, tokens.start, tokens.len());
-                    self.scaled_dot_product(q, k.clone(), v.clone(), None)
+                    self.scaled_dot_product(&q, k, v, None)
                 };
                 cat(context.packing.row_ranges().zip(rows).map(row).collect(), 0)
             }
@@ -144,9 +144,9 @@ impl Attention {
     /// - output: `[batch * seq, n_heads * d_value]`
     fn scaled_dot_product(
         &self,
-        q: Tensor<4>,
-        k: Tensor<4>,
-        v: Tensor<4>,
+        q: &Tensor<4>,
+        k: &Tensor<4>,
+        v: &Tensor<4>,
         mask: Option<&Tensor<4>>,
     ) -> Tensor<2> {
         let ([batch, seq, n_heads, _], [_, seen, _, d_value]) = (q.dims(), v.dims());
