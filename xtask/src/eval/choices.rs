@@ -23,9 +23,22 @@ const CHOICES: &[&str] = &[
     "--routing full",
     "--refit none",
     "--refit none --expert-rank 8",
+    "--refit full",
+    "--expert-rank 1",
+    "--expert-rank 2",
+    "--expert-rank 8",
     "--targets attention",
+    "--targets experts",
+    "--hot-experts 0.5",
+    "--router-noise 0.5",
     "--router mask",
+    "--score reap",
+    "--score frequency",
+    "--merge litemoe",
 ];
+
+/// The budget that choices are compared under: the default one.
+const BUDGET: &str = "0.33";
 
 /// Arguments of `cargo xtask eval choices`.
 #[derive(Args)]
@@ -84,7 +97,8 @@ fn measure(args: &ChoicesArgs, root: &Path) -> Result<Choices> {
     let of_app = |app: &String| {
         let found = recorded
             .iter()
-            .find(|cell| (&cell.app, &*cell.foundation_name, cell.seed) == (app, EMBEDDED, 0));
+            .filter(|cell| cell.budget == BUDGET && cell.seed == 0)
+            .find(|cell| (&cell.app, &*cell.foundation_name) == (app, EMBEDDED));
         found.with_context(|| format!("{} has no {app}", super::RECORD))
     };
     let apps: Vec<_> = args.apps.iter().map(of_app).collect::<Result<_>>()?;
