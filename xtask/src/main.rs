@@ -44,6 +44,8 @@ enum Eval {
     Loop(eval::LoopArgs),
     /// Run the loop with one choice changed at a time, record it in results/choices.json, write the README's table.
     Choices(eval::ChoicesArgs),
+    /// Run the README's first command, record what it prints in results/customize.txt, write it into the README.
+    Output(eval::OutputArgs),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn run(chore: Chore, root: &Path) -> Result<()> {
     match chore {
         Chore::Eval { eval: Eval::Loop(args) } => eval::run(&args, root),
         Chore::Eval { eval: Eval::Choices(args) } => eval::run_choices(&args, root),
+        Chore::Eval { eval: Eval::Output(args) } => eval::run_output(&args, root),
         Chore::Fixtures { check: false } => fixtures::write(root),
         Chore::Fixtures { check: true } => fixtures::check(root)?.into_result(),
         Chore::Tidy => tidy::check(root)?.into_result(),

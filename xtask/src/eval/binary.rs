@@ -42,6 +42,11 @@ impl Binary {
         Ok(Self { path, digest })
     }
 
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The output of `litemoe customize --json` for one app, on 300 test rows; taken from `saved` if this binary
     /// already printed it for the same arguments.
     pub(super) fn customize(&self, work: &Work<'_>, saved: &Path) -> Result<Value> {

@@ -4,6 +4,7 @@
 mod binary;
 mod choices;
 mod marked;
+mod output;
 mod record;
 mod table;
 
@@ -15,6 +16,7 @@ use clap::Args;
 
 use binary::{Binary, Work};
 pub(crate) use choices::{ChoicesArgs, run as run_choices};
+pub(crate) use output::{OutputArgs, run as run_output};
 use record::{Record, Source};
 
 const RECORD: &str = "results/loop.json";
