@@ -1,5 +1,6 @@
 use std::io;
 
+use litemoe_core::RouterBiasError;
 use thiserror::Error;
 
 /// Errors of creating and running a server.
@@ -13,6 +14,8 @@ pub enum ServerError {
     NoName,
     #[error("the tokenizer has {tokenizer} tokens, but the model only {model}")]
     Vocabulary { tokenizer: usize, model: usize },
+    #[error("the adapter `{name}` does not fit the model: {source}")]
+    Routing { name: String, source: RouterBiasError },
     #[error("cannot start the engine's thread: {reason}")]
     Thread { reason: io::Error },
     #[error("cannot serve: {reason}")]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use litemoe_core::{CausalLm, MountedAdapter};
+use litemoe_core::{CausalLm, MoeLayer, MountedAdapter};
 use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
@@ -16,6 +16,8 @@ use crate::{ServerError, ServerOptions, api};
 #[derive(Debug)]
 pub struct Server {
     state: State,
+    /// The model's mixture-of-experts layers.
+    layers: Vec<MoeLayer>,
 }
 
 impl Server {
@@ -34,6 +36,7 @@ impl Server {
     {
         let registry = Registry::new(name.into())?;
         let (vocab, max_tokens) = (model.vocab(), model.max_tokens());
+        let layers = model.moe_layers().to_vec();
         if tokenizer.vocab() > vocab {
             return Err(ServerError::Vocabulary { tokenizer: tokenizer.vocab(), model: vocab });
         }
@@ -41,19 +44,23 @@ impl Server {
         let engine = Engine::start(model, tokenizer.clone(), &options)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let state = State { registry, engine, tokenizer, options, vocab, max_tokens, created };
-        Ok(Self { state })
+        Ok(Self { state, layers })
     }
 
-    /// Adds an app's mounted adapter under its own model name. It must fit the foundation.
+    /// Adds an app's mounted adapter under its own model name. Its LoRAs must fit the foundation.
     ///
     /// # Errors
-    /// If the name is empty or taken.
+    /// If the name is empty or taken, or the router bias does not fit the foundation's layers.
     pub fn with_adapter(
         mut self,
         name: impl Into<String>,
         mounted: MountedAdapter,
     ) -> Result<Self, ServerError> {
-        self.state.registry.add(name.into(), mounted)?;
+        let name = name.into();
+        if let Err(source) = mounted.check_routing(&self.layers) {
+            return Err(ServerError::Routing { name, source });
+        }
+        self.state.registry.add(name, mounted)?;
         Ok(self)
     }
 

@@ -1,4 +1,5 @@
 use axum::body::Body;
+use litemoe_core::{BiasStage, LayerId, MountedAdapter, RouterBias};
 use litemoe_server::{Server, ServerError, ServerOptions};
 use serde_json::json;
 
@@ -54,4 +55,17 @@ fn names_are_there_once_and_not_empty() {
     assert!(matches!(add("toy"), Err(ServerError::SameName { name }) if name == "toy"));
     let again = add("app").unwrap().with_adapter("app", adapter());
     assert!(matches!(again, Err(ServerError::SameName { name }) if name == "app"));
+}
+
+#[test]
+fn a_routing_for_another_model_is_refused() {
+    let layers = [(LayerId::decoder(3), vec![0.0, f32::NEG_INFINITY])].into();
+    let bias = RouterBias::new(BiasStage::Logits, layers).unwrap();
+    let mounted = MountedAdapter { router_bias: Some(bias), ..adapter() };
+    let server = Server::new("toy", Toy::saying(""), tokenizer(), ServerOptions::default());
+    let error = server.unwrap().with_adapter("app", mounted).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the adapter `app` does not fit the model: the router bias names layer 3, but the model has no experts there"
+    );
 }
