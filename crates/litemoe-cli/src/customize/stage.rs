@@ -82,12 +82,14 @@ impl Runner {
         let start = Instant::now();
         let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
         let seconds = start.elapsed().as_secs_f64();
-        for path in &outputs {
-            self.digests.borrow_mut().remove(*path);
+        let mut written = BTreeMap::new();
+        for path in outputs {
+            self.digests.borrow_mut().remove(path);
+            if path.exists() {
+                written.insert(path.to_owned(), self.digest(path)?);
+            }
         }
-        let outputs = outputs.iter().filter(|path| path.exists());
-        let outputs = outputs.map(|path| Ok((path.to_path_buf(), digest(path)?)));
-        let outputs = outputs.collect::<anyhow::Result<_>>()?;
+        let outputs = written;
         artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
         Ok(report)
@@ -126,8 +128,10 @@ impl Runner {
             return None;
         }
         let record: Record<R> = artefact::read(path).ok()?;
-        let whole =
-            record.outputs.iter().all(|(path, then)| digest(path).is_ok_and(|now| now == *then));
+        let whole = record
+            .outputs
+            .iter()
+            .all(|(path, then)| self.digest(path).is_ok_and(|now| now == *then));
         let all = outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
         (record.key == key && whole && all).then_some(record)
     }
