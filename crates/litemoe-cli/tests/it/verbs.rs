@@ -135,6 +135,7 @@ fn a_portable_adapter_is_one_that_peft_loads() {
     assert!(again.stderr.contains("is mounted already"), "{}", again.stderr);
     let no_plan = bench.run(&["mount", "model", "adapter", "--scale", "1", "--out", "x"]);
     assert_eq!(no_plan.code, 1);
+    assert!(no_plan.stderr.contains("only the plan"), "{}", no_plan.stderr);
 }
 
 #[test]
