@@ -2,13 +2,13 @@
 
 use burn::tensor::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_adapter::{LoraOptions, MicroBatch, fresh, gradients};
+use litemoe_adapter::{LoraOptions, MicroBatch, gradients, init_lora};
 use litemoe_benches::{foundation, sequence};
 use litemoe_core::MoeModel;
 
 fn train_step(criterion: &mut Criterion) {
     let model = foundation();
-    let adapters = fresh(model.linear_sites(), &LoraOptions::default(), 0, &Device::flex())
+    let adapters = init_lora(model.linear_sites(), &LoraOptions::default(), 0, &Device::flex())
         .expect("adapters on attention");
     let rows = vec![sequence(40); 16];
     let mut group = criterion.benchmark_group("train_step");

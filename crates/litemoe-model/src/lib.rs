@@ -21,7 +21,7 @@ pub use config::{
     RopeConfig, RopeScaling, RouterKind, Temperature,
 };
 pub use error::ModelError;
-pub use layers::cache::KvCache;
+pub use layers::kv_cache::KvCache;
 pub use model::Model;
 pub use proxy::weights::MakeExperts;
 pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};

@@ -18,7 +18,7 @@ use crate::layers::head::LmHead;
 use crate::layers::linear::Linear;
 use crate::layers::norm::Norm;
 use crate::layers::redirection::Redirection;
-use crate::layers::relative::RelativeBias;
+use crate::layers::relative_position_bias::RelativeBias;
 use crate::layers::router::Router;
 use crate::{Checkpoint, ModelError};
 

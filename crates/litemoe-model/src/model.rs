@@ -8,8 +8,8 @@ use litemoe_core::{
 
 use crate::layers::attention::CrossStates;
 use crate::layers::block::{Block, CrossAttention, scaled};
-use crate::layers::cache::{BlockCache, KvCache};
 use crate::layers::context::LayerContext;
+use crate::layers::kv_cache::{BlockCache, KvCache};
 use crate::layers::norm::Norm;
 use crate::layers::positions::PositionMaker;
 use crate::layers::router_bias::removed;

@@ -138,7 +138,7 @@ impl LoraConfig {
     /// LoRA scale at a site.
     pub(super) fn scale_at(&self, site: &str) -> f32 {
         let alpha = first(&self.alphas, site).unwrap_or(self.alpha);
-        crate::fresh::scale(alpha, self.rank_at(site), self.written.rslora)
+        crate::init_lora::scale(alpha, self.rank_at(site), self.written.rslora)
     }
 }
 

@@ -13,7 +13,7 @@ use super::stack::Stack;
 use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
 use crate::AdapterError;
 use crate::evaluate::floats;
-use crate::fresh::leaves;
+use crate::init_lora::leaves;
 use crate::tensors::{Matrices, unknown};
 
 /// An adapter read from PEFT's files.

@@ -8,7 +8,7 @@ use super::config::LoraConfig;
 use super::order::Order;
 use super::{tensor_names, transposed};
 use crate::AdapterError;
-use crate::fresh::ends_with;
+use crate::init_lora::ends_with;
 use crate::tensors::Matrices;
 
 /// LoRA of a stacked expert parameter (`target_parameters`): A and B of all experts in two matrices.

@@ -11,7 +11,7 @@ use super::pattern::suffixes;
 use super::stacked::Stacked;
 use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
 use crate::evaluate::floats;
-use crate::fresh::{divisor, scale};
+use crate::init_lora::{divisor, scale};
 use crate::tensors::MatrixFile;
 
 /// PEFT version whose format is written.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::{
-    ATTENTION, AdapterError, EXPERTS, Effect, LoraOptions, MicroBatch, fresh, gradients, mount,
+    ATTENTION, AdapterError, EXPERTS, Effect, LoraOptions, MicroBatch, gradients, init_lora, mount,
     peft, save,
 };
 use litemoe_core::{Adapters, ExpertPart, LinearRole, LinearSite, MoeModel, Sequence};
@@ -37,7 +37,7 @@ fn expert_sites(model: &Model) -> Vec<LinearSite> {
 fn attention_and_experts_are_targets_and_both_by_default() {
     let model = model();
     let made = |options: &LoraOptions| -> Vec<String> {
-        let made = fresh(model.linear_sites(), options, 0, &Device::flex()).unwrap();
+        let made = init_lora(model.linear_sites(), options, 0, &Device::flex()).unwrap();
         made.loras().map(|(site, _)| site.to_string()).collect()
     };
     // Blocks 0 and 2 have four experts of three matrices; block 1 is dense.
@@ -55,7 +55,7 @@ fn attention_and_experts_are_targets_and_both_by_default() {
 fn experts_have_a_rank_of_their_own_and_one_scale_with_the_others() {
     let model = model();
     let options = LoraOptions { rank: 4, expert_rank: 2, alpha: 6.0, ..LoraOptions::default() };
-    let made = fresh(model.linear_sites(), &options, 0, &Device::flex()).unwrap();
+    let made = init_lora(model.linear_sites(), &options, 0, &Device::flex()).unwrap();
     for (site, lora) in made.loras() {
         let rank = if site.as_str().contains("experts") { 2 } else { 4 };
         assert_eq!((lora.rank(), lora.scale), (rank, 1.5), "{site}");

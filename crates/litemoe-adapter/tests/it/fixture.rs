@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_adapter::{ATTENTION, LoraOptions, fresh};
+use litemoe_adapter::{ATTENTION, LoraOptions, init_lora};
 use litemoe_core::{
     Adapters, Input, LanguageModel, LinearSite, Lora, MoeLayer, MoeModel, Pass, Sequence, Site,
     Stream,
@@ -48,7 +48,7 @@ pub(crate) fn attention() -> LoraOptions {
 
 /// A new adapter whose B is random too.
 pub(crate) fn stirred(model: &Model, options: &LoraOptions, seed: u64) -> Adapters {
-    let adapters = fresh(model.linear_sites(), options, seed, &Device::flex());
+    let adapters = init_lora(model.linear_sites(), options, seed, &Device::flex());
     let stir = |(index, (site, lora)): (usize, (&Site, &Lora))| {
         let values =
             litemoe_fixtures::uniform(1000 * seed + index as u64, lora.b.shape().num_elements());

@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use litemoe_adapter::{AdapterError, LoraOptions, fresh};
+use litemoe_adapter::{AdapterError, LoraOptions, init_lora};
 use litemoe_core::{Adapters, Input, LanguageModel, LinearRole, LinearSite, MoeModel, Pass, Site};
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn site(path: &str, d_in: usize, d_out: usize) -> LinearSite {
 }
 
 fn adapters(sites: &[LinearSite], options: &LoraOptions, seed: u64) -> Adapters {
-    fresh(sites, options, seed, &Device::flex()).unwrap()
+    init_lora(sites, options, seed, &Device::flex()).unwrap()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn whole_components_are_matched() {
 #[test]
 fn an_unknown_target_is_refused_with_the_known_ones() {
     let sites = [site("l.0.q_proj", 2, 2), site("l.1.q_proj", 2, 2), site("l.1.up_proj", 2, 2)];
-    let error = fresh(&sites, &only("qproj"), 0, &Device::flex()).unwrap_err();
+    let error = init_lora(&sites, &only("qproj"), 0, &Device::flex()).unwrap_err();
     assert!(matches!(error, AdapterError::UnknownTarget { .. }));
     let message = "no linear weight of the model matches the target `qproj`; known targets: q_proj, up_proj, attention";
     assert_eq!(error.to_string(), message);
@@ -62,7 +62,7 @@ fn options_out_of_range_are_refused() {
         (LoraOptions { alpha: 0.0, ..only("q_proj") }, "alpha is 0, but must be a number above 0"),
     ];
     for (options, message) in bad {
-        let error = fresh(&[site("q_proj", 2, 2)], &options, 0, &Device::flex()).unwrap_err();
+        let error = init_lora(&[site("q_proj", 2, 2)], &options, 0, &Device::flex()).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
 }

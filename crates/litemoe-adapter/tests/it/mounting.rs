@@ -1,6 +1,6 @@
 use litemoe_adapter::{
     AdapterError, AdapterRecord, EXPERTS, Effect, LoraOptions, RECORD_VERSION, SiteMap,
-    TuneMetrics, TuneOptions, check_fit, fresh, load, mount, save,
+    TuneMetrics, TuneOptions, check_fit, init_lora, load, mount, save,
 };
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ fn an_adapter_that_moves_logits_is_mounted() {
 #[test]
 fn an_adapter_of_zeros_is_named_as_such() {
     let model = model();
-    let adapters = fresh(model.linear_sites(), &attention(), 0, &model.device()).unwrap();
+    let adapters = init_lora(model.linear_sites(), &attention(), 0, &model.device()).unwrap();
     let zero = random_adapters(&model, 0).scaled(0.0);
     assert_eq!(mount(&model, &adapters.into(), &[5, 17]).unwrap(), Effect::Zero);
     assert_eq!(mount(&model, &zero.into(), &[5]).unwrap(), Effect::Zero);

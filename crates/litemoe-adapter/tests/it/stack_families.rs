@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use litemoe_adapter::{EXPERTS, LoraOptions, fresh, peft, save};
+use litemoe_adapter::{EXPERTS, LoraOptions, init_lora, peft, save};
 use litemoe_core::{Adapters, ExpertPart, LanguageModel, LinearSite, Lora, MoeModel, Pass, Site};
 use litemoe_model::{Checkpoint, Model};
 use safetensors::SafeTensors;
@@ -277,7 +277,7 @@ fn what_is_written_for_stacks_is_what_peft_was_given() {
 fn a_stack_has_a_site_for_every_expert() {
     let model = tiny("gpt_oss");
     let made =
-        |target| fresh(model.linear_sites(), &targets([target]), 0, &Device::flex()).unwrap();
+        |target| init_lora(model.linear_sites(), &targets([target]), 0, &Device::flex()).unwrap();
     assert_eq!(made(EXPERTS).len(), 3 * 6 * 3);
     assert_eq!(made("gate_proj").len(), 3 * 6);
     assert_eq!(made("experts.5.down_proj").len(), 3);

@@ -7,7 +7,8 @@ use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
-    TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, fresh, is_checkpoint, save, tune,
+    TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint, save,
+    tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,8 @@ impl TuneCommand {
 
     fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
         let sites = self.sites(loaded, plan)?;
-        let mut initial = fresh(&sites, &self.lora_options(), self.seed, &loaded.model.device())?;
+        let mut initial =
+            init_lora(&sites, &self.lora_options(), self.seed, &loaded.model.device())?;
         let Some(dir) = &self.init else { return Ok(initial) };
         let given = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
         if given.record.as_ref().is_some_and(|record| record.mount.is_some()) {

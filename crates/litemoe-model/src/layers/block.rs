@@ -2,9 +2,9 @@ use burn::tensor::Tensor;
 use litemoe_core::{LayerId, LinearRole, LinearSite, Pass};
 
 use crate::layers::attention::{Attention, CrossStates};
-use crate::layers::cache::BlockCache;
 use crate::layers::context::LayerContext;
 use crate::layers::feed_forward::FeedForward;
+use crate::layers::kv_cache::BlockCache;
 use crate::layers::norm::Norm;
 
 /// Multiplies by a factor, unless it is 1.

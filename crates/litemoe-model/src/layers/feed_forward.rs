@@ -7,8 +7,8 @@ use litemoe_core::{
 use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct, LinearWeight};
 
 use crate::layers::ExpertSites;
-use crate::layers::capacity::within_capacity;
 use crate::layers::context::LayerContext;
+use crate::layers::expert_capacity::within_capacity;
 use crate::layers::linear::Linear;
 use crate::layers::router::Router;
 use crate::layers::router_bias::LayerBias;

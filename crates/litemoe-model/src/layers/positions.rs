@@ -6,28 +6,19 @@ use litemoe_core::{Packing, Stack};
 
 use crate::config::{AttentionConfig, RopeConfig, Temperature};
 use crate::layers::attention_mask::{AttentionSpan, Masks, mask, spans};
-use crate::layers::relative::RelativeBias;
+use crate::layers::relative_position_bias::RelativeBias;
+use crate::layers::rope::RopeTable;
 
 /// Positions of a pass, as attention needs them; shared by all blocks.
 #[derive(Debug)]
 pub(crate) struct Positions {
     /// Maker of the model that they belong to.
     maker: Arc<PositionMaker>,
-    rotation: Option<Rotation>,
+    rotation: Option<RopeTable>,
     /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     temperature: Option<Tensor<4>>,
     /// One for all rows when they start at 0, else one per row.
     masks: Vec<Masks>,
-}
-
-/// RoPE cosines and sines of some positions.
-#[derive(Debug)]
-struct Rotation {
-    /// `[1, columns, 1, d_rotated]`
-    cos: Tensor<4>,
-    /// Negated in the first half of the dimensions: the sign of the rotation. `[1, columns, 1, d_rotated]`
-    sin: Tensor<4>,
-    interleaved: bool,
 }
 
 /// Computes the positions of a model's passes.
@@ -73,7 +64,7 @@ impl PositionMaker {
         Positions {
             maker,
             rotation: rope
-                .map(|rope| Rotation::new(rope, &self.frequencies, &positions, &self.device)),
+                .map(|rope| RopeTable::new(rope, &self.frequencies, &positions, &self.device)),
             temperature: self.attention.temperature.map(temperature),
             masks: spans.into_iter().map(|span| self.masks(&span)).collect(),
         }
@@ -114,42 +105,6 @@ impl Positions {
             Some(rotation) => rotation.rotate(x),
             None => x,
         }
-    }
-}
-
-impl Rotation {
-    fn new(rope: &RopeConfig, frequencies: &[f32], positions: &[usize], device: &Device) -> Self {
-        let scale = rope.attention_factor();
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        for &position in positions {
-            // Rounded to f32 as in the reference, whose angles are f32.
-            let angles = frequencies.iter().map(|frequency| f64::from(position as f32 * frequency));
-            let pairs: Vec<(f64, f64)> = angles.map(f64::sin_cos).collect();
-            let cosines = pairs.iter().map(|pair| pair.1 as f32 * scale);
-            let sines = pairs.iter().map(|pair| pair.0 as f32 * scale);
-            cos.extend(cosines.clone().chain(cosines));
-            sin.extend(sines.clone().map(|sine| -sine).chain(sines));
-        }
-        let shape = [1, positions.len(), 1, 2 * frequencies.len()];
-        Self {
-            cos: Tensor::from_data(TensorData::new(cos, shape), device),
-            sin: Tensor::from_data(TensorData::new(sin, shape), device),
-            interleaved: rope.interleaved,
-        }
-    }
-
-    fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, seq, heads, width] = x.dims();
-        let half = width / 2;
-        let x = if self.interleaved {
-            let pairs = x.reshape([batch, seq, heads, half, 2]);
-            pairs.swap_dims(3, 4).reshape([batch, seq, heads, width])
-        } else {
-            x
-        };
-        let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
-        let swapped = Tensor::cat(vec![second, first], 3);
-        x * self.cos.clone() + swapped * self.sin.clone()
     }
 }
 

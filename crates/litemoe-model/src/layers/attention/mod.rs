@@ -9,10 +9,10 @@ use std::ops::Range;
 use burn::tensor::{Tensor, activation};
 use litemoe_kernels::parallel_map;
 
-use crate::layers::cache::BlockCache;
 use crate::layers::context::LayerContext;
+use crate::layers::kv_cache::BlockCache;
 use crate::layers::linear::Linear;
-use crate::layers::relative;
+use crate::layers::relative_position_bias;
 
 pub(crate) use grouped::{GqaProjections, QkNorms};
 use qkv::Qkv;
@@ -103,7 +103,7 @@ impl Attention {
         let mixed = match memory {
             CrossStates::Stream(hidden, context) => {
                 let (k, v) = grouped.keys_values((*hidden).clone(), *context);
-                let mask = relative::padding(context.packing, &hidden.device());
+                let mask = relative_position_bias::padding(context.packing, &hidden.device());
                 self.scaled_dot_product(&q, &k, &v, mask.as_ref())
             }
             CrossStates::Cached(rows) => {

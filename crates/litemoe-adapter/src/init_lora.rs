@@ -108,7 +108,7 @@ fn is_meant(weight: &LinearSite, target: &str) -> bool {
 /// # Errors
 /// A target that matches no site, a model without attention and experts if `targets` is empty, or a rank or α out of
 /// range.
-pub fn fresh(
+pub fn init_lora(
     sites: &[LinearSite],
     options: &LoraOptions,
     seed: u64,
