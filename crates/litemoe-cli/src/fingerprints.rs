@@ -27,131 +27,173 @@ pub(crate) fn is_verified() -> bool {
     VERIFY.get().is_some()
 }
 
-/// Fingerprint cache in the user's cache directory, one file per model directory. Read and write errors are ignored;
-/// the fingerprint is then computed.
+/// Format of the entries, and of what a fingerprint covers: other entries are ignored.
+const FORMAT: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+
+/// Entry of one model directory in the user's fingerprint cache. Read and write errors are ignored; the fingerprint is
+/// then computed.
 #[derive(Debug)]
-pub(crate) struct Fingerprints {
+pub(crate) struct CacheEntry {
     /// `None` without a cache directory.
-    folder: Option<PathBuf>,
+    file: Option<PathBuf>,
+    dir: PathBuf,
+    /// Stamps of the directory's files before it was opened.
+    files: Option<Vec<Stamp>>,
 }
 
-/// Cache entry of a model directory.
+/// Content of an entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
+    format: String,
     dir: PathBuf,
     files: Vec<Stamp>,
     fingerprint: Fingerprint,
 }
 
-/// Name, size and modification time of a file.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What changes when a file changes: name, size, modification time, and on Unix device, inode and change time, which a
+/// copy with an old modification time does not keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     name: PathBuf,
     bytes: u64,
     modified: SystemTime,
+    unix: [i64; 4],
 }
 
-impl Fingerprints {
-    /// Opens the cache below `LITEMOE_CACHE`, else `XDG_CACHE_HOME/litemoe`, else `.cache/litemoe` in the home
-    /// directory.
-    pub(crate) fn open() -> Self {
+impl CacheEntry {
+    /// The entry of a directory that is about to be opened, below `LITEMOE_CACHE`, else `XDG_CACHE_HOME/litemoe`, else
+    /// `.cache/litemoe` in the home directory.
+    pub(crate) fn of(dir: &Path) -> Self {
         let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let own = folder("LITEMOE_CACHE").map(PathBuf::from);
         let cache = || folder("XDG_CACHE_HOME").map(|cache| Path::new(&cache).join("litemoe"));
         let home = || folder("HOME").map(|home| Path::new(&home).join(".cache/litemoe"));
-        Self { folder: own.or_else(cache).or_else(home).map(|dir| dir.join("fingerprints")) }
+        Self::below(own.or_else(cache).or_else(home), dir)
     }
 
-    fn file(&self, dir: &Path) -> Option<PathBuf> {
+    fn below(cache: Option<PathBuf>, dir: &Path) -> Self {
+        let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
         let name = sha256_hex(dir.as_os_str().as_encoded_bytes());
-        Some(self.folder.as_ref()?.join(name).with_extension("json"))
+        let file = cache.map(|cache| cache.join("fingerprints").join(name).with_extension("json"));
+        Self { file, files: stamps(&dir), dir }
+    }
+
+    /// The stamps, if no file has changed since before the directory was opened.
+    fn unchanged(&self) -> Option<&Vec<Stamp>> {
+        self.files.as_ref().filter(|files| stamps(&self.dir).as_ref() == Some(files))
     }
 }
 
-impl FingerprintCache for Fingerprints {
-    fn find(&self, dir: &Path) -> Option<Fingerprint> {
-        if is_verified() {
-            return None;
-        }
-        let dir = fs::canonicalize(dir).ok()?;
-        let kept: Kept = artefact::read(&self.file(&dir)?).ok()?;
-        let unchanged = kept.dir == dir && Some(kept.files) == stamps(&dir);
-        unchanged.then_some(kept.fingerprint)
+impl FingerprintCache for CacheEntry {
+    fn find(&self) -> Option<Fingerprint> {
+        let file = self.file.as_ref().filter(|file| !is_verified() && file.is_file())?;
+        let Kept { format, dir, files, fingerprint } = artefact::read(file).ok()?;
+        let is_known = format == FORMAT && dir == self.dir && Some(&files) == self.unchanged();
+        let text = fingerprint.to_string();
+        let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_known && is_hash).then_some(fingerprint)
     }
 
-    fn keep(&self, dir: &Path, fingerprint: &Fingerprint) {
+    fn keep(&self, fingerprint: &Fingerprint) {
         let keep = || {
-            let dir = fs::canonicalize(dir).ok()?;
-            let (file, files) = (self.file(&dir)?, stamps(&dir)?);
-            let is_settled =
-                |stamp: &Stamp| stamp.modified.elapsed().is_ok_and(|age| age > SETTLED);
-            if !files.iter().all(is_settled) {
+            let (file, files) = (self.file.as_ref()?, self.unchanged()?);
+            if !files.iter().all(Stamp::is_settled) {
                 return None;
             }
-            artefact::write(&file, &Kept { dir, files, fingerprint: fingerprint.clone() }).ok()
+            let (format, dir) = (FORMAT.to_owned(), self.dir.clone());
+            let kept = Kept { format, dir, files: files.clone(), fingerprint: fingerprint.clone() };
+            artefact::write(file, &kept).ok()
         };
         if keep().is_none() {
-            tracing::debug!(dir = %dir.display(), "the fingerprint is not kept");
+            tracing::debug!(dir = %self.dir.display(), "the fingerprint is not kept");
         }
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        let (bytes, modified) = (metadata.len(), metadata.modified().ok()?);
+        #[cfg(unix)]
+        let unix = {
+            use std::os::unix::fs::MetadataExt;
+            [metadata.dev() as i64, metadata.ino() as i64, metadata.ctime(), metadata.ctime_nsec()]
+        };
+        #[cfg(not(unix))]
+        let unix = [0; 4];
+        Some(Self { name: path.file_name()?.into(), bytes, modified, unix })
+    }
+
+    fn is_settled(&self) -> bool {
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(self.unix[2].max(0) as u64);
+        let is_old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > SETTLED);
+        is_old(self.modified) && is_old(changed)
     }
 }
 
 /// Stamps of a directory's files in order of their names; links are followed.
 fn stamps(dir: &Path) -> Option<Vec<Stamp>> {
-    let stamp = |entry: std::io::Result<fs::DirEntry>| {
-        let path = entry.ok()?.path();
-        let metadata = fs::metadata(&path).ok()?;
-        let (bytes, modified) = (metadata.len(), metadata.modified().ok()?);
-        Some(Stamp { name: path.file_name()?.into(), bytes, modified })
-    };
-    let mut stamps = fs::read_dir(dir).ok()?.map(stamp).collect::<Option<Vec<_>>>()?;
+    let files = fs::read_dir(dir).ok()?.map(|entry| Stamp::of(&entry.ok()?.path()));
+    let mut stamps = files.collect::<Option<Vec<_>>>()?;
     stamps.sort_by(|x, y| x.name.cmp(&y.name));
     Some(stamps)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread::sleep;
+
     use super::*;
 
-    /// Model directory with one file, last changed `age` seconds ago.
-    fn model(age: u64) -> tempfile::TempDir {
+    fn model() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("model.safetensors");
-        fs::write(&path, "weights").expect("a file");
-        set_age(&path, age);
+        fs::write(dir.path().join("model.safetensors"), "weights").expect("a file");
         dir
     }
 
-    fn set_age(path: &Path, seconds: u64) {
-        let modified = SystemTime::now() - Duration::from_secs(seconds);
-        let file = fs::File::options().write(true).open(path).expect("the file");
-        file.set_modified(modified).expect("a modification time");
+    fn hash() -> Fingerprint {
+        Fingerprint::new(sha256_hex(b"f"))
     }
 
     #[test]
     fn a_fingerprint_is_kept_until_a_file_changes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let cache = Fingerprints { folder: Some(folder.path().to_owned()) };
-        let (old, fresh) = (model(100), model(0));
-        let fingerprint = Fingerprint::new("f");
-        assert_eq!(cache.find(old.path()), None);
-        for dir in [&old, &fresh] {
-            cache.keep(dir.path(), &fingerprint);
-        }
-        assert_eq!(cache.find(old.path()), Some(fingerprint.clone()));
-        assert_eq!(cache.find(fresh.path()), None, "its file may still change");
-        let weights = old.path().join("model.safetensors");
-        set_age(&weights, 50);
-        assert_eq!(cache.find(old.path()), None, "its file has another modification time");
-        cache.keep(old.path(), &fingerprint);
-        fs::write(old.path().join("plan.json"), "{}").expect("a file");
-        assert_eq!(cache.find(old.path()), None, "there is another file");
+        let (cache, dir) = (tempfile::tempdir().expect("a folder"), model());
+        let entry = || CacheEntry::below(Some(cache.path().to_owned()), dir.path());
+        let weights = dir.path().join("model.safetensors");
+        entry().keep(&hash());
+        assert_eq!(entry().find(), None, "its file may still change");
+        sleep(SETTLED + Duration::from_secs(1));
+        let opened = entry();
+        opened.keep(&hash());
+        assert_eq!((opened.find(), entry().find()), (Some(hash()), Some(hash())));
+        // The same size and modification time.
+        let modified = fs::metadata(&weights).and_then(|it| it.modified()).expect("a time");
+        fs::write(&weights, "changed").expect("a file");
+        let file = fs::File::options().write(true).open(&weights).expect("the file");
+        file.set_modified(modified).expect("a modification time");
+        assert_eq!((opened.find(), entry().find()), (None, None), "its file has changed");
+        sleep(SETTLED + Duration::from_secs(1));
+        opened.keep(&hash());
+        assert_eq!(entry().find(), None, "what was opened is no longer there");
     }
 
     #[test]
-    fn without_a_folder_nothing_is_kept() {
-        let (cache, dir) = (Fingerprints { folder: None }, model(100));
-        cache.keep(dir.path(), &Fingerprint::new("f"));
-        assert_eq!(cache.find(dir.path()), None);
+    fn entries_that_are_none_are_ignored() {
+        let (cache, dir) = (tempfile::tempdir().expect("a folder"), model());
+        sleep(SETTLED + Duration::from_secs(1));
+        let entry = CacheEntry::below(Some(cache.path().to_owned()), dir.path());
+        entry.keep(&hash());
+        let file = entry.file.clone().expect("a file");
+        let text = fs::read_to_string(&file).expect("an entry");
+        for broken in
+            [text.replace(FORMAT, "0 0.0.0"), text.replace(&hash().to_string(), ""), "{".to_owned()]
+        {
+            assert_ne!(text, broken);
+            fs::write(&file, broken).expect("an entry");
+            assert_eq!(entry.find(), None);
+        }
+        let nowhere = CacheEntry::below(None, dir.path());
+        nowhere.keep(&hash());
+        assert_eq!(nowhere.find(), None);
     }
 }

@@ -10,7 +10,7 @@ use litemoe_score::About;
 use litemoe_text::Tokenizer;
 
 use crate::args::device::DeviceArgs;
-use crate::fingerprints::Fingerprints;
+use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
 
 /// Number of tokens of the probe that checks an adapter's effect.
@@ -19,8 +19,9 @@ const PROBE_TOKENS: u32 = 16;
 /// Opens a model directory or a pulled model, without loading weights.
 pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
+    let cache = CacheEntry::of(&dir);
     let opened = Checkpoint::open(&dir);
-    let opened = opened.map(|checkpoint| checkpoint.cached(Arc::new(Fingerprints::open())));
+    let opened = opened.map(|checkpoint| checkpoint.cached(Arc::new(cache)));
     opened.map_err(|error| match (&error, hub::snapshot_id(&dir)) {
         (ModelError::NoWeights { .. } | ModelError::MissingShard { .. }, Some(id)) => {
             anyhow::Error::new(error).context(format!(

@@ -1,6 +1,6 @@
 //! Commands as typed work: arguments in, report out, both serializable as JSON.
 
-use std::ffi::OsStr;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Args, Command};
@@ -43,10 +43,11 @@ pub(crate) fn run(work: &impl Work, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Parses a command's arguments; those that are not given get their defaults.
-pub(crate) fn with_defaults<A: Args, T: AsRef<OsStr> + ?Sized>(given: &[&T]) -> anyhow::Result<A> {
+/// A command's arguments with the defaults of those that are not given: options with their values, then positional ones.
+pub(crate) fn with_defaults<A: Args>(options: &[&Path], positional: &[&Path]) -> anyhow::Result<A> {
     let command = A::augment_args(Command::new("stage").no_binary_name(true));
-    let matches = command.try_get_matches_from(given.iter().map(AsRef::as_ref));
+    let given = [options, &[Path::new("--")], positional].concat();
+    let matches = command.try_get_matches_from(given);
     let matches = matches.context("a stage's arguments are incomplete")?;
     Ok(A::from_arg_matches(&matches)?)
 }

@@ -36,7 +36,8 @@ impl<'m, M: LanguageModel + ?Sized> BlockDriver<'m, M> {
         mut each: impl FnMut(&mut O, usize) -> Result<(), E>,
     ) -> Result<(), E> {
         for (batch, stream) in self.streams.iter_mut().enumerate() {
-            *stream = self.model.block(self.next, stream.clone(), &mut Pass::observed(observer));
+            let after = self.model.block(self.next, stream.clone(), &mut Pass::observed(observer));
+            *stream = after.waiting();
             each(observer, batch)?;
         }
         self.next += 1;

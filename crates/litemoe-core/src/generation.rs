@@ -64,12 +64,6 @@ impl Generation {
         Self { n_top, ..self }
     }
 
-    /// Limits generation to `max` further tokens.
-    #[must_use]
-    pub fn limited(self, max: usize) -> Self {
-        Self { room: self.room.min(max), ..self }
-    }
-
     /// Tokens to run next; empty when the length limit is reached.
     pub fn pending(&self) -> &[u32] {
         match self.room {

@@ -90,6 +90,12 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The same stream without what the layout's blocks derived from it, for a batch that waits while others run.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        Self { packing: Arc::new(self.packing.without_derived()), ..self }
+    }
+
     /// The same rows with other hidden states.
     pub fn with_hidden(&self, hidden: Tensor<2>) -> Self {
         Self { hidden, packing: self.packing.clone() }

@@ -127,6 +127,13 @@ impl Packing {
         }
     }
 
+    /// The same layout without [derived](Self::derived) values, of which a batch that waits for its next block needs none.
+    #[must_use]
+    pub fn without_derived(&self) -> Self {
+        let encoder = self.encoder.as_ref().map(|encoder| Arc::new(encoder.without_derived()));
+        Self { encoder, derived: Arc::default(), ..self.clone() }
+    }
+
     /// Cache for values that a model derives from the layout, e.g. position tensors: the first block of a pass computes
     /// it, the others reuse it. One value is cached; for another type, `make` runs on every call.
     pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {

@@ -71,15 +71,20 @@ impl Default for PlanOptions {
     }
 }
 
+impl LitemoeOptions {
+    /// What files of plans that merge nothing hold; it must never change, since the plans' hashes cover it.
+    const RECORDED: Self = Self {
+        similarity: SimilarityKind::Affinity,
+        alpha: 0.6,
+        max_merged: 3,
+        alignment: Alignment::Hungarian,
+    };
+}
+
 impl Default for LitemoeOptions {
     /// `affinity`, threshold .6 of the uniform score, at most three absorbed experts per centroid, Hungarian alignment.
     fn default() -> Self {
-        Self {
-            similarity: SimilarityKind::Affinity,
-            alpha: 0.6,
-            max_merged: 3,
-            alignment: Alignment::Hungarian,
-        }
+        Self::RECORDED
     }
 }
 
@@ -110,7 +115,7 @@ struct Record {
 impl From<PlanOptions> for Record {
     fn from(PlanOptions { budget, score, method, router }: PlanOptions) -> Self {
         let (merge, options) = match method {
-            PlanMethod::Prune => (MergeMethod::None, LitemoeOptions::default()),
+            PlanMethod::Prune => (MergeMethod::None, LitemoeOptions::RECORDED),
             PlanMethod::Litemoe(options) => (MergeMethod::Litemoe, options),
         };
         let LitemoeOptions { similarity, alpha, max_merged, alignment } = options;
@@ -127,7 +132,7 @@ impl TryFrom<Record> for PlanOptions {
         let options = LitemoeOptions { similarity, alpha, max_merged, alignment };
         let method = match merge {
             MergeMethod::Litemoe => PlanMethod::Litemoe(options),
-            MergeMethod::None if options == LitemoeOptions::default() => PlanMethod::Prune,
+            MergeMethod::None if options == LitemoeOptions::RECORDED => PlanMethod::Prune,
             // The plan's hash covers them, and nothing would use them.
             MergeMethod::None => {
                 return Err("it has options of merging, but merges nothing: plan again".to_owned());

@@ -141,8 +141,8 @@ impl Loader<'_> {
     fn attention(&self, index: usize, path: &str) -> Result<Attention, ModelError> {
         let config = &self.checkpoint.config.attention;
         let projections = match &config.latent {
-            Some(latent) => Projections::MlaProjections(Box::new(self.latent(latent, path)?)),
-            None => Projections::GqaProjections(Box::new(self.grouped(index, path)?)),
+            Some(latent) => Projections::Mla(Box::new(self.latent(latent, path)?)),
+            None => Projections::Gqa(Box::new(self.grouped(index, path)?)),
         };
         let [.., output] = self.checkpoint.names.projections;
         let sinks = match config.sinks {

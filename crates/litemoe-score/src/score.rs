@@ -4,7 +4,7 @@ use litemoe_core::{
 };
 
 use crate::batches::{Row, rounds};
-use crate::shard::shard_of;
+use crate::shard::shards_of;
 use crate::{Measurement, ScoreError, ScoreOptions, Warning};
 
 /// Provenance of the scores: the model and the program that scores it.
@@ -116,7 +116,7 @@ fn report(
         model: about.model.clone(),
         family: about.family.clone(),
         origin: ScoreOrigin::Measured,
-        shards: vec![shard_of(rows)],
+        shards: shards_of(rows, options),
         input_sha256: input_sha256(rows),
         batch: options.batch,
         batch_tokens: options.batch_tokens,

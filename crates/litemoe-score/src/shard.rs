@@ -2,7 +2,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use litemoe_core::{Shard, TokenRow, batches, sha256_hex};
+use litemoe_core::{Input, Shard, TokenRow, batches, sha256_hex};
 
 use crate::batches::Row;
 use crate::{ScoreError, ScoreOptions};
@@ -62,8 +62,22 @@ impl FromStr for ShardIndex {
     }
 }
 
+/// Records of rows scored in one pass: a shard is one batch, so that overlapping passes are noticed. Ascending by hash.
+pub(crate) fn shards_of(rows: &[Row<'_>], options: &ScoreOptions) -> Vec<Shard> {
+    let mut rest = rows;
+    let of_batch = |batch: Input| {
+        let (rows, others) = rest.split_at(batch.rows.len());
+        rest = others;
+        shard_of(rows)
+    };
+    let mut shards: Vec<Shard> =
+        batches(rows, options.limits()).into_iter().map(of_batch).collect();
+    shards.sort_by(|x, y| x.sha256.cmp(&y.sha256));
+    shards
+}
+
 /// The shard record of rows scored in one pass.
-pub(crate) fn shard_of(rows: &[Row<'_>]) -> Shard {
+fn shard_of(rows: &[Row<'_>]) -> Shard {
     let mut bytes = Vec::new();
     for row in rows {
         for ids in [row.encoder.unwrap_or_default(), row.tokens] {

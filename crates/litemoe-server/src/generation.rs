@@ -49,7 +49,7 @@ pub(crate) fn generate<M: CausalLm>(
     if listener.is_gone() {
         return Ok(None);
     }
-    let mut texts = texts(model, tokenizer, request);
+    let Some(mut texts) = texts(model, tokenizer, request, listener) else { return Ok(None) };
     loop {
         // A text at its length limit has no pending tokens.
         for text in running(&mut texts).filter(|text| text.generation.pending().is_empty()) {
@@ -80,27 +80,39 @@ struct Text<'a, C> {
     answer: Answer<'a>,
 }
 
-/// Starts the texts. The common prefix of several, the prompt without its last token, is prefilled here once.
+/// The texts at their start. The prompt, but for its last token, and the encoder run once for all texts; `None` if the client
+/// disconnected meanwhile.
 fn texts<'a, M: CausalLm>(
     model: &M,
     tokenizer: &'a Tokenizer,
     request: &'a Request,
-) -> Vec<Text<'a, M::Cache>> {
+    listener: &impl Listener,
+) -> Option<Vec<Text<'a, M::Cache>>> {
     let (mounted, prompt) = (request.mounted.as_deref(), &request.prompt);
-    let n_held = if request.n > 1 && !model.has_encoder() { prompt.len() - 1 } else { 0 };
     let mut shared = model.new_cache();
-    for chunk in prompt[..n_held].chunks(PREFILL_CHUNK) {
-        model.extend(chunk, &mut shared, mounted);
+    let mut left = prompt.clone();
+    if model.has_encoder() {
+        left = model.begin(prompt, &mut shared, mounted);
+    } else if request.n > 1 {
+        left = prompt[prompt.len() - 1..].to_vec();
+        for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK) {
+            if listener.is_gone() {
+                return None;
+            }
+            model.extend(chunk, &mut shared, mounted);
+        }
     }
+    let room = model.room_after(prompt.len()).min(request.max_new.unwrap_or(usize::MAX));
     let text = |index: usize| {
-        let (mut cache, answer) = (shared.clone(), tokenizer.answer(&request.stop));
-        let sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
-        let generation = Generation::begin(model, mounted, prompt, &mut cache, n_held, sampler);
-        let generation = generation.with_logprobs(request.n_top);
-        let generation = generation.limited(request.max_new.unwrap_or(usize::MAX));
-        Text { index, cache, generation, answer }
+        let mut sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
+        if !model.has_encoder() {
+            sampler.read(prompt);
+        }
+        let generation = Generation::new(left.clone(), room, sampler).with_logprobs(request.n_top);
+        let answer = tokenizer.answer(&request.stop);
+        Text { index, cache: shared.clone(), generation, answer }
     };
-    (0..request.n).map(text).collect()
+    Some((0..request.n).map(text).collect())
 }
 
 /// The unfinished texts.

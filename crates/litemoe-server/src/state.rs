@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
+use axum::extract;
 use litemoe_text::Tokenizer;
 
 use crate::ServerOptions;
 use crate::engine::Engine;
 use crate::registry::Registry;
+
+/// State of the handlers.
+pub(crate) type Shared = extract::State<Arc<State>>;
 
 /// State common to all requests.
 #[derive(Debug)]

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::apps::{EMBEDDED, HOME};
 use super::binary::{Binary, Work};
 use super::record::{self, Record};
 use super::table::line;
-use super::{EMBEDDED, HOME, write_readme, write_record};
+use super::{write_readme, write_record};
 
 const RECORD: &str = "results/choices.json";
 const MARK: &str = "results:choices";

@@ -1,6 +1,7 @@
 //! `cargo xtask eval`: runs the binary on apps, records its output, and writes the README's tables from the record.
 //! This file is `eval loop`.
 
+mod apps;
 mod binary;
 mod choices;
 mod marked;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use apps::{APPS, EMBEDDED, HOME, SEEDED, SEEN};
 use binary::{Binary, Work};
 pub(crate) use choices::{ChoicesArgs, run as run_choices};
 pub(crate) use output::{OutputArgs, run as run_output};
@@ -22,21 +24,6 @@ use record::{Record, Source};
 const RECORD: &str = "results/loop.json";
 const README: &str = "README.md";
 const MARK: &str = "results:loop";
-
-/// The app written for this project.
-const HOME: &str = "home";
-
-/// Apps below `--data`, in table order; the foundations were trained on the training rows of the last three.
-const APPS: &[&str] = &["banking", "reviews", "terminal", "assistant", "tables", "phrasebook"];
-
-/// The apps that the foundations were trained on.
-const SEEN: &[&str] = &["assistant", "tables", "phrasebook"];
-
-/// The foundation in `fixtures`.
-const EMBEDDED: &str = "embedded";
-
-/// Apps that run with several seeds, on the embedded foundation at the first budget.
-const SEEDED: &[&str] = &[HOME, "banking"];
 
 /// Arguments of `cargo xtask eval loop`.
 #[derive(Args)]

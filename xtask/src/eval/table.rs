@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::apps::{HOME, SEEDED, SEEN};
 use super::record::{Cell, Choice, Quality, Record};
-use super::{HOME, SEEDED, SEEN};
 
 const HEADING: &[&str] = &[
     "app",

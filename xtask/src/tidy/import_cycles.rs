@@ -16,8 +16,10 @@ type Module = Vec<String>;
 struct Source {
     /// Imported names and the paths they stand for.
     imports: BTreeMap<String, Vec<String>>,
-    /// Every path that begins with `crate`, `self` or `super`, from the crate's root.
+    /// Every path that begins with `crate`, `self`, `super` or a child module, from the crate's root.
     paths: Vec<Vec<String>>,
+    /// Every name in scope that it uses without a path.
+    names: BTreeSet<String>,
 }
 
 /// The modules of a crate.
@@ -29,6 +31,7 @@ struct Crate {
 /// One sentence per crate below `root/crates` with an import cycle.
 pub(super) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut folders = vec![];
+    folders.push(root.join("xtask/src"));
     for entry in fs::read_dir(root.join("crates")).context("crates")? {
         folders.push(entry?.path().join("src"));
     }
@@ -70,7 +73,9 @@ impl Crate {
     }
 
     fn used_by(&self, from: &Module, source: &Source) -> BTreeSet<Module> {
-        let used = source.paths.iter().map(|path| self.home(path, 0));
+        // A name that it re-exports and uses itself is a dependency too.
+        let named = source.names.iter().filter_map(|name| source.imports.get(name));
+        let used = source.paths.iter().chain(named).map(|path| self.home(path, 0));
         used.filter(|module| module != from).collect()
     }
 
@@ -196,7 +201,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         let is_test = module.attrs.iter().any(|attribute| {
             let on = attribute.meta.require_list();
             attribute.path().is_ident("cfg")
-                && on.is_ok_and(|on| on.tokens.to_string().contains("test"))
+                && on.is_ok_and(|on| is_for_tests(&on.tokens.to_string()))
         });
         if !is_test {
             syn::visit::visit_item_mod(self, module);
@@ -219,9 +224,22 @@ impl<'ast> Visit<'ast> for Reader<'_> {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
-        self.source.paths.extend(self.absolute(&segments));
+        match &segments[..] {
+            [name] => drop(self.source.names.insert(name.clone())),
+            // A child module's or an imported one's; another crate's leads nowhere.
+            _ => {
+                let inner = || [&self.module[..], &segments].concat();
+                let path = self.absolute(&segments).unwrap_or_else(inner);
+                self.source.paths.push(path);
+            }
+        }
         syn::visit::visit_path(self, path);
     }
+}
+
+/// Whether a `cfg` condition is met in tests alone.
+fn is_for_tests(condition: &str) -> bool {
+    condition.contains("test") && !condition.contains("not")
 }
 
 fn is_reexport(item: &ItemUse) -> bool {
@@ -261,6 +279,21 @@ mod tests {
         let parent = ("a/mod.rs", "mod b; use self::b::B; pub struct A(B);");
         let child = ("a/b.rs", "use super::A; pub struct B;");
         assert_eq!(cycle_of(&[root, parent, child]).as_deref(), Some("a a::b a"));
+    }
+
+    #[test]
+    fn paths_of_children_and_names_of_reexports_count() {
+        let root = ("lib.rs", "mod a;");
+        let child = ("a/b.rs", "use super::A; pub struct B; pub fn make() {}");
+        for parent in [
+            "mod b; pub struct A; fn f() { b::make(); }",
+            "mod b; pub(crate) use b::B; pub struct A(B);",
+        ] {
+            let cycle = cycle_of(&[root, ("a/mod.rs", parent), child]);
+            assert_eq!(cycle.as_deref(), Some("a a::b a"), "{parent}");
+        }
+        let parent = "mod b; pub(crate) use b::B; pub struct A;";
+        assert_eq!(cycle_of(&[root, ("a/mod.rs", parent), child]), None);
     }
 
     #[test]

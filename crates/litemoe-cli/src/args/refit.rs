@@ -101,13 +101,15 @@ impl RefitArgs {
         (self.refit == RefitKind::LowRank).then_some(self.refit_rank.unwrap_or(REFIT_RANK))
     }
 
-    /// Output directory of the low-rank change.
+    /// Adapter folder of the low-rank change.
     pub(crate) fn adapter(&self, proxy: &Path) -> PathBuf {
-        let default = || {
-            let mut name = proxy.file_name().unwrap_or_default().to_owned();
-            name.push("-refit");
-            proxy.with_file_name(name)
-        };
-        self.refit_out.clone().unwrap_or_else(default)
+        self.refit_out.clone().unwrap_or_else(|| proxy_refit(proxy))
     }
+}
+
+/// Default adapter folder of a proxy's low-rank change: the proxy's name with `-refit` appended.
+pub(crate) fn proxy_refit(proxy: &Path) -> PathBuf {
+    let mut name = proxy.file_name().unwrap_or_default().to_owned();
+    name.push("-refit");
+    proxy.with_file_name(name)
 }

@@ -147,7 +147,7 @@ impl Runner {
             ["begun", "job", "report"].map(|kind| self.records.join(format!("{name}.{kind}")));
         artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
-        command.arg("stage").arg(&job_file).arg(&report);
+        command.arg("stage");
         if fingerprints::is_verified() {
             command.arg("--verify");
         }
@@ -158,7 +158,7 @@ impl Runner {
         if checkpoint.is_some() {
             fs::write(&begun, key).with_context(|| format!("cannot write {}", begun.display()))?;
         }
-        command.stdin(self.lock.try_clone()?);
+        command.arg("--").arg(&job_file).arg(&report).stdin(self.lock.try_clone()?);
         let status = command.status().with_context(|| format!("cannot start the stage {name}"))?;
         if !status.success() {
             bail!("the stage {name} failed ({status})");

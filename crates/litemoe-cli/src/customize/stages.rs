@@ -9,7 +9,7 @@ use super::args::CustomizeArgs;
 use super::stage::{Runner, Stage};
 use crate::args::auto::Auto;
 use crate::args::plan::PlanArgs;
-use crate::args::refit::{RefitArgs, RefitKind};
+use crate::args::refit::{RefitArgs, RefitKind, proxy_refit};
 use crate::artefact;
 use crate::commands::eval::{EvalArgs, Evaluated};
 use crate::commands::extract::{ExtractArgs, Extracted};
@@ -48,7 +48,7 @@ impl Stages<'_> {
             seed: self.options.seed,
             max_tokens: self.options.tune.max_tokens,
             device: self.options.device,
-            ..with_defaults(&[model, &self.app.test])?
+            ..with_defaults(&[], &[model, &self.app.test])?
         };
         self.runner.run(Stage {
             name,
@@ -70,7 +70,7 @@ impl Stages<'_> {
             similarity: merges.then(|| self.options.plan.merging().similarity),
             max_tokens: self.options.tune.max_tokens,
             seed: self.options.seed,
-            ..with_defaults(&[self.foundation, &self.app.train])?
+            ..with_defaults(&[], &[self.foundation, &self.app.train])?
         };
         self.runner.run(Stage {
             name: "score",
@@ -93,7 +93,7 @@ impl Stages<'_> {
         let work = PlanCommand {
             out: plan.to_owned(),
             options: PlanArgs { score, ..self.options.plan.clone() },
-            ..with_defaults(&[self.foundation, &scores])?
+            ..with_defaults(&[], &[self.foundation, &scores])?
         };
         self.runner.run(Stage {
             name,
@@ -114,7 +114,7 @@ impl Stages<'_> {
     ) -> anyhow::Result<Extracted> {
         let (kind, change) = (self.refit()?, proxy_refit(proxy));
         let (is_refitted, is_low_rank) = (kind != RefitKind::None, kind == RefitKind::LowRank);
-        let defaults: ExtractArgs = with_defaults(&[self.foundation, plan])?;
+        let defaults: ExtractArgs = with_defaults(&[], &[self.foundation, plan])?;
         let refit = RefitArgs {
             refit: kind,
             data: is_refitted.then(|| self.app.train.clone()),
@@ -156,7 +156,7 @@ impl Stages<'_> {
         let init = starts_refitted.then(|| proxy_refit(model));
         let rows = [&self.app.train, &self.app.validation].map(PathBuf::as_path);
         let [train, validation] = rows;
-        let given = [Path::new("--validation"), validation, Path::new("--"), model, train];
+        let given = [Path::new("--validation"), validation];
         let inputs = [model, train, validation].map(Some);
         let others = [plan, scores.as_deref(), init.as_deref()];
         let inputs = inputs.into_iter().chain(others).flatten().collect();
@@ -168,7 +168,7 @@ impl Stages<'_> {
             scores: scores.clone(),
             seed: self.options.seed,
             device: self.options.device,
-            ..with_defaults(&given)?
+            ..with_defaults(&given, &[model, train])?
         };
         self.runner.run(Stage {
             name,
@@ -198,7 +198,7 @@ impl Stages<'_> {
             options: self.options.mount.clone(),
             max_tokens: self.options.tune.max_tokens,
             device: self.options.device,
-            ..with_defaults(&[self.foundation, adapter])?
+            ..with_defaults(&[], &[self.foundation, adapter])?
         };
         self.runner.run(Stage {
             name,
@@ -230,11 +230,4 @@ impl Stages<'_> {
         let fits = checkpoint.moe_layers().iter().all(is_small);
         Ok(if is_carried && is_decoder && fits { RefitKind::LowRank } else { RefitKind::None })
     }
-}
-
-/// Adapter directory of a proxy's low-rank refit.
-fn proxy_refit(proxy: &Path) -> PathBuf {
-    let mut name = proxy.file_name().unwrap_or_default().to_owned();
-    name.push("-refit");
-    proxy.with_file_name(name)
 }

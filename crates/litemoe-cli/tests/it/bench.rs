@@ -64,6 +64,7 @@ impl Bench {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_litemoe"));
         command.args(args).current_dir(self.dir.path()).env("RAYON_NUM_THREADS", "2");
+        command.env("LITEMOE_CACHE", self.dir.path().join("cache"));
         command
     }
 

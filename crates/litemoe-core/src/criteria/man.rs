@@ -1,4 +1,4 @@
-use super::means;
+use super::means::means;
 use crate::LayerSums;
 
 /// Mean activation norm, MAN ("How to Score Experts for One-Shot MoE Expert Pruning: A Unified Formulation and Selection

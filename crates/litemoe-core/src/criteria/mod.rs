@@ -10,6 +10,7 @@ mod esft_token;
 mod frequency;
 mod litemoe;
 mod man;
+mod means;
 mod random;
 mod reap;
 mod soft_count;
@@ -69,9 +70,4 @@ impl Criterion {
             Self::Random => random(layer, sums.n_experts(), seed),
         }
     }
-}
-
-/// Means over the tokens routed to each expert; 0 for an expert without tokens.
-fn means(values: &[f64], count: &[u64]) -> Vec<f64> {
-    values.iter().zip(count).map(|(value, &n)| value / (n as f64).max(1.0)).collect()
 }

@@ -1,4 +1,4 @@
-use super::means;
+use super::means::means;
 use crate::LayerSums;
 
 /// Router-weighted expert activation pruning, REAP ("REAP the Experts: Why Pruning Prevails for One-Shot MoE

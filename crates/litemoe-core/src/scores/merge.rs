@@ -1,7 +1,6 @@
-use thiserror::Error;
-
-use super::{ExpertScores, LayerSums, SCORES_VERSION};
-use crate::{Fingerprint, LayerId, sha256_hex};
+use super::error::ScoresError;
+use super::{ExpertScores, LayerSums};
+use crate::sha256_hex;
 
 impl ExpertScores {
     /// Adds the scores of other rows. The result does not depend on the order and equals that of one pass over all
@@ -53,29 +52,4 @@ impl ExpertScores {
             None => Ok(()),
         }
     }
-}
-
-/// Error of reading or adding scores.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-#[allow(missing_docs)] // the messages say what the fields are
-pub enum ScoresError {
-    #[error(
-        "the scores have version {found}, but this program reads version {SCORES_VERSION}: score the model again"
-    )]
-    Version { found: u32 },
-    #[error("these are no scores")]
-    Json(#[from] serde_json::Error),
-    #[error("the sums of layer {layer} are not all of the same experts")]
-    Experts { layer: LayerId },
-    #[error("scores of the model {one} and of the model {other} do not add up")]
-    OtherModel { one: Fingerprint, other: Fingerprint },
-    #[error("scores that differ in `{option}` do not add up")]
-    OtherOption { option: &'static str },
-    #[error("scores of different layers or experts, or with different similarities, do not add up")]
-    OtherLayers,
-    #[error("both scores hold the rows with the SHA-256 {sha256}, which would count twice")]
-    SameRows { sha256: String },
-    #[error("the sums of layer {layer} are not finite numbers")]
-    NotFinite { layer: LayerId },
 }

@@ -1,17 +1,17 @@
+mod error;
 mod layer_sums;
 mod merge;
+mod version;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::error::ScoresError;
 pub use self::layer_sums::LayerSums;
-pub use self::merge::ScoresError;
+pub use self::version::SCORES_VERSION;
 use crate::name::named_enum;
 use crate::{Criterion, Fingerprint, LayerId, Similarity, SimilarityKind, by_layer};
-
-/// Schema version of `scores.json`.
-pub const SCORES_VERSION: u32 = 2;
 
 named_enum! {
     /// Origin of the sums.
@@ -54,7 +54,7 @@ pub struct ExpertScores {
     pub family: String,
     /// Origin of the sums.
     pub origin: ScoreOrigin,
-    /// The shards, ascending by hash.
+    /// The shards, one for each batch of each pass, ascending by hash.
     pub shards: Vec<Shard>,
     /// SHA-256 over all token ids as little-endian u32, in order, each row's encoder before its decoder; after merging,
     /// over the shards' hashes as text, in order.

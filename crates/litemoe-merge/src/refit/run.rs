@@ -95,7 +95,7 @@ enum Held {
 impl<P: LanguageModel + ?Sized> Block<'_, P> {
     /// Runs a batch and adds it to the layer's statistics.
     fn measure(&mut self, stream: Stream, target: &Stream) -> Result<(), MergeError> {
-        let (after, seen) = self.run(stream.clone());
+        let (after, seen) = self.run(stream.clone().waiting());
         let Some(layer) = seen.layer else {
             self.held.push(Held::After(after, Vec::new()));
             return Ok(());
@@ -121,7 +121,7 @@ impl<P: LanguageModel + ?Sized> Block<'_, P> {
     fn run(&self, stream: Stream) -> (Stream, Seen) {
         let mut seen = Seen::default();
         let after = self.proxy.block(self.index, stream, &mut Pass::observed(&mut seen));
-        (after, seen)
+        (after.waiting(), seen)
     }
 
     fn hold(&mut self, before: Stream, after: Stream, inner: Vec<GatedInner>) {

@@ -51,15 +51,15 @@ pub struct Checkpoint {
     cache: Option<Arc<dyn FingerprintCache>>,
 }
 
-/// Cache of fingerprints between runs, so that a large checkpoint is hashed once.
+/// Cache of one checkpoint's fingerprint between runs, so that a large checkpoint is not hashed again and again.
 ///
-/// The implementation decides how to detect changed files.
+/// The implementation decides how a change of the files is noticed.
 pub trait FingerprintCache: std::fmt::Debug + Send + Sync {
-    /// Fingerprint of a directory, if known and no file has changed since.
-    fn find(&self, dir: &Path) -> Option<Fingerprint>;
+    /// The fingerprint, if it is known and no file has changed since.
+    fn find(&self) -> Option<Fingerprint>;
 
-    /// Stores a computed fingerprint.
-    fn keep(&self, dir: &Path, fingerprint: &Fingerprint);
+    /// Stores the fingerprint that was computed.
+    fn keep(&self, fingerprint: &Fingerprint);
 }
 
 impl Checkpoint {
@@ -174,12 +174,12 @@ impl Checkpoint {
     /// checkpoint.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.fingerprint.get_or_init(|| {
-            if let Some(known) = self.cache.as_ref().and_then(|cache| cache.find(&self.dir)) {
+            if let Some(known) = self.cache.as_ref().and_then(|cache| cache.find()) {
                 return known;
             }
             let found = fingerprint::of(&self.config, self.plan.as_ref(), &self.tensors);
             if let Some(cache) = &self.cache {
-                cache.keep(&self.dir, &found);
+                cache.keep(&found);
             }
             found
         })

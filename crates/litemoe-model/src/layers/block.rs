@@ -26,7 +26,7 @@ pub(crate) struct Block {
     pub(crate) multiplier: f64,
 }
 
-/// CrossAttention-attention of a decoder to its encoder.
+/// Cross-attention of a decoder to its encoder.
 #[derive(Debug)]
 pub(crate) struct CrossAttention {
     pub(crate) norm: Norm,

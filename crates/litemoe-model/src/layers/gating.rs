@@ -71,18 +71,16 @@ impl TopKGating {
         barred: Option<Tensor<2>>,
         logits: impl FnOnce() -> Tensor<2>,
     ) -> (Tensor<2, Int>, Tensor<2>) {
-        let span_kind = |by: Tensor<2>| match barred {
+        let unbarred = |by: Tensor<2>| match barred {
             Some(barred) => by + barred,
             None => by,
         };
         match self.kind {
-            RouterKind::SparseMixer { jitter } => {
-                sparse_mixer::choose(&span_kind(logits()), jitter)
-            }
+            RouterKind::SparseMixer { jitter } => sparse_mixer::choose(&unbarred(logits()), jitter),
             // Sigmoids of large logits are all 1; the logits remain distinct.
-            RouterKind::InputSigmoid => self.take(scores, span_kind(logits())),
+            RouterKind::InputSigmoid => self.take(scores, unbarred(logits())),
             RouterKind::Softmax | RouterKind::Sigmoid => {
-                self.take(scores.clone(), span_kind(scores))
+                self.take(scores.clone(), unbarred(scores))
             }
         }
     }

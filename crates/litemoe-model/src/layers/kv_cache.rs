@@ -42,7 +42,7 @@ impl KvCache {
 pub(crate) struct BlockCache {
     keys: GrowingBuffer,
     values: GrowingBuffer,
-    /// CrossAttention-attention keys and values of the encoder's tokens.
+    /// Cross-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
 

@@ -5,7 +5,7 @@ use crate::layers::gating::TopKGating;
 use crate::layers::mask::MASKED;
 
 /// Router redirection, in a proxy that keeps the foundation's router: maps `n` router rows to `m` experts (LiteMoE
-/// §3.4, doi 10.1145/3666025.3699355). A row of an absorbed expert maps to its centroid expert (centroid).
+/// §3.4, doi 10.1145/3666025.3699355). A row of an absorbed expert maps to its centroid.
 #[derive(Debug)]
 pub(crate) struct Redirection {
     order: Order,

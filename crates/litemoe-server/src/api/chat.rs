@@ -10,10 +10,10 @@ use tokio::task::spawn_blocking;
 use crate::api::answer::Answer;
 use crate::api::error::ApiError;
 use crate::api::request::ChatRequest;
-use crate::api::{Shared, stream};
+use crate::api::stream;
 use crate::engine::{Event, Refusal};
 use crate::generation::Request;
-use crate::state::State;
+use crate::state::{Shared, State};
 
 /// `POST /v1/chat/completions`
 pub(crate) async fn complete(

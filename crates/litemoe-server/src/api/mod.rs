@@ -19,11 +19,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router, extract};
 use serde_json::json;
 
-use crate::state::State;
+use crate::state::{Shared, State};
 use error::ApiError;
-
-/// State of the handlers.
-type Shared = extract::State<Arc<State>>;
 
 pub(crate) fn router(state: State) -> Router {
     Router::new()

@@ -2,10 +2,9 @@ use axum::Json;
 use axum::extract::{Path, State as Extract};
 use serde_json::{Value, json};
 
-use crate::api::Shared;
 use crate::api::error::ApiError;
 use crate::registry::Served;
-use crate::state::State;
+use crate::state::{Shared, State};
 
 /// `GET /v1/models`
 pub(crate) async fn list(Extract(state): Shared) -> Json<Value> {

@@ -34,15 +34,15 @@ pub(crate) struct Attention {
 /// Query, key and value projections: GQA or MLA.
 #[derive(Debug)]
 pub(crate) enum Projections {
-    GqaProjections(Box<GqaProjections>),
-    MlaProjections(Box<MlaProjections>),
+    Gqa(Box<GqaProjections>),
+    Mla(Box<MlaProjections>),
 }
 
 /// Encoder tokens, for cross-attention.
 pub(crate) enum CrossStates<'a> {
     /// Final hidden state, `[tokens, d_model]`, and the layout of its rows.
     Stream(&'a Tensor<2>, LayerContext<'a>),
-    /// CrossAttention-attention keys and values of each row.
+    /// Cross-attention keys and values of each row.
     Cached(Vec<&'a (Tensor<4>, Tensor<4>)>),
 }
 
@@ -50,8 +50,8 @@ impl Attention {
     /// Projections in execution order.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         let mut linears = match &self.projections {
-            Projections::GqaProjections(grouped) => grouped.linears().to_vec(),
-            Projections::MlaProjections(latent) => latent.linears(),
+            Projections::Gqa(grouped) => grouped.linears().to_vec(),
+            Projections::Mla(latent) => latent.linears(),
         };
         linears.push(&self.o_proj);
         linears
@@ -68,8 +68,8 @@ impl Attention {
         caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
         let projected = match &self.projections {
-            Projections::GqaProjections(grouped) => grouped.project(x, context),
-            Projections::MlaProjections(latent) => latent.project(x, context),
+            Projections::Gqa(grouped) => grouped.project(x, context),
+            Projections::Mla(latent) => latent.project(x, context),
         };
         let mask = |row| context.positions.mask(row, self.windowed);
         let mixed = match caches {
@@ -88,7 +88,7 @@ impl Attention {
         self.o_proj.forward(context.packing.unpad(mixed), context.adapters)
     }
 
-    /// CrossAttention-attention: every token attends to all of its row's encoder tokens.
+    /// Cross-attention: every token attends to all of its row's encoder tokens.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, d_model]`
@@ -119,14 +119,14 @@ impl Attention {
 
     fn grouped(&self) -> &GqaProjections {
         match &self.projections {
-            Projections::GqaProjections(grouped) => grouped,
-            Projections::MlaProjections(_) => {
+            Projections::Gqa(grouped) => grouped,
+            Projections::Mla(_) => {
                 unreachable!("no family attends through a latent vector to another stack")
             }
         }
     }
 
-    /// CrossAttention-attention keys and values of the encoder's tokens, `[batch, seq, n_kv_heads, d_head]` each.
+    /// Cross-attention keys and values of the encoder's tokens, `[batch, seq, n_kv_heads, d_head]` each.
     pub(crate) fn cross_keys_values(
         &self,
         hidden: Tensor<2>,
@@ -152,7 +152,7 @@ impl Attention {
         let ([batch, seq, n_heads, _], [_, seen, _, d_value]) = (q.dims(), v.dims());
         let chunk = match batch * n_heads * seq * seen {
             few if few <= MAX_SCORES => seq,
-            _ => (MAX_SCORES / 4 / (batch * n_heads * seen)).clamp(1, seq),
+            _ => (MAX_SCORES / n_threads() / (batch * n_heads * seen)).clamp(1, seq),
         };
         let starts = (0..seq).step_by(chunk).collect();
         let chunks = parallel_map(&q.device(), starts, |start| {
@@ -200,6 +200,11 @@ impl Attention {
 
 /// Maximum attention scores in memory at once, in each of a few tensors.
 const MAX_SCORES: usize = 1 << 24;
+
+/// Chunks in memory at once.
+fn n_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// Concatenates tensors; a single one is not copied.
 fn cat<const D: usize>(mut tensors: Vec<Tensor<D>>, dim: usize) -> Tensor<D> {
