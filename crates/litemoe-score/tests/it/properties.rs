@@ -248,8 +248,15 @@ fn the_record_names_its_input_and_progress_counts_rows_and_blocks() {
         let ids = row.iter().flat_map(|id| id.to_le_bytes()).collect();
         [numbers, ids, vec![0; row.len()]].concat()
     };
-    let bytes: Vec<u8> = rows.iter().flat_map(without_mask).collect();
-    assert_eq!(scored.scores.shards[0].sha256, sha256_hex(&bytes));
+    // A shard is a batch of 16 rows.
+    let hash = |rows: &[Vec<u32>]| {
+        let bytes: Vec<u8> = rows.iter().flat_map(without_mask).collect();
+        (sha256_hex(&bytes), rows.len() as u64)
+    };
+    let mut hashes: Vec<_> = rows.chunks(16).map(hash).collect();
+    hashes.sort();
+    let shards = scored.scores.shards.iter().map(|shard| (shard.sha256.clone(), shard.rows));
+    assert_eq!(shards.collect::<Vec<_>>(), hashes);
     assert_eq!(done, [16, 32, 33, 49, 65, 66]);
     assert_eq!(scored.warnings, []);
     let few = score(&model, &rows[..31], &options(16), &about(), drop).unwrap();
