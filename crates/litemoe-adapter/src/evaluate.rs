@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows, n_input};
+use crate::side_by_side::side_by_side;
 
-/// Default number of tokens per evaluation batch.
+/// Default number of tokens that an evaluation computes at once.
 pub const BATCH_TOKENS: usize = 1024;
+
+/// Batches in parallel. Not taken from the machine, because the size of a batch affects rounding.
+const PARALLEL: usize = 2;
 
 /// Negative log-likelihood and exact match of rows. All fields are sums, so evaluations of parts of the rows can be
 /// added.
@@ -74,7 +78,7 @@ pub struct RowEvaluation {
 ///
 /// # Errors
 /// Those of [`evaluate_rows`].
-pub fn evaluate<M: LanguageModel + ?Sized>(
+pub fn evaluate<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     sequences: &[Sequence],
     mounted: Option<&MountedAdapter>,
@@ -84,13 +88,13 @@ pub fn evaluate<M: LanguageModel + ?Sized>(
     Ok(evaluate_rows(model, sequences, mounted, batch_tokens, progress)?.iter().sum())
 }
 
-/// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. Rows are grouped by
-/// length into batches of about `batch_tokens` tokens; a longer row is a batch of its own. `progress` receives the
-/// number of rows done.
+/// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. About `batch_tokens`
+/// tokens are computed at once: rows are grouped by length into batches of half of that, and two batches run in
+/// parallel; a longer row is a batch of its own. `progress` receives the number of rows done.
 ///
 /// # Errors
 /// A row that the model cannot take, no rows, or a negative log-likelihood that is not finite.
-pub fn evaluate_rows<M: LanguageModel + ?Sized>(
+pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     sequences: &[Sequence],
     mounted: Option<&MountedAdapter>,
@@ -100,12 +104,17 @@ pub fn evaluate_rows<M: LanguageModel + ?Sized>(
     check_rows(model, "evaluation", sequences)?;
     let mut scores = vec![RowEvaluation::default(); sequences.len()];
     let mut done = 0;
-    for rows in batches(sequences, batch_tokens) {
-        let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
-        for (&row, score) in rows.iter().zip(score_batch(model, &batch, mounted)) {
+    let batches = batches(sequences, batch_tokens.div_ceil(PARALLEL));
+    for batches in batches.chunks(PARALLEL) {
+        let parts: Vec<&[usize]> = batches.iter().map(Vec::as_slice).collect();
+        let found = side_by_side(&parts, |rows| {
+            let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
+            score_batch(model, &batch, mounted)
+        });
+        for (&row, score) in parts.into_iter().flatten().zip(found.into_iter().flatten()) {
             scores[row] = score;
+            done += 1;
         }
-        done += rows.len();
         progress(done);
     }
     match scores.iter().enumerate().find(|(_, score)| !score.nll.is_finite()) {
@@ -132,7 +141,7 @@ fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-fn score_batch<M: LanguageModel + ?Sized>(
+fn score_batch<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     batch: &Batch,
     mounted: Option<&MountedAdapter>,

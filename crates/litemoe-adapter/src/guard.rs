@@ -90,7 +90,7 @@ impl MountChoice {
 ///
 /// # Errors
 /// Options out of range, a routing that needs a proxy's experts without `kept`, and those of [`evaluate`].
-pub fn choose_mount<M: LanguageModel + ?Sized>(
+pub fn choose_mount<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
     kept: Option<&KeptExperts>,
@@ -148,7 +148,7 @@ struct Search<'a, M: ?Sized> {
     tried: Vec<Tried>,
 }
 
-impl<M: LanguageModel + ?Sized> Search<'_, M> {
+impl<M: LanguageModel + Sync + ?Sized> Search<'_, M> {
     fn run(&mut self) -> Result<(), AdapterError> {
         let scale = self.options.scale.unwrap_or(SCALES[0]);
         self.evaluate(None)?;

@@ -10,6 +10,7 @@ mod mount;
 pub mod peft;
 mod record;
 mod routing;
+mod side_by_side;
 mod tensors;
 mod to_foundation;
 mod tune;

@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
-use std::thread;
 
 use burn::tensor::{Gradients as Tape, Tensor, activation::log_softmax};
 use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, Site, Stream};
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
+use crate::side_by_side::side_by_side;
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,21 +111,6 @@ fn noise(rows: &[Row<'_>]) -> Option<RouterNoise> {
     let (std, _) = rows.first()?.noise?;
     let seeds = rows.iter().filter_map(|row| row.noise).map(|(_, seed)| seed).collect();
     Some(RouterNoise { std, seeds })
-}
-
-/// Runs each part on its own thread, the first on the current one. Results are in order.
-fn side_by_side<P: Copy + Send, T: Send>(parts: &[P], run: impl Fn(P) -> T + Sync) -> Vec<T> {
-    let Some((&first, others)) = parts.split_first() else { return Vec::new() };
-    thread::scope(|scope| {
-        let run = &run;
-        let spawn = |&part: &P| scope.spawn(move || run(part));
-        let others: Vec<_> = others.iter().map(spawn).collect();
-        let mut results = vec![run(first)];
-        for other in others {
-            results.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        results
-    })
 }
 
 /// Backward pass through a model for some rows.
