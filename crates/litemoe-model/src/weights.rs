@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack};
+use litemoe_files::trim_heap;
 
 use crate::layers::block::Block;
 use crate::layers::head::LmHead;
@@ -102,10 +103,11 @@ impl Weights {
         }
     }
 
-    /// Frees the cached block of streamed weights.
+    /// Frees the cached block of streamed weights and returns its pages to the operating system.
     pub(crate) fn release(&self) {
         if let Self::Streamed(streamed) = self {
             *streamed.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            trim_heap();
         }
     }
 

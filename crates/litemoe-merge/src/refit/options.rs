@@ -17,14 +17,14 @@ pub struct RefitOptions {
 }
 
 impl Default for RefitOptions {
-    /// Full rank, λ = .01 of the mean diagonal, batches of 16 rows and 1024 tokens, 48 MiB held, sums of at most 2 GiB.
+    /// Full rank, λ = .01 of the mean diagonal, batches of 16 rows and 1024 tokens, 128 MiB held, sums of at most 2 GiB.
     fn default() -> Self {
         Self {
             rank: None,
             ridge: 0.01,
             batch: 16,
             batch_tokens: 1024,
-            held_bytes: 48 << 20,
+            held_bytes: 128 << 20,
             max_sum_bytes: 2 << 30,
         }
     }
