@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan};
+use litemoe_files::map_large_allocations;
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
 use litemoe_text::Tokenizer;
@@ -67,8 +68,9 @@ impl Loaded {
         Self::with(named, device, Model::load)
     }
 
-    /// Opens a streamed model: its weights stay in the files until they are used.
+    /// Opens a streamed model: its weights stay in the files until they are used, and freed memory is not kept.
     pub(crate) fn stream(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+        map_large_allocations();
         Self::with(named, device, Model::stream)
     }
 

@@ -2,7 +2,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack};
-use litemoe_files::trim_heap;
 
 use crate::layers::block::Block;
 use crate::layers::head::LmHead;
@@ -103,11 +102,10 @@ impl Weights {
         }
     }
 
-    /// Frees the cached block of streamed weights and returns its pages to the operating system.
+    /// Frees the cached block of streamed weights.
     pub(crate) fn release(&self) {
         if let Self::Streamed(streamed) = self {
             *streamed.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            trim_heap();
         }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::fixture::{floats, model, random_adapters, rows};
 
-fn run<M: LanguageModel>(
+fn run<M: LanguageModel + Sync>(
     model: &M,
     rows: &[Sequence],
     mounted: Option<&MountedAdapter>,
