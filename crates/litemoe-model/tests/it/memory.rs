@@ -103,7 +103,7 @@ fn indices() {
         assert_ne!(more, index);
         check(&copy, name, more.as_bytes(), message);
     };
-    check(&list(1 << 18, |i| format!("\"{i}\":\"{shard}\"")), "should hold the tensor 0");
+    check(&list(1 << 18, |i| format!("\"{i}\":\"{shard}\"")), "");
     check(&list(1 << 18, |i| format!("\"{i}\":\"{i}\"")), "the file 0");
     check(&list(1 << 18, |i| format!("\"{i}\":0")), "a string");
     check(&list(1 << 17, |_| "\"model.norm.weight\":\"model-00003-of-00003.safetensors\""), "");
