@@ -80,7 +80,7 @@ impl Matrices {
 
     /// Name of a tensor in the file.
     pub(crate) fn name_in_file<'a>(&'a self, name: &'a str) -> &'a str {
-        self.tensors.get(name).map_or(name, |(name, _)| name)
+        self.tensors.get(name).map_or(name, |(name, _)| name.as_str())
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {

@@ -137,7 +137,7 @@ impl LoraConfig {
             targets,
             parameters,
             peft_version: keys.text("peft_version"),
-            excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::none()),
+            excluded: keys.targets("exclude_modules")?.unwrap_or_else(Targets::none),
             rank: keys.rank("r", keys.required("r")?)?,
             alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,
             ranks: keys.patterns("rank_pattern", |value| keys.rank("rank_pattern", value))?,

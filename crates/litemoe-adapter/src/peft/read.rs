@@ -28,9 +28,9 @@ pub struct PeftAdapter {
 /// Reads a PEFT adapter directory for a model with these linear weights.
 ///
 /// # Errors
-/// A missing or broken file, a pickle, a configuration with anything but LoRA on linear weights, a target that the
-/// model or the file lacks, a tensor with a wrong shape or a value that is not finite, and any tensor that belongs to
-/// no target.
+/// A missing or broken file, a pickle, a configuration with anything but LoRA on linear weights, targets that the model
+/// lacks, a target that the file lacks, a tensor with a wrong shape or a value that is not finite, and any tensor that
+/// belongs to no target.
 pub fn read(
     dir: &Path,
     sites: &[LinearSite],
@@ -94,7 +94,8 @@ fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> 
     }
 }
 
-/// Checks that every target module is a weight of the model, in one of the layers that the targets are limited to.
+/// Checks that some target module is a weight of the model, in one of the layers that the targets are limited to. As in
+/// PEFT, other names may be of modules that only other models have; their tensors would belong to nothing.
 fn check_targets(
     path: &Path,
     config: &LoraConfig,
@@ -110,7 +111,8 @@ fn check_targets(
         Targets::Ends(ends) => {
             let found: BTreeSet<&str> =
                 sites.iter().flat_map(module_paths).flat_map(suffixes).collect();
-            ends.iter().find(|end| !found.contains(&***end)).cloned()
+            let is_lost = |end: &String| !found.contains(&**end);
+            ends.first().filter(|_| ends.iter().all(is_lost)).cloned()
         }
         Targets::Pattern(_) if is_none_meant => Some("the pattern".to_owned()),
         _ => None,
@@ -121,8 +123,9 @@ fn check_targets(
     }
     match &config.layers {
         Some(layers) if is_none_meant => {
+            let numbers: Vec<_> = layers.numbers.iter().collect();
             let expected = "the targets are in none of these layers".to_owned();
-            unsupported("layers_to_transform", format!("{:?}", layers.numbers), expected)
+            unsupported("layers_to_transform", format!("{numbers:?}"), expected)
         }
         _ => Ok(()),
     }
@@ -158,8 +161,8 @@ fn names_in(matrices: &Matrices, weight: &LinearSite) -> [String; 2] {
     held.unwrap_or_else(|| tensor_names(weight.site.as_str()))
 }
 
-/// Targets that must have a LoRA: all, or with `all-linear` those with tensors in the file. An expert without any tensor
-/// in the file is excluded: not every expert needs a LoRA, and configurations of other programs name an expert
+/// Targets that must have a LoRA: all, or with `all-linear` those with tensors in the file. An expert without any
+/// tensor in the file is excluded: not every expert needs a LoRA, and configurations of other programs name an expert
 /// projection when they mean another module's projection of the same name.
 fn claimed<'a, 't>(
     config: &LoraConfig,

@@ -26,7 +26,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// If only some experts of a layer have a LoRA, the others are written as zeros, because PEFT stacks a layer's experts
 /// and needs all of them. Experts that PEFT reads only as stacks are written as `target_parameters`, as the same update
 /// in other matrices: gate and up as one LoRA of twice the rank, lower ranks zero-padded, other scales multiplied into
-/// B. Weights that PEFT adapts as parameters, such as routers, are `target_parameters` too. An adapter with a router bias, which PEFT refuses, is written expert by expert and without those zeros.
+/// B. Weights that PEFT adapts as parameters, such as routers, are `target_parameters` too. An adapter with a router
+/// bias, which PEFT refuses, is written expert by expert and without those zeros.
 ///
 /// # Errors
 /// I/O errors.
@@ -244,7 +245,7 @@ fn targets(
         let complete = names(site).into_iter().find(|name| named.get(name) == adapted.get(name));
         complete.unwrap_or_else(|| site.as_str().to_owned())
     };
-    adapters.loras().filter(|(site, _)| !modules.contains_key(site)).map(shortest).collect()
+    adapters.loras().filter(|(site, _)| !modules.contains_key(*site)).map(shortest).collect()
 }
 
 /// Names that may stand for a site if they match no site without a LoRA: its leaf, and for an expert also the suffix

@@ -98,7 +98,7 @@ fn a_pattern_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_target_that_the_model_lacks_is_named() {
-    for targets in [json!(["q_proj", "qkv_proj"]), json!(".*qkv_proj")] {
+    for targets in [json!(["qkv_proj", "xkv_proj"]), json!(".*qkv_proj")] {
         let (_keep, dir) = copy("plain");
         set(&dir, "target_modules", targets);
         let error = refused(&dir);

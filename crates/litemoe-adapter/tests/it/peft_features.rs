@@ -156,6 +156,18 @@ fn excluded_modules_may_be_a_pattern_with_look_around() {
     assert_eq!(read(&dir).unwrap().len(), 4 + 2);
 }
 
+/// Lists of target modules are copied between models.
+#[test]
+fn names_that_the_model_lacks_are_no_targets() {
+    let (_keep, dir) = copy("plain");
+    let expected = read(&dir).unwrap();
+    set(&dir, "target_modules", json!(["q_proj", "k_proj", "v_proj", "o_proj", "w1", "c_attn"]));
+    assert!(same_bits(&read(&dir).unwrap(), &expected));
+    set(&dir, "target_modules", json!(["q_porj", "k_proj", "v_proj", "o_proj"]));
+    let error = read(&dir).unwrap_err();
+    assert!(matches!(error, AdapterError::UnknownTensors { count: 6, .. }), "{error}");
+}
+
 /// `(a|aa)+$` with look-around takes exponentially many steps.
 #[test]
 fn a_pattern_that_takes_too_long_is_refused() {

@@ -11,7 +11,8 @@ pub(crate) struct Family {
     pub(crate) model_type: &'static str,
     /// Reads the keys that change the computation.
     pub(crate) read: fn(&mut ConfigFile) -> Result<ModelConfig, ModelError>,
-    /// Keys that are read without a note besides [`INERT`](crate::leftovers::INERT): they do not change the forward pass.
+    /// Keys that are read without a note besides [`INERT`](crate::leftovers::INERT): they do not change the forward
+    /// pass.
     pub(crate) harmless: &'static [&'static str],
     /// Keys of the expert count.
     pub(crate) expert_counts: &'static [&'static str],

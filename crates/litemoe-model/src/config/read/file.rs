@@ -21,8 +21,8 @@ const MAX_SIZE: usize = u32::MAX as usize;
 /// Bytes of a wrong value that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// JSON object from an untrusted file, read key by key. [`Self::finish`] refuses keys that were never read, or returns them as
-/// leftovers.
+/// JSON object from an untrusted file, read key by key. [`Self::finish`] refuses keys that were never read, or returns
+/// them as leftovers.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
