@@ -229,7 +229,7 @@ fn lora(
     matrices: &mut Matrices,
     device: &Device,
 ) -> Result<Lora, AdapterError> {
-    let Target { weight, path } = target;
+    let Target { weight, path, .. } = target;
     let (rank, [name_a, name_b]) = (config.rank_at(path)?, names_in(matrices, weight));
     let mut matrix = |name: &str, shape: [usize; 2]| -> Result<Tensor<2>, AdapterError> {
         let values = transposed(&matrices.take(name, shape)?, shape);
