@@ -1,8 +1,6 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{
-    ExpertId, ExpertPart, ExpertWeights, Input, LayerId, MoeLayer, Pass, Site, Stream,
-};
+use crate::{ExpertId, ExpertPart, ExpertWeights, Input, LayerId, MoeLayer, Pass, Site, Stream};
 
 /// A frozen linear weight that can have an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -97,7 +97,11 @@ pub(crate) fn of_tensor(
         _ if matches!(leaf, "k_scale" | "v_scale") && is_attention() => {
             Some(LeftoverReason::CacheScale)
         }
-        "vision_model" | "vision_tower" | "visual" | "multi_modal_projector" | "audio_tower"
+        "vision_model"
+        | "vision_tower"
+        | "visual"
+        | "multi_modal_projector"
+        | "audio_tower"
         | "audio_projector" => Some(LeftoverReason::Tower),
         "score" | "v_head" => Some(LeftoverReason::OtherHead),
         _ => None,
@@ -120,9 +124,10 @@ fn is_in_block(name: &str, blocks: &Range<usize>) -> bool {
 pub(crate) fn is_aside(key: &str, json: &str) -> bool {
     let is_empty = ["null", "{}", "[]", "\"\""].contains(&json);
     let begins = ["_", "initializer_", "unsloth_"].iter().any(|start| key.starts_with(start));
-    let ends = ["_version", "_token_id", "_token_index", "_loss_coef", "vision_config", "audio_config"]
-        .iter()
-        .any(|end| key.ends_with(end));
+    let ends =
+        ["_version", "_token_id", "_token_index", "_loss_coef", "vision_config", "audio_config"]
+            .iter()
+            .any(|end| key.ends_with(end));
     is_empty || begins || ends || key.contains("dropout")
 }
 

@@ -87,11 +87,7 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     all
 }
 
-fn tensors(
-    adapters: &Adapters,
-    stacks: Vec<Stacked>,
-    sites: &[LinearSite],
-) -> io::Result<Vec<u8>> {
+fn tensors(adapters: &Adapters, stacks: Vec<Stacked>, sites: &[LinearSite]) -> io::Result<Vec<u8>> {
     let (mut file, modules) = (MatrixFile::new(), modules(sites));
     for (site, lora) in adapters.loras() {
         let names = tensor_names(modules.get(site).unwrap_or(&site).as_str());
@@ -230,11 +226,7 @@ impl Entry<'_> {
 }
 
 /// PEFT `target_modules`: names of weights that all have a LoRA, and full paths of the others.
-fn targets(
-    adapters: &Adapters,
-    sites: &[LinearSite],
-    modules: &Modules<'_>,
-) -> BTreeSet<String> {
+fn targets(adapters: &Adapters, sites: &[LinearSite], modules: &Modules<'_>) -> BTreeSet<String> {
     let count = |site: &Site, counts: &mut BTreeMap<String, usize>| {
         names(site).into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
     };

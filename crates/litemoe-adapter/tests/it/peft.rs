@@ -192,7 +192,7 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
                     d_in,
                     d_out,
                     stack: None,
-        parameter: None,
+                    parameter: None,
                 };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
                 for (site, lora) in one_site(&site, rank, scale, mine).loras() {

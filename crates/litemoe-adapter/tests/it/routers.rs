@@ -128,11 +128,13 @@ fn routers_are_named_by_their_parameters_and_ranks_too() {
     save(&target, &adapters, model.linear_sites(), &Default::default(), None).unwrap();
     let config = config(&target);
     assert_eq!(config["target_modules"], json!(["q_proj"]));
-    let names = [0, 1].map(|block| format!("model.layers.{block}.mlp.gate.weight"));
+    let names = [0, 1, 2].map(|block| format!("model.layers.{block}.mlp.gate.weight"));
     assert_eq!(config["target_parameters"], json!(names));
     let ranks = config["rank_pattern"].as_object().unwrap();
-    assert!(ranks.len() == 2 && ranks.values().all(|rank| *rank != config["r"]), "{ranks:?}");
-    assert!(tensors(&target).contains_key("base_model.model.model.layers.0.mlp.gate.lora_A.weight"));
+    assert!(ranks.len() == 3 && ranks.values().all(|rank| *rank != config["r"]), "{ranks:?}");
+    assert!(
+        tensors(&target).contains_key("base_model.model.model.layers.0.mlp.gate.lora_A.weight")
+    );
     assert!(same_bits(&read(&model, &target).unwrap(), &adapters));
 }
 

@@ -9,8 +9,8 @@ use litemoe_adapter::{
     SiteMap, load, load_with_plan, save, to_foundation,
 };
 use litemoe_core::{
-    AbsorbedExpert, Adapters, Group, Input, LanguageModel, LayerId, LayerPlan, Lora,
-    MountedAdapter, MoeModel, PLAN_VERSION, Pass, Plan, PlanOptions, Site,
+    AbsorbedExpert, Adapters, Group, Input, LanguageModel, LayerId, LayerPlan, Lora, MoeModel,
+    MountedAdapter, PLAN_VERSION, Pass, Plan, PlanOptions, Site,
 };
 use litemoe_model::{Checkpoint, Model, write_proxy};
 use tempfile::TempDir;

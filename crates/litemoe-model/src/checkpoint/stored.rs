@@ -80,7 +80,9 @@ impl StoredDtype {
                 let rounded = |&bytes| f64::from_le_bytes(bytes) as f32;
                 values.extend(bytes.as_chunks::<8>().0.iter().map(rounded));
             }
-            Self::U8 | Self::Other(_) => unreachable!("tensors of numbers were checked to be none of bytes"),
+            Self::U8 | Self::Other(_) => {
+                unreachable!("tensors of numbers were checked to be none of bytes")
+            }
         }
     }
 

@@ -14,6 +14,10 @@ use crate::config::{
 pub(crate) const MAX_BLOCKS: usize = 2_000;
 pub(crate) const MAX_EXPERTS: usize = 10_000;
 
+/// Keys with the one value that leaves a decoder unchanged.
+const NEUTRAL: &[(&str, &str)] =
+    &[("is_encoder_decoder", "false"), ("tie_encoder_decoder", "false"), ("pruned_heads", "{}")];
+
 /// Keys of the expert count, the family's own first.
 pub(crate) const NUM_EXPERTS: &[&str] = &["num_experts", "num_local_experts"];
 pub(crate) const NUM_LOCAL_EXPERTS: &[&str] = &["num_local_experts", "num_experts"];
@@ -34,7 +38,7 @@ pub(crate) fn read(
     family: &'static str,
     defaults: &Defaults,
 ) -> Result<ModelConfig, ModelError> {
-    neutral(config, &[("is_encoder_decoder", "false"), ("pruned_heads", "{}")])?;
+    neutral(config, NEUTRAL)?;
     silu(config)?;
     let max_tokens =
         config.optional_size("max_position_embeddings")?.unwrap_or(defaults.max_tokens);
