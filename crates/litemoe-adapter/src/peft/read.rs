@@ -94,8 +94,8 @@ fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> 
     }
 }
 
-/// Checks that some target module is a weight of the model, in one of the layers that the targets are limited to. As in
-/// PEFT, other names may be of modules that only other models have; their tensors would belong to nothing.
+/// Checks that some target is a weight of the model, in one of the layers that the targets are limited to. As in PEFT,
+/// other names may be of modules that only other models have; their tensors would belong to nothing.
 fn check_targets(
     path: &Path,
     config: &LoraConfig,
@@ -106,9 +106,9 @@ fn check_targets(
         let (path, key) = (path.to_owned(), key.to_owned());
         Err(AdapterError::Unsupported { path, key, found, expected })
     };
-    let is_none_meant = targets.iter().all(|target| target.is_parameter);
+    let is_none_meant = targets.is_empty() && config.parameters.is_empty();
     let lost = match &config.targets {
-        Targets::Ends(ends) => {
+        Targets::Ends(ends) if is_none_meant => {
             let found: BTreeSet<&str> =
                 sites.iter().flat_map(module_paths).flat_map(suffixes).collect();
             let is_lost = |end: &String| !found.contains(&**end);

@@ -192,6 +192,12 @@ fn a_linear_layer_is_a_parameter_too_but_not_both() {
     );
     set(&dir, "target_modules", json!(["o"]));
     assert!(same_bits(&read(&model, &dir).unwrap(), &expected));
+    // As in PEFT, names that no module has are ignored beside parameters.
+    let mut routers = tensors(&dir);
+    routers.retain(|name, _| name.contains("classifier"));
+    write_tensors(&dir, &routers);
+    set(&dir, "target_modules", json!(["q_proj"]));
+    assert_eq!(read(&model, &dir).unwrap().len(), model.moe_layers().len());
     // A module is no parameter.
     set(&dir, "target_parameters", json!(["router.classifier"]));
     let error = read(&model, &dir).unwrap_err();
