@@ -47,6 +47,8 @@ pub enum AdapterError {
     #[error("{}: `{key}` holds the pattern `{pattern}`, which cannot be read: {problem}", path.display())]
     Pattern { path: PathBuf, key: &'static str, pattern: String, problem: String },
 
+    #[error("{}: the tensors {} are the same matrix under two names", path.display(), tensors.join(" and "))]
+    TwoNames { path: PathBuf, tensors: [String; 2] },
     #[error("{}: tensor {tensor} is missing", path.display())]
     MissingTensor { path: PathBuf, tensor: String },
     #[error("{}: {count} tensors belong to nothing that the model and the configuration name: {first}", path.display())]

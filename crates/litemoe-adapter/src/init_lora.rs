@@ -23,8 +23,8 @@ pub struct LoraOptions {
     pub expert_rank: usize,
     /// α, above 0. Every LoRA, those on experts too, is scaled by α/r with r = `rank`.
     pub alpha: f64,
-    /// PEFT `target_modules`: path suffixes of whole components (`q_proj`, `self_attn.q_proj`), or [`ATTENTION`] or
-    /// [`EXPERTS`]. Empty means both of these.
+    /// PEFT `target_modules`: path suffixes of whole components (`q_proj`, `self_attn.q_proj`, a router's `mlp.gate`),
+    /// or [`ATTENTION`] or [`EXPERTS`]. Empty means both of these.
     pub targets: Vec<String>,
     /// Share of each layer's experts, the highest-scoring ones, that were adapted; `None`: all.
     pub hot_experts: Option<f64>,
@@ -119,7 +119,7 @@ pub fn init_lora(
         return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
     }
     let wanted = |site: &&LinearSite| match options.targets.is_empty() {
-        true => site.role != LinearRole::Dense,
+        true => site.role == LinearRole::Attention || site.role.is_expert(),
         false => options.targets.iter().any(|target| is_meant(site, target)),
     };
     let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::{Adapters, Fingerprint, LinearSite, MoeLayer, RouterBias};
+use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
@@ -29,8 +29,11 @@ pub enum SiteMap {
 impl SiteMap {
     /// Mapping of an adapter right after tuning, on a proxy or not.
     pub fn tuned(adapters: &Adapters, sites: &[LinearSite], on_proxy: bool) -> Self {
-        let experts = sites.iter().filter(|site| site.role.is_expert());
-        let mut adapted = experts.filter(|site| adapters.at(site.site.as_str()).is_some());
+        let is_numbered = |site: &&LinearSite| {
+            site.role.is_expert() || matches!(site.role, LinearRole::Router { .. })
+        };
+        let numbered = sites.iter().filter(is_numbered);
+        let mut adapted = numbered.filter(|site| adapters.at(site.site.as_str()).is_some());
         if on_proxy && adapted.next().is_some() { Self::Proxy } else { Self::Identity }
     }
 }

@@ -36,19 +36,35 @@ impl MatrixFile {
 /// A safetensors file in memory whose matrices are removed as they are read.
 pub(crate) struct Matrices {
     path: PathBuf,
-    tensors: BTreeMap<String, TensorData>,
+    /// Tensors by the names they are read by, with those in the file.
+    tensors: BTreeMap<String, (String, TensorData)>,
     metadata: HashMap<String, String>,
 }
 
 impl Matrices {
     pub(crate) fn read(path: &Path) -> Result<Self, AdapterError> {
+        Self::read_as(path, str::to_owned)
+    }
+
+    /// Reads a file and renames its tensors.
+    ///
+    /// # Errors
+    /// Also two tensors of the same new name.
+    pub(crate) fn read_as(
+        path: &Path,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Self, AdapterError> {
         let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
         let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter() {
-            tensors.insert(name.to_owned(), data(path, name, &view)?);
+            let found = (name.to_owned(), data(path, name, &view)?);
+            if let Some((other, _)) = tensors.insert(rename(name), found) {
+                let (path, tensors) = (path.to_owned(), [other, name.to_owned()]);
+                return Err(AdapterError::TwoNames { path, tensors });
+            }
         }
         let metadata = header.metadata().clone().unwrap_or_default();
         Ok(Self { path: path.to_owned(), tensors, metadata })
@@ -62,13 +78,18 @@ impl Matrices {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Name of a tensor in the file.
+    pub(crate) fn name_in_file<'a>(&'a self, name: &'a str) -> &'a str {
+        self.tensors.get(name).map_or(name, |(name, _)| name.as_str())
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
     /// The shape of a tensor, if present.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|data| data.shape().as_slice())
+        self.tensors.get(name).map(|(_, data)| data.shape().as_slice())
     }
 
     /// Removes a matrix and returns its values in row-major order; they must be finite.
@@ -77,9 +98,9 @@ impl Matrices {
         name: &str,
         expected: [usize; 2],
     ) -> Result<Vec<f32>, AdapterError> {
-        let tensor = name.to_owned();
-        let Some(data) = self.tensors.remove(name) else {
-            return Err(AdapterError::MissingTensor { path: self.path.clone(), tensor });
+        let Some((tensor, data)) = self.tensors.remove(name) else {
+            let (path, tensor) = (self.path.clone(), name.to_owned());
+            return Err(AdapterError::MissingTensor { path, tensor });
         };
         if data.shape().as_slice() != expected {
             let found = data.shape().to_vec();
@@ -97,7 +118,7 @@ impl Matrices {
         if self.tensors.is_empty() {
             return Ok(());
         }
-        Err(unknown(&self.path, self.names()))
+        Err(unknown(&self.path, self.names().map(|name| self.name_in_file(name))))
     }
 }
 

@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use burn::tensor::{Tensor, TensorData};
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, LanguageModel, LinearSite, Lora, Plan, PlanError, Site,
+    Adapters, ExpertId, Fingerprint, LanguageModel, LayerPlan, LinearRole, LinearSite, Lora, Plan,
+    PlanError, RouterRule, Site,
 };
 
+use crate::evaluate::floats;
 use crate::mount::{LoadedAdapter, check_format};
 use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
 
@@ -42,14 +45,19 @@ pub fn load_with_plan<M: LanguageModel + ?Sized>(
     Ok(LoadedAdapter { mounted: adapters.into(), config: read.config, record: Some(record) })
 }
 
-/// Sites of a plan's proxy: in each layer, those of its first experts, as many as are kept.
+/// Sites of a plan's proxy: in each layer, those of its first experts, as many as are kept. Its router has as many
+/// outputs if rows of the foundation's are dropped.
 fn of_proxy(sites: &[LinearSite], plan: &Plan) -> Vec<LinearSite> {
     let is_there = |site: &&LinearSite| {
         site.role.expert().is_none_or(|(ExpertId { layer, expert }, _)| {
             plan.layers.get(&layer).is_none_or(|layer| expert < layer.groups.len())
         })
     };
-    sites.iter().filter(is_there).cloned().collect()
+    let site = |site: &LinearSite| match dropping(plan, site.role) {
+        Some(layer) => LinearSite { d_out: layer.groups.len(), ..site.clone() },
+        None => site.clone(),
+    };
+    sites.iter().filter(is_there).map(site).collect()
 }
 
 /// Checks that the plan is the adapter's.
@@ -63,7 +71,8 @@ fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(),
 }
 
 /// Maps the LoRAs of a proxy's experts to the foundation's: proxy expert `i` of a layer is the centroid of the
-/// plan's group `i`; absorbed experts get no LoRA. All other LoRAs keep their sites.
+/// plan's group `i`; absorbed experts get no LoRA. A LoRA of a router whose rows were dropped is zero for the experts
+/// that are not centroids. All other LoRAs keep their sites.
 ///
 /// `sites` are the foundation's; a proxy's sites have the same paths.
 ///
@@ -77,7 +86,12 @@ pub fn to_foundation(
     let experts = sites.iter().filter_map(|site| Some((&site.site, site.role.expert()?)));
     let experts: BTreeMap<&Site, _> = experts.collect();
     let places: BTreeMap<_, &Site> = experts.iter().map(|(&site, &place)| (place, site)).collect();
+    let routers = sites.iter().filter_map(|site| Some((&site.site, dropping(plan, site.role)?)));
+    let routers: BTreeMap<&Site, &LayerPlan> = routers.collect();
     let moved = |(site, lora): (&Site, &Lora)| {
+        if let Some(layer) = routers.get(site) {
+            return Ok((site.clone(), spread(site, lora, layer)?));
+        }
         let to = match experts.get(site) {
             Some(&(expert, part)) => places.get(&(centroid(plan, expert)?, part)).copied(),
             None => Some(site),
@@ -86,6 +100,33 @@ pub fn to_foundation(
         Ok((to.clone(), lora.clone()))
     };
     adapters.loras().map(moved).collect()
+}
+
+/// Plan of a router's layer if the proxy's router lacks rows of the foundation's.
+fn dropping(plan: &Plan, role: LinearRole) -> Option<&LayerPlan> {
+    let LinearRole::Router { layer } = role else { return None };
+    plan.layers.get(&layer).filter(|_| plan.options.router == RouterRule::DropRows)
+}
+
+/// LoRA of a proxy's router with the foundation's experts as outputs.
+///
+/// # Errors
+/// Other outputs than the kept experts.
+fn spread(site: &Site, lora: &Lora, layer: &LayerPlan) -> Result<Lora, AdapterError> {
+    let ([d_in, _], [rank, kept]) = (lora.a.dims(), lora.b.dims());
+    if kept != layer.groups.len() {
+        let (site, expected) = (site.clone(), [d_in, layer.groups.len()]);
+        return Err(AdapterError::SiteShape { site, found: [d_in, kept], expected });
+    }
+    let (b, n_experts) = (floats(lora.b.clone()), layer.n_experts);
+    let mut all = vec![0.0; rank * n_experts];
+    for (row, values) in b.chunks(kept).enumerate() {
+        for (group, value) in layer.groups.iter().zip(values) {
+            all[row * n_experts + group.centroid] = *value;
+        }
+    }
+    let b = Tensor::from_data(TensorData::new(all, [rank, n_experts]), &lora.b.device());
+    Ok(Lora { b, ..lora.clone() })
 }
 
 /// The foundation's expert for a proxy's expert.

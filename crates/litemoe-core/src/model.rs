@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{ExpertId, ExpertPart, ExpertWeights, Input, MoeLayer, Pass, Site, Stream};
+use crate::{ExpertId, ExpertPart, ExpertWeights, Input, LayerId, MoeLayer, Pass, Site, Stream};
 
 /// A frozen linear weight that can have an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct LinearSite {
     pub d_out: usize,
     /// The expert stack it belongs to, if adapter files can address one.
     pub stack: Option<ExpertStack>,
+    /// Module whose parameter `weight` it is in transformers, if that module is no linear layer: PEFT adapts it by
+    /// `target_parameters`.
+    pub parameter: Option<Site>,
 }
 
 /// Stacked experts of a layer as transformers holds them in memory: two parameters of one module, `gate_up_proj` and
@@ -45,8 +48,13 @@ pub enum StackOrder {
 pub enum LinearRole {
     /// Attention projection.
     Attention,
-    /// Dense feed-forward network, run for every token.
+    /// Dense feed-forward network or the gate of a shared expert, run for every token.
     Dense,
+    /// Router: its outputs are the router logits.
+    Router {
+        /// The MoE layer.
+        layer: LayerId,
+    },
     /// Routed expert. Its site is the path of the single expert's matrix; in families that store only stacks it is the
     /// stack's module, the expert index, and `gate_proj`, `up_proj` or `down_proj`.
     Expert {
@@ -67,7 +75,7 @@ impl LinearRole {
     pub fn expert(self) -> Option<(ExpertId, ExpertPart)> {
         match self {
             Self::Expert { expert, part } => Some((expert, part)),
-            Self::Attention | Self::Dense => None,
+            Self::Attention | Self::Dense | Self::Router { .. } => None,
         }
     }
 }

@@ -31,22 +31,18 @@ pub enum ModelError {
     Safetensors { path: PathBuf, reason: String },
     #[error("{}: names the file {shard}, which is not there", index.display())]
     MissingShard { index: PathBuf, shard: String },
-    #[error("{}: should hold the tensor {tensor} by the index, but does not", path.display())]
-    NotInShard { path: PathBuf, tensor: String },
-    #[error("{}: the tensor {tensor} is not in the index, or a second time", path.display())]
-    NotInIndex { path: PathBuf, tensor: String },
+    #[error("{}: the tensor {tensor} is in {} too, with other values", path.display(), first.display())]
+    TwoTensors { path: PathBuf, first: PathBuf, tensor: String },
     #[error("{}: the tensor {tensor} of shape {shape:?} is missing", dir.display())]
     MissingTensor { dir: PathBuf, tensor: String, shape: Vec<usize> },
     #[error("{}: nothing uses the tensor {tensor}", path.display())]
     UnusedTensor { path: PathBuf, tensor: String },
     #[error("{}: the tensor {tensor} has the shape {found:?}, but it must be {expected:?}", path.display())]
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, and U8 for 4-bit blocks", path.display())]
+    #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, F64, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
     #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]
     NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
-    #[error("{}: the experts of layer {layer} are not all stored in one dtype", dir.display())]
-    MixedExperts { dir: PathBuf, layer: LayerId },
     #[error(
         "{}: the experts of layer {layer} have down projections of the shape {found:?}, but it must be {expected:?}",
         dir.display()

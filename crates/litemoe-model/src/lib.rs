@@ -6,6 +6,7 @@ mod error;
 mod families;
 mod json;
 mod layers;
+mod leftovers;
 mod load;
 mod model;
 mod proxy;
@@ -22,6 +23,7 @@ pub use config::{
 };
 pub use error::ModelError;
 pub use layers::kv_cache::KvCache;
+pub use leftovers::{Leftover, LeftoverReason};
 pub use model::Model;
 pub use proxy::weights::MakeExperts;
 pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};

@@ -7,6 +7,7 @@ use crate::config::{
     FeedForwardConfig, LatentConfig, ModelConfig, MoeConfig, NetworkConfig, NormKind, QkNorm,
     RouterKind,
 };
+use crate::families::family::Names;
 use crate::layers::ExpertSites;
 use crate::layers::attention::{
     Attention, GqaProjections, LowRank, MlaProjections, Projections, QkNorms, Queries,
@@ -273,19 +274,21 @@ impl Loader<'_> {
             renormalise: moe.renormalise,
             scale: moe.scale,
         };
-        Ok(Router {
-            weight: LinearWeight::from_stored(self.weight(&path)?),
-            bias: moe.router_bias.then(|| row("bias")).transpose()?,
-            gating,
-            redirection,
-        })
+        let family = self.checkpoint.family;
+        let of = |names: &Names| Site::new(names.path(id, names.router));
+        // Sites are those of released checkpoints.
+        let linear = self.linear(path, moe.router_bias)?;
+        let linear = Linear { site: of(family.released_names()), ..linear };
+        let held = family.held_names();
+        let parameter = (!held.linear_router).then(|| of(held));
+        Ok(Router { linear, parameter, gating, redirection })
     }
 
     fn shared(&self, id: LayerId, moe: &MoeConfig) -> Result<SharedExpert, ModelError> {
         let path = self.checkpoint.names.path(id, self.checkpoint.names.shared);
         let gate = match moe.ungated_shared {
             true => None,
-            false => Some(LinearWeight::from_stored(self.weight(&format!("{path}_gate"))?)),
+            false => Some(self.linear(format!("{path}_gate"), false)?),
         };
         Ok(SharedExpert { network: self.dense(&path, NetworkConfig::SWIGLU)?, gate })
     }

@@ -1,12 +1,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use regex::Regex;
+use litemoe_core::LinearSite;
 use serde_json::{Map, Value};
 
-use super::pattern::{self, Targets};
+use super::pattern::Pattern;
+use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
+use crate::init_lora::ends_with;
 
 /// Fields of a PEFT configuration other than ranks, α and targets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,13 +31,12 @@ impl PeftConfig {
 }
 
 /// Keys that do not affect what a loaded adapter computes.
-const INERT: [&str; 15] = [
+const INERT: [&str; 14] = [
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
     "eva_config",
     "inference_mode",
-    "layers_pattern", // only read with layers_to_transform
     "loftq_config",
     "lora_dropout",
     "lora_ga_config",
@@ -48,11 +49,13 @@ const INERT: [&str; 15] = [
 ];
 
 /// Keys that are read.
-const READ: [&str; 12] = [
+const READ: [&str; 14] = [
     "alpha_pattern",
     "bias",
     "exclude_modules",
     "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
     "lora_alpha",
     "peft_type",
     "peft_version",
@@ -64,14 +67,13 @@ const READ: [&str; 12] = [
 ];
 
 /// Keys of features that are not implemented; accepted only while off.
-const FEATURES: [&str; 15] = [
+const FEATURES: [&str; 14] = [
     "alora_invocation_tokens",
     "arrow_config",
     "ensure_weight_tying",
     "fan_in_fan_out",
     "kasa_config",
     "layer_replication",
-    "layers_to_transform",
     "lora_bias",
     "megatron_config",
     "modules_to_save",
@@ -90,15 +92,33 @@ const INITIALISATIONS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 pub(super) struct LoraConfig {
     pub(super) written: PeftConfig,
     pub(super) targets: Targets,
-    /// PEFT `target_parameters`: path suffixes of stacked expert parameters.
+    /// PEFT `target_parameters`: path suffixes of parameters, stacks of experts or weights.
     pub(super) parameters: Vec<String>,
+    /// Layers that target names are limited to.
+    pub(super) layers: Option<Layers>,
     /// PEFT version that wrote it.
     pub(super) peft_version: Option<String>,
     excluded: Targets,
     rank: usize,
     alpha: f64,
-    ranks: Vec<(Regex, usize)>,
-    alphas: Vec<(Regex, f64)>,
+    ranks: Vec<(Pattern, usize)>,
+    alphas: Vec<(Pattern, f64)>,
+}
+
+/// A weight that a configuration targets.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) weight: &'a LinearSite,
+    /// Path of the module, or of the parameter if that is targeted, which patterns match.
+    pub(super) path: String,
+    /// Whether `target_parameters` targets it.
+    pub(super) is_parameter: bool,
+}
+
+/// Module paths of a weight: that of released checkpoints, and that of transformers 5 if it differs.
+pub(super) fn module_paths(weight: &LinearSite) -> impl Iterator<Item = &str> {
+    let held = weight.parameter.iter().filter(|held| **held != weight.site);
+    std::iter::once(&weight.site).chain(held).map(litemoe_core::Site::as_str)
 }
 
 impl LoraConfig {
@@ -108,16 +128,16 @@ impl LoraConfig {
         let keys = Keys { path, json };
         keys.refuse_unimplemented()?;
         let parameters = keys.parameters()?;
-        let no_modules = (!parameters.is_empty()).then(|| Targets::Ends(BTreeSet::new()));
+        let no_modules = (!parameters.is_empty()).then(Targets::none);
+        let targets = keys.targets("target_modules")?.or(no_modules);
+        let targets = targets.ok_or_else(|| keys.missing("target_modules"))?;
         Ok(Self {
             written: keys.written()?,
-            targets: keys
-                .targets("target_modules")?
-                .or(no_modules)
-                .ok_or_else(|| keys.missing("target_modules"))?,
+            layers: keys.layers(&targets)?,
+            targets,
             parameters,
             peft_version: keys.text("peft_version"),
-            excluded: keys.targets("exclude_modules")?.unwrap_or(Targets::Ends(BTreeSet::new())),
+            excluded: keys.targets("exclude_modules")?.unwrap_or_else(Targets::none),
             rank: keys.rank("r", keys.required("r")?)?,
             alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,
             ranks: keys.patterns("rank_pattern", |value| keys.rank("rank_pattern", value))?,
@@ -125,25 +145,84 @@ impl LoraConfig {
         })
     }
 
-    /// Whether the configuration targets a site.
-    pub(super) fn claims(&self, site: &str) -> bool {
-        self.targets.matches(site) && !self.excluded.matches(site)
+    /// The weights that the configuration targets.
+    ///
+    /// # Errors
+    /// A pattern that takes too many steps, and a linear layer that is targeted as module and as parameter.
+    pub(super) fn targeted<'a>(
+        &self,
+        path: &Path,
+        weights: &'a [LinearSite],
+    ) -> Result<Vec<Target<'a>>, AdapterError> {
+        let mut targets = Vec::new();
+        for weight in weights {
+            let (module, parameter) = (self.module(weight)?, self.parameter(weight));
+            if let (Some(_), Some(found), None) = (module, &parameter, &weight.parameter) {
+                return Err(AdapterError::Unsupported {
+                    path: path.to_owned(),
+                    key: "target_parameters".to_owned(),
+                    found: found.clone(),
+                    expected: "target_modules has that linear layer too".to_owned(),
+                });
+            }
+            let is_parameter = parameter.is_some();
+            let target = parameter.or(module.map(str::to_owned));
+            targets.extend(target.map(|path| Target { weight, path, is_parameter }));
+        }
+        Ok(targets)
     }
 
-    /// Rank at a site: that of the first matching pattern, or the default.
-    pub(super) fn rank_at(&self, site: &str) -> usize {
-        first(&self.ranks, site).unwrap_or(self.rank)
+    /// Module path by which `target_modules` means a weight.
+    fn module<'a>(&self, weight: &'a LinearSite) -> Result<Option<&'a str>, AdapterError> {
+        for path in module_paths(weight) {
+            if self.is_meant(path)? && !self.excluded.matches(path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
-    /// LoRA scale at a site.
-    pub(super) fn scale_at(&self, site: &str) -> f32 {
-        let alpha = first(&self.alphas, site).unwrap_or(self.alpha);
-        crate::init_lora::scale(alpha, self.rank_at(site), self.written.rslora)
+    fn is_meant(&self, path: &str) -> Result<bool, AdapterError> {
+        match &self.layers {
+            _ if !self.targets.matches(path)? => Ok(false),
+            // As in PEFT, a whole path is meant in whatever layer.
+            Some(layers) if !self.targets.names(path) => layers.have(path),
+            _ => Ok(true),
+        }
+    }
+
+    /// Parameter path by which `target_parameters` means a weight. Experts are parts of stacks, not parameters.
+    fn parameter(&self, weight: &LinearSite) -> Option<String> {
+        let path = format!("{}.weight", weight.parameter.as_ref().unwrap_or(&weight.site));
+        let is_meant = self.parameters.iter().any(|target| ends_with(&path, target));
+        (is_meant && !weight.role.is_expert()).then_some(path)
+    }
+
+    /// Rank at a path: that of the first matching pattern, or the default.
+    ///
+    /// # Errors
+    /// A pattern that takes too many steps.
+    pub(super) fn rank_at(&self, path: &str) -> Result<usize, AdapterError> {
+        Ok(first(&self.ranks, path)?.unwrap_or(self.rank))
+    }
+
+    /// LoRA scale at a path.
+    ///
+    /// # Errors
+    /// A pattern that takes too many steps.
+    pub(super) fn scale_at(&self, path: &str) -> Result<f32, AdapterError> {
+        let alpha = first(&self.alphas, path)?.unwrap_or(self.alpha);
+        Ok(crate::init_lora::scale(alpha, self.rank_at(path)?, self.written.rslora))
     }
 }
 
-fn first<T: Copy>(patterns: &[(Regex, T)], site: &str) -> Option<T> {
-    patterns.iter().find(|(pattern, _)| pattern.is_match(site)).map(|&(_, value)| value)
+fn first<T: Copy>(patterns: &[(Pattern, T)], path: &str) -> Result<Option<T>, AdapterError> {
+    for (pattern, value) in patterns {
+        if pattern.matches(path)? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
 }
 
 /// The keys of a configuration, and its path for errors.
@@ -222,10 +301,41 @@ impl Keys<'_> {
                 Ok(Some(Targets::AllLinear))
             }
             Some(Value::String(text)) => {
-                pattern::full(self.path, key, text).map(Targets::Pattern).map(Some)
+                Pattern::full(self.path, key, text).map(Targets::Pattern).map(Some)
             }
             Some(list) => self.names(key, list).map(Targets::Ends).map(Some),
         }
+    }
+
+    fn layers(&self, targets: &Targets) -> Result<Option<Layers>, AdapterError> {
+        const NUMBERS: &str = "layers_to_transform";
+        const PATTERNS: &str = "layers_pattern";
+        let Some(found) = self.json.get(NUMBERS).filter(|found| !is_off(found)) else {
+            return Ok(None);
+        };
+        let numbers: Option<BTreeSet<u64>> = match found {
+            Value::Array(list) => list.iter().map(Value::as_u64).collect(),
+            one => one.as_u64().map(|one| BTreeSet::from([one])),
+        };
+        let Some(numbers) = numbers else {
+            return Err(self.unsupported(NUMBERS, found, "must be a layer's number or a list"));
+        };
+        if !matches!(targets, Targets::Ends(_)) {
+            let expected = "only names in target_modules can be limited to layers, as in PEFT";
+            return Err(self.unsupported(NUMBERS, found, expected));
+        }
+        let patterns = match self.json.get(PATTERNS).filter(|found| !is_off(found)) {
+            None => Vec::new(),
+            Some(Value::String(one)) if one.is_empty() => Vec::new(),
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(list) => self.names(PATTERNS, list)?,
+        };
+        let pattern = |text: &String| Pattern::layers(self.path, PATTERNS, text);
+        let patterns = match &patterns[..] {
+            [] => vec![Pattern::any_layers(self.path, PATTERNS)?],
+            some => some.iter().map(pattern).collect::<Result<_, _>>()?,
+        };
+        Ok(Some(Layers { numbers, patterns }))
     }
 
     fn names<T: FromIterator<String>>(&self, key: &str, list: &Value) -> Result<T, AdapterError> {
@@ -239,9 +349,9 @@ impl Keys<'_> {
         &self,
         key: &'static str,
         read: impl Fn(&Value) -> Result<T, AdapterError>,
-    ) -> Result<Vec<(Regex, T)>, AdapterError> {
+    ) -> Result<Vec<(Pattern, T)>, AdapterError> {
         let entry = |(text, value): (&String, &Value)| {
-            Ok((pattern::suffix(self.path, key, text)?, read(value)?))
+            Ok((Pattern::suffix(self.path, key, text)?, read(value)?))
         };
         match self.json.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),

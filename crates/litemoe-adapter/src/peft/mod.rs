@@ -15,6 +15,7 @@ mod pattern;
 mod read;
 mod stack;
 mod stacked;
+mod targets;
 mod write;
 
 pub use config::PeftConfig;
@@ -40,9 +41,24 @@ pub const LITEMOE_FILE: &str = "litemoe_adapter.safetensors";
 /// File name of the tensors before safetensors: a pickle.
 const PICKLE_FILE: &str = "adapter_model.bin";
 
-/// PEFT's tensor names of A `[r, d_in]` and B `[d_out, r]` of a site.
-fn tensor_names(site: &str) -> [String; 2] {
-    ["A", "B"].map(|which| format!("base_model.model.{site}.lora_{which}.weight"))
+/// Prefix of tensor names: PEFT's wrappers of the model.
+const PREFIX: &str = "base_model.model.";
+
+/// PEFT's tensor names of A `[r, d_in]` and B `[d_out, r]` of a module.
+fn tensor_names(module: &str) -> [String; 2] {
+    ["A", "B"].map(|which| format!("{PREFIX}{module}.lora_{which}.weight"))
+}
+
+/// PEFT's name of a tensor that other programs name as in memory: with the adapter's name `default`, or without
+/// [`PREFIX`].
+fn saved_name(name: &str) -> String {
+    let mut saved = name.to_owned();
+    for which in ["A", "B"] {
+        if let Some(module) = name.strip_suffix(&format!(".lora_{which}.default.weight")) {
+            saved = format!("{module}.lora_{which}.weight");
+        }
+    }
+    if saved.starts_with(PREFIX) { saved } else { format!("{PREFIX}{saved}") }
 }
 
 /// Transpose of a row-major matrix.

@@ -5,15 +5,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Adapters, LinearSite, Lora, Site};
 
 use super::bank::Bank;
-use super::config::LoraConfig;
+use super::config::{LoraConfig, Target, module_paths};
 use super::found_order::order_of;
 use super::padding::trimmed;
-use super::pattern::{Targets, suffixes};
 use super::stack::Stack;
-use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, tensor_names, transposed};
+use super::targets::{Targets, suffixes};
+use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, saved_name, tensor_names, transposed};
 use crate::AdapterError;
 use crate::evaluate::floats;
-use crate::init_lora::leaves;
+use crate::init_lora::{ends_with, leaves};
 use crate::tensors::{Matrices, unknown};
 
 /// An adapter read from PEFT's files.
@@ -28,9 +28,9 @@ pub struct PeftAdapter {
 /// Reads a PEFT adapter directory for a model with these linear weights.
 ///
 /// # Errors
-/// A missing or broken file, a pickle, a configuration with anything but LoRA on linear weights, a target that the
-/// model or the file lacks, a tensor with a wrong shape or a value that is not finite, and any tensor that belongs to
-/// no target.
+/// A missing or broken file, a pickle, a configuration with anything but LoRA on linear weights, targets that the model
+/// lacks, a target that the file lacks, a tensor with a wrong shape or a value that is not finite, and any tensor that
+/// belongs to no target.
 pub fn read(
     dir: &Path,
     sites: &[LinearSite],
@@ -42,16 +42,19 @@ pub fn read(
     }
     let config = LoraConfig::read(&config_path)?;
     let model_path = model_file(dir, &config.written)?;
-    check_targets(&config_path, &config, sites)?;
+    let targets = config.targeted(&config_path, sites)?;
+    check_targets(&config_path, &config, sites, &targets)?;
     let banks = Bank::all(sites);
-    let stacks = Stack::claimed(&config_path, &config, &banks)?;
-    let mut matrices = Matrices::read(&model_path)?;
-    let claimed = claimed(&config, sites, &matrices);
+    let stacks = Stack::claimed(&config, &banks);
+    check_parameters(&config_path, &config, &stacks, &targets)?;
+    let mut matrices = Matrices::read_as(&model_path, saved_name)?;
+    let claimed = claimed(&config, &targets, &matrices);
     check_names(&model_path, &claimed, &stacks, &matrices)?;
-    check_found(&model_path, &config, sites, &claimed)?;
+    check_found(&model_path, &config, &targets, &claimed)?;
     let mut updates = Vec::new();
-    for site in claimed {
-        updates.push((site.site.clone(), lora(&config, site, &mut matrices, device)?));
+    for target in claimed {
+        let site = target.weight.site.clone();
+        updates.push((site, lora(&config, target, &mut matrices, device)?));
     }
     if !stacks.is_empty() {
         let order = order_of(&config_path, &config, &stacks, &matrices)?;
@@ -91,84 +94,129 @@ fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> 
     }
 }
 
-/// Checks that every target is a weight of the model.
+/// Checks that some target is a weight of the model, in one of the layers that the targets are limited to. As in PEFT,
+/// other names may be of modules that only other models have; their tensors would belong to nothing.
 fn check_targets(
     path: &Path,
     config: &LoraConfig,
     sites: &[LinearSite],
+    targets: &[Target<'_>],
 ) -> Result<(), AdapterError> {
-    let claims = |site: &LinearSite| config.claims(site.site.as_str());
+    let unsupported = |key: &str, found: String, expected: String| {
+        let (path, key) = (path.to_owned(), key.to_owned());
+        Err(AdapterError::Unsupported { path, key, found, expected })
+    };
+    let is_none_meant = targets.is_empty() && config.parameters.is_empty();
     let lost = match &config.targets {
-        Targets::Ends(ends) => {
-            let paths = sites.iter().flat_map(|site| suffixes(site.site.as_str()));
-            let found: BTreeSet<&str> = paths.collect();
-            ends.iter().find(|end| !found.contains(&***end)).cloned()
+        Targets::Ends(ends) if is_none_meant => {
+            let found: BTreeSet<&str> =
+                sites.iter().flat_map(module_paths).flat_map(suffixes).collect();
+            let is_lost = |end: &String| !found.contains(&**end);
+            ends.first().filter(|_| ends.iter().all(is_lost)).cloned()
         }
-        Targets::Pattern(_) if !sites.iter().any(claims) => Some("the pattern".to_owned()),
+        Targets::Pattern(_) if is_none_meant => Some("the pattern".to_owned()),
         _ => None,
     };
-    let Some(target) = lost else { return Ok(()) };
-    Err(AdapterError::Unsupported {
-        path: path.to_owned(),
-        key: "target_modules".to_owned(),
-        found: target,
-        expected: format!("the model has no such linear weight; it has {}", leaves(sites)),
-    })
+    if let Some(target) = lost {
+        let expected = format!("the model has no such linear weight; it has {}", leaves(sites));
+        return unsupported("target_modules", target, expected);
+    }
+    match &config.layers {
+        Some(layers) if is_none_meant => {
+            let numbers: Vec<_> = layers.numbers.iter().collect();
+            let expected = "the targets are in none of these layers".to_owned();
+            unsupported("layers_to_transform", format!("{numbers:?}"), expected)
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Sites that must have a LoRA: all targets, or with `all-linear` those with tensors in the file. An expert without any
+/// Checks that every target parameter is a stack of experts or a weight of the model.
+fn check_parameters(
+    path: &Path,
+    config: &LoraConfig,
+    stacks: &[Stack<'_>],
+    targets: &[Target<'_>],
+) -> Result<(), AdapterError> {
+    let stacks = stacks.iter().map(|stack| &stack.parameter);
+    let weights = targets.iter().filter(|target| target.is_parameter).map(|target| &target.path);
+    let paths: Vec<&String> = stacks.chain(weights).collect();
+    let is_known = |target: &&String| paths.iter().any(|path| ends_with(path, target));
+    match config.parameters.iter().find(|target| !is_known(target)) {
+        None => Ok(()),
+        Some(target) => Err(AdapterError::Unsupported {
+            path: path.to_owned(),
+            key: "target_parameters".to_owned(),
+            found: target.clone(),
+            expected: "the model has no such stack of experts and no such linear weight".to_owned(),
+        }),
+    }
+}
+
+/// Names of A and B of a weight in a file: of its module in transformers 5 or, if neither is there, of its module in
+/// released checkpoints.
+fn names_in(matrices: &Matrices, weight: &LinearSite) -> [String; 2] {
+    let held = weight.parameter.as_ref().map(|held| tensor_names(held.as_str()));
+    let held = held.filter(|names| names.iter().any(|name| matrices.contains(name)));
+    held.unwrap_or_else(|| tensor_names(weight.site.as_str()))
+}
+
+/// Targets that must have a LoRA: all, or with `all-linear` those with tensors in the file. An expert without any
 /// tensor in the file is excluded: not every expert needs a LoRA, and configurations of other programs name an expert
 /// projection when they mean another module's projection of the same name.
-fn claimed<'a>(
+fn claimed<'a, 't>(
     config: &LoraConfig,
-    sites: &'a [LinearSite],
+    targets: &'t [Target<'a>],
     matrices: &Matrices,
-) -> Vec<&'a LinearSite> {
+) -> Vec<&'t Target<'a>> {
     let open = matches!(config.targets, Targets::AllLinear);
-    let there = |site: &LinearSite| {
-        tensor_names(site.site.as_str()).iter().any(|name| matrices.contains(name))
+    let there = |target: &Target<'_>| {
+        names_in(matrices, target.weight).iter().any(|name| matrices.contains(name))
     };
-    let expert = |site: &LinearSite| site.role.expert().map(|(expert, _)| expert);
-    let experts: BTreeSet<_> = sites.iter().filter(|site| there(site)).filter_map(expert).collect();
-    let wanted = |site: &&LinearSite| {
-        let is_absent = expert(site).is_some_and(|expert| !experts.contains(&expert));
-        config.claims(site.site.as_str()) && !is_absent && (!open || there(site))
+    let expert = |target: &Target<'_>| target.weight.role.expert().map(|(expert, _)| expert);
+    let found = targets.iter().filter(|target| there(target));
+    let experts: BTreeSet<_> = found.filter_map(expert).collect();
+    let wanted = |target: &&Target<'_>| {
+        let is_absent = expert(target).is_some_and(|expert| !experts.contains(&expert));
+        !is_absent && (!open || there(target))
     };
-    sites.iter().filter(wanted).collect()
+    targets.iter().filter(wanted).collect()
 }
 
 /// Checks that every target name, or the pattern, matches something in the file.
 fn check_found(
     path: &Path,
     config: &LoraConfig,
-    sites: &[LinearSite],
-    claimed: &[&LinearSite],
+    targets: &[Target<'_>],
+    claimed: &[&Target<'_>],
 ) -> Result<(), AdapterError> {
-    let found: BTreeSet<&str> =
-        claimed.iter().flat_map(|site| suffixes(site.site.as_str())).collect();
-    let is_lost = |site: &str| match &config.targets {
-        Targets::Ends(ends) => suffixes(site).any(|end| ends.contains(end) && !found.contains(end)),
+    let found = claimed.iter().flat_map(|target| module_paths(target.weight));
+    let found: BTreeSet<&str> = found.flat_map(suffixes).collect();
+    let is_lost = |target: &&Target<'_>| match &config.targets {
+        Targets::Ends(ends) => {
+            suffixes(&target.path).any(|end| ends.contains(end) && !found.contains(end))
+        }
         Targets::Pattern(_) => claimed.is_empty(),
         Targets::AllLinear => false,
     };
-    let mut meant = sites.iter().map(|site| site.site.as_str()).filter(|site| config.claims(site));
-    let Some(site) = meant.find(|site| is_lost(site)) else { return Ok(()) };
-    let [tensor, _] = tensor_names(site);
+    let Some(target) = targets.iter().find(is_lost) else { return Ok(()) };
+    let [tensor, _] = tensor_names(&target.path);
     Err(AdapterError::MissingTensor { path: path.to_owned(), tensor })
 }
 
-/// Checks that every tensor belongs to a targeted site or stack. Reported before missing tensors, which are often the
+/// Checks that every tensor belongs to a targeted weight or stack. Reported before missing tensors, which are often the
 /// same tensors misnamed.
 fn check_names(
     path: &Path,
-    claimed: &[&LinearSite],
+    claimed: &[&Target<'_>],
     stacks: &[Stack<'_>],
     matrices: &Matrices,
 ) -> Result<(), AdapterError> {
     let stacks = stacks.iter().flat_map(Stack::tensor_names);
-    let names = claimed.iter().flat_map(|site| tensor_names(site.site.as_str()));
+    let names = claimed.iter().flat_map(|target| names_in(matrices, target.weight));
     let names: BTreeSet<String> = names.chain(stacks).collect();
-    let mut strangers = matrices.names().filter(|name| !names.contains(*name)).peekable();
+    let strangers = matrices.names().filter(|name| !names.contains(*name));
+    let mut strangers = strangers.map(|name| matrices.name_in_file(name)).peekable();
     match strangers.peek() {
         Some(_) => Err(unknown(path, strangers)),
         None => Ok(()),
@@ -177,17 +225,17 @@ fn check_names(
 
 fn lora(
     config: &LoraConfig,
-    site: &LinearSite,
+    target: &Target<'_>,
     matrices: &mut Matrices,
     device: &Device,
 ) -> Result<Lora, AdapterError> {
-    let path = site.site.as_str();
-    let (rank, [name_a, name_b]) = (config.rank_at(path), tensor_names(path));
+    let Target { weight, path, .. } = target;
+    let (rank, [name_a, name_b]) = (config.rank_at(path)?, names_in(matrices, weight));
     let mut matrix = |name: &str, shape: [usize; 2]| -> Result<Tensor<2>, AdapterError> {
         let values = transposed(&matrices.take(name, shape)?, shape);
         Ok(Tensor::from_data(TensorData::new(values, [shape[1], shape[0]]), device))
     };
-    let a = matrix(&name_a, [rank, site.d_in])?;
-    let b = matrix(&name_b, [site.d_out, rank])?;
-    Ok(Lora { a, b, scale: config.scale_at(path) })
+    let a = matrix(&name_a, [rank, weight.d_in])?;
+    let b = matrix(&name_b, [weight.d_out, rank])?;
+    Ok(Lora { a, b, scale: config.scale_at(path)? })
 }

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{LinearSite, Lora, Site, StackOrder};
 
@@ -26,29 +24,12 @@ pub(super) struct Stack<'a> {
 
 impl<'a> Stack<'a> {
     /// Stacks that a configuration targets.
-    ///
-    /// # Errors
-    /// If a target is not a stack of the model.
-    pub(super) fn claimed(
-        path: &Path,
-        config: &LoraConfig,
-        banks: &'a [Bank<'a>],
-    ) -> Result<Vec<Self>, AdapterError> {
+    pub(super) fn claimed(config: &LoraConfig, banks: &'a [Bank<'a>]) -> Vec<Self> {
         let is_claimed = |parameter: &String| {
             config.parameters.iter().any(|target| ends_with(parameter, target))
         };
         let of = |bank: &'a Bank<'a>| Self::of(bank, bank.parameters().each_ref().map(is_claimed));
-        let all: Vec<Self> = banks.iter().flat_map(of).collect();
-        let known = |target: &&String| all.iter().any(|stack| ends_with(&stack.parameter, target));
-        match config.parameters.iter().find(|target| !known(target)) {
-            None => Ok(all),
-            Some(target) => Err(AdapterError::Unsupported {
-                path: path.to_owned(),
-                key: "target_parameters".to_owned(),
-                found: target.clone(),
-                expected: "the model has no such stack of experts".to_owned(),
-            }),
-        }
+        banks.iter().flat_map(of).collect()
     }
 
     /// Stacks of a layer: gate and up, and down.
@@ -94,10 +75,10 @@ impl<'a> Stack<'a> {
         matrices: &mut Matrices,
         device: &Device,
     ) -> Result<Vec<(Site, Lora)>, AdapterError> {
-        let rank = config.rank_at(&self.parameter);
+        let rank = config.rank_at(&self.parameter)?;
         let experts = self.pairs(order, rank, matrices)?;
         let is_halved = is_halved(&experts, rank);
-        let scale = config.scale_at(&self.parameter);
+        let scale = config.scale_at(&self.parameter)?;
         let lora = |site: &LinearSite, pair: Pair| {
             let rank = pair.a.len() / site.d_in;
             let a = Tensor::from_data(TensorData::new(pair.a, [site.d_in, rank]), device);

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
@@ -7,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::bank::Bank;
 use super::padding::evened;
-use super::pattern::suffixes;
 use super::stacked::Stacked;
+use super::targets::suffixes;
 use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
 use crate::evaluate::floats;
 use crate::init_lora::{divisor, scale};
@@ -25,7 +26,8 @@ const PEFT_VERSION: &str = "0.21.2";
 /// If only some experts of a layer have a LoRA, the others are written as zeros, because PEFT stacks a layer's experts
 /// and needs all of them. Experts that PEFT reads only as stacks are written as `target_parameters`, as the same update
 /// in other matrices: gate and up as one LoRA of twice the rank, lower ranks zero-padded, other scales multiplied into
-/// B. An adapter with a router bias, which PEFT refuses, is written expert by expert and without those zeros.
+/// B. Weights that PEFT adapts as parameters, such as routers, are `target_parameters` too. An adapter with a router
+/// bias, which PEFT refuses, is written expert by expert and without those zeros.
 ///
 /// # Errors
 /// I/O errors.
@@ -47,7 +49,14 @@ pub fn write(
     serde_json::to_writer_pretty(&mut file, &configuration(&adapters, &stacks, sites, config))?;
     file.write_all(b"\n")?;
     drop(file);
-    dir.file(config.model_file())?.write_all(&tensors(&adapters, stacks)?)
+    dir.file(config.model_file())?.write_all(&tensors(&adapters, stacks, sites)?)
+}
+
+/// Modules of the weights that PEFT adapts as parameters, by site.
+type Modules<'a> = BTreeMap<&'a Site, &'a Site>;
+
+fn modules(sites: &[LinearSite]) -> Modules<'_> {
+    sites.iter().filter_map(|site| Some((&site.site, site.parameter.as_ref()?))).collect()
 }
 
 /// The LoRAs of sites outside the banks.
@@ -78,10 +87,10 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     all
 }
 
-fn tensors(adapters: &Adapters, stacks: Vec<Stacked>) -> io::Result<Vec<u8>> {
-    let mut file = MatrixFile::new();
+fn tensors(adapters: &Adapters, stacks: Vec<Stacked>, sites: &[LinearSite]) -> io::Result<Vec<u8>> {
+    let (mut file, modules) = (MatrixFile::new(), modules(sites));
     for (site, lora) in adapters.loras() {
-        let names = tensor_names(site.as_str());
+        let names = tensor_names(modules.get(site).unwrap_or(&site).as_str());
         for (name, matrix) in names.into_iter().zip([&lora.a, &lora.b]) {
             let [d_in, d_out] = matrix.dims();
             let values = transposed(&floats(matrix.clone()), [d_in, d_out]);
@@ -96,20 +105,28 @@ fn tensors(adapters: &Adapters, stacks: Vec<Stacked>) -> io::Result<Vec<u8>> {
 
 /// Rank and scale of a LoRA in the configuration.
 struct Entry<'a> {
-    path: &'a str,
+    path: Cow<'a, str>,
     rank: usize,
     scale: f32,
 }
 
 /// Entries of LoRAs on weights, then on stacks.
-fn entries<'a>(adapters: &'a Adapters, stacks: &'a [Stacked]) -> Vec<Entry<'a>> {
+fn entries<'a>(
+    adapters: &'a Adapters,
+    stacks: &'a [Stacked],
+    modules: &Modules<'_>,
+) -> Vec<Entry<'a>> {
+    let path = |site: &'a Site| match modules.get(site) {
+        Some(module) => Cow::Owned(format!("{module}.weight")),
+        None => Cow::Borrowed(site.as_str()),
+    };
     let alone = adapters.loras().map(|(site, lora)| Entry {
-        path: site.as_str(),
+        path: path(site),
         rank: lora.rank(),
         scale: lora.scale,
     });
     let stacks = stacks.iter().map(|stack| Entry {
-        path: &stack.parameter,
+        path: Cow::Borrowed(&stack.parameter),
         rank: stack.rank,
         scale: stack.scale,
     });
@@ -123,10 +140,11 @@ fn configuration(
     sites: &[LinearSite],
     config: &PeftConfig,
 ) -> Value {
-    let entries = entries(adapters, stacks);
+    let modules = modules(sites);
+    let entries = entries(adapters, stacks, &modules);
     let experts = sites.iter().filter(|site| site.role.is_expert());
     let experts: BTreeSet<&str> = experts.map(|site| site.site.as_str()).collect();
-    let expert = entries.iter().find(|entry| experts.contains(entry.path));
+    let expert = entries.iter().find(|entry| experts.contains(&*entry.path));
     let (rank, default_alpha) = expert
         .or(entries.first())
         .map_or((1, json!(1)), |first| (first.rank, first.alpha(config.rslora)));
@@ -134,14 +152,17 @@ fn configuration(
     let mut alphas = Map::new();
     for entry in &entries {
         if entry.rank != rank {
-            ranks.insert(entry.path.to_owned(), json!(entry.rank));
+            ranks.insert(entry.path.to_string(), json!(entry.rank));
         }
         let alpha = entry.alpha(config.rslora);
         if alpha != default_alpha {
-            alphas.insert(entry.path.to_owned(), alpha);
+            alphas.insert(entry.path.to_string(), alpha);
         }
     }
-    let parameters: BTreeSet<&str> = stacks.iter().map(|stack| &*stack.parameter).collect();
+    let weights = adapters.loras().filter_map(|(site, _)| modules.get(site));
+    let weights = weights.map(|module| format!("{module}.weight"));
+    let stacks = stacks.iter().map(|stack| stack.parameter.clone());
+    let parameters: BTreeSet<String> = stacks.chain(weights).collect();
     json!({
         "alora_invocation_tokens": null,
         "alpha_pattern": alphas,
@@ -175,7 +196,7 @@ fn configuration(
         "r": rank,
         "rank_pattern": ranks,
         "revision": null,
-        "target_modules": targets(adapters, sites),
+        "target_modules": targets(adapters, sites, &modules),
         "target_parameters": (!parameters.is_empty()).then_some(parameters),
         "task_type": config.task_type,
         "trainable_token_indices": null,
@@ -205,7 +226,7 @@ impl Entry<'_> {
 }
 
 /// PEFT `target_modules`: names of weights that all have a LoRA, and full paths of the others.
-fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
+fn targets(adapters: &Adapters, sites: &[LinearSite], modules: &Modules<'_>) -> BTreeSet<String> {
     let count = |site: &Site, counts: &mut BTreeMap<String, usize>| {
         names(site).into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
     };
@@ -216,7 +237,7 @@ fn targets(adapters: &Adapters, sites: &[LinearSite]) -> BTreeSet<String> {
         let complete = names(site).into_iter().find(|name| named.get(name) == adapted.get(name));
         complete.unwrap_or_else(|| site.as_str().to_owned())
     };
-    adapters.loras().map(shortest).collect()
+    adapters.loras().filter(|(site, _)| !modules.contains_key(*site)).map(shortest).collect()
 }
 
 /// Names that may stand for a site if they match no site without a LoRA: its leaf, and for an expert also the suffix

@@ -8,6 +8,8 @@
     make.py ours_experts   logits_ours_experts.safetensors, as `ours`
     make.py stacks     stacked_FAMILY/, logits_stacks.safetensors
     make.py ours_stacks    logits_ours_stacks.safetensors, as `ours`
+    make.py routers    router_FAMILY/, all_FAMILY/, layers_granitemoe/, look_around_granitemoe/, logits_routers.safetensors
+    make.py ours_routers   checks that PEFT computes the same with ours_router_FAMILY/, which the test wrote
 
 base/       a random qwen3_moe of wide weights, so that logits are far from ties
 plain/      a LoRA of rank 4 that PEFT wrote, A and B random, f32: where tuning starts
@@ -17,6 +19,13 @@ ours_experts/  the same as we write it, expert by expert
 stacked_FAMILY/  a LoRA of rank 2 on q_proj and 3 on the stacks of experts of fixtures/tiny/FAMILY, f32, for the families whose
                  checkpoints have only stacked experts
 ours_FAMILY/     our adapter, with separate A for gate and up
+router_FAMILY/   a LoRA of rank 2 on o_proj and the routers of fixtures/tiny/FAMILY, f32
+ours_router_FAMILY/    the same as we write it
+all_FAMILY/      a LoRA of rank 2 on `all-linear`, f32
+layers_granitemoe/     a LoRA of rank 2 on q_proj in layers 0 and 2 (layers_to_transform)
+look_around_granitemoe/    one with look-around in the targets' and the ranks' regular expressions
+
+Logits of these are those of the last two tokens.
 """
 
 import hashlib
@@ -29,13 +38,18 @@ from pathlib import Path
 import peft
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 HERE = Path(__file__).parent
 IDS = [5, 17, 90, 3, 44, 44, 61, 8, 120, 33, 2, 71]
 STEPS, WARMUP, BATCH, LR, FINAL = 20, 4, 8, 2e-3, 0.05
 LEAVES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 STACKS = ["granitemoe", "gpt_oss", "llama4_text"]
+ROUTERS = {
+    "deepseek_v2": "mlp.gate", "deepseek_v3": "mlp.gate", "gpt_oss": "mlp.router", "granitemoe": "block_sparse_moe.router",
+    "llama4_text": "feed_forward.router", "mixtral": "mlp.gate", "olmoe": "mlp.gate", "phimoe": "mlp.router",
+    "qwen2_moe": "mlp.gate", "qwen3_moe": "mlp.gate"}
+OURS_ROUTERS = ["gpt_oss", "mixtral", "qwen2_moe", "switch_transformers"]
 TINY = HERE.parents[3] / "fixtures" / "tiny"
 
 
@@ -50,7 +64,8 @@ def make_base():
 
 
 def base(folder=HERE / "base"):
-    return AutoModelForCausalLM.from_pretrained(
+    auto = AutoModelForSeq2SeqLM if folder.name == "switch_transformers" else AutoModelForCausalLM
+    return auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager").eval()
 
 
@@ -66,8 +81,9 @@ def make_adapter(name, seed, dtype, folder=HERE / "base", **options):
     save_file({key: value.to(dtype) for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
     config = json.loads((HERE / name / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = folder.name
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
+    for key in ("target_modules", "target_parameters"):
+        if isinstance(config[key], list):
+            config[key].sort()
     (HERE / name / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (HERE / name / "README.md").unlink()
 
@@ -151,12 +167,45 @@ def make_stacks():
     save_file(logits | plain, HERE / "logits_stacks.safetensors")
 
 
+def make_routers():
+    adapters = {}
+    for family, router in ROUTERS.items():
+        adapters[f"router_{family}"] = {"target_modules": ["o_proj"], "target_parameters": [f"{router}.weight"]}
+    adapters["router_switch_transformers"] = {"target_modules": ["o", "router.classifier"]}
+    for family in ("qwen2_moe", "qwen3_moe"):
+        adapters[f"all_{family}"] = {"target_modules": "all-linear"}
+    adapters["layers_granitemoe"] = {
+        "target_modules": ["q_proj"], "layers_to_transform": [0, 2], "layers_pattern": "layers"}
+    adapters["look_around_granitemoe"] = {
+        "target_modules": r".*layers\.(?!1)\d+\.self_attn\.(?:q|k)_proj",
+        "rank_pattern": {r"(?<=0\.self_attn\.)q_proj": 3}, "alpha_pattern": {r".*(?<!q)_proj": 5}}
+    logits = {}
+    for name, options in adapters.items():
+        family = next(family for family in [*ROUTERS, "switch_transformers"] if name.endswith(f"_{family}"))
+        make_adapter(name, 7, torch.float32, TINY / family, r=2, lora_alpha=8, **options)
+        logits[name] = logits_with(name, TINY / family)[-2:].contiguous()
+        logits[f"base_{family}"] = logits_with(None, TINY / family)[-2:].contiguous()
+    save_file(logits, HERE / "logits_routers.safetensors")
+
+
+def check_ours_routers():
+    logits = load_file(HERE / "logits_routers.safetensors")
+    for family in OURS_ROUTERS:
+        found = logits_with(f"ours_router_{family}", TINY / family)[-2:]
+        difference = (found - logits[f"router_{family}"]).abs().max().item()
+        print(family, difference)
+        assert difference < 1e-6
+
+
 def logits_with(adapter, folder=HERE / "base"):
     model = base(folder)
     if adapter:
         model = peft.PeftModel.from_pretrained(model, HERE / adapter).eval()
+    inputs = {"input_ids": torch.tensor([IDS])}
+    if folder.name == "switch_transformers":
+        inputs["decoder_input_ids"] = inputs["input_ids"]
     with torch.no_grad():
-        return model(input_ids=torch.tensor([IDS]), use_cache=False).logits[0].contiguous()
+        return model(**inputs, use_cache=False).logits[0].contiguous()
 
 
 def make_all():
@@ -184,6 +233,10 @@ match sys.argv[1:]:
         make_experts()
     case ["stacks"]:
         make_stacks()
+    case ["routers"]:
+        make_routers()
+    case ["ours_routers"]:
+        check_ours_routers()
     case ["ours_stacks"]:
         save_file({family: logits_with(f"ours_{family}", TINY / family) for family in STACKS},
                   HERE / "logits_ours_stacks.safetensors")

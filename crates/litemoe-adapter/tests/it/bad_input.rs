@@ -27,7 +27,6 @@ fn options_that_change_what_is_computed_are_refused_by_name() {
         ("fan_in_fan_out", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("target_parameters", json!(["self_attn.q_proj.weight"])),
-        ("layers_to_transform", json!([0])),
         ("layer_replication", json!([[0, 2]])),
         ("trainable_token_indices", json!([5])),
         ("alora_invocation_tokens", json!([5])),
@@ -92,14 +91,14 @@ fn a_missing_option_is_named() {
 #[test]
 fn a_pattern_that_cannot_be_read_is_named() {
     let (_keep, dir) = copy("plain");
-    set(&dir, "rank_pattern", json!({"(?<!x)q_proj": 2}));
+    set(&dir, "rank_pattern", json!({"(?<!x": 2}));
     let error = refused(&dir);
     assert!(matches!(error, AdapterError::Pattern { key: "rank_pattern", .. }), "{error}");
 }
 
 #[test]
 fn a_target_that_the_model_lacks_is_named() {
-    for targets in [json!(["q_proj", "qkv_proj"]), json!(".*qkv_proj")] {
+    for targets in [json!(["qkv_proj", "xkv_proj"]), json!(".*qkv_proj")] {
         let (_keep, dir) = copy("plain");
         set(&dir, "target_modules", targets);
         let error = refused(&dir);
@@ -180,7 +179,7 @@ fn a_tensor_with_nan_is_named() {
 #[test]
 fn a_tensor_under_another_name_is_named() {
     let (_keep, dir) = copy("plain");
-    change_tensor(&dir, |name, _, _| *name = name.replace("lora_A", "lora_A.default"));
+    change_tensor(&dir, |name, _, _| *name = name.replace("lora_A", "lora_A.other"));
     let error = refused(&dir);
     assert!(matches!(&error, AdapterError::UnknownTensors { count: 1, .. }), "{error}");
 }

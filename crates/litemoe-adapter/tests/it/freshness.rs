@@ -6,7 +6,14 @@ use proptest::prelude::*;
 use crate::fixture::{floats, model, same_bits};
 
 fn site(path: &str, d_in: usize, d_out: usize) -> LinearSite {
-    LinearSite { site: Site::new(path), role: LinearRole::Attention, d_in, d_out, stack: None }
+    LinearSite {
+        site: Site::new(path),
+        role: LinearRole::Attention,
+        d_in,
+        d_out,
+        stack: None,
+        parameter: None,
+    }
 }
 
 fn adapters(sites: &[LinearSite], options: &LoraOptions, seed: u64) -> Adapters {

@@ -13,6 +13,8 @@ mod guarding;
 mod intervals;
 mod mounting;
 mod peft;
+mod peft_features;
+mod routers;
 mod stack_families;
 mod stacks;
 mod transfer;

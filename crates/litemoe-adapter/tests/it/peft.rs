@@ -150,6 +150,7 @@ fn a_failing_disk_leaves_nothing_behind() {
         d_in: 2,
         d_out: 1,
         stack: None,
+        parameter: None,
     }];
     let adapters = one_site(&sites[0], 1, 2.0, &[0.5, 0.25, 0.125]);
     save(&there, &adapters, &sites, &Default::default(), None).unwrap();
@@ -191,6 +192,7 @@ fn any_adapters() -> impl Strategy<Value = (Vec<LinearSite>, Adapters)> {
                     d_in,
                     d_out,
                     stack: None,
+                    parameter: None,
                 };
                 let (mine, left) = rest.split_at((d_in + d_out) * rank);
                 for (site, lora) in one_site(&site, rank, scale, mine).loras() {

@@ -184,10 +184,10 @@ fn stacks_are_claimed_and_whole_and_nothing_is_left() {
     let (_keep, dir) = stacked(&model, &shared(&model, 10), &BOTH, false);
     set(&dir, "target_parameters", json!(["mlp.experts.down_proj"]));
     assert!(matches!(read(&model, &dir).unwrap_err(), AdapterError::UnknownTensors { .. }));
-    set(&dir, "target_parameters", json!(["gate_up_proj", "down_proj", "mlp.gate.weight"]));
+    set(&dir, "target_parameters", json!(["gate_up_proj", "down_proj", "mlp.router.weight"]));
     let error = read(&model, &dir).unwrap_err();
     let is_named = matches!(&error, AdapterError::Unsupported { key, found, .. }
-        if key == "target_parameters" && found == "mlp.gate.weight");
+        if key == "target_parameters" && found == "mlp.router.weight");
     assert!(is_named, "{error}");
     set(&dir, "target_parameters", json!(["gate_up_proj", "down_proj"]));
     read(&model, &dir).unwrap();

@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::{
-    AdapterError, AdapterRecord, EXPERTS, LoadedAdapter, LoraOptions, SiteMap, load,
-    load_with_plan, save, to_foundation,
+    AdapterError, AdapterRecord, EXPERTS, KeptExperts, LoadedAdapter, LoraOptions, MountRouting,
+    SiteMap, load, load_with_plan, save, to_foundation,
 };
 use litemoe_core::{
-    AbsorbedExpert, Adapters, Group, LayerId, LayerPlan, Lora, MoeModel, PLAN_VERSION, Plan,
-    PlanOptions, Site,
+    AbsorbedExpert, Adapters, Group, Input, LanguageModel, LayerId, LayerPlan, Lora, MoeModel,
+    MountedAdapter, PLAN_VERSION, Pass, Plan, PlanOptions, Site,
 };
 use litemoe_model::{Checkpoint, Model, write_proxy};
 use tempfile::TempDir;
 
 use crate::experts::targets;
-use crate::fixture::{attention, floats, golden, model, random_adapters, same_bits, stirred};
+use crate::fixture::{
+    attention, distance, floats, golden, model, random_adapters, same_bits, stirred,
+};
 use crate::mounting::record;
 
 /// A plan that keeps experts 1 and 3 of four, and in block 2 merges expert 0 into expert 1.
@@ -141,6 +143,51 @@ fn a_mounted_adapter_is_the_foundations_alone() {
     // The record names the plan it was mapped by, and that plan is still accepted.
     let again = load_with_plan(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
     assert!(same_bits(&again.unwrap().mounted.adapters, &loaded.mounted.adapters));
+}
+
+/// The router of a `drop_rows` proxy has the centroids' rows alone.
+#[test]
+fn an_update_of_a_router_has_its_outputs_at_the_hosts_numbers() {
+    let tuned = Tuned::new(&targets(["gate", "q_proj"]));
+    assert!(matches!(tuned.mounted(None).unwrap_err(), AdapterError::PlanNeeded { .. }));
+    let loaded = tuned.mounted(Some(&tuned.plan)).unwrap();
+    assert_eq!(loaded.record.unwrap().map, SiteMap::Host);
+    let adapters = loaded.mounted.adapters;
+    for block in [0, 2] {
+        let site = format!("model.layers.{block}.mlp.gate");
+        let of = |adapters: &Adapters| adapters.at(&site).unwrap().lora().clone();
+        let (ours, moved) = (of(&tuned.adapters), of(&adapters));
+        assert_eq!(floats(ours.a), floats(moved.a));
+        let (ours, moved) = (floats(ours.b), floats(moved.b));
+        assert_eq!((ours.len(), moved.len()), (8 * 2, 8 * 4));
+        for (ours, moved) in ours.chunks(2).zip(moved.chunks(4)) {
+            assert_eq!(moved, [0.0, ours[0], 0.0, ours[1]]);
+        }
+    }
+    // Restricted to the kept experts, the foundation computes what the proxy does.
+    let proxy = Model::load(&tuned.proxy, &Device::flex()).unwrap();
+    let input = Input::decoder(vec![vec![5, 17, 90, 3, 44, 8]]);
+    let of_proxy = floats(proxy.logits(&input, &mut Pass::adapted(&tuned.adapters)));
+    let router_bias = KeptExperts::of_plan(&tuned.plan).router_bias(MountRouting::Restricted);
+    let mounted = MountedAdapter { adapters, router_bias };
+    let found = floats(model().logits(&input, &mut Pass::mounted(Some(&mounted))));
+    assert!(distance(&found, &of_proxy) < 2e-5);
+    let bare = MountedAdapter { adapters: Adapters::default(), ..mounted };
+    let bare = floats(model().logits(&input, &mut Pass::mounted(Some(&bare))));
+    assert!(distance(&bare, &of_proxy) > 0.01);
+}
+
+#[test]
+fn a_router_of_another_number_of_experts_is_refused() {
+    let tuned = Tuned::new(&targets(["gate"]));
+    let mut plan = tuned.plan.clone();
+    plan.layers.get_mut(&LayerId::decoder(0)).unwrap().groups.pop();
+    let error = to_foundation(&tuned.adapters, model().linear_sites(), &plan).unwrap_err();
+    let is_named = |site: &Site| site.as_str() == "model.layers.0.mlp.gate";
+    assert!(
+        matches!(&error, AdapterError::SiteShape { site, found: [_, 2], expected: [_, 1] } if is_named(site)),
+        "{error}"
+    );
 }
 
 #[test]

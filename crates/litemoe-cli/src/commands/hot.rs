@@ -84,7 +84,14 @@ mod tests {
     }
 
     fn sites(n: usize) -> Vec<LinearSite> {
-        let site = |role| LinearSite { site: Site::new("x"), role, d_in: 1, d_out: 1, stack: None };
+        let site = |role| LinearSite {
+            site: Site::new("x"),
+            role,
+            d_in: 1,
+            d_out: 1,
+            stack: None,
+            parameter: None,
+        };
         let expert = |expert| LinearRole::Expert {
             expert: LayerId::decoder(0).expert(expert),
             part: ExpertPart::Up,

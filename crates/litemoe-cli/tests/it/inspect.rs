@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, edit_json};
 
 #[test]
 fn the_tiny_model_in_numbers() {
@@ -44,6 +44,7 @@ fn the_tiny_model_in_numbers() {
                 "head": {"parameters": 32_768, "bytes": 131_072},
             },
             "layers": {"0": layer, "1": layer},
+            "leftovers": [],
             "budgets": [
                 {
                     "budget": "0.5",
@@ -119,4 +120,20 @@ fn the_text_names_everything() {
     ] {
         assert!(run.stdout.contains(line), "`{line}` is not in:\n{}", run.stdout);
     }
+}
+
+#[test]
+fn what_the_model_does_not_use_is_listed() {
+    let bench = Bench::new();
+    edit_json(&bench.path("model/config.json"), |config| {
+        for key in ["a_dropout", "b_dropout", "c_dropout", "d_dropout", "e_version"] {
+            config[key] = json!(1);
+        }
+    });
+    let leftovers = bench.json(&["inspect", "model"])["leftovers"].take();
+    assert_eq!(leftovers[0], json!({"reason": "key", "name": "a_dropout"}));
+    assert_eq!(leftovers.as_array().expect("a list").len(), 5);
+    let run = bench.run(&["inspect", "model"]);
+    let line = "not used     configuration keys without effect: a_dropout, b_dropout, c_dropout, d_dropout and 1 more";
+    assert!(run.stdout.contains(line), "{}", run.stdout);
 }

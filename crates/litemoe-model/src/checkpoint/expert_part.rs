@@ -3,7 +3,7 @@ use litemoe_core::{ExpertBiases, ExpertId, ExpertWeights, StackOrder};
 
 use crate::ModelError;
 use crate::checkpoint::expert_tensors::{ExpertMatrix, ExpertTensors};
-use crate::checkpoint::stored::StoredTensor;
+use crate::checkpoint::stored::{StoredDtype, StoredTensor};
 use crate::families::family::Names;
 
 /// Part of an expert that a proxy stores contiguously.
@@ -86,11 +86,12 @@ impl Part {
         }
     }
 
-    /// Bytes of the part, converted from another stored layout.
+    /// Bytes of the part, converted from another stored layout or number format.
     pub(crate) fn copied(
         self,
         id: ExpertId,
         expert: &ExpertTensors,
+        dtype: StoredDtype,
     ) -> Result<Vec<u8>, ModelError> {
         let gate = || expert.gate.as_ref().map_or_else(|| Ok(Vec::new()), ExpertMatrix::values);
         let bias = |part: usize| match &expert.biases {
@@ -108,18 +109,19 @@ impl Part {
             Self::GateUpBias { interleaved } => side_by_side(&bias(0)?, &bias(1)?, interleaved),
             Self::DownBias => bias(2)?,
         };
-        encoded(id, &values, expert)
+        encoded(id, &values, dtype)
     }
 
     /// Bytes of the part in a merged expert; `centroid` is its centroid expert.
     ///
     /// # Errors
-    /// When its shape differs from the centroid's, or a value is not finite in the centroid's format.
+    /// When its shape differs from the centroid's, or a value is not finite in the number format.
     pub(crate) fn merged(
         self,
         id: ExpertId,
         expert: &ExpertWeights,
         centroid: &ExpertTensors,
+        dtype: StoredDtype,
     ) -> Result<Vec<u8>, ModelError> {
         check_shape(id, expert, centroid)?;
         let ExpertWeights { gate, up, down, biases } = expert;
@@ -142,13 +144,13 @@ impl Part {
             }
             Self::DownBias => bias(|b| Some(&b.down)),
         };
-        encoded(id, &values, centroid)
+        encoded(id, &values, dtype)
     }
 }
 
-/// Encodes values in the centroid's number format, biases included.
-fn encoded(id: ExpertId, values: &[f32], centroid: &ExpertTensors) -> Result<Vec<u8>, ModelError> {
-    let (dtype, mut bytes) = (centroid.up.dtype(), Vec::new());
+/// Encodes values in a number format.
+fn encoded(id: ExpertId, values: &[f32], dtype: StoredDtype) -> Result<Vec<u8>, ModelError> {
+    let mut bytes = Vec::new();
     match dtype.encode(values, &mut bytes) {
         true => Ok(bytes),
         false => Err(ModelError::MergedNotFinite { expert: id, dtype: dtype.name() }),

@@ -199,12 +199,15 @@ impl ExpertTensors {
         self.matrices().map(ExpertMatrix::dtype).chain(biases)
     }
 
-    /// Size in the file, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let matrices: usize = self.matrices().map(ExpertMatrix::bytes).sum();
-        let biases = self.biases.iter().flatten();
-        let biases = biases.map(|bias| bias.pick.n * bias.stored.dtype.size());
-        matrices + biases.sum::<usize>()
+    /// Size in the file, in bytes, or in a proxy of this number format if its own are others.
+    pub(crate) fn bytes_as(&self, dtype: StoredDtype) -> usize {
+        let is_own = self.dtypes().all(|own| own == dtype);
+        let matrix = |matrix: &ExpertMatrix| {
+            let [n_out, n_in] = matrix.shape();
+            if is_own { matrix.bytes() } else { n_out * n_in * dtype.size() }
+        };
+        let biases = self.biases.iter().flatten().map(|bias| bias.pick.n * dtype.size());
+        self.matrices().map(matrix).sum::<usize>() + biases.sum::<usize>()
     }
 
     /// Dequantises the MXFP4 matrices to check their values, and discards them.

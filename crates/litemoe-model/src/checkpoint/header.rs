@@ -106,12 +106,7 @@ impl<'a> Header<'a> {
     ) -> Result<StoredTensor, ModelError> {
         let info: TensorInfo = serde_json::from_str(value.get())
             .map_err(|error| broken(self.path, format!("the tensor {name}: {error}")))?;
-        let dtype = StoredDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
-            path: self.path.to_owned(),
-            tensor: name.to_string(),
-            found: format!("{:?}", info.dtype),
-        })?;
-        let range = self.range(&info, dtype).ok_or_else(|| {
+        let range = self.range(&info).ok_or_else(|| {
             let (Shape(shape), (start, end)) = (&info.shape, info.data_offsets);
             broken(
                 self.path,
@@ -121,13 +116,15 @@ impl<'a> Header<'a> {
             )
         })?;
         let (file, name, Shape(shape)) = (file.clone(), name.clone(), info.shape);
+        let dtype = StoredDtype::from(info.dtype);
         Ok(StoredTensor { file, name, dtype, shape, range })
     }
 
     /// Byte range of a tensor in the file; `None` if it does not match the tensor's size.
-    fn range(&self, info: &TensorInfo, dtype: StoredDtype) -> Option<Range<usize>> {
+    fn range(&self, info: &TensorInfo) -> Option<Range<usize>> {
         let (start, end) = info.data_offsets;
-        let bytes = info.shape.0.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
+        let bits = info.shape.0.iter().try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d))?;
+        let bytes = bits.is_multiple_of(8).then_some(bits / 8)?;
         let range = self.data.start.checked_add(start)?..self.data.start.checked_add(end)?;
         (start.checked_add(bytes) == Some(end)).then_some(range)
     }

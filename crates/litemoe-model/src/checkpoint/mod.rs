@@ -12,7 +12,6 @@ pub(crate) mod weight_files;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -23,13 +22,13 @@ use litemoe_core::{
 
 use crate::checkpoint::expert_tensors::ExpertTensors;
 use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors};
-use crate::config::read::decoder::HARMLESS;
 use crate::config::read::eos;
 use crate::config::read::file::ConfigFile;
 use crate::config::{FeedForwardConfig, ModelConfig, RopeConfig};
 use crate::families::family::{Family, Names};
 use crate::families::registry::family_of;
 use crate::json::read_json;
+use crate::leftovers::{self, INERT, Leftover, LeftoverReason};
 use crate::{ModelError, Origin};
 
 /// File in a proxy's directory with its plan, which sets the router rule.
@@ -46,6 +45,7 @@ pub struct Checkpoint {
     /// Plan of a proxy with a router rule of its own (not `drop_rows`).
     pub(crate) plan: Option<Plan>,
     pub(crate) tensors: StoredTensors,
+    leftovers: Vec<Leftover>,
     layers: Vec<MoeLayer>,
     fingerprint: OnceLock<Fingerprint>,
     cache: Option<Arc<dyn FingerprintCache>>,
@@ -63,29 +63,37 @@ pub trait FingerprintCache: std::fmt::Debug + Send + Sync {
 }
 
 impl Checkpoint {
-    /// Opens a directory: reads its configuration and safetensors headers, and checks that the tensors are exactly
-    /// those of the model, in their shapes.
+    /// Opens a directory: reads its configuration and safetensors headers, and checks that the tensors are those of the
+    /// model, in their shapes, and at most [leftovers](Self::leftovers) besides.
     ///
     /// # Errors
     /// Names the file and the key or tensor that is wrong.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref().to_owned();
-        let (family, mut config, is_proxy) = read_config(&dir)?;
+        let (family, mut config, is_proxy, mut leftovers) = read_config(&dir)?;
         if let Some(ids) = eos::read_generation(&dir)? {
             config.eos_ids = ids;
         }
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
-        let mut tensors = weight_files::open(&dir)?;
-        let n_blocks = config.feed_forward.len();
-        let extra = n_blocks..n_blocks.saturating_add(config.extra_blocks);
-        tensors.retain(|name, _| !is_extra(name, &extra));
-        let fingerprint = OnceLock::new();
+        let weight_files::Opened { mut tensors, absent } = weight_files::open(&dir)?;
         let names = names(family, &tensors);
-        let (layers, cache) = (Vec::new(), None);
-        let mut checkpoint =
-            Self { dir, family, config, names, plan, tensors, layers, fingerprint, cache };
+        tensors::name_tied(&config, names, &mut tensors);
+        let index_entry = |name| Leftover { name, reason: LeftoverReason::IndexEntry };
+        leftovers.extend(absent.into_iter().map(index_entry));
+        let mut checkpoint = Self {
+            dir,
+            family,
+            config,
+            names,
+            plan,
+            tensors,
+            leftovers,
+            layers: Vec::new(),
+            fingerprint: OnceLock::new(),
+            cache: None,
+        };
         checkpoint.check_plan()?;
-        checkpoint.check_tensors()?;
+        checkpoint.leave_unused()?;
         checkpoint.layers = checkpoint.read_layers()?;
         Ok(checkpoint)
     }
@@ -138,6 +146,12 @@ impl Checkpoint {
     /// Provenance of a proxy; `None` for any other model.
     pub fn origin(&self) -> Option<&Origin> {
         self.tensors.values().find_map(|tensor| tensor.file.origin.as_ref())
+    }
+
+    /// What the files hold and the model does not use, because it changes nothing. Anything else that is unused is
+    /// refused.
+    pub fn leftovers(&self) -> &[Leftover] {
+        &self.leftovers
     }
 
     /// MoE layers in execution order.
@@ -214,6 +228,14 @@ impl Checkpoint {
         ExpertTensors::find(&self.tensors, self.names, block, expert)
     }
 
+    /// Number format of a block's experts in a proxy: the narrowest that holds the values of all of them.
+    pub(crate) fn expert_dtype(&self, block: LayerId) -> StoredDtype {
+        let experts = (0..self.n_experts(block)).map(|expert| self.expert_tensors(block, expert));
+        let widest = |expert: ExpertTensors| expert.dtypes().reduce(StoredDtype::widest);
+        let dtype = experts.filter_map(widest).reduce(StoredDtype::widest);
+        dtype.expect("a block of experts has one")
+    }
+
     /// Routed experts stored in a block; 0 if dense.
     pub(crate) fn n_experts(&self, block: LayerId) -> usize {
         match (self.layer_plan(block), self.config.feed_forward_of(block)) {
@@ -248,7 +270,19 @@ impl Checkpoint {
         checked.map_err(|source| ModelError::Plan { path: self.dir.join(PLAN_FILE), source })
     }
 
-    fn check_tensors(&self) -> Result<(), ModelError> {
+    /// Checks the tensors, and removes those that are leftovers.
+    fn leave_unused(&mut self) -> Result<(), ModelError> {
+        for leftover in self.check_tensors()? {
+            self.tensors.remove(&leftover.name);
+            self.leftovers.push(leftover);
+        }
+        self.leftovers.sort_unstable();
+        self.leftovers.dedup();
+        Ok(())
+    }
+
+    /// Checks that the model's tensors are there, and returns the leftovers.
+    fn check_tensors(&self) -> Result<Vec<Leftover>, ModelError> {
         let names = self.names;
         let expected =
             tensors::expected(&self.config, names, |block| self.n_experts(block), &self.tensors);
@@ -269,22 +303,42 @@ impl Checkpoint {
                     expected: shape,
                 });
             }
-            if bytes != (found.dtype == StoredDtype::U8) {
+            if bytes != (found.dtype == StoredDtype::U8) || !found.dtype.is_read() {
                 return Err(ModelError::Dtype {
                     path: found.path().to_owned(),
                     tensor: name,
-                    found: found.dtype.name().to_owned(),
+                    found: format!("{:?}", safetensors::Dtype::from(found.dtype)),
                 });
             }
             unused.remove(&*name);
         }
-        match unused.first() {
-            Some(&name) => Err(ModelError::UnusedTensor {
-                path: self.tensor(name).path().to_owned(),
-                tensor: name.to_owned(),
-            }),
-            None => Ok(()),
-        }
+        let unused = unused.into_iter().filter_map(|name| self.tensors.get_key_value(name));
+        unused.map(|(name, tensor)| self.leftover(name, tensor)).collect()
+    }
+
+    /// An unused tensor as a leftover.
+    ///
+    /// # Errors
+    /// When it may change what the model computes.
+    fn leftover(&self, name: &Arc<str>, tensor: &StoredTensor) -> Result<Leftover, ModelError> {
+        let n_blocks = self.config.feed_forward.len();
+        let further = n_blocks..n_blocks.saturating_add(self.config.extra_blocks);
+        let tied = || self.is_tied_copy(name, tensor).then_some(LeftoverReason::TiedCopy);
+        let reason = leftovers::of_tensor(name, &tensor.shape, &further).or_else(tied);
+        let reason = reason.ok_or_else(|| ModelError::UnusedTensor {
+            path: tensor.path().to_owned(),
+            tensor: name.to_string(),
+        })?;
+        Ok(Leftover { reason, name: name.clone() })
+    }
+
+    /// Whether a tensor is one stack's embedding, stored again although it is tied to the other's.
+    fn is_tied_copy(&self, name: &str, tensor: &StoredTensor) -> bool {
+        let stacks = self.names.own_embeddings.iter().filter(|own| !own.is_empty());
+        let is_own = |own: &&str| name.strip_suffix(".weight") == Some(own);
+        self.config.tied
+            && stacks.copied().any(|own| is_own(&own))
+            && tensor.equals(self.embedding(Stack::Decoder))
     }
 
     fn read_layers(&self) -> Result<Vec<MoeLayer>, ModelError> {
@@ -292,32 +346,17 @@ impl Checkpoint {
             let block = layer.id;
             let n_experts = self.n_experts(block);
             let first = self.expert_tensors(block, 0);
-            let dtype = first.up.dtype();
-            for expert in (0..n_experts).map(|expert| self.expert_tensors(block, expert)) {
-                if expert.dtypes().any(|found| found != dtype) {
-                    return Err(ModelError::MixedExperts {
-                        dir: self.dir.clone(),
-                        layer: layer.id,
-                    });
-                }
-            }
             let found = first.down.shape();
             let expected = [layer.d_model, layer.d_expert];
             if found != expected || first.up.shape() != [layer.d_expert, layer.d_model] {
                 let (dir, layer) = (self.dir.clone(), layer.id);
                 return Err(ModelError::ExpertShape { dir, layer, found, expected });
             }
-            let expert_bytes = first.bytes() as u64;
+            let expert_bytes = first.bytes_as(self.expert_dtype(block)) as u64;
             Ok(MoeLayer { n_experts, expert_bytes, ..layer })
         });
         measured.collect()
     }
-}
-
-/// Whether a tensor belongs to one of the `extra` blocks.
-fn is_extra(name: &str, extra: &Range<usize>) -> bool {
-    let index = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
-    index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| extra.contains(&index))
 }
 
 /// Tensor names of a checkpoint: the family's first variant whose router exists.
@@ -332,7 +371,10 @@ fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
     family.names.iter().find(used).unwrap_or(family.released_names())
 }
 
-fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), ModelError> {
+/// Family, configuration, whether it is a proxy's with a router rule of its own, and the leftover keys.
+type Read = (&'static Family, ModelConfig, bool, Vec<Leftover>);
+
+fn read_config(dir: &Path) -> Result<Read, ModelError> {
     let mut file = ConfigFile::open(&dir.join("config.json"))?;
     let (family, is_proxy) = family_of(&mut file)?;
     let config = (family.read)(&mut file)?;
@@ -345,8 +387,9 @@ fn read_config(dir: &Path) -> Result<(&'static Family, ModelConfig, bool), Model
     if found.is_some_and(|found| found != pairs) {
         return Err(file.wrong_rope(&format!("with {pairs} factors")));
     }
-    file.finish(family.model_type, &[HARMLESS, family.harmless].concat())?;
-    Ok((family, config, is_proxy))
+    let keys = file.finish(family.model_type, &[INERT, family.harmless].concat())?;
+    let leftover = |key: String| Leftover { reason: LeftoverReason::Key, name: key.into() };
+    Ok((family, config, is_proxy, keys.into_iter().map(leftover).collect()))
 }
 
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {

@@ -21,33 +21,27 @@ const WINDOW: usize = 4 << 20;
 pub(crate) const MXFP4_BLOCK: usize = 32;
 
 /// Number format of stored weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoredDtype {
     F32,
     Bf16,
     F16,
+    F64,
     /// Raw bytes: MXFP4 blocks and scales.
     U8,
+    /// A format that no weight is read from; leftovers may have it.
+    Other(Dtype),
 }
 
 impl StoredDtype {
-    pub(crate) fn from_safetensors(dtype: Dtype) -> Option<Self> {
-        match dtype {
-            Dtype::F32 => Some(Self::F32),
-            Dtype::BF16 => Some(Self::Bf16),
-            Dtype::F16 => Some(Self::F16),
-            Dtype::U8 => Some(Self::U8),
-            _ => None,
-        }
+    /// Whether weights are read from it.
+    pub(crate) fn is_read(self) -> bool {
+        !matches!(self, Self::Other(_))
     }
 
-    /// Bytes per value.
+    /// Bytes per value; of other formats, whose values may be smaller than a byte, rounded up.
     pub(crate) fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-            Self::U8 => 1,
-        }
+        Dtype::from(self).bitsize().div_ceil(8)
     }
 
     /// Name in safetensors headers.
@@ -56,11 +50,22 @@ impl StoredDtype {
             Self::F32 => "F32",
             Self::Bf16 => "BF16",
             Self::F16 => "F16",
+            Self::F64 => "F64",
             Self::U8 => "U8",
+            Self::Other(_) => "another",
         }
     }
 
-    /// Widens little-endian values to f32 and appends them.
+    /// The narrowest format that holds the values of two.
+    pub(crate) fn widest(self, other: Self) -> Self {
+        match (self, other) {
+            _ if self == other => self,
+            (Self::F64, _) | (_, Self::F64) => Self::F64,
+            _ => Self::F32,
+        }
+    }
+
+    /// Converts little-endian values to f32 and appends them: halves are widened, f64 is rounded to nearest.
     fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         let mut halves = |widen: fn([u8; 2]) -> f32| {
             values.extend(bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)));
@@ -71,7 +76,13 @@ impl StoredDtype {
             }
             Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
             Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-            Self::U8 => unreachable!("tensors of numbers were checked to be none of bytes"),
+            Self::F64 => {
+                let rounded = |&bytes| f64::from_le_bytes(bytes) as f32;
+                values.extend(bytes.as_chunks::<8>().0.iter().map(rounded));
+            }
+            Self::U8 | Self::Other(_) => {
+                unreachable!("tensors of numbers were checked to be none of bytes")
+            }
         }
     }
 
@@ -97,10 +108,29 @@ impl StoredDtype {
                     finite &= half.is_finite();
                     bytes.extend(half.to_le_bytes());
                 }
-                Self::U8 => unreachable!("tensors of numbers were checked to be none of bytes"),
+                Self::F64 => {
+                    finite &= value.is_finite();
+                    bytes.extend(f64::from(value).to_le_bytes());
+                }
+                Self::U8 | Self::Other(_) => {
+                    unreachable!("tensors of numbers were checked to be none of bytes")
+                }
             }
         }
         finite
+    }
+}
+
+impl From<Dtype> for StoredDtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::F16 => Self::F16,
+            Dtype::F64 => Self::F64,
+            Dtype::U8 => Self::U8,
+            other => Self::Other(other),
+        }
     }
 }
 
@@ -110,7 +140,9 @@ impl From<StoredDtype> for Dtype {
             StoredDtype::F32 => Self::F32,
             StoredDtype::Bf16 => Self::BF16,
             StoredDtype::F16 => Self::F16,
+            StoredDtype::F64 => Self::F64,
             StoredDtype::U8 => Self::U8,
+            StoredDtype::Other(dtype) => dtype,
         }
     }
 }
@@ -205,6 +237,13 @@ impl StoredTensor {
             Ok::<_, Infallible>(())
         });
         all
+    }
+
+    /// Whether another tensor has the same format, shape and bytes.
+    pub(crate) fn equals(&self, other: &Self) -> bool {
+        let [ours, theirs] =
+            [self, other].map(|tensor| &tensor.file.map.as_bytes()[tensor.range.clone()]);
+        (self.dtype, &self.shape) == (other.dtype, &other.shape) && ours == theirs
     }
 
     /// Values on a device.

@@ -1,20 +1,32 @@
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::ModelError;
 use crate::checkpoint::header::read_file;
-use crate::checkpoint::stored::{StoredTensor, StoredTensors};
+use crate::checkpoint::stored::StoredTensors;
 use crate::json::for_each_member;
 
+/// Weight files of a directory.
+pub(crate) struct Opened {
+    pub(crate) tensors: StoredTensors,
+    /// Tensors that the index names and no shard holds.
+    pub(crate) absent: Vec<Arc<str>>,
+}
+
 /// Memory-maps the weight files of a directory: `model.safetensors`, or the shards that the index names.
-pub(crate) fn open(dir: &Path) -> Result<StoredTensors, ModelError> {
+///
+/// Only the shards' names are taken from the index, as in transformers: a tensor may lie in another shard than it says,
+/// or be one that it does not name, and the sizes that it states are not read.
+pub(crate) fn open(dir: &Path) -> Result<Opened, ModelError> {
     let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
     if single.exists() {
-        return read_file(&single);
+        return Ok(Opened { tensors: read_file(&single)?, absent: Vec::new() });
     }
     if !index.exists() {
         return Err(ModelError::NoWeights { dir: dir.to_owned() });
@@ -84,35 +96,29 @@ pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
     Ok(shards)
 }
 
-fn read_shards(dir: &Path, index_path: &Path) -> Result<StoredTensors, ModelError> {
+fn read_shards(dir: &Path, index_path: &Path) -> Result<Opened, ModelError> {
     let json = fs::read(index_path).map_err(ModelError::io(index_path))?;
     let index = Index::of(index_path, &json)?;
     let mut tensors = StoredTensors::new();
     for shard in index.shards(dir)? {
         for (name, tensor) in read_file(&dir.join(shard))? {
-            if let Some(first) = tensors.insert(name, tensor) {
-                return Err(not_in_index(&first));
+            match tensors.entry(name) {
+                Entry::Vacant(entry) => drop(entry.insert(tensor)),
+                Entry::Occupied(entry) if entry.get().equals(&tensor) => {}
+                Entry::Occupied(entry) => {
+                    let [path, first] = [&tensor, entry.get()].map(|t| t.path().to_owned());
+                    let tensor = tensor.name.to_string();
+                    return Err(ModelError::TwoTensors { path, first, tensor });
+                }
             }
         }
     }
-    let mut unlisted: BTreeSet<&str> = tensors.keys().map(|name| &**name).collect();
-    let mut missing = None;
-    index.for_each(|tensor, shard| {
-        let path = dir.join(shard);
-        if tensors.get(&*tensor).is_some_and(|found| found.path() == path) {
-            unlisted.remove(&*tensor);
-        } else {
-            missing.get_or_insert((path, tensor));
+    let mut absent = Vec::new();
+    index.for_each(|tensor, _| {
+        if !tensors.contains_key(&*tensor) {
+            absent.push(tensor.into());
         }
         Ok(())
     })?;
-    match (unlisted.first(), missing) {
-        (Some(&name), _) => Err(not_in_index(&tensors[name])),
-        (None, Some((path, tensor))) => Err(ModelError::NotInShard { path, tensor }),
-        (None, None) => Ok(tensors),
-    }
-}
-
-fn not_in_index(tensor: &StoredTensor) -> ModelError {
-    ModelError::NotInIndex { path: tensor.path().to_owned(), tensor: tensor.name.to_string() }
+    Ok(Opened { tensors, absent })
 }

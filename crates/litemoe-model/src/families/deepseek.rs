@@ -13,7 +13,7 @@ use crate::families::family::Names;
 pub(crate) const EXPERT_COUNTS: &[&str] = &["n_routed_experts", "num_local_experts", "num_experts"];
 
 /// Ignored keys: training losses and bookkeeping.
-pub(crate) const HARMLESS: &[&str] = &["aux_loss_alpha", "pretraining_tp", "seq_aux"];
+pub(crate) const HARMLESS: &[&str] = &["aux_loss_alpha", "seq_aux"];
 
 pub(crate) const NAMES: &[Names] = &[Names { shared: "mlp.shared_experts", ..Names::MLP }];
 

@@ -11,7 +11,8 @@ pub(crate) struct Family {
     pub(crate) model_type: &'static str,
     /// Reads the keys that change the computation.
     pub(crate) read: fn(&mut ConfigFile) -> Result<ModelConfig, ModelError>,
-    /// Ignored keys besides [`HARMLESS`](crate::config::read::decoder::HARMLESS): they do not change the forward pass.
+    /// Keys that are read without a note besides [`INERT`](crate::leftovers::INERT): they do not change the forward
+    /// pass.
     pub(crate) harmless: &'static [&'static str],
     /// Keys of the expert count.
     pub(crate) expert_counts: &'static [&'static str],
@@ -42,6 +43,8 @@ pub(crate) struct Names {
     pub(crate) dense: &'static str,
     /// Router.
     pub(crate) router: &'static str,
+    /// Whether the router is a linear layer in transformers 5, not a module with a bare `weight`.
+    pub(crate) linear_router: bool,
     /// Prefix of an expert's number.
     pub(crate) experts: &'static str,
     /// Gate, up and down projections of an expert.
@@ -95,6 +98,7 @@ impl Names {
         cross: ["", ""],
         dense: "mlp",
         router: "mlp.gate",
+        linear_router: false,
         experts: "mlp.experts.",
         parts: ["gate_proj", "up_proj", "down_proj"],
         stacks: ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],

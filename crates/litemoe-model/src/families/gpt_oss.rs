@@ -82,5 +82,5 @@ fn read_quantization(config: &mut ConfigFile) -> Result<(), ModelError> {
     if method != "mxfp4" {
         return Err(quantization.wrong("quant_method", "mxfp4"));
     }
-    quantization.finish(MODEL_TYPE, &["dequantize", "modules_to_not_convert"])
+    config.close(quantization, MODEL_TYPE, &["dequantize", "modules_to_not_convert"])
 }

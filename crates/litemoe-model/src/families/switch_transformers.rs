@@ -17,7 +17,6 @@ pub(crate) const FAMILY: Family = Family {
     model_type: MODEL_TYPE,
     read,
     harmless: &[
-        "add_cross_attention",
         "add_router_probs",
         "decoder_sparse_step",
         "dropout_rate",
@@ -29,7 +28,6 @@ pub(crate) const FAMILY: Family = Family {
         "router_ignore_padding_tokens",
         "router_jitter_noise",
         "router_z_loss_coef",
-        "task_specific_params",
     ],
     expert_counts: &["num_experts"],
     names: &[Names {
@@ -43,6 +41,7 @@ pub(crate) const FAMILY: Family = Family {
         cross: ["layer.1.EncDecAttention", "layer.1.layer_norm"],
         dense: "layer.#.mlp",
         router: "layer.#.mlp.router.classifier",
+        linear_router: true,
         experts: "layer.#.mlp.experts.expert_",
         parts: ["", "wi", "wo"],
         stacks: ["layer.#.mlp.experts.wi", "layer.#.mlp.experts.wo"],
@@ -59,6 +58,8 @@ const MAX_TOKENS: usize = 512;
 const NEUTRAL: &[(&str, &str)] = &[
     ("is_encoder_decoder", "true"),
     ("is_decoder", "false"),
+    ("tie_encoder_decoder", "false"),
+    ("pruned_heads", "{}"),
     ("is_gated_act", "false"),
     ("num_selected_experts", "1"),
     ("batch_prioritized_routing", "false"),

@@ -41,7 +41,7 @@ impl Block {
         let attention = attention.map(|linear| linear.site(LinearRole::Attention));
         let dense = self.feed_forward.linears().into_iter();
         let dense = dense.map(|linear| linear.site(LinearRole::Dense));
-        attention.chain(dense).chain(self.feed_forward.expert_sites()).collect()
+        attention.chain(dense).chain(self.feed_forward.routed_sites()).collect()
     }
 
     /// # Shapes

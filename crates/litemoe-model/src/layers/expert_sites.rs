@@ -67,7 +67,7 @@ impl ExpertSites {
             ExpertPart::Down => (self.d_expert, self.d_model),
         };
         let role = LinearRole::Expert { expert: self.layer.expert(expert), part };
-        LinearSite { site, role, d_in, d_out, stack: self.stack.clone() }
+        LinearSite { site, role, d_in, d_out, stack: self.stack.clone(), parameter: None }
     }
 }
 

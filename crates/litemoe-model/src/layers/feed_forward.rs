@@ -2,9 +2,9 @@ use std::ops::Range;
 
 use burn::tensor::{Tensor, activation};
 use litemoe_core::{
-    Activation, Adapters, ByTokens, LayerId, LinearSite, Packing, Pass, RouterNoise, Routing,
+    Activation, Adapters, ByTokens, LayerId, LinearSite, Pass, RouterNoise, Routing,
 };
-use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct, LinearWeight};
+use litemoe_kernels::{ExpertBank, ExpertVisit, ExpertWork, HiddenAct};
 
 use crate::layers::ExpertSites;
 use crate::layers::context::LayerContext;
@@ -35,21 +35,22 @@ impl FeedForward {
         }
     }
 
-    /// Linear layers that accept a LoRA adapter, without routed experts.
+    /// Linear layers that accept a LoRA adapter, without router and routed experts.
     pub(crate) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::Dense(dense) => dense.linears(),
-            Self::Moe(moe) => {
-                moe.shared.iter().flat_map(|shared| shared.network.linears()).collect()
-            }
+            Self::Moe(moe) => moe.shared.iter().flat_map(SharedExpert::linears).collect(),
         }
     }
 
-    /// Projections of routed experts that accept a LoRA adapter.
-    pub(crate) fn expert_sites(&self) -> Vec<LinearSite> {
+    /// Router and projections of routed experts, which accept a LoRA adapter.
+    pub(crate) fn routed_sites(&self) -> Vec<LinearSite> {
         match self {
             Self::Dense(_) => Vec::new(),
-            Self::Moe(moe) => moe.sites.linear_sites().collect(),
+            Self::Moe(moe) => {
+                let router = moe.router.linear_site(moe.id);
+                std::iter::once(router).chain(moe.sites.linear_sites()).collect()
+            }
         }
     }
 }
@@ -96,13 +97,17 @@ pub(crate) struct Moe {
 pub(crate) struct SharedExpert {
     pub(crate) network: Dense,
     /// Projection to one logit; its sigmoid is the expert's gate.
-    pub(crate) gate: Option<LinearWeight>,
+    pub(crate) gate: Option<Linear>,
 }
 
 impl SharedExpert {
+    fn linears(&self) -> Vec<&Linear> {
+        self.network.linears().into_iter().chain(&self.gate).collect()
+    }
+
     fn forward(&self, x: Tensor<2>, adapters: &ByTokens<'_, Adapters>) -> Tensor<2> {
         let Some(gate) = &self.gate else { return self.network.forward(x, adapters) };
-        let gate = activation::sigmoid(gate.forward(x.clone()));
+        let gate = activation::sigmoid(gate.forward(x.clone(), adapters));
         self.network.forward(x, adapters) * gate
     }
 }
@@ -117,7 +122,7 @@ impl Moe {
     }
 
     fn routed(&self, x: Tensor<2>, context: LayerContext<'_>, pass: &mut Pass<'_>) -> Tensor<2> {
-        let routing = self.route(x.clone(), context.packing, pass);
+        let routing = self.route(x.clone(), context, pass);
         if let Some(observer) = pass.observer.as_deref_mut() {
             observer.routed(self.id, &routing);
         }
@@ -159,12 +164,12 @@ impl Moe {
         self.experts.forward_adapted(x, experts, gates, &update, visit)
     }
 
-    fn route(&self, x: Tensor<2>, packing: &Packing, pass: &Pass<'_>) -> Routing {
-        let n_rows = self.router.weight.d_out();
+    fn route(&self, x: Tensor<2>, context: LayerContext<'_>, pass: &Pass<'_>) -> Routing {
+        let (packing, n_rows) = (context.packing, self.router.n_rows());
         let noise = |noise: &RouterNoise| noise.sample(self.id, packing, n_rows, &x.device());
         let noise = pass.router_noise.map(noise);
         let bias = LayerBias::new(&pass.router_bias, self.id, packing, n_rows, &x.device());
-        let routing = self.router.route(x, noise, bias);
+        let routing = self.router.route(x, context.adapters, noise, bias);
         match self.capacity {
             Some(capacity) => {
                 within_capacity(routing, packing.row_lens(), capacity, self.experts.n_experts())

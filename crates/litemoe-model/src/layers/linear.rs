@@ -26,6 +26,6 @@ impl Linear {
     /// Its module path and widths.
     pub(crate) fn site(&self, role: LinearRole) -> LinearSite {
         let (d_in, d_out) = (self.weight.d_in(), self.weight.d_out());
-        LinearSite { site: self.site.clone(), role, d_in, d_out, stack: None }
+        LinearSite { site: self.site.clone(), role, d_in, d_out, stack: None, parameter: None }
     }
 }

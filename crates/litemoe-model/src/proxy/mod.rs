@@ -100,7 +100,8 @@ fn is_own(dir: &Path) -> bool {
     let has_origin = |tensors: StoredTensors| {
         tensors.values().next().is_some_and(|tensor| tensor.file.origin.is_some())
     };
-    holds_only(dir, &names) && weight_files::open(dir).is_ok_and(has_origin)
+    holds_only(dir, &names)
+        && weight_files::open(dir).is_ok_and(|opened| has_origin(opened.tensors))
 }
 
 fn check(checkpoint: &Checkpoint, plan: &Plan) -> Result<(), ModelError> {

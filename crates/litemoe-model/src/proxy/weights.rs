@@ -28,8 +28,14 @@ enum Source {
     Copy(StoredTensor),
     /// Rows of the foundation's router weight, bias or score correction bias.
     Rows(StoredTensor, Vec<usize>),
-    /// Part of a kept expert; `centroid` is the centroid.
-    Expert { layer: LayerId, group: usize, part: Part, centroid: Arc<ExpertTensors> },
+    /// Part of a kept expert, in the number format of its layer; `centroid` is the centroid.
+    Expert {
+        layer: LayerId,
+        group: usize,
+        part: Part,
+        dtype: StoredDtype,
+        centroid: Arc<ExpertTensors>,
+    },
     /// Parts concatenated into a fused expert tensor of this shape.
     Stack(Vec<Source>, Vec<usize>),
 }
@@ -38,7 +44,7 @@ impl Source {
     fn dtype(&self) -> StoredDtype {
         match self {
             Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype,
-            Self::Expert { centroid, .. } => centroid.up.dtype(),
+            Self::Expert { dtype, .. } => *dtype,
             Self::Stack(parts, _) => parts[0].dtype(),
         }
     }
@@ -109,12 +115,13 @@ impl<'a> ProxyWeights<'a> {
                     tensor.part(row).read(|bytes| out.bytes(bytes))?;
                 }
             }
-            Source::Expert { layer, group, part, centroid } => {
+            Source::Expert { layer, group, part, dtype, centroid } => {
                 let id = layer.expert(self.plan.layers[&layer].groups[group].centroid);
-                match (self.merged(layer, group)?, part.stored(&centroid)) {
+                let stored = part.stored(&centroid).filter(|stored| stored.dtype == dtype);
+                match (self.merged(layer, group)?, stored) {
                     (None, Some(stored)) => stored.read(|bytes| out.bytes(bytes))?,
-                    (None, None) => out.bytes(&part.copied(id, &centroid)?)?,
-                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &centroid)?)?,
+                    (None, None) => out.bytes(&part.copied(id, &centroid, dtype)?)?,
+                    (Some(expert), _) => out.bytes(&part.merged(id, expert, &centroid, dtype)?)?,
                 }
             }
         }
@@ -188,12 +195,13 @@ fn replace_experts(
     }
     let old = checkpoint.names.path(layer, checkpoint.names.experts);
     sources.retain(|name, _| !name.starts_with(&old));
-    let names = checkpoint.family.released_names();
+    let (names, dtype) = (checkpoint.family.released_names(), checkpoint.expert_dtype(layer));
     let mut stacks: BTreeMap<String, Vec<Source>> = BTreeMap::new();
     for (group, centroid) in plan.centroids().into_iter().enumerate() {
         let centroid = Arc::new(checkpoint.expert_tensors(layer, centroid));
         for (place, part) in Part::of(names, &centroid) {
-            let source = Source::Expert { layer, group, part, centroid: centroid.clone() };
+            let centroid = centroid.clone();
+            let source = Source::Expert { layer, group, part, dtype, centroid };
             match place {
                 Place::Stack(name) => {
                     stacks.entry(names.path(layer, &name)).or_default().push(source);

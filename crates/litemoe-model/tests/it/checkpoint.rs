@@ -128,9 +128,10 @@ fn facts_are_those_of_the_files() {
     let sites = load(tiny("windowed"));
     let sites = sites.linear_sites().iter().filter(|linear| !linear.role.is_expert());
     let sites: Vec<&str> = sites.map(|linear| linear.site.as_str()).collect();
-    assert_eq!(sites.len(), 3 * 4 + 3);
+    assert_eq!(sites.len(), 3 * 4 + 3 + 2);
     assert_eq!(sites[..2], ["model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"]);
     assert!(sites.contains(&"model.layers.1.mlp.down_proj"));
+    assert!(sites.contains(&"model.layers.2.mlp.gate"));
 }
 
 #[test]

@@ -75,14 +75,18 @@ impl Copy {
             }
         }
         change(&mut tensors);
-        let views = tensors.iter().map(|(name, raw)| {
-            (name, TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).unwrap())
-        });
-        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let bytes = safetensors::serialize(views, Some(format)).unwrap();
-        fs::write(self.file("model.safetensors"), bytes).unwrap();
+        fs::write(self.file("model.safetensors"), encode(&tensors)).unwrap();
         self
     }
+}
+
+/// A safetensors file.
+pub(crate) fn encode(tensors: &BTreeMap<String, Raw>) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, raw)| {
+        (name, TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).unwrap())
+    });
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(format)).unwrap()
 }
 
 pub(crate) fn read(path: &Path) -> BTreeMap<String, Raw> {

@@ -9,7 +9,7 @@ use crate::edit;
 use crate::setup::{TINY, error, load, logits, tiny, values};
 
 #[derive(Deserialize)]
-struct Reference {
+pub(crate) struct Reference {
     input_ids: Vec<u32>,
     /// Set for encoder–decoders; `input_ids` are then the encoder's.
     decoder_input_ids: Option<Vec<u32>>,
@@ -17,24 +17,30 @@ struct Reference {
     greedy_margin: f32,
 }
 
-fn reference(dir: &std::path::Path) -> (Reference, Vec<f32>) {
+/// A fixture's reference and its logits.
+pub(crate) fn reference(dir: &std::path::Path) -> (Reference, Vec<f32>) {
     let logits = edit::read(&dir.join("reference.safetensors"))["logits"].clone();
     let logits = logits.bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
     let json = fs::read(dir.join("reference.json")).unwrap();
     (serde_json::from_slice(&json).unwrap(), logits.collect())
 }
 
+/// Logits of the reference's ids.
+pub(crate) fn logits_of(dir: &std::path::Path) -> Vec<f32> {
+    let (reference, _) = reference(dir);
+    let ids = vec![reference.input_ids];
+    let input = match reference.decoder_input_ids {
+        Some(decoder_ids) => Input { rows: vec![decoder_ids], encoder_rows: Some(ids) },
+        None => Input::decoder(ids),
+    };
+    values(&load(dir).logits(&input, &mut Pass::plain()))
+}
+
 #[test]
 fn logits_equal_the_reference() {
     for name in TINY {
-        let (reference, expected) = reference(&tiny(name));
-        let ids = vec![reference.input_ids];
-        let input = match reference.decoder_input_ids {
-            Some(decoder_ids) => Input { rows: vec![decoder_ids], encoder_rows: Some(ids) },
-            None => Input::decoder(ids),
-        };
-        let found = values(&load(tiny(name)).logits(&input, &mut Pass::plain()));
-        let error = error(&found, &expected);
+        let (_, expected) = reference(&tiny(name));
+        let error = error(&logits_of(&tiny(name)), &expected);
         assert!(error < 5e-6, "{name}: {error}");
     }
 }

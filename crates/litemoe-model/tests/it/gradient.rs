@@ -66,29 +66,48 @@ fn every_site_is_in_the_sum_and_has_a_gradient() {
     }
 }
 
+/// Asserts that the gradient of one entry of B is the slope of the loss, with a step so small that no token changes its
+/// experts.
+#[track_caller]
+fn expect_slope(model: &Model, adapters: &Adapters, site: &Site, name: &str) {
+    let gradients = loss(model, adapters).backward();
+    let lora = adapters.at(site.as_str()).unwrap().lora();
+    let slope: f32 = lora.b.grad(&gradients).unwrap().slice([0..1, 0..1]).into_scalar();
+    let moved = |by: f32| -> f64 {
+        let step = Tensor::<2>::zeros(lora.b.dims(), &Device::flex());
+        let step = step.slice_fill([0..1, 0..1], by);
+        let b = lora.b.clone().detach() + step;
+        let mut moved = adapters.clone();
+        moved.insert(site.clone(), Lora { b, ..lora.clone() });
+        f64::from(loss(model, &moved).into_scalar::<f32>())
+    };
+    let measured = (moved(0.005) - moved(-0.005)) / 0.01;
+    let slope = f64::from(slope);
+    assert!((slope - measured).abs() < 0.02 * slope.abs() + 2e-5, "{name}: {slope} {measured}");
+}
+
 #[test]
 fn gradients_are_slopes() {
     let device = Device::flex().autodiff();
     for name in TINY {
         let model = load(tiny(name));
-        let adapters = tracked_adapters(&model, &device);
-        let gradients = loss(&model, &adapters).backward();
-        // The first block's queries affect everything after them.
-        let site = &model.linear_sites()[0].site;
-        let lora = adapters.at(site.as_str()).unwrap().lora();
-        let slope: f32 = lora.b.grad(&gradients).unwrap().slice([0..1, 0..1]).into_scalar();
-        let moved = |by: f32| -> f64 {
-            let step = Tensor::<2>::zeros(lora.b.dims(), &Device::flex());
-            let step = step.slice_fill([0..1, 0..1], by);
-            let b = lora.b.clone().detach() + step;
-            let mut moved = adapters.clone();
-            moved.insert(site.clone(), Lora { b, ..lora.clone() });
-            f64::from(loss(&model, &moved).into_scalar::<f32>())
+        let of = |is_router: bool| {
+            let sites = model.linear_sites().iter();
+            let mut sites = sites.filter(move |linear| {
+                matches!(linear.role, LinearRole::Router { .. }) == is_router
+            });
+            sites.next().map(|linear| linear.site.clone()).unwrap()
         };
-        // A step so small that no token changes its experts.
-        let measured = (moved(0.005) - moved(-0.005)) / 0.01;
-        let slope = f64::from(slope);
-        assert!((slope - measured).abs() < 0.02 * slope.abs() + 2e-5, "{name}: {slope} {measured}");
+        let all = tracked_adapters(&model, &device);
+        let (first, router) = (of(false), of(true));
+        let is_router = |site: &Site| site.leaf() == router.leaf();
+        let some = |keep: &dyn Fn(&Site) -> bool| -> Adapters {
+            let kept = all.loras().filter(|(site, _)| keep(site));
+            kept.map(|(site, lora)| (site.clone(), lora.clone())).collect()
+        };
+        // The first block's queries affect everything after them.
+        expect_slope(&model, &some(&|site| !is_router(site)), &first, name);
+        expect_slope(&model, &some(&|site| *site == router), &router, name);
     }
 }
 

@@ -11,6 +11,7 @@ mod forward;
 mod fuzz;
 mod golden;
 mod gradient;
+mod leftovers;
 mod memory;
 mod mixture;
 mod noise;

@@ -2,10 +2,13 @@ use std::collections::BTreeSet;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use litemoe_model::{AttentionConfig, Part, RopeScaling};
+use litemoe_model::{AttentionConfig, Leftover, Part, RopeScaling};
 
 use super::report::{BudgetLine, Inspected, Layer, Outcome};
 use crate::output;
+
+/// Leftovers of one reason that are named in text; JSON has all.
+const NAMED: usize = 4;
 
 impl Inspected<'_> {
     pub(super) fn print(&self) {
@@ -19,6 +22,9 @@ impl Inspected<'_> {
             ("parameters", self.parameters()),
         ] {
             output::line(&format!("{name:<12} {text}"));
+        }
+        for leftovers in self.leftovers.chunk_by(|one, next| one.reason == next.reason) {
+            output::line(&format!("{:<12} {}", "not used", unused(leftovers)));
         }
         output::line(&self.part_table().to_string());
         if !self.budgets.is_empty() {
@@ -93,6 +99,17 @@ fn budget(BudgetLine { budget, outcome }: &BudgetLine) -> Vec<String> {
             vec![budget.to_string(), "fewer than its router needs".to_owned()]
         }
     }
+}
+
+/// Leftovers of one reason.
+fn unused(leftovers: &[Leftover]) -> String {
+    let named = leftovers.iter().take(NAMED).map(|leftover| &*leftover.name);
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match leftovers.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}: {named}{more}", leftovers[0].reason)
 }
 
 fn attention(config: &AttentionConfig) -> String {

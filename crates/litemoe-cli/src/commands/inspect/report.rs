@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use litemoe_core::{Budget, LayerId, MoeLayer};
 use litemoe_merge::MergeError;
-use litemoe_model::{AttentionConfig, Checkpoint, Part};
+use litemoe_model::{AttentionConfig, Checkpoint, Leftover, Part};
 use serde::Serialize;
 
 use super::sizes::{Left, Size, Sizes};
@@ -27,6 +27,8 @@ pub(super) struct Inspected<'a> {
     pub(super) expert_bytes: u64,
     pub(super) parts: BTreeMap<Part, Size>,
     pub(super) layers: BTreeMap<LayerId, Layer>,
+    /// What the files hold and the model does not use.
+    pub(super) leftovers: &'a [Leftover],
     pub(super) budgets: Vec<BudgetLine>,
     #[serde(skip)]
     sizes: Sizes,
@@ -76,6 +78,7 @@ impl<'a> Inspected<'a> {
             expert_bytes: checkpoint.expert_bytes(),
             parts: sizes.parts.clone(),
             layers: checkpoint.moe_layers().iter().map(|l| (l.id, Layer::of(l))).collect(),
+            leftovers: checkpoint.leftovers(),
             budgets: Vec::new(),
             moe_layers: checkpoint.moe_layers(),
             sizes,

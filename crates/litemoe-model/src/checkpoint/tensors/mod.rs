@@ -91,6 +91,21 @@ pub(crate) fn expected<'a>(
     ends.all.into_iter().chain(blocks)
 }
 
+/// Names the embedding if a tied model stores it under the name of another tensor that it is tied to, as transformers
+/// accepts.
+pub(crate) fn name_tied(config: &ModelConfig, names: &Names, stored: &mut StoredTensors) {
+    let embedding = format!("{}.weight", names.embedding);
+    if !config.tied || stored.contains_key(&*embedding) {
+        return;
+    }
+    // An encoder–decoder of which only the head is stored is not whole for transformers.
+    let others = if config.encoder.is_empty() { &[HEAD][..] } else { &names.own_embeddings };
+    let other = others.iter().find_map(|other| stored.remove(&*format!("{other}.weight")));
+    if let Some(tensor) = other {
+        stored.insert(embedding.into(), tensor);
+    }
+}
+
 impl Wanted<'_> {
     /// Tensors outside the blocks.
     fn ends(&mut self, config: &ModelConfig) {

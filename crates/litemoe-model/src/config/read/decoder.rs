@@ -14,28 +14,9 @@ use crate::config::{
 pub(crate) const MAX_BLOCKS: usize = 2_000;
 pub(crate) const MAX_EXPERTS: usize = 10_000;
 
-/// Ignored keys: bookkeeping, training only, or unused by the reference implementation of every family here.
-pub(crate) const HARMLESS: &[&str] = &[
-    "_attn_implementation_autoset",
-    "_name_or_path",
-    "architectures",
-    "attention_dropout",
-    "auto_map",
-    "bos_token_id",
-    "cache_implementation",
-    "dtype",
-    "initializer_range",
-    "output_attentions",
-    "output_hidden_states",
-    "output_router_logits",
-    "pad_token_id",
-    "return_dict",
-    "router_aux_loss_coef",
-    "tokenizer_class",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-];
+/// Keys with the one value that leaves a decoder unchanged.
+const NEUTRAL: &[(&str, &str)] =
+    &[("is_encoder_decoder", "false"), ("tie_encoder_decoder", "false"), ("pruned_heads", "{}")];
 
 /// Keys of the expert count, the family's own first.
 pub(crate) const NUM_EXPERTS: &[&str] = &["num_experts", "num_local_experts"];
@@ -57,7 +38,7 @@ pub(crate) fn read(
     family: &'static str,
     defaults: &Defaults,
 ) -> Result<ModelConfig, ModelError> {
-    neutral(config, &[("is_encoder_decoder", "false")])?;
+    neutral(config, NEUTRAL)?;
     silu(config)?;
     let max_tokens =
         config.optional_size("max_position_embeddings")?.unwrap_or(defaults.max_tokens);

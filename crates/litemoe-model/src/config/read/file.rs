@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::ModelError;
 use crate::json::for_each_member;
+use crate::leftovers;
 
 /// Maximum parts of a value, far above any model. More are a broken file, and would take many times its size in memory.
 const MAX_PARTS: usize = 2048;
@@ -20,7 +21,8 @@ const MAX_SIZE: usize = u32::MAX as usize;
 /// Bytes of a wrong value that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// JSON object from an untrusted file, read key by key. [`Self::finish`] refuses keys that were never read.
+/// JSON object from an untrusted file, read key by key. [`Self::finish`] refuses keys that were never read, or returns
+/// them as leftovers.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
@@ -29,6 +31,8 @@ pub(crate) struct ConfigFile {
     /// Prefix of keys in messages: `rope_scaling.` inside that object.
     prefix: String,
     read: BTreeSet<String>,
+    /// Leftover keys of closed objects in it.
+    leftovers: Vec<String>,
 }
 
 /// Whether a number is normal in f32, the compute precision.
@@ -48,8 +52,13 @@ impl ConfigFile {
         json: &[u8],
         malformed: impl FnOnce(serde_json::Error) -> ModelError,
     ) -> Result<Self, ModelError> {
-        let (path, fields, read) = (path.to_owned(), BTreeMap::new(), BTreeSet::new());
-        let mut file = Self { path, fields, prefix, read };
+        let mut file = Self {
+            path: path.to_owned(),
+            fields: BTreeMap::new(),
+            prefix,
+            read: BTreeSet::new(),
+            leftovers: Vec::new(),
+        };
         for_each_member(json, malformed, |key, value| file.insert(key, value))?;
         Ok(file)
     }
@@ -206,16 +215,37 @@ impl ConfigFile {
         ModelError::MissingKey { path: self.path.clone(), key: format!("{}{key}", self.prefix) }
     }
 
-    /// Refuses the first unread key, unless it is `harmless`.
-    pub(crate) fn finish(self, model_type: &str, harmless: &[&str]) -> Result<(), ModelError> {
-        let known = |key: &str| self.read.contains(key) || harmless.contains(&key);
-        match self.fields.keys().find(|key| !known(key)) {
-            Some(key) => Err(ModelError::UnknownKey {
-                path: self.path.clone(),
-                key: format!("{}{key}", self.prefix),
-                model_type: model_type.to_owned(),
-            }),
-            None => Ok(()),
+    /// Returns the leftovers among the unread keys that are not `harmless`.
+    ///
+    /// # Errors
+    /// Names the first that is none.
+    pub(crate) fn finish(
+        mut self,
+        model_type: &str,
+        harmless: &[&str],
+    ) -> Result<Vec<String>, ModelError> {
+        for (key, value) in &self.fields {
+            if self.read.contains(key) || harmless.contains(&&**key) {
+                continue;
+            }
+            let key = format!("{}{key}", self.prefix);
+            if !leftovers::is_aside(&key[self.prefix.len()..], value.get()) {
+                let (path, model_type) = (self.path, model_type.to_owned());
+                return Err(ModelError::UnknownKey { path, key, model_type });
+            }
+            self.leftovers.push(key);
         }
+        Ok(self.leftovers)
+    }
+
+    /// [Finishes](Self::finish) an object of this file.
+    pub(crate) fn close(
+        &mut self,
+        object: Self,
+        model_type: &str,
+        harmless: &[&str],
+    ) -> Result<(), ModelError> {
+        self.leftovers.extend(object.finish(model_type, harmless)?);
+        Ok(())
     }
 }

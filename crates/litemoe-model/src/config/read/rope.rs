@@ -29,7 +29,7 @@ pub(crate) fn read(
     };
     let theta = rope.optional_positive("rope_theta")?.unwrap_or(outer);
     let scaling = scaling(&mut rope, model_type, context)?;
-    rope.finish(model_type, &[])?;
+    config.close(rope, model_type, &[])?;
     Ok(RopeConfig { theta, scaling, interleaved: false })
 }
 
