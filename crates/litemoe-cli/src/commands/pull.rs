@@ -79,9 +79,9 @@ fn files(dir: &Path) -> std::io::Result<BTreeMap<String, u64>> {
 
 impl Report {
     fn print(&self) -> anyhow::Result<()> {
-        output::line(&self.snapshot.display().to_string());
+        output::line(&self.snapshot.display().to_string())?;
         for (name, &bytes) in &self.files {
-            output::line(&format!("{:>12}  {name}", output::bytes(bytes)));
+            output::line(&format!("{:>12}  {name}", output::bytes(bytes)))?;
         }
         output::line(&format!(
             "{}: {}, of which routed experts {}; {} fetched",
@@ -89,7 +89,6 @@ impl Report {
             output::bytes(self.bytes),
             output::bytes(self.expert_bytes),
             output::bytes(self.fetched)
-        ));
-        Ok(())
+        ))
     }
 }

@@ -20,8 +20,10 @@ mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
+mod outputs;
 #[cfg(feature = "hub")]
 mod pull;
 mod refit;
 mod shards;
+mod stdout;
 mod verbs;

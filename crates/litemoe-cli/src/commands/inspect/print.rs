@@ -8,7 +8,7 @@ use super::report::{BudgetLine, Inspected, Layer, Outcome};
 use crate::output;
 
 impl Inspected<'_> {
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
         for (name, text) in [
             ("family", self.family.to_owned()),
             ("fingerprint", self.fingerprint.clone()),
@@ -18,12 +18,13 @@ impl Inspected<'_> {
             ("experts", self.experts()),
             ("parameters", self.parameters()),
         ] {
-            output::line(&format!("{name:<12} {text}"));
+            output::line(&format!("{name:<12} {text}"))?;
         }
-        output::line(&self.part_table().to_string());
+        output::line(&self.part_table().to_string())?;
         if !self.budgets.is_empty() {
-            output::line(&self.budget_table().to_string());
+            output::line(&self.budget_table().to_string())?;
         }
+        Ok(())
     }
 
     fn size(&self) -> String {

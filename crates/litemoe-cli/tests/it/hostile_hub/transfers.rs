@@ -181,7 +181,8 @@ fn a_partial_file_of_other_contents_is_not_kept() {
 #[test]
 fn contents_in_the_cache_of_another_hash_are_fetched_again() {
     let scene = Scene::new();
-    let (etag, mut bytes) = (scene.pull.server.hub().etag(WEIGHTS), scene.contents(WEIGHTS));
+    let etag = scene.pull.server.hub().etag(WEIGHTS);
+    let mut bytes = scene.contents(WEIGHTS);
     bytes[0] ^= 1;
     let blobs = scene.pull.repo().join("blobs");
     fs::create_dir_all(&blobs).expect("a folder");
