@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use litemoe_core::ExpertScores;
-use litemoe_files::write_file;
+use litemoe_files::{TargetLock, check_target_file, write_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -48,8 +48,7 @@ pub(crate) fn write_lines<T: Serialize>(
 
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     create_parent(path)?;
-    write_file(path, |file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))
 }
 
 /// SHA-256 of a file's contents, in hex.
@@ -77,6 +76,35 @@ pub(crate) fn checkpoint_of(adapter: &Path) -> PathBuf {
 /// Whether two paths name the same existing file or directory.
 pub(crate) fn same(x: &Path, y: &Path) -> bool {
     matches!((fs::canonicalize(x), fs::canonicalize(y)), (Ok(x), Ok(y)) if x == y)
+}
+
+/// Checks that an output file replaces at most a regular file, and no input; creates its parent directory.
+pub(crate) fn check_file(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    check_target_file(out).with_context(|| cannot_write(out))?;
+    expect_no_input(out, inputs)?;
+    create_parent(out)
+}
+
+/// Locks an output directory for this process, and checks that it replaces no input.
+pub(crate) fn lock_dir(out: &Path, inputs: &[&Path]) -> anyhow::Result<TargetLock> {
+    expect_no_input(out, inputs)?;
+    TargetLock::new(out).with_context(|| cannot_write(out))
+}
+
+/// Checks that an output is no input, holds none, and is no file of one. Inputs that do not exist are none.
+fn expect_no_input(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    let Ok(found) = fs::canonicalize(out) else { return Ok(()) };
+    for input in inputs {
+        let Ok(path) = fs::canonicalize(input) else { continue };
+        if path.starts_with(&found) || (found.is_file() && found.starts_with(&path)) {
+            bail!("{} would replace the input {}", out.display(), input.display());
+        }
+    }
+    Ok(())
+}
+
+fn cannot_write(out: &Path) -> String {
+    format!("cannot write {}", out.display())
 }
 
 /// Creates the parent directory of `path`.

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     }
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
             ExitCode::FAILURE

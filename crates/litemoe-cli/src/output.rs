@@ -1,23 +1,45 @@
+use std::error::Error;
+use std::fmt;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Prints one line to standard output; ignores a closed pipe.
-pub(crate) fn line(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+/// Failed write to standard output.
+#[derive(Debug)]
+struct Unprinted(io::Error);
+
+impl fmt::Display for Unprinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot write to standard output")
+    }
+}
+
+impl Error for Unprinted {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Whether a command failed only because the reader of its standard output is gone.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let unprinted = error.downcast_ref::<Unprinted>();
+    unprinted.is_some_and(|unprinted| unprinted.0.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints one line to standard output.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    piece(&format!("{text}\n"))
 }
 
 /// Prints text without a newline and flushes.
-pub(crate) fn piece(text: &str) {
+pub(crate) fn piece(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    let _ = write!(out, "{text}").and_then(|()| out.flush());
+    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unprinted)?)
 }
 
 /// Prints a value as one line of JSON.
 pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    line(&serde_json::to_string(value)?);
-    Ok(())
+    line(&serde_json::to_string(value)?)
 }
 
 /// Prints a message to standard error.

@@ -30,7 +30,10 @@ pub(crate) trait Work: Serialize + DeserializeOwned {
 /// Report of a command.
 pub(crate) trait Report: Serialize + DeserializeOwned {
     /// Prints the report as text.
-    fn print(&self);
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    fn print(&self) -> anyhow::Result<()>;
 }
 
 /// Runs the work and prints its report, as JSON or as text.
@@ -39,8 +42,7 @@ pub(crate) fn run(work: &impl Work, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(&report);
     }
-    report.print();
-    Ok(())
+    report.print()
 }
 
 /// A command's arguments with the defaults of those that are not given: options with their values, then positional ones.

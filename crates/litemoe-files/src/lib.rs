@@ -1,9 +1,19 @@
 #![doc = include_str!("../README.md")]
 
 mod heap;
+mod lock;
 mod mapped;
-mod staged;
+mod replace;
+mod room;
+mod sibling;
+mod staged_dir;
+mod staged_file;
+mod sweep;
+mod target;
 
 pub use heap::{map_large_allocations, share_heap};
+pub use lock::TargetLock;
 pub use mapped::MappedFile;
-pub use staged::{StagedDir, StagedFile, check_target, holds_only, write_file, write_file_limited};
+pub use staged_dir::{StagedDir, StagedFile};
+pub use staged_file::{write_file, write_file_limited};
+pub use target::{check_target, check_target_file, holds_only};

@@ -23,7 +23,7 @@ const BACKENDS: &[&str] = &[
 ];
 
 /// Packages for arguments, sockets and tokenizers, which only the outer crates may need.
-const SURFACES: &[&str] = &["axum", "clap", "hf-hub", "tokenizers", "tokio"];
+const SURFACES: &[&str] = &["axum", "clap", "tokenizers", "tokio", "ureq"];
 
 pub(super) const LIBRARIES: &[&str] = &[
     "litemoe-adapter",

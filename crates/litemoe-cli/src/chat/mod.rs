@@ -90,7 +90,9 @@ impl Chat<'_> {
             match done {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return Ok(()),
-                Err(error) if input.is_terminal() => output::error(&error),
+                Err(error) if input.is_terminal() && !output::is_closed_pipe(&error) => {
+                    output::error(&error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -112,13 +114,15 @@ impl Chat<'_> {
     /// Sends a message and prints the answer as it is generated.
     fn say(&mut self, text: String) -> anyhow::Result<()> {
         let Self { args, conversation, interrupt } = self;
+        let mut printed = Ok(());
         let reply = interrupt.while_answering(|interrupted| {
             conversation.say(text, args.max_tokens, &args.sampling.stop, |piece| {
-                output::piece(piece);
-                !interrupted()
+                printed = output::piece(piece);
+                printed.is_ok() && !interrupted()
             })
         })?;
-        output::line("");
+        printed?;
+        output::line("")?;
         tracing::debug!(n_prompt = reply.n_prompt, n_run = reply.n_run, "answered");
         match reply.finish {
             None => output::note("(stopped)"),

@@ -64,13 +64,12 @@ impl GenerateArgs {
         for piece in answer.pieces(decoding) {
             let piece = piece?;
             if !self.json {
-                output::piece(&piece.text);
+                output::piece(&piece.text)?;
             }
             whole.append(piece);
         }
         if !self.json {
-            output::line("");
-            return Ok(());
+            return output::line("");
         }
         let finish = whole.finish.unwrap_or(Finish::Length);
         output::json(&Generated {

@@ -52,7 +52,7 @@ impl LogitsArgs {
             let mut best: Vec<(usize, f32)> = row.into_iter().enumerate().collect();
             best.sort_by(|x, y| y.1.total_cmp(&x.1));
             let best = best.iter().take(5).map(|(token, logit)| format!("{token}: {logit:.4}"));
-            output::line(&format!("after {id}: {}", best.collect::<Vec<_>>().join("  ")));
+            output::line(&format!("after {id}: {}", best.collect::<Vec<_>>().join("  ")))?;
         }
         Ok(())
     }

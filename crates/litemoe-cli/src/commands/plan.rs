@@ -58,6 +58,9 @@ impl Work for PlanCommand {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let options = self.options.options()?;
         let checkpoint = model::open(&self.model)?;
+        let mut inputs = vec![checkpoint.dir(), &self.scores];
+        inputs.extend(self.similarity_file.as_deref());
+        artefact::check_file(&self.out, &inputs)?;
         let scores = artefact::read_scores(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
         let similarity: Option<Similarity> =
@@ -79,8 +82,8 @@ impl Work for PlanCommand {
 }
 
 impl Report for Planned {
-    fn print(&self) {
-        output::line(&self.report.to_string());
-        output::line(&format!("plan {} written to {}", &self.hash[..12], self.plan.display()));
+    fn print(&self) -> anyhow::Result<()> {
+        output::line(&self.report.to_string())?;
+        output::line(&format!("plan {} written to {}", &self.hash[..12], self.plan.display()))
     }
 }

@@ -15,7 +15,7 @@ use crate::output;
 ///
 /// Other commands then take the id in place of a model directory. The cache is the one that other Hugging Face programs
 /// use, and so are the environment variables: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT,
-/// HF_HUB_OFFLINE. An interrupted transfer is resumed.
+/// HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT. An interrupted transfer is resumed.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     /// The model, org/name or org/name@revision.
@@ -79,9 +79,9 @@ fn files(dir: &Path) -> std::io::Result<BTreeMap<String, u64>> {
 
 impl Report {
     fn print(&self) -> anyhow::Result<()> {
-        output::line(&self.snapshot.display().to_string());
+        output::line(&self.snapshot.display().to_string())?;
         for (name, &bytes) in &self.files {
-            output::line(&format!("{:>12}  {name}", output::bytes(bytes)));
+            output::line(&format!("{:>12}  {name}", output::bytes(bytes)))?;
         }
         output::line(&format!(
             "{}: {}, of which routed experts {}; {} fetched",
@@ -89,7 +89,6 @@ impl Report {
             output::bytes(self.bytes),
             output::bytes(self.expert_bytes),
             output::bytes(self.fetched)
-        ));
-        Ok(())
+        ))
     }
 }

@@ -57,7 +57,7 @@ impl ServeArgs {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
-        output::line(&format!("listening on http://{}", listener.local_addr()?));
+        output::line(&format!("listening on http://{}", listener.local_addr()?))?;
         let interrupted = async {
             let _ = tokio::signal::ctrl_c().await;
         };

@@ -11,6 +11,7 @@ use litemoe_adapter::{
     tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
+use litemoe_files::TargetLock;
 use serde::{Deserialize, Serialize};
 
 use super::hot::hottest;
@@ -20,7 +21,7 @@ use crate::input::Rows;
 use crate::memory::{MemoryWatch, Peak};
 use crate::model::{self, Loaded};
 use crate::work::{self, Report, Work};
-use crate::{artefact, output, progress};
+use crate::{artefact, hub, output, progress};
 
 /// Tune a LoRA adapter on a model with frozen weights
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -99,11 +100,18 @@ impl TuneCommand {
     /// Checks the options before anything is read.
     fn check(&self) -> anyhow::Result<()> {
         self.options.check()?;
-        artefact::create_parent(&self.out)?;
         if self.out.file_name().is_none() {
             bail!("--out {} does not name a folder", self.out.display());
         }
         Ok(check_save(&self.out)?)
+    }
+
+    fn lock(&self) -> anyhow::Result<TargetLock> {
+        let model = hub::locate(&self.model)?;
+        let mut inputs = vec![model.as_path(), &self.train, &self.validation];
+        let others = [&self.plan, &self.init, &self.scores];
+        inputs.extend(others.into_iter().filter_map(Option::as_deref));
+        artefact::lock_dir(&self.out, &inputs)
     }
 
     fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
@@ -212,6 +220,7 @@ impl Work for TuneCommand {
     fn execute(&self) -> anyhow::Result<TunedReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
+        let _lock = self.lock()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
         let train = Rows::read(&self.train, &loaded, self.options.max_tokens)?;
@@ -223,7 +232,6 @@ impl Work for TuneCommand {
         )?;
         let initial = self.initial(&loaded, plan.as_ref())?;
         let state = artefact::checkpoint_of(&self.out);
-        artefact::create_parent(&state)?;
         if !self.resume && state.exists() {
             if !is_checkpoint(&state) {
                 bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
@@ -253,7 +261,7 @@ impl Work for TuneCommand {
 }
 
 impl Report for TunedReport {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         output::line(&format!(
             "{} written: step {} of {}, validation loss {:.4}, accuracy {:.1} %",
             self.adapter.display(),
@@ -261,7 +269,7 @@ impl Report for TunedReport {
             self.steps,
             self.validation_loss,
             100.0 * self.validation_accuracy
-        ));
+        ))
     }
 }
 

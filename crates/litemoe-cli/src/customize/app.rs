@@ -72,11 +72,10 @@ fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Resul
     if files.iter().all(there) {
         return Ok(dir.to_owned());
     }
-    crate::artefact::create_parent(dir)?;
-    let names: Vec<&str> = files.iter().map(|file| file.name).collect();
     let write = || -> std::io::Result<()> {
-        let mut staged =
-            litemoe_files::StagedDir::new(dir, |dir| litemoe_files::holds_only(dir, &names))?;
+        let names: Vec<&str> = files.iter().map(|file| file.name).collect();
+        let is_own = move |dir: &Path| litemoe_files::holds_only(dir, &names);
+        let mut staged = litemoe_files::StagedDir::new(dir, is_own)?;
         for file in files {
             std::io::Write::write_all(&mut staged.file(file.name)?, file.bytes)?;
         }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use litemoe_core::sha256_hex;
+use litemoe_files::{check_target_file, write_file};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,8 @@ impl Runner {
             command.arg("--resume");
         }
         if checkpoint.is_some() {
-            fs::write(&begun, key).with_context(|| format!("cannot write {}", begun.display()))?;
+            write_file(&begun, |file| file.write_all(key.as_bytes()))
+                .with_context(|| format!("cannot write {}", begun.display()))?;
         }
         command.arg("--").arg(&job_file).arg(&report).stdin(self.lock.try_clone()?);
         let status = command.status().with_context(|| format!("cannot start the stage {name}"))?;
@@ -174,7 +176,9 @@ impl Runner {
 fn lock(records: &Path) -> anyhow::Result<File> {
     let path = records.join("lock");
     let cannot = || format!("cannot lock {}", path.display());
-    let file = File::create(&path).with_context(cannot)?;
+    check_target_file(&path).with_context(cannot)?;
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    let file = file.with_context(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

@@ -10,10 +10,10 @@ use crate::output;
 /// Prints a table per app, and the commands that use the results.
 pub(super) fn print(report: &Report, out: &Path, foundation: &Path) -> anyhow::Result<()> {
     for app in &report.apps {
-        output::line(&describe(app));
-        output::line(&rows(app).to_string());
-        output::line(&verdict(app));
-        output::line(&next(app, &out.join(&app.app), foundation));
+        output::line(&describe(app))?;
+        output::line(&rows(app).to_string())?;
+        output::line(&verdict(app))?;
+        output::line(&next(app, &out.join(&app.app), foundation))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Hugging Face cache, in its standard layout `models--org--name/{blobs,refs,snapshots}`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -7,6 +8,9 @@ use anyhow::{Context, bail};
 
 use super::id::is_commit;
 use super::{ModelId, variable};
+
+/// Bytes that are read of a ref: a commit, and blanks.
+const MAX_REF_BYTES: u64 = 64;
 
 /// Model directory of a path or a Hub id. An existing path takes precedence; an id is looked up in the cache, without
 /// network access.
@@ -58,18 +62,28 @@ pub(super) fn home() -> anyhow::Result<PathBuf> {
     Ok(caches.join("huggingface"))
 }
 
+/// Name of a model's directory in the cache.
+pub(super) fn folder(id: &ModelId) -> String {
+    format!("models--{}", id.repo.replace('/', "--"))
+}
+
 /// Snapshot directory of a model's revision, if it is in the cache.
 pub(super) fn snapshot(cache: &Path, id: &ModelId) -> Option<PathBuf> {
-    let repo = cache.join(format!("models--{}", id.repo.replace('/', "--")));
+    let repo = cache.join(folder(id));
     let dir = repo.join("snapshots").join(commit_of(&repo, id)?);
     dir.is_dir().then_some(dir)
 }
 
-/// Commit of a revision, according to the cache's refs.
+/// Commit of a revision, according to the cache's refs; `None` if a ref holds anything else.
 fn commit_of(repo_dir: &Path, id: &ModelId) -> Option<String> {
     if is_commit(&id.revision) {
         return Some(id.revision.clone());
     }
-    let commit = fs::read_to_string(repo_dir.join("refs").join(&id.revision)).ok()?;
-    Some(commit.trim().to_owned()).filter(|commit| !commit.is_empty())
+    let file = repo_dir.join("refs").join(&id.revision);
+    if !file.is_file() {
+        return None;
+    }
+    let mut commit = String::new();
+    fs::File::open(file).ok()?.take(MAX_REF_BYTES).read_to_string(&mut commit).ok()?;
+    Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
 }

@@ -50,9 +50,9 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// Whether a revision is a full commit hash.
+/// Whether a revision is a full commit hash, in lower case.
 pub(super) fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+    revision.len() == 40 && revision.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether a component of a repository name is valid on the Hub. `--` is reserved: it replaces the slash in the cache.

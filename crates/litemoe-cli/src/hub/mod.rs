@@ -3,11 +3,27 @@
 #[cfg(feature = "hub")]
 mod access;
 mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod digest;
 mod id;
+#[cfg(feature = "hub")]
+mod listing;
 #[cfg(feature = "hub")]
 mod pull;
 #[cfg(feature = "hub")]
+mod remote;
+#[cfg(feature = "hub")]
+mod repo_cache;
+#[cfg(feature = "hub")]
 mod transfer;
+#[cfg(feature = "hub")]
+mod url;
+#[cfg(feature = "hub")]
+mod watchdog;
+#[cfg(feature = "hub")]
+mod weight_index;
 
 use std::path::PathBuf;
 

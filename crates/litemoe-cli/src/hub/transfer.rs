@@ -1,137 +1,217 @@
 //! Transfer of one file from the Hub into the cache.
 
-use std::cmp::Ordering;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiError, Metadata};
 use indicatif::ProgressBar;
 
-use super::access::Remote;
-use super::id::is_plain;
-use crate::{artefact, output, progress};
+use super::client::Answer;
+use super::digest::Hasher;
+use super::listing::Listed;
+use super::remote::{Remote, refusal};
+use super::repo_cache::{length, open};
+use crate::{output, progress};
+
+/// Bytes that must arrive within the time limit, and restart it.
+const PROGRESS: usize = 16 << 10;
+const BLOCK: usize = 1 << 16;
 
 impl Remote {
+    /// Bytes of a file that are not in the cache.
+    pub(super) fn missing(&self, name: &str) -> anyhow::Result<u64> {
+        let listed = self.listing.file(name)?;
+        let blob = self.cache.blob(&listed.digest)?;
+        let is_there = length(&blob)? == Some(listed.size);
+        if is_there || self.cache.has(&self.snapshot().join(name), &listed)? {
+            return Ok(0);
+        }
+        let begun = length(&part_of(&blob))?.unwrap_or(0);
+        Ok(listed.size.saturating_sub(begun))
+    }
+
     /// Fetches a file into the snapshot unless it is there, and resumes an interrupted transfer. Returns the bytes
     /// transferred over the network.
     ///
-    /// A file in the snapshot is complete and verified.
+    /// Its length and hash are those that the Hub lists; otherwise it is removed.
     pub(super) fn fetch(&self, name: &str) -> anyhow::Result<u64> {
-        if !is_plain(name) {
-            bail!("{} has a file of an odd name, `{name}`", self.id());
-        }
+        let fetched = self.fetch_unless_there(name);
+        fetched.with_context(|| format!("cannot fetch {name} of {}", self.id))
+    }
+
+    fn fetch_unless_there(&self, name: &str) -> anyhow::Result<u64> {
+        let listed = self.listing.file(name)?;
         let pointer = self.snapshot().join(name);
-        if pointer.exists() {
+        if self.cache.has(&pointer, &listed)? {
             return Ok(0);
         }
-        let _ = fs::remove_file(&pointer); // a dangling link
-        let found = self.api.metadata(&self.repo.url(name)).map_err(|error| self.explain(error));
-        let found = found.with_context(|| format!("cannot fetch {name} of {}", self.id()))?;
-        let blob = self.blob(&found)?;
-        let part = part_of(&blob);
-        let begun = begun(&part, &blob, found.size() as u64)
-            .with_context(|| format!("cannot go on with {}", part.display()))?;
-        if blob.exists() {
-            fs::create_dir_all(self.snapshot())
-                .and_then(|()| link(found.etag(), &blob, &pointer))
-                .with_context(|| format!("cannot write {}", pointer.display()))?;
-        } else {
-            self.download(name, &part, found.size() as u64)?;
-        }
-        if let Err(error) = check(&blob, &found) {
-            let _ = fs::remove_file(&pointer);
-            let _ = fs::remove_file(&blob);
-            return Err(error.context(format!("{name} of {} is not as the hub has it", self.id())));
-        }
-        Ok(found.size() as u64 - begun)
+        let _locked = self.cache.lock(&listed.digest)?;
+        let blob = self.cache.blob(&listed.digest)?;
+        let fetched = match is_whole(&blob, &listed)? {
+            true => 0,
+            false => self.download(name, &listed, &blob)?,
+        };
+        self.cache.link(&pointer, &listed.digest)?;
+        Ok(fetched)
     }
 
-    /// Path of a file's contents in the cache, named by the Hub's ETag.
-    fn blob(&self, found: &Metadata) -> anyhow::Result<PathBuf> {
-        let etag = Path::new(found.etag());
-        let inside = etag.components().all(|part| matches!(part, Component::Normal(_)));
-        if found.etag().is_empty() || !inside {
-            bail!("the hub names a file of {} by `{}`, which cannot be", self.id(), found.etag());
+    fn download(&self, name: &str, listed: &Listed, blob: &Path) -> anyhow::Result<u64> {
+        let path = part_of(blob);
+        let mut part = Part::open(&path, listed)?;
+        let mut fetched = 0;
+        if part.at < listed.size {
+            let bar = progress::bytes(listed.size, name);
+            let received = self.receive(name, &mut part, &bar);
+            bar.finish_and_clear();
+            fetched = received?;
         }
-        Ok(self.cached.blob_path(found.etag()))
+        let Part { hasher, file, .. } = part;
+        if hasher.finish() != listed.digest {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            let function = listed.digest.function();
+            bail!("its {function} is not {}: it is removed, fetch it again", listed.digest);
+        }
+        let kept = file.sync_all().and_then(|()| fs::rename(&path, blob));
+        kept.with_context(|| format!("cannot write {}", blob.display()))?;
+        Ok(fetched)
     }
 
-    fn download(&self, name: &str, part: &Path, size: u64) -> anyhow::Result<()> {
-        let bar = progress::bytes(size, name);
-        let done = self.repo.download_with_progress(name, FileBar(bar.clone()));
-        bar.finish_and_clear();
-        self.drop_own_reference();
-        let Err(error) = done else { return Ok(()) };
-        let there = fs::metadata(part).map_or(0, |part| part.len());
-        let (there, size) = (output::bytes(there), output::bytes(size));
-        let broken = matches!(error, ApiError::IoError(_));
-        let error = self.explain(error);
-        let id = self.id();
-        Err(match broken {
-            true => error.context(format!(
-                "the transfer of {name} broke off at {there} of {size}; `litemoe pull {id}` goes on from there"
-            )),
-            false => error.context(format!("cannot fetch {name} of {id}")),
-        })
+    /// Receives the rest of a part. Returns the bytes transferred.
+    fn receive(&self, name: &str, part: &mut Part<'_>, bar: &ProgressBar) -> anyhow::Result<u64> {
+        let path = format!("/{}/resolve/{}/{name}", self.id.repo, self.listing.commit);
+        let mut answer = self.client.get(&path, part.at)?;
+        match answer.status() {
+            // The server ignores the range.
+            200 => part.restart()?,
+            206 if part.at > 0 => part.expect_range(&answer)?,
+            _ => return Err(refusal(&self.client, &self.id, &answer)),
+        }
+        let begun = part.at;
+        part.expect_length(&answer)?;
+        bar.set_position(begun);
+        part.copy(&mut answer, bar).with_context(|| {
+            let (there, size) = (output::bytes(part.at), output::bytes(part.listed.size));
+            format!(
+                "the transfer broke off at {there} of {size}; `litemoe pull {}` goes on from there",
+                self.id
+            )
+        })?;
+        Ok(part.at - begun)
     }
 }
 
-/// Path of hf-hub's partial file.
+/// Contents that are not all there, with their hash so far.
+struct Part<'l> {
+    listed: &'l Listed,
+    file: File,
+    at: u64,
+    hasher: Hasher,
+}
+
+impl<'l> Part<'l> {
+    /// Opens a partial file, or creates it. One that is longer than the contents is emptied.
+    fn open(path: &Path, listed: &'l Listed) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot go on with {}", path.display());
+        let mut file = open(path)?;
+        if file.metadata().with_context(cannot)?.len() > listed.size {
+            file.set_len(0).with_context(cannot)?;
+        }
+        let mut hasher = listed.digest.hasher(listed.size);
+        let at = hash(&mut file, &mut hasher).with_context(cannot)?;
+        Ok(Self { listed, file, at, hasher })
+    }
+
+    fn restart(&mut self) -> anyhow::Result<()> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).context("cannot empty a part")?;
+        self.at = 0;
+        self.hasher = self.listed.digest.hasher(self.listed.size);
+        Ok(())
+    }
+
+    /// Checks that the answer goes on where the part ends.
+    fn expect_range(&self, answer: &Answer<'_>) -> anyhow::Result<()> {
+        let size = self.listed.size;
+        let expected = format!("bytes {}-{}/{size}", self.at, size - 1);
+        match answer.header("content-range") {
+            Some(range) if range == expected => Ok(()),
+            range => bail!("the hub sends the range {range:?} instead of {expected:?}"),
+        }
+    }
+
+    /// Checks that the answer announces the bytes that are missing. Other ways to delimit a body have no end that
+    /// could be checked before it is read.
+    fn expect_length(&self, answer: &Answer<'_>) -> anyhow::Result<()> {
+        let expected = self.listed.size - self.at;
+        if answer.header("transfer-encoding").is_some() {
+            bail!("the hub sends chunks instead of {expected} bytes");
+        }
+        match answer.header("content-length").map(str::parse::<u64>) {
+            Some(Ok(length)) if length == expected => Ok(()),
+            Some(Ok(length)) => bail!("the hub announces {length} bytes instead of {expected}"),
+            _ => bail!("the hub does not announce how many bytes it sends"),
+        }
+    }
+
+    fn copy(&mut self, answer: &mut Answer<'_>, bar: &ProgressBar) -> anyhow::Result<()> {
+        let mut block = vec![0; BLOCK];
+        let mut since_restart = 0;
+        while self.at < self.listed.size {
+            let read = answer.read(&mut block)?;
+            let left = self.listed.size - self.at;
+            if read == 0 || read as u64 > left {
+                bail!(
+                    "the hub sends {} bytes than it announces",
+                    if read == 0 { "fewer" } else { "more" }
+                );
+            }
+            self.file.write_all(&block[..read]).context("cannot write into the cache")?;
+            self.hasher.update(&block[..read]);
+            self.at += read as u64;
+            bar.set_position(self.at);
+            since_restart += read;
+            if since_restart >= PROGRESS {
+                since_restart = 0;
+                answer.progress();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Path of partial contents; `huggingface_hub` resumes from the same file.
 fn part_of(blob: &Path) -> PathBuf {
-    blob.with_extension("part")
+    let mut path = OsString::from(blob);
+    path.push(".incomplete");
+    path.into()
 }
 
-/// Bytes that are already in the cache. Also handles partial files that hf-hub cannot resume: a partial file of full
-/// length becomes the blob, a longer one is removed.
-fn begun(part: &Path, blob: &Path, size: u64) -> std::io::Result<u64> {
-    if blob.exists() {
-        return Ok(size);
+/// Whether contents are in the cache, with the right hash. Others are removed.
+fn is_whole(blob: &Path, listed: &Listed) -> anyhow::Result<bool> {
+    let Some(size) = length(blob)? else { return Ok(false) };
+    let mut hasher = listed.digest.hasher(listed.size);
+    let cannot = || format!("cannot read {}", blob.display());
+    if size == listed.size {
+        File::open(blob).and_then(|mut file| hash(&mut file, &mut hasher)).with_context(cannot)?;
+        if hasher.finish() == listed.digest {
+            return Ok(true);
+        }
     }
-    let Ok(found) = fs::metadata(part) else { return Ok(0) };
-    match found.len().cmp(&size) {
-        Ordering::Less => Ok(found.len()),
-        Ordering::Equal => fs::rename(part, blob).map(|()| size),
-        Ordering::Greater => fs::remove_file(part).map(|()| 0),
-    }
+    fs::remove_file(blob).with_context(|| format!("cannot remove {}", blob.display()))?;
+    Ok(false)
 }
 
-/// Links contents in the cache into a snapshot.
-#[cfg(unix)]
-fn link(etag: &str, _: &Path, pointer: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(etag), pointer)
-}
-
-#[cfg(not(unix))]
-fn link(_: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
-    fs::hard_link(blob, pointer)
-}
-
-/// Checks the length of the contents, and the SHA-256 if the ETag is one.
-fn check(blob: &Path, found: &Metadata) -> anyhow::Result<()> {
-    let (bytes, expected) = (fs::metadata(blob)?.len(), found.size() as u64);
-    if bytes != expected {
-        bail!("it has {bytes} bytes instead of {expected}: it is removed, fetch it again");
+/// Hashes the rest of a file. Returns its bytes.
+fn hash(file: &mut File, hasher: &mut Hasher) -> std::io::Result<u64> {
+    let mut block = vec![0; BLOCK];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        hasher.update(&block[..read]);
+        bytes += read as u64;
     }
-    let is_sha256 = found.etag().len() == 64 && found.etag().bytes().all(|b| b.is_ascii_hexdigit());
-    if is_sha256 && artefact::sha256(blob)? != found.etag().to_ascii_lowercase() {
-        bail!("its SHA-256 is not {}: it is removed, fetch it again", found.etag());
-    }
-    Ok(())
-}
-
-/// Adapter from hf-hub's progress callbacks to a progress bar.
-struct FileBar(ProgressBar);
-
-impl Progress for FileBar {
-    fn init(&mut self, _: usize, _: &str) {
-        self.0.set_position(0);
-    }
-
-    fn update(&mut self, bytes: usize) {
-        self.0.inc(bytes as u64);
-    }
-
-    fn finish(&mut self) {}
 }

@@ -1,15 +1,16 @@
-//! Local Hub server with one model, which can interrupt, corrupt and refuse transfers.
+//! Local Hub server with one model, which can interrupt, corrupt and refuse transfers, or attack.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// Id of the only model.
@@ -35,11 +36,21 @@ pub(crate) struct Hub {
     pub(crate) cut: Option<(String, usize)>,
     /// Corrupts one byte of the next transfer of this file.
     pub(crate) spoil: Option<String>,
-    /// Number of requests.
-    pub(crate) requests: usize,
-    /// Byte ranges sent of each file, except for requests that only ask for its length.
+    /// Address of the server of large files; `None` is this one.
+    pub(crate) cdn: Option<String>,
+    /// Edits the list of files before it is sent.
+    pub(crate) edit: Option<Edit>,
+    /// Is asked first.
+    pub(crate) attack: Option<Attack>,
+    /// Requests so far.
+    pub(crate) seen: Vec<Request>,
+    /// Byte ranges sent of each file.
     pub(crate) sent: Vec<(String, Range<usize>)>,
 }
+
+type Edit = Box<dyn Fn(&mut Value) + Send>;
+/// Answers a request instead of the server if it returns true.
+type Attack = Arc<dyn Fn(&Request, &mut TcpStream) -> io::Result<bool> + Send + Sync>;
 
 impl HubServer {
     /// Server of a directory's files.
@@ -75,11 +86,10 @@ impl HubServer {
 }
 
 impl Hub {
-    /// ETag of a file; large files are stored elsewhere and named by their SHA-256, as on the Hub.
+    /// ETag of a file: SHA-256 of large files, which are stored elsewhere, git blob hash of others, as on the Hub.
     pub(crate) fn etag(&self, name: &str) -> String {
-        let hash = Sha256::digest(&self.files[name]);
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        if is_large(name) { hex } else { hex[..40].to_owned() }
+        let bytes = &self.files[name];
+        if is_large(name) { hex(&Sha256::digest(bytes)) } else { git_blob_hash(bytes) }
     }
 
     /// Byte ranges sent of one file.
@@ -89,52 +99,87 @@ impl Hub {
     }
 
     fn info(&self) -> Vec<u8> {
-        let siblings: Vec<_> = self.files.keys().map(|name| json!({"rfilename": name})).collect();
-        json!({"id": ID, "sha": self.commit, "siblings": siblings}).to_string().into_bytes()
+        let siblings = self.files.iter().map(|(name, bytes)| {
+            let size = bytes.len();
+            let mut file = json!({"rfilename": name, "size": size, "blobId": git_blob_hash(bytes)});
+            if is_large(name) {
+                file["lfs"] = json!({"sha256": self.etag(name), "size": size, "pointerSize": 134});
+            }
+            file
+        });
+        let siblings: Vec<Value> = siblings.collect();
+        let mut info = json!({"id": ID, "sha": self.commit, "siblings": siblings});
+        if let Some(edit) = &self.edit {
+            edit(&mut info);
+        }
+        info.to_string().into_bytes()
     }
+}
+
+/// Hash of contents of the kind that a blob of this name has.
+pub(crate) fn hash_of(name: &str, bytes: &[u8]) -> String {
+    if name.len() == 64 { hex(&Sha256::digest(bytes)) } else { git_blob_hash(bytes) }
+}
+
+fn git_blob_hash(bytes: &[u8]) -> String {
+    hex(&Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
+}
+
+fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors")
 }
 
-struct Request {
-    path: String,
-    token: Option<String>,
-    range: Option<(usize, Option<usize>)>,
+/// Request of a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) token: Option<String>,
+    /// First byte of the range.
+    from: Option<usize>,
 }
 
 fn read(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let (mut token, mut range) = (None, None);
+    let mut request = Request { path, token: None, from: None };
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ")?;
         match name.to_ascii_lowercase().as_str() {
-            "authorization" => token = value.strip_prefix("Bearer ").map(str::to_owned),
+            "authorization" => request.token = value.strip_prefix("Bearer ").map(str::to_owned),
             "range" => {
-                let (from, to) = value.strip_prefix("bytes=")?.split_once('-')?;
-                range = Some((from.parse().ok()?, to.parse().ok()));
+                let from = value.strip_prefix("bytes=")?.strip_suffix('-')?;
+                request.from = Some(from.parse().ok()?);
             }
             _ => {}
         }
     }
-    Some(Request { path, token, range })
+    Some(request)
 }
 
 fn answer(mut stream: TcpStream, address: SocketAddr, hub: &Mutex<Hub>) -> Option<()> {
     let request = read(&stream)?;
-    let mut hub = hub.lock().ok()?;
-    hub.requests += 1;
-    let bytes = respond(&request, address, &mut hub);
-    drop(hub);
+    let attack = {
+        let mut hub = hub.lock().ok()?;
+        hub.seen.push(request.clone());
+        hub.attack.clone()
+    };
+    if let Some(attack) = attack
+        && attack(&request, &mut stream).ok()?
+    {
+        return Some(());
+    }
+    let bytes = respond(&request, address, &mut *hub.lock().ok()?);
     stream.write_all(&bytes).ok()
 }
 
 fn respond(request: &Request, address: SocketAddr, hub: &mut Hub) -> Vec<u8> {
     let path = request.path.as_str();
     if let Some(name) = path.strip_prefix("/cdn/") {
-        return part(name, request.range, "", hub);
+        return part(name, request.from, "", hub);
     }
     if hub.token.is_some() && hub.token != request.token {
         return response("401 Unauthorized", "x-error-message: Invalid credentials\r\n", b"");
@@ -143,7 +188,7 @@ fn respond(request: &Request, address: SocketAddr, hub: &mut Hub) -> Vec<u8> {
     let revisions = ["main", "v1", commit.as_str()];
     let revision = |rest: &str| revisions.contains(&rest);
     let api = path.strip_prefix(&format!("/api/models/{ID}/revision/"));
-    if api.is_some_and(revision) {
+    if api.and_then(|api| api.strip_suffix("?blobs=true")).is_some_and(revision) {
         return response("200 OK", "", &hub.info());
     }
     let file = path.strip_prefix(&format!("/{ID}/resolve/")).and_then(|rest| rest.split_once('/'));
@@ -154,47 +199,53 @@ fn respond(request: &Request, address: SocketAddr, hub: &mut Hub) -> Vec<u8> {
             }
             let (etag, size) = (hub.etag(name), hub.files[name].len());
             if is_large(name) {
+                let cdn = hub.cdn.clone().unwrap_or_else(|| format!("http://{address}"));
                 let head = format!(
                     "x-repo-commit: {commit}\r\nx-linked-etag: \"{etag}\"\r\nx-linked-size: {size}\r\n\
-                     location: http://{address}/cdn/{name}\r\n"
+                     location: {cdn}/cdn/{name}\r\n"
                 );
                 return response("302 Found", &head, b"");
             }
             let head = format!("x-repo-commit: {commit}\r\netag: \"{etag}\"\r\n");
-            part(name, request.range, &head, hub)
+            part(name, request.from, &head, hub)
         }
         _ => response("404 Not Found", "x-error-code: RepoNotFound\r\n", b""),
     }
 }
 
-fn part(name: &str, range: Option<(usize, Option<usize>)>, head: &str, hub: &mut Hub) -> Vec<u8> {
+fn part(name: &str, from: Option<usize>, head: &str, hub: &mut Hub) -> Vec<u8> {
     let mut bytes = hub.files[name].clone();
     let size = bytes.len();
-    let (from, to) = range.unwrap_or((0, None));
-    if from >= size {
+    let begin = from.unwrap_or(0);
+    if begin >= size {
         return response("416 Range Not Satisfiable", head, b"");
     }
-    let mut end = to.map_or(size, |to| size.min(to + 1));
-    let head = format!("{head}content-range: bytes {from}-{}/{size}\r\n", end - 1);
-    let announced = end - from;
-    if to.is_none() {
-        if hub.cut.as_ref().is_some_and(|(cut, at)| cut == name && (from..size).contains(at)) {
-            end = hub.cut.take().map_or(end, |(_, at)| at);
-        }
-        if hub.spoil.as_deref() == Some(name) {
-            hub.spoil = None;
-            bytes[end - 1] ^= 1;
-        }
-        hub.sent.push((name.to_owned(), from..end));
+    let mut end = size;
+    if hub.cut.as_ref().is_some_and(|(cut, at)| cut == name && (begin..size).contains(at)) {
+        end = hub.cut.take().map_or(end, |(_, at)| at);
     }
-    respond_with("206 Partial Content", &head, announced, &bytes[from..end])
+    if hub.spoil.as_deref() == Some(name) {
+        hub.spoil = None;
+        bytes[end - 1] ^= 1;
+    }
+    hub.sent.push((name.to_owned(), begin..end));
+    let (status, head) = match from {
+        None => ("200 OK", head.to_owned()),
+        Some(_) => {
+            let range = format!("content-range: bytes {begin}-{}/{size}\r\n", size - 1);
+            ("206 Partial Content", format!("{head}{range}"))
+        }
+    };
+    respond_with(status, &head, size - begin, &bytes[begin..end])
 }
 
-fn response(status: &str, head: &str, body: &[u8]) -> Vec<u8> {
+/// HTTP response with a length.
+pub(crate) fn response(status: &str, head: &str, body: &[u8]) -> Vec<u8> {
     respond_with(status, head, body.len(), body)
 }
 
-fn respond_with(status: &str, head: &str, length: usize, body: &[u8]) -> Vec<u8> {
+/// HTTP response that announces `length` bytes.
+pub(crate) fn respond_with(status: &str, head: &str, length: usize, body: &[u8]) -> Vec<u8> {
     let head =
         format!("HTTP/1.1 {status}\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n");
     [head.as_bytes(), body].concat()

@@ -12,12 +12,18 @@ mod failing_writes;
 mod families;
 mod generation;
 #[cfg(feature = "hub")]
+mod hostile_hub;
+#[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
+mod outputs;
+#[cfg(feature = "hub")]
+mod pull;
 mod refit;
 mod shards;
+mod stdout;
 mod verbs;

@@ -1,4 +1,7 @@
-//! Tests of memory maps and staged writes.
+//! Tests of memory maps, staged writes and locks.
 
+mod lock;
 mod mapped;
+mod siblings;
 mod staged;
+mod targets;

@@ -11,7 +11,6 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::bail;
 use clap::Args;
 use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
 use litemoe_core::MountedAdapter;
@@ -26,7 +25,7 @@ use crate::args::device::DeviceArgs;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
 use crate::work::{self, Work};
-use crate::{artefact, progress};
+use crate::{artefact, hub, progress};
 
 /// Evaluate accuracy and perplexity on rows
 ///
@@ -86,14 +85,13 @@ impl EvalArgs {
         work::run(&self, self.json)
     }
 
-    /// Checks that the predictions replace no input or directory.
+    /// Checks that the predictions replace no input and at most a regular file.
     fn check_predictions(&self) -> anyhow::Result<()> {
         let Some(path) = &self.predictions else { return Ok(()) };
-        let inputs = [Some(&self.data), self.labels.as_ref()];
-        if path.is_dir() || inputs.into_iter().flatten().any(|input| artefact::same(input, path)) {
-            bail!("the predictions would replace {}", path.display());
-        }
-        artefact::create_parent(path)
+        let model = hub::locate(&self.model)?;
+        let mut inputs = vec![model.as_path(), &self.data];
+        inputs.extend(self.labels.as_deref().into_iter().chain(self.adapter.as_deref()));
+        artefact::check_file(path, &inputs)
     }
 
     fn scores(

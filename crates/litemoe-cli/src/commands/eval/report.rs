@@ -90,38 +90,39 @@ impl Evaluated {
 }
 
 impl Report for Evaluated {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         let Self { perplexity, rows, tokens, .. } = self;
         let accuracy = with_interval(self.accuracy, self.accuracy_95);
         output::line(&format!(
             "accuracy {accuracy}, perplexity {perplexity:.3} ({rows} rows, {tokens} tokens)"
-        ));
+        ))?;
         if let Some(choice) = &self.choice {
             let share = with_interval(choice.label_accuracy, choice.label_accuracy_95);
-            output::line(&format!("label accuracy {share}"));
+            output::line(&format!("label accuracy {share}"))?;
         }
         if let Some(mean) = self.macro_accuracy {
             let macro_label = self.choice.as_ref().and_then(|choice| choice.macro_label_accuracy);
             let chosen = macro_label.map(|mean| format!(", label accuracy {}", percent(mean)));
             let (n_labels, chosen) = (self.by_label.len(), chosen.unwrap_or_default());
             let mean = percent(mean);
-            output::line(&format!("mean over {n_labels} labels: accuracy {mean}{chosen}"));
+            output::line(&format!("mean over {n_labels} labels: accuracy {mean}{chosen}"))?;
         }
-        if let Some(text) = &self.text {
-            text.print();
+        match &self.text {
+            Some(text) => text.print(),
+            None => Ok(()),
         }
     }
 }
 
 impl Text {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         let any = self.any_reference.map(|any| format!("any reference {}, ", percent(any)));
         let [first, last] = [self.first_word, self.last_word].map(percent);
         output::line(&format!(
             "text: {}first word {first}, last word {last}, chrF {:.1}",
             any.unwrap_or_default(),
             100.0 * self.chrf
-        ));
+        ))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use litemoe_core::Plan;
 use litemoe_merge::merged_experts;
@@ -13,7 +13,7 @@ use crate::args::device::cpu;
 use crate::args::refit::RefitArgs;
 use crate::memory::{MemoryWatch, Peak};
 use crate::work::{self, Report, Work};
-use crate::{artefact, model, output, progress};
+use crate::{artefact, hub, model, output, progress};
 
 mod refit;
 
@@ -61,9 +61,6 @@ impl ExtractArgs {
     }
 
     fn plan(&self, checkpoint: &Checkpoint) -> anyhow::Result<Plan> {
-        if artefact::same(&self.out, checkpoint.dir()) {
-            bail!("--out {} is the model itself", self.out.display());
-        }
         let plan: Plan = artefact::read(&self.plan)?;
         plan.check(checkpoint.fingerprint(), checkpoint.moe_layers()).with_context(|| {
             format!("{} does not fit {}", self.plan.display(), self.model.display())
@@ -89,7 +86,11 @@ impl Work for ExtractArgs {
 
     fn execute(&self) -> anyhow::Result<Extracted> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        let refit = Refit::prepared(&self.refit, &self.model, &self.out)?;
+        let model = hub::locate(&self.model)?;
+        let mut inputs = vec![model.as_path(), &self.plan];
+        inputs.extend(self.refit.data.as_deref());
+        let _lock = artefact::lock_dir(&self.out, &inputs)?;
+        let refit = Refit::prepared(&self.refit, &self.model, &self.out, &inputs)?;
         let opened;
         let checkpoint = match &refit {
             Some(refit) => refit.foundation(),
@@ -99,7 +100,6 @@ impl Work for ExtractArgs {
             }
         };
         let plan = self.plan(checkpoint)?;
-        artefact::create_parent(&self.out)?;
         let staged = self.staged(checkpoint, &plan)?;
         let report = match &refit {
             None => {
@@ -122,16 +122,17 @@ impl Work for ExtractArgs {
 }
 
 impl Report for Extracted {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         let ExpertBytes { foundation, proxy } = self.expert_bytes;
         output::line(&format!(
             "{} written: {} of experts, the foundation has {}",
             self.proxy.display(),
             output::bytes(proxy),
             output::bytes(foundation)
-        ));
-        if let Some(refit) = &self.refit {
-            refit.print();
+        ))?;
+        match &self.refit {
+            Some(refit) => refit.print(),
+            None => Ok(()),
         }
     }
 }

@@ -13,10 +13,10 @@ use litemoe_core::{
     Adapters, ExpertId, ExpertPart, ExpertSource, ExpertWeights, LanguageModel, LayerId, Lora,
     MoeModel, Plan, Site,
 };
+use litemoe_files::{StagedDir, TargetLock};
 use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
 use litemoe_model::{Checkpoint, Model, StagedProxy, stage_proxy};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::args::refit::{RefitArgs, RefitKind};
 use crate::input::Rows;
@@ -30,6 +30,8 @@ pub(super) struct Refit<'a> {
     out: &'a Path,
     foundation: Loaded,
     rows: Rows,
+    /// Lock of the adapter's directory.
+    _lock: Option<TargetLock>,
 }
 
 /// Report of a refit.
@@ -59,17 +61,19 @@ impl<'a> Refit<'a> {
         args: &'a RefitArgs,
         model: &Path,
         out: &'a Path,
+        inputs: &[&Path],
     ) -> anyhow::Result<Option<Self>> {
         args.check(out)?;
         let Some(data) = &args.data else { return Ok(None) };
+        let mut lock = None;
         if args.refit == RefitKind::LowRank {
             let adapter = args.adapter(out);
-            artefact::create_parent(&adapter)?;
+            lock = Some(artefact::lock_dir(&adapter, inputs)?);
             check_save(&adapter)?;
         }
         let foundation = Loaded::stream(model, args.device)?;
         let rows = Rows::read(data, &foundation, args.max_tokens)?.drawn(args.rows, args.seed);
-        Ok(Some(Self { args, out, foundation, rows }))
+        Ok(Some(Self { args, out, foundation, rows, _lock: lock }))
     }
 
     pub(super) fn foundation(&self) -> &Checkpoint {
@@ -120,9 +124,7 @@ impl<'a> Refit<'a> {
         checkpoint: &Checkpoint,
         proxy: &Model,
     ) -> anyhow::Result<RefitReport> {
-        let parent = self.out.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let changes =
-            Changes(TempDir::with_prefix_in(".refit-", parent.unwrap_or(Path::new(".")))?);
+        let changes = Changes(StagedDir::new(self.out, |_| true)?);
         let layers = self.solved(proxy, &mut |layer, change| changes.put(layer, &change))?;
         proxy.release();
         let bar = progress::bar(plan.layers.len() as u64, "rewriting");
@@ -202,7 +204,7 @@ impl<'a> Refit<'a> {
 }
 
 impl RefitReport {
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
         let mean = |value: fn(&LayerReport) -> f64| {
             self.layers.iter().map(value).sum::<f64>() / self.layers.len() as f64
         };
@@ -212,10 +214,11 @@ impl RefitReport {
             100.0 * mean(|layer| layer.after),
             100.0 * mean(|layer| layer.before),
             self.layers.len()
-        ));
+        ))?;
         if let Some(adapter) = &self.adapter {
-            output::line(&format!("{} written: `tune --init` goes on from it", adapter.display()));
+            output::line(&format!("{} written: `tune --init` goes on from it", adapter.display()))?;
         }
+        Ok(())
     }
 }
 
@@ -252,8 +255,8 @@ fn add_change(
     }
 }
 
-/// Full-rank changes, one file per layer.
-struct Changes(TempDir);
+/// Full-rank changes, one file per layer, in a directory that is never committed.
+struct Changes(StagedDir);
 
 impl Changes {
     fn file(&self, layer: LayerId) -> PathBuf {

@@ -46,7 +46,6 @@ impl InspectArgs {
         if self.json {
             return output::json(&inspected);
         }
-        inspected.print();
-        Ok(())
+        inspected.print()
     }
 }

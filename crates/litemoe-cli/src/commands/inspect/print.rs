@@ -11,7 +11,7 @@ use crate::output;
 const NAMED: usize = 4;
 
 impl Inspected<'_> {
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
         for (name, text) in [
             ("family", self.family.to_owned()),
             ("fingerprint", self.fingerprint.clone()),
@@ -21,15 +21,16 @@ impl Inspected<'_> {
             ("experts", self.experts()),
             ("parameters", self.parameters()),
         ] {
-            output::line(&format!("{name:<12} {text}"));
+            output::line(&format!("{name:<12} {text}"))?;
         }
         for leftovers in self.leftovers.chunk_by(|one, next| one.reason == next.reason) {
-            output::line(&format!("{:<12} {}", "not used", unused(leftovers)));
+            output::line(&format!("{:<12} {}", "not used", unused(leftovers)))?;
         }
-        output::line(&self.part_table().to_string());
+        output::line(&self.part_table().to_string())?;
         if !self.budgets.is_empty() {
-            output::line(&self.budget_table().to_string());
+            output::line(&self.budget_table().to_string())?;
         }
+        Ok(())
     }
 
     fn size(&self) -> String {

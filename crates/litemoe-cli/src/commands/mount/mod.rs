@@ -12,6 +12,7 @@ use litemoe_adapter::{
     MountRouting, check_save, choose_mount, is_own, save,
 };
 use litemoe_core::{MoeModel, Plan};
+use litemoe_files::TargetLock;
 use serde::{Deserialize, Serialize};
 
 use self::report::Measured;
@@ -22,7 +23,7 @@ use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::{self, Loaded, matrix_bytes};
 use crate::work::{self, Work};
-use crate::{artefact, output, progress};
+use crate::{artefact, hub, output, progress};
 
 /// Mount an adapter on its foundation, with the best routing and scale
 ///
@@ -75,9 +76,6 @@ impl MountArgs {
 
     /// Checks the options before anything is read.
     fn check(&self) -> anyhow::Result<()> {
-        if artefact::same(&self.out, &self.adapter) {
-            bail!("--out {} is the adapter itself", self.out.display());
-        }
         let GuardOptions { routing, scale, .. } = self.options.guard();
         if let Some(routing) = routing.filter(|&it| self.portable && it != MountRouting::Full) {
             bail!("--portable is full routing, but --routing is {routing}");
@@ -90,6 +88,13 @@ impl MountArgs {
             }
             _ => Ok(check_save(&self.out)?),
         }
+    }
+
+    fn lock(&self) -> anyhow::Result<TargetLock> {
+        let foundation = hub::locate(&self.foundation)?;
+        let mut inputs = vec![foundation.as_path(), &self.adapter];
+        inputs.extend(self.plan.as_deref().into_iter().chain(self.validation.as_deref()));
+        artefact::lock_dir(&self.out, &inputs)
     }
 
     fn check_adapter(
@@ -165,7 +170,6 @@ impl MountArgs {
         kept: Option<KeptExperts>,
         guard: &Guard,
     ) -> anyhow::Result<()> {
-        artefact::create_parent(&self.out)?;
         let mounted = choice.mount(&adapter.mounted.adapters, kept.as_ref());
         loaded.expect_effect(&mounted)?;
         let MountChoice { routing, scale } = choice;
@@ -198,6 +202,7 @@ impl Work for MountArgs {
     fn execute(&self) -> anyhow::Result<Mounted> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
+        let _lock = self.lock()?;
         let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
         let loaded = Loaded::open(&self.foundation, self.device)?;
         let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;

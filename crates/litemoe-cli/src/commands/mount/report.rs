@@ -74,7 +74,7 @@ impl Mounted {
 }
 
 impl Report for Mounted {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         for measured in &self.tried {
             let chosen = if measured.choice == self.choice { "  <- chosen" } else { "" };
             output::line(&format!(
@@ -82,7 +82,7 @@ impl Report for Mounted {
                 describe(measured.choice),
                 measured.loss,
                 100.0 * measured.accuracy
-            ));
+            ))?;
         }
         self.warn();
         output::line(&match (&self.adapter, self.choice) {
@@ -92,7 +92,7 @@ impl Report for Mounted {
             }
             (None, _) if self.tried.is_empty() => "not mounted, as asked".to_owned(),
             (None, _) => "not mounted: of what was tried the foundation alone is best".to_owned(),
-        });
+        })
     }
 }
 

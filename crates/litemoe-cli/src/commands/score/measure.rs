@@ -13,7 +13,7 @@ use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
 use crate::work::Work;
-use crate::{artefact, output, progress};
+use crate::{artefact, hub, output, progress};
 
 /// Options of measuring scores.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -83,6 +83,9 @@ impl MeasureArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
+        }
+        for out in [Some(&self.out), self.similarity_out.as_ref()].into_iter().flatten() {
+            artefact::check_file(out, &[&hub::locate(&self.model)?, &self.data])?;
         }
         let loaded = Loaded::stream(&self.model, device)?;
         let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;

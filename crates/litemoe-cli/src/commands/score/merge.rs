@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -27,6 +27,8 @@ pub(crate) struct MergeArgs {
 impl MergeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
+        artefact::check_file(&self.out, &files)?;
         let (first, others) = self.files.split_first().context("there is nothing to add up")?;
         let mut scores = artefact::read_scores(first)?;
         for path in others {
@@ -42,7 +44,6 @@ impl MergeArgs {
         if self.json {
             return output::json(&report);
         }
-        report.print();
-        Ok(())
+        report.print()
     }
 }

@@ -43,8 +43,8 @@ impl ScoreReport {
 }
 
 impl Report for ScoreReport {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         let Self { scores, sequences, tokens, .. } = self;
-        output::line(&format!("{} written: {sequences} rows, {tokens} tokens", scores.display()));
+        output::line(&format!("{} written: {sequences} rows, {tokens} tokens", scores.display()))
     }
 }
