@@ -19,5 +19,6 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
 mod refit;
+mod serving;
 mod shards;
 mod verbs;
