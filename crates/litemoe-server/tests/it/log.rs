@@ -1,5 +1,6 @@
 //! Request ids and the request log.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use litemoe_server::ServerOptions;
@@ -13,24 +14,38 @@ use crate::toy::{Step, Toy, gate, tokens};
 
 /// The log of the current thread.
 struct Log {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Bytes,
     _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Bytes(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Log {
     fn of(level: tracing::Level) -> Self {
-        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let bytes = Bytes::default();
+        let writer = bytes.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_ansi(false)
-            .with_writer(bytes.clone())
+            .with_writer(move || writer.clone())
             .finish();
         Self { bytes, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
     /// Lines of the server that contain `text`.
     fn lines(&self, text: &str) -> Vec<String> {
-        let log = String::from_utf8(self.bytes.lock().unwrap().clone()).unwrap();
+        let log = String::from_utf8(self.bytes.0.lock().unwrap().clone()).unwrap();
         let own = |line: &&str| line.contains("litemoe_server") && line.contains(text);
         log.lines().filter(own).map(str::to_owned).collect()
     }
