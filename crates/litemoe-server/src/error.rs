@@ -24,7 +24,7 @@ pub enum ServerError {
         "a body of {max_body} bytes, the maximum, does not fit the {max_in_flight} bytes for all bodies"
     )]
     Bodies { max_body: usize, max_in_flight: usize },
-    #[error("cannot start the engine's thread: {reason}")]
+    #[error("cannot start a thread: {reason}")]
     Thread { reason: io::Error },
     #[error("cannot serve: {reason}")]
     Serve { reason: io::Error },

@@ -10,6 +10,7 @@ mod limits;
 mod listen;
 mod options;
 mod origins;
+mod prompt;
 mod queue;
 mod quota;
 mod registry;

@@ -57,6 +57,8 @@ pub(crate) struct Context {
 pub(crate) enum Excess {
     /// The conversation, by its bytes.
     Bytes { n_bytes: usize, max_bytes: usize },
+    /// The conversation, by its text.
+    Text { max_tokens: usize },
     /// The prompt leaves no room for an answer.
     Prompt { n_prompt: usize, max_tokens: usize },
     /// The prompt and the requested answer together.
@@ -66,6 +68,10 @@ pub(crate) enum Excess {
 impl Context {
     pub(crate) fn new(model: usize, has_encoder: bool, limits: &RequestLimits) -> Self {
         Self { max_tokens: model.min(limits.max_context.unwrap_or(model)), has_encoder }
+    }
+
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 
     /// Checks a conversation before it is tokenized.

@@ -63,6 +63,7 @@ pub(crate) async fn listen(
 
 fn http(timeouts: &Timeouts) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(timeouts.header).max_buf_size(MAX_BUFFER);
+    http.timer(TokioTimer::new()).header_read_timeout(timeouts.header);
+    http.max_buf_size(MAX_BUFFER).max_header_size(MAX_BUFFER);
     http
 }

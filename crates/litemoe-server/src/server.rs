@@ -31,7 +31,7 @@ impl Server {
     ///
     /// # Errors
     /// If the name is empty, an allowed host or origin is none, the largest body does not fit the memory for bodies, the
-    /// tokenizer's vocabulary is larger than the model's, or the thread cannot be started.
+    /// tokenizer's vocabulary is larger than the model's, or a thread cannot be started.
     pub fn new<M>(
         name: impl Into<String>,
         model: M,
@@ -57,7 +57,7 @@ impl Server {
         let engine = Engine::start(model, tokenizer.clone(), &options)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let quota = Quota::new(options.max_in_flight, options.limits.max_body);
-        let lanes = Lanes::new();
+        let lanes = Lanes::start().map_err(|reason| ServerError::Thread { reason })?;
         let state =
             State { registry, engine, tokenizer, quota, lanes, options, vocab, context, created };
         Ok(Self { state, guard, layers })

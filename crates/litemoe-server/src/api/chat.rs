@@ -14,6 +14,7 @@ use crate::api::request::ChatRequest;
 use crate::api::stream;
 use crate::engine::{Event, Events, Pace, Refusal};
 use crate::generation::Request;
+use crate::prompt;
 use crate::quota::Reserved;
 use crate::state::{Shared, State};
 use crate::turns::{Client, peer_of};
@@ -40,7 +41,7 @@ pub(crate) async fn complete(
     };
     let client = Client { peer, model: served.name.clone() };
     let place = state.engine.enter(client).map_err(refused)?;
-    let prompt = prompt(&state, chat.messages, reserved).await?;
+    let prompt = tokenize(&state, chat.messages, reserved).await?;
     let _ = record.n_prompt.set(prompt.len());
     let request = Request {
         max_new: state.context.room(prompt.len(), chat.max_new)?,
@@ -72,16 +73,16 @@ async fn parse(
 }
 
 /// Tokenizes the conversation. Its memory is reserved until then.
-async fn prompt(
+async fn tokenize(
     state: &State,
     messages: Vec<Message>,
     reserved: Reserved,
 ) -> Result<Vec<u32>, ApiError> {
-    let tokenizer = state.tokenizer.clone();
+    let (tokenizer, context) = (state.tokenizer.clone(), state.context);
     let n_bytes = messages.iter().map(|message| message.content.len()).sum();
     let encode = move || {
         let _reserved = reserved;
-        tokenizer.encode_prompt(&messages)
+        prompt::encode(&tokenizer, &messages, context)
     };
     let encoded = state.lanes.run(n_bytes, encode).await;
     let prompt = encoded.map_err(|_| ApiError::failed())??;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
 use crate::limits::Excess;
+use crate::prompt::PromptError;
 
 /// Maximum bytes of a message, which may quote the request.
 const MAX_MESSAGE: usize = 1000;
@@ -156,6 +157,9 @@ impl From<Excess> for ApiError {
                     "the messages are {n_bytes} bytes, but the context takes at most {max_bytes}"
                 )
             }
+            Excess::Text { max_tokens } => {
+                format!("the messages are more than {max_tokens} tokens, which is the context")
+            }
             Excess::Prompt { n_prompt, max_tokens } => format!(
                 "the messages are {n_prompt} tokens, but the context is {max_tokens} with at least one for the answer"
             ),
@@ -166,9 +170,18 @@ impl From<Excess> for ApiError {
         };
         let param = match excess {
             Excess::Answer { .. } => "max_tokens",
-            Excess::Bytes { .. } | Excess::Prompt { .. } => "messages",
+            Excess::Bytes { .. } | Excess::Text { .. } | Excess::Prompt { .. } => "messages",
         };
         Self::bad_request("context_length_exceeded", message).of(param)
+    }
+}
+
+impl From<PromptError> for ApiError {
+    fn from(error: PromptError) -> Self {
+        match error {
+            PromptError::Text(error) => error.into(),
+            PromptError::Excess(excess) => excess.into(),
+        }
     }
 }
 
