@@ -12,11 +12,14 @@ mod memory;
 mod model;
 mod output;
 mod progress;
+mod signals;
 mod work;
 
 use std::process::ExitCode;
+use std::{env, io};
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
 
@@ -32,12 +35,19 @@ struct Cli {
     verify: bool,
 }
 
+/// Environment variables with the log's filter: the first that is set.
+const LOG_FILTERS: [&str; 2] = ["LITEMOE_LOG", "RUST_LOG"];
+
+/// Filter of the log by default: errors, and the requests to the server.
+const DEFAULT_LOG: &str = "error,litemoe_server=info";
+
 fn main() -> ExitCode {
     litemoe_files::share_heap();
     let cli = Cli::parse();
+    let filter = LOG_FILTERS.iter().find_map(|name| env::var(name).ok());
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("LITEMOE_LOG"))
-        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::builder().parse_lossy(filter.as_deref().unwrap_or(DEFAULT_LOG)))
+        .with_writer(io::stderr)
         .init();
     if cli.verify {
         fingerprints::verify();

@@ -16,7 +16,15 @@ pub enum ServerError {
     Vocabulary { tokenizer: usize, model: usize },
     #[error("the adapter `{name}` does not fit the model: {source}")]
     Routing { name: String, source: RouterBiasError },
-    #[error("cannot start the engine's thread: {reason}")]
+    #[error("`{value}` is not a host: a name or an address, with or without a port, or `*`")]
+    AllowedHost { value: String },
+    #[error("`{value}` is not an origin, such as `https://app.example`, nor `*`")]
+    AllowedOrigin { value: String },
+    #[error(
+        "a body of {max_body} bytes, the maximum, does not fit the {max_in_flight} bytes for all bodies"
+    )]
+    Bodies { max_body: usize, max_in_flight: usize },
+    #[error("cannot start a thread: {reason}")]
     Thread { reason: io::Error },
     #[error("cannot serve: {reason}")]
     Serve { reason: io::Error },

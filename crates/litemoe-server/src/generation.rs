@@ -16,8 +16,8 @@ pub(crate) struct Request {
     pub(crate) n: usize,
     /// Number of alternatives in every token's logprobs; `None`: no logprobs.
     pub(crate) n_top: Option<usize>,
-    /// Maximum number of new tokens; `None`: up to the model's maximum.
-    pub(crate) max_new: Option<usize>,
+    /// Maximum number of new tokens.
+    pub(crate) max_new: usize,
     /// Stop strings, not empty.
     pub(crate) stop: Vec<String>,
 }
@@ -102,7 +102,7 @@ fn texts<'a, M: CausalLm>(
             model.extend(chunk, &mut shared, mounted);
         }
     }
-    let room = model.room_after(prompt.len()).min(request.max_new.unwrap_or(usize::MAX));
+    let room = model.room_after(prompt.len()).min(request.max_new);
     let text = |index: usize| {
         let mut sampler = Sampler::new(request.sampling.clone()).for_text(index as u64);
         if !model.has_encoder() {

@@ -1,24 +1,50 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::{RequestLimits, Timeouts};
+
 /// Server options.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Request queue: maximum number of waiting requests; further ones get 503.
     pub max_queued: NonZeroUsize,
+    /// Maximum bytes of all request bodies in memory; a request that would exceed it gets 503. A quarter is for bodies of
+    /// at most 64 KiB.
+    pub max_in_flight: usize,
+    /// Maximum number of open connections; further ones are accepted when one closes.
+    pub max_connections: NonZeroUsize,
+    /// Limits of one request.
+    pub limits: RequestLimits,
+    /// Time-outs of a connection.
+    pub timeouts: Timeouts,
+    /// Maximum number of tokens of a text that wait for a client that reads its stream slowly; the request is cancelled.
+    pub max_unread: NonZeroUsize,
     /// `Retry-After` of a 503 answer; whole seconds.
     pub retry_after: Duration,
     /// Idle time of a server-sent event stream before `: ping` is sent.
     pub keep_alive: Duration,
+    /// Served `Host` names or addresses, each with or without a port, in addition to the loopback ones; `*` is any. If
+    /// empty, a server that does not listen on a loopback address serves any.
+    pub allowed_hosts: Vec<String>,
+    /// Served `Origin` headers, such as `https://app.example`, in addition to the server's own; `*` is any.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for ServerOptions {
-    /// 64 waiting requests, retry after 1 second, ping after 15 seconds.
+    /// 64 waiting requests, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
             max_queued: NonZeroUsize::new(64).expect("64 is not zero"),
+            max_in_flight: 64 << 20,
+            max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),
+            max_unread: NonZeroUsize::new(1024).expect("1024 is not zero"),
+            limits: RequestLimits::default(),
+            timeouts: Timeouts::default(),
             retry_after: Duration::from_secs(1),
             keep_alive: Duration::from_secs(15),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }

@@ -7,7 +7,12 @@ use litemoe_core::{CausalLm, MoeLayer, MountedAdapter};
 use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
+use crate::api::guard::Guard;
 use crate::engine::Engine;
+use crate::lanes::Lanes;
+use crate::limits::Context;
+use crate::listen::listen;
+use crate::quota::Quota;
 use crate::registry::Registry;
 use crate::state::State;
 use crate::{ServerError, ServerOptions, api};
@@ -16,6 +21,7 @@ use crate::{ServerError, ServerOptions, api};
 #[derive(Debug)]
 pub struct Server {
     state: State,
+    guard: Guard,
     /// The model's mixture-of-experts layers.
     layers: Vec<MoeLayer>,
 }
@@ -24,7 +30,8 @@ impl Server {
     /// Creates a server for a foundation under a model name. The model moves to its own thread.
     ///
     /// # Errors
-    /// If the name is empty, the tokenizer's vocabulary is larger than the model's, or the thread cannot be started.
+    /// If the name is empty, an allowed host or origin is none, the largest body does not fit the memory for bodies, the
+    /// tokenizer's vocabulary is larger than the model's, or a thread cannot be started.
     pub fn new<M>(
         name: impl Into<String>,
         model: M,
@@ -35,7 +42,13 @@ impl Server {
         M: CausalLm + Send + 'static,
     {
         let registry = Registry::new(name.into())?;
-        let (vocab, max_tokens) = (model.vocab(), model.max_tokens());
+        let guard = Guard::new(&options)?;
+        let (max_body, max_in_flight) = (options.limits.max_body, options.max_in_flight);
+        if max_body > max_in_flight {
+            return Err(ServerError::Bodies { max_body, max_in_flight });
+        }
+        let vocab = model.vocab();
+        let context = Context::new(model.max_tokens(), model.has_encoder(), &options.limits);
         let layers = model.moe_layers().to_vec();
         if tokenizer.vocab() > vocab {
             return Err(ServerError::Vocabulary { tokenizer: tokenizer.vocab(), model: vocab });
@@ -43,8 +56,11 @@ impl Server {
         let tokenizer = Arc::new(tokenizer);
         let engine = Engine::start(model, tokenizer.clone(), &options)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let state = State { registry, engine, tokenizer, options, vocab, max_tokens, created };
-        Ok(Self { state, layers })
+        let quota = Quota::new(options.max_in_flight, options.limits.max_body);
+        let lanes = Lanes::start().map_err(|reason| ServerError::Thread { reason })?;
+        let state =
+            State { registry, engine, tokenizer, quota, lanes, options, vocab, context, created };
+        Ok(Self { state, guard, layers })
     }
 
     /// Adds an app's mounted adapter under its own model name. Its LoRAs must fit the foundation.
@@ -64,19 +80,26 @@ impl Server {
         Ok(self)
     }
 
-    /// The HTTP routes, to serve or nest elsewhere.
+    /// The HTTP routes, to serve or nest elsewhere. Time-outs of headers and writes and the number of connections are
+    /// those of the caller's listener. Clients are told apart by axum's `ConnectInfo<SocketAddr>`, if there is one.
     pub fn into_router(self) -> Router {
-        api::router(self.state)
+        api::router(self.state, self.guard.at(None))
     }
 
     /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
     /// answered.
+    ///
+    /// # Errors
+    /// If the listener's address cannot be read.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let serving = axum::serve(listener, self.into_router()).with_graceful_shutdown(shutdown);
-        serving.await.map_err(|reason| ServerError::Serve { reason })
+        let address = listener.local_addr().map_err(|reason| ServerError::Serve { reason })?;
+        let options = self.state.options.clone();
+        let router = api::router(self.state, self.guard.at(Some(address.ip())));
+        listen(listener, router, &options, shutdown).await;
+        Ok(())
     }
 }

@@ -5,6 +5,9 @@ use litemoe_text::Tokenizer;
 
 use crate::ServerOptions;
 use crate::engine::Engine;
+use crate::lanes::Lanes;
+use crate::limits::Context;
+use crate::quota::Quota;
 use crate::registry::Registry;
 
 /// State of the handlers.
@@ -16,11 +19,13 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) engine: Engine,
     pub(crate) tokenizer: Arc<Tokenizer>,
+    /// Bytes of request bodies in memory.
+    pub(crate) quota: Quota,
+    pub(crate) lanes: Lanes,
     pub(crate) options: ServerOptions,
     /// Size of the model's vocabulary.
     pub(crate) vocab: usize,
-    /// Maximum tokens of a row.
-    pub(crate) max_tokens: usize,
+    pub(crate) context: Context,
     /// Start time of the server, in seconds since 1970.
     pub(crate) created: u64,
 }

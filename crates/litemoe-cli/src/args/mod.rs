@@ -6,4 +6,5 @@ pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod refit;
 pub(crate) mod sampling;
+pub(crate) mod server;
 pub(crate) mod tune;

@@ -5,8 +5,7 @@ use std::thread;
 
 use anyhow::Context;
 
-/// Exit code of a program that Ctrl-C ended, as in shells.
-const INTERRUPTED: i32 = 130;
+use crate::signals::INTERRUPTED;
 
 /// Ctrl-C handler: stops the answer that is being generated. Without one, or if the answer does not stop, it exits.
 pub(crate) struct Interrupt {

@@ -1,13 +1,16 @@
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_server::{Server, ServerOptions};
+use litemoe_server::Server;
 use tokio::net::TcpListener;
 
 use crate::args::device::DeviceArgs;
+use crate::args::server::ServerArgs;
 use crate::model::{self, Loaded};
 use crate::output;
+use crate::signals::Signals;
 
 /// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
 #[derive(Debug, Args)]
@@ -28,11 +31,14 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 8080)]
     port: u16,
     #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let options = self.server.options()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let mut adapters = Vec::new();
         for text in &self.adapters {
@@ -43,7 +49,7 @@ impl ServeArgs {
         }
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { model, tokenizer, .. } = loaded;
-        let mut server = Server::new(name, model, tokenizer, ServerOptions::default())?;
+        let mut server = Server::new(name, model, tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
         }
@@ -53,14 +59,22 @@ impl ServeArgs {
     }
 
     async fn listen(&self, server: Server) -> anyhow::Result<()> {
+        let signals = Signals::watch().context("cannot watch for signals")?;
         let address = (self.host.as_str(), self.port);
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
         output::line(&format!("listening on http://{}", listener.local_addr()?))?;
-        let interrupted = async {
-            let _ = tokio::signal::ctrl_c().await;
-        };
-        Ok(server.serve(listener, interrupted).await?)
+        Ok(server.serve(listener, stop(signals)).await?)
     }
+}
+
+/// Waits for a signal to stop; a second one ends the process at once.
+async fn stop(mut signals: Signals) {
+    signals.next().await;
+    output::note("stopping when the running requests are answered; a second signal stops at once");
+    tokio::spawn(async move {
+        let code = signals.next().await;
+        process::exit(code);
+    });
 }

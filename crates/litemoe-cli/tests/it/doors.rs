@@ -23,13 +23,14 @@ fn the_server_answers_for_the_foundation_and_for_an_adapter() {
         stream.read_to_string(&mut answer).expect("an answer");
         answer
     };
-    let get =
-        |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+    let get = |path: &str| {
+        ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+    };
     assert!(get("/health").starts_with("HTTP/1.1 200"), "{}", get("/health"));
     let models = get("/v1/models");
     assert!(models.contains("\"tuned\"") && models.contains("\"parent\""), "{models}");
     let body = r#"{"model":"tuned","messages":[{"role":"user","content":"def f"}],"max_tokens":4}"#;
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json";
     let answer = ask(&format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
     assert!(answer.contains("\"finish_reason\""), "{answer}");
     server.kill().expect("stopped");

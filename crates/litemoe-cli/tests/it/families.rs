@@ -165,7 +165,7 @@ fn serve(bench: &Bench) {
     let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
     let body =
         r#"{"model":"tuned","messages":[{"role":"user","content":"add 3 and 4"}],"max_tokens":4}"#;
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json";
     let mut stream = TcpStream::connect(&address).expect("a connection");
     write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("sent");
     let mut answer = String::new();

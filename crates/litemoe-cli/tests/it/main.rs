@@ -24,6 +24,7 @@ mod outputs;
 #[cfg(feature = "hub")]
 mod pull;
 mod refit;
+mod serving;
 mod shards;
 mod stdout;
 mod verbs;

@@ -1,12 +1,22 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use litemoe_core::SamplingError;
 use litemoe_text::TextError;
 use serde_json::{Value, json};
+
+use crate::api::shorten::shorten;
+use crate::limits::Excess;
+use crate::prompt::PromptError;
+
+/// Maximum bytes of a message, which may quote the request.
+const MAX_MESSAGE: usize = 1000;
+
+/// Maximum bytes of `param`.
+const MAX_PARAM: usize = 200;
 
 /// Error response: `{"error": {message, type, param, code}}`.
 #[derive(Debug)]
@@ -20,7 +30,8 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code: None, retry_after: None }
+        let message = shorten(message.into(), MAX_MESSAGE);
+        Self { status, message, param: None, code: None, retry_after: None }
     }
 
     /// Bad request: 400.
@@ -30,7 +41,7 @@ impl ApiError {
 
     /// Sets `param`, the field at fault.
     pub(crate) fn of(self, param: impl Into<String>) -> Self {
-        Self { param: Some(param.into()), ..self }
+        Self { param: Some(shorten(param.into(), MAX_PARAM)), ..self }
     }
 
     pub(crate) fn unknown_model(name: &str) -> Self {
@@ -39,20 +50,61 @@ impl ApiError {
             .of("model")
     }
 
-    pub(crate) fn too_long(n_prompt: usize, max_tokens: usize) -> Self {
-        let message = format!(
-            "the messages are {n_prompt} tokens, but the model takes {max_tokens} with at least one for the answer"
-        );
-        Self::bad_request("context_length_exceeded", message).of("messages")
+    /// The body is larger than its limit: 413.
+    pub(crate) fn too_large(max_body: usize) -> Self {
+        let message = format!("the body has more than {max_body} bytes");
+        let error = Self::new(StatusCode::PAYLOAD_TOO_LARGE, message);
+        Self { code: Some("request_too_large"), ..error }
     }
 
+    /// The body did not arrive in time: 408.
+    pub(crate) fn too_slow(time: Duration) -> Self {
+        let message = format!("the body did not arrive within {time:?}");
+        let error = Self::new(StatusCode::REQUEST_TIMEOUT, message);
+        Self { code: Some("request_timeout"), ..error }
+    }
+
+    pub(crate) fn broken_body() -> Self {
+        Self::bad_request("invalid_body", "the body is incomplete or malformed")
+    }
+
+    /// The request queue is full, or another client's request took this one's place in it.
     pub(crate) fn overloaded(retry_after: Duration) -> Self {
-        let message = "too many requests are waiting; try again later";
+        Self::busy("too many requests are waiting; try again later", retry_after)
+    }
+
+    /// There is no memory left for the body.
+    pub(crate) fn out_of_memory(retry_after: Duration) -> Self {
+        Self::busy("too many bytes of requests are being read; try again later", retry_after)
+    }
+
+    fn busy(message: &str, retry_after: Duration) -> Self {
         Self {
             code: Some("overloaded"),
             retry_after: Some(retry_after),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
         }
+    }
+
+    pub(crate) fn no_host() -> Self {
+        Self::bad_request("invalid_host", "the request has no valid `Host` header, or several")
+    }
+
+    pub(crate) fn foreign_host(host: &Authority) -> Self {
+        let message = format!("the host `{host}` is not one that this server is allowed to serve");
+        Self { code: Some("host_not_allowed"), ..Self::new(StatusCode::FORBIDDEN, message) }
+    }
+
+    pub(crate) fn foreign_origin(origin: &HeaderValue) -> Self {
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let message = format!("pages of the origin `{origin}` are not allowed to use this server");
+        Self { code: Some("origin_not_allowed"), ..Self::new(StatusCode::FORBIDDEN, message) }
+    }
+
+    /// The client did not read its stream as fast as it was written.
+    pub(crate) fn unread() -> Self {
+        let message = "the stream was not read as fast as it was generated";
+        Self { code: Some("stream_unread"), ..Self::new(StatusCode::REQUEST_TIMEOUT, message) }
     }
 
     pub(crate) fn stopped() -> Self {
@@ -97,9 +149,39 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<BytesRejection> for ApiError {
-    fn from(rejection: BytesRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+impl From<Excess> for ApiError {
+    fn from(excess: Excess) -> Self {
+        let message = match excess {
+            Excess::Bytes { n_bytes, max_bytes } => {
+                format!(
+                    "the messages are {n_bytes} bytes, but the context takes at most {max_bytes}"
+                )
+            }
+            Excess::Text { max_tokens } => {
+                format!("the messages are more than {max_tokens} tokens, which is the context")
+            }
+            Excess::Prompt { n_prompt, max_tokens } => format!(
+                "the messages are {n_prompt} tokens, but the context is {max_tokens} with at least one for the answer"
+            ),
+            Excess::Answer { n_prompt, max_new, max_tokens } => format!(
+                "the context is {max_tokens} tokens, but {n_prompt} in the messages and {max_new} in the answer are \
+                 requested"
+            ),
+        };
+        let param = match excess {
+            Excess::Answer { .. } => "max_tokens",
+            Excess::Bytes { .. } | Excess::Text { .. } | Excess::Prompt { .. } => "messages",
+        };
+        Self::bad_request("context_length_exceeded", message).of(param)
+    }
+}
+
+impl From<PromptError> for ApiError {
+    fn from(error: PromptError) -> Self {
+        match error {
+            PromptError::Text(error) => error.into(),
+            PromptError::Excess(excess) => excess.into(),
+        }
     }
 }
 
@@ -112,7 +194,10 @@ impl From<SamplingError> for ApiError {
 impl From<TextError> for ApiError {
     fn from(error: TextError) -> Self {
         match error {
-            TextError::TemplateRaised { .. } | TextError::NoTemplate { .. } => {
+            TextError::TemplateRaised { .. }
+            | TextError::TemplateTooLong { .. }
+            | TextError::TemplateTooMuch { .. }
+            | TextError::NoTemplate { .. } => {
                 Self::bad_request("invalid_value", error.to_string()).of("messages")
             }
             error => {

@@ -2,6 +2,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::api::error::ApiError;
+use crate::api::values;
 
 /// Fields of a request's JSON object. They are removed as they are read, so that the remaining ones are unknown. `null`
 /// equals a missing field.
@@ -13,10 +14,15 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let parsed: Result<Value, _> = serde_json::from_slice(body);
+    /// Parses a body of at most `max_values` JSON values.
+    pub(crate) fn parse(body: &[u8], max_values: usize) -> Result<Self, ApiError> {
         let invalid =
             |error| ApiError::bad_request("invalid_json", format!("the body is not JSON: {error}"));
+        if values::count(body, max_values).map_err(invalid)? > max_values {
+            let message = format!("the body has more than {max_values} JSON values");
+            return Err(ApiError::bad_request("invalid_value", message));
+        }
+        let parsed: Result<Value, _> = serde_json::from_slice(body);
         match parsed.map_err(invalid)? {
             Value::Object(fields) => Ok(Self { fields, path: String::new() }),
             _ => Err(ApiError::bad_request("invalid_type", "the body is not an object")),

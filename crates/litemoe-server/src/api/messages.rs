@@ -1,46 +1,64 @@
 use litemoe_text::Message;
 use serde_json::Value;
 
+use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
 /// Reads the request's conversation.
-pub(crate) fn take(fields: &mut Fields) -> Result<Vec<Message>, ApiError> {
+pub(crate) fn take(fields: &mut Fields, limits: &RequestLimits) -> Result<Vec<Message>, ApiError> {
     let messages: Vec<Value> = fields.required("messages", "a list of messages")?;
-    if messages.is_empty() {
-        return Err(fields.invalid(
-            "messages",
-            "invalid_value",
-            "a list with at least one message",
-        ));
-    }
-    let named = messages.into_iter().enumerate();
-    named.map(|(index, message)| read(message, &format!("messages[{index}]"))).collect()
-}
-
-fn read(message: Value, path: &str) -> Result<Message, ApiError> {
-    let mut fields = Fields::of(message, path)?;
-    let role = fields.required("role", "a string")?;
-    let content = match fields.required("content", "a string or a list of parts")? {
-        Value::String(content) => content,
-        Value::Array(parts) => join(parts, &fields.path("content"))?,
-        _ => return Err(fields.invalid("content", "invalid_type", "a string or a list of parts")),
+    let max = limits.max_messages;
+    let expected = match messages.len() {
+        0 => Some("a list with at least one message".to_owned()),
+        n if n > max => Some(format!("a list of at most {max} messages")),
+        _ => None,
     };
-    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-    fields.neutral("tool_calls", is_empty)?;
-    for name in ["name", "refusal", "audio", "function_call", "tool_call_id"] {
-        fields.neutral(name, |_| false)?;
+    if let Some(expected) = expected {
+        return Err(fields.invalid("messages", "invalid_value", &expected));
     }
-    fields.finish()?;
-    Ok(Message { role, content })
+    let mut parts = Parts { left: limits.max_parts, max: limits.max_parts };
+    let named = messages.into_iter().enumerate();
+    named.map(|(index, message)| parts.read(message, &format!("messages[{index}]"))).collect()
 }
 
-/// Joins the parts of a message with newlines.
-fn join(parts: Vec<Value>, path: &str) -> Result<String, ApiError> {
-    let named = parts.into_iter().enumerate();
-    let texts: Result<Vec<_>, _> =
-        named.map(|(index, part)| text_of(part, &format!("{path}[{index}]"))).collect();
-    Ok(texts?.join("\n"))
+/// Limit of the parts of all messages.
+struct Parts {
+    left: usize,
+    max: usize,
+}
+
+impl Parts {
+    fn read(&mut self, message: Value, path: &str) -> Result<Message, ApiError> {
+        let mut fields = Fields::of(message, path)?;
+        let role = fields.required("role", "a string")?;
+        let expected = "a string or a list of parts";
+        let content = match fields.required("content", expected)? {
+            Value::String(content) => content,
+            Value::Array(parts) => self.join(parts, &fields)?,
+            _ => return Err(fields.invalid("content", "invalid_type", expected)),
+        };
+        let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        fields.neutral("tool_calls", is_empty)?;
+        for name in ["name", "refusal", "audio", "function_call", "tool_call_id"] {
+            fields.neutral(name, |_| false)?;
+        }
+        fields.finish()?;
+        Ok(Message { role, content })
+    }
+
+    /// Joins the parts of a message with newlines.
+    fn join(&mut self, parts: Vec<Value>, fields: &Fields) -> Result<String, ApiError> {
+        let Some(left) = self.left.checked_sub(parts.len()) else {
+            let expected = format!("a list of parts, at most {} in all messages", self.max);
+            return Err(fields.invalid("content", "invalid_value", &expected));
+        };
+        self.left = left;
+        let (path, named) = (fields.path("content"), parts.into_iter().enumerate());
+        let texts: Result<Vec<_>, _> =
+            named.map(|(index, part)| text_of(part, &format!("{path}[{index}]"))).collect();
+        Ok(texts?.join("\n"))
+    }
 }
 
 fn text_of(part: Value, path: &str) -> Result<String, ApiError> {

@@ -1,19 +1,26 @@
 //! HTTP API, compatible with OpenAI's clients.
 
 mod answer;
+mod body;
 mod chat;
 mod error;
 mod fields;
+pub(crate) mod guard;
+mod log;
 mod messages;
 mod models;
 mod neutral;
 mod request;
+mod request_id;
 mod sampling;
+mod shorten;
 mod stream;
+mod values;
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, extract};
@@ -21,16 +28,24 @@ use serde_json::json;
 
 use crate::state::{Shared, State};
 use error::ApiError;
+use guard::Guard;
 
-pub(crate) fn router(state: State) -> Router {
-    Router::new()
+pub(crate) fn router(state: State, guard: Guard) -> Router {
+    let routes = Router::new()
         .route("/health", get(health))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
-        .with_state(Arc::new(state))
+        .with_state(Arc::new(state));
+    let routes = match guard.cors() {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(middleware::from_fn(log::log))
 }
 
 async fn health(extract::State(state): Shared) -> Response {

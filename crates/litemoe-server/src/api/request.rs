@@ -3,6 +3,7 @@ use litemoe_text::Message;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::{messages, neutral, sampling};
@@ -22,16 +23,16 @@ pub(crate) struct ChatRequest {
 }
 
 impl ChatRequest {
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let mut fields = Fields::parse(body)?;
+    pub(crate) fn parse(body: &[u8], limits: &RequestLimits) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body, limits.max_values)?;
         let request = Self {
             model: fields.required("model", "a string")?,
-            messages: messages::take(&mut fields)?,
-            n: n(&mut fields)?,
+            messages: messages::take(&mut fields, limits)?,
+            n: n(&mut fields, limits.max_n)?,
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
-            sampling: sampling::take(&mut fields)?,
-            stop: stop(&mut fields)?,
+            sampling: sampling::take(&mut fields, limits.max_logit_bias)?,
+            stop: stop(&mut fields, limits)?,
             stream: fields.optional("stream", "a boolean")?.unwrap_or(false),
             include_usage: include_usage(&mut fields)?,
         };
@@ -62,11 +63,12 @@ fn max_new(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// Number of texts: at most OpenAI's limit.
-fn n(fields: &mut Fields) -> Result<usize, ApiError> {
-    match fields.optional("n", "a whole number")?.unwrap_or(1) {
-        n @ 1..=128 => Ok(n),
-        _ => Err(fields.invalid("n", "invalid_value", "between 1 and 128")),
+/// Number of texts.
+fn n(fields: &mut Fields, max: usize) -> Result<usize, ApiError> {
+    let n = fields.optional("n", "a whole number")?.unwrap_or(1);
+    match (1..=max).contains(&n) {
+        true => Ok(n),
+        false => Err(fields.invalid("n", "invalid_value", &format!("between 1 and {max}"))),
     }
 }
 
@@ -91,18 +93,21 @@ enum Stop {
     Several(Vec<String>),
 }
 
-fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
+fn stop(fields: &mut Fields, limits: &RequestLimits) -> Result<Vec<String>, ApiError> {
     let stop = match fields.optional("stop", "a string or a list of strings")? {
         None => Vec::new(),
         Some(Stop::One(stop)) => vec![stop],
         Some(Stop::Several(stop)) => stop,
     };
-    match stop.iter().any(String::is_empty) {
-        true => {
-            Err(fields.invalid("stop", "invalid_value", "a string, or strings, that are not empty"))
-        }
-        false => Ok(stop),
-    }
+    let RequestLimits { max_stop, max_stop_bytes, .. } = limits;
+    let expected = if stop.len() > *max_stop {
+        format!("a string, or at most {max_stop} strings")
+    } else if stop.iter().any(|stop| !(1..=*max_stop_bytes).contains(&stop.len())) {
+        format!("a string, or strings, of 1 to {max_stop_bytes} bytes")
+    } else {
+        return Ok(stop);
+    };
+    Err(fields.invalid("stop", "invalid_value", &expected))
 }
 
 fn include_usage(fields: &mut Fields) -> Result<bool, ApiError> {

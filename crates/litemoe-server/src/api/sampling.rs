@@ -11,7 +11,7 @@ use crate::api::fields::Fields;
 const MAX_TEMPERATURE: f32 = 2.0;
 
 /// Reads the sampling parameters: OpenAI's, and `top_k`, `min_p` and `repetition_penalty`.
-pub(crate) fn take(fields: &mut Fields) -> Result<Sampling, ApiError> {
+pub(crate) fn take(fields: &mut Fields, max_logit_bias: usize) -> Result<Sampling, ApiError> {
     let mut number =
         |name, default| fields.optional::<f32>(name, "a number").map(|n| n.unwrap_or(default));
     let sampling = Sampling {
@@ -22,7 +22,7 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Sampling, ApiError> {
         presence_penalty: number("presence_penalty", 0.0)?,
         frequency_penalty: number("frequency_penalty", 0.0)?,
         top_k: top_k(fields)?,
-        logit_bias: logit_bias(fields)?,
+        logit_bias: logit_bias(fields, max_logit_bias)?,
         seed: seed(fields)?,
     };
     sampling.check()?;
@@ -41,9 +41,13 @@ fn top_k(fields: &mut Fields) -> Result<usize, ApiError> {
 }
 
 /// Logit bias: an object from token ids, as strings, to numbers.
-fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f32>, ApiError> {
+fn logit_bias(fields: &mut Fields, max: usize) -> Result<BTreeMap<u32, f32>, ApiError> {
     let expected = "an object of token ids and numbers";
     let biases: Map<String, Value> = fields.optional("logit_bias", expected)?.unwrap_or_default();
+    if biases.len() > max {
+        let expected = format!("an object with at most {max} entries");
+        return Err(fields.invalid("logit_bias", "invalid_value", &expected));
+    }
     let read = |(token, bias): (String, Value)| Some((token.parse().ok()?, bias.as_f64()? as f32));
     let biases: Option<BTreeMap<u32, f32>> = biases.into_iter().map(read).collect();
     biases.ok_or_else(|| fields.invalid("logit_bias", "invalid_type", expected))

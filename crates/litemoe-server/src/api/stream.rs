@@ -1,16 +1,17 @@
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::ServerOptions;
 use crate::api::answer::Answer;
 use crate::api::error::ApiError;
-use crate::engine::Event;
+use crate::api::log::Record;
+use crate::engine::{Event, Events};
 
 /// Streams an answer as server-sent events: for each text its role, pieces and finish reason; then usage and `[DONE]`;
 /// `: ping` while idle.
@@ -19,22 +20,32 @@ use crate::engine::Event;
 pub(crate) fn respond(
     answer: Answer,
     n: usize,
-    events: UnboundedReceiver<Event>,
-    keep_alive: Duration,
+    events: Events,
+    record: Arc<Record>,
+    options: &ServerOptions,
 ) -> Response {
     let begin: Vec<Value> = (0..n).map(|text| answer.begin(text)).collect();
-    let chunks = UnboundedReceiverStream::new(events)
-        .flat_map(move |event| stream::iter(chunks_of(&answer, event)));
+    let retry_after = options.retry_after;
+    let chunks = stream::unfold(events, async |mut events| Some((events.next().await?, events)))
+        .flat_map(move |event| {
+            if let Event::Finished(usage) = &event {
+                let _ = record.n_completion.set(usage.n_completion);
+            }
+            stream::iter(chunks_of(&answer, event, retry_after))
+        });
     let data = stream::iter(begin).chain(chunks).map(|chunk| chunk.to_string());
     let done = stream::iter(["[DONE]".to_owned()]);
     let frames = data.chain(done).map(|data| Ok::<_, Infallible>(Frame::default().data(data)));
-    Sse::new(frames).keep_alive(KeepAlive::new().interval(keep_alive).text("ping")).into_response()
+    let keep_alive = KeepAlive::new().interval(options.keep_alive).text("ping");
+    Sse::new(frames).keep_alive(keep_alive).into_response()
 }
 
-fn chunks_of(answer: &Answer, event: Event) -> Vec<Value> {
+fn chunks_of(answer: &Answer, event: Event, retry_after: Duration) -> Vec<Value> {
     match event {
         Event::Piece(text, piece) => answer.piece(text, &piece),
         Event::Finished(usage) => answer.end(usage).into_iter().collect(),
+        Event::Displaced => vec![ApiError::overloaded(retry_after).body()],
+        Event::Unread => vec![ApiError::unread().body()],
         Event::Failed => vec![ApiError::failed().body()],
     }
 }

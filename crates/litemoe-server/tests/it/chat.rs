@@ -71,11 +71,14 @@ async fn the_text_ends_where_it_must() {
 #[tokio::test]
 async fn a_text_may_fill_the_model_and_no_more() {
     let router = serving(Toy::doing(vec![Step::Babble; 2 * MAX_TOKENS]));
-    for fields in [json!({}), json!({ "max_tokens": 10 * MAX_TOKENS })] {
+    let n_prompt = tokens("<|user|>hi<|assistant|>").len();
+    for fields in [json!({}), json!({ "max_tokens": MAX_TOKENS - n_prompt })] {
         let answer = answer(&router, &fields).await;
         assert_eq!(answer["usage"]["total_tokens"], MAX_TOKENS);
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
     }
+    let response = post(&router, &chat(&json!({ "max_tokens": 10 * MAX_TOKENS }))).await;
+    assert_eq!(response.status(), 400);
 }
 
 #[tokio::test]

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod chat;
 mod client;
+mod connections;
 mod foundation;
+mod limits;
+mod listening;
+mod log;
 mod logprobs;
 mod models;
 mod parameters;

@@ -1,15 +1,18 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use futures::StreamExt;
-use litemoe_server::{Server, ServerOptions};
+use futures::{FutureExt, StreamExt};
+use litemoe_server::ServerOptions;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::io::AsyncWriteExt;
+#[cfg(target_os = "linux")]
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::client::{chat, post, read, serving, serving_with, text};
-use crate::toy::{MAX_TOKENS, Step, Toy, gate, tokenizer, tokens};
+use crate::listening::{self, Listening, rest, status, until};
+use crate::toy::{MAX_TOKENS, Step, Toy, gate, tokens};
 
 #[tokio::test]
 async fn a_full_queue_is_503_and_says_when_to_try_again() {
@@ -62,24 +65,68 @@ async fn a_client_that_goes_away_ends_its_generation() {
 async fn shutting_down_finishes_what_is_running() {
     let (gate, mut keeper) = gate();
     let toy = Toy { gate: Some(gate), ..Toy::saying("well done") };
-    let server = Server::new("toy", toy, tokenizer(), ServerOptions::default()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(server.serve(listener, async { stopped.await.unwrap() }));
-
-    let body = chat(&json!({})).to_string();
-    let mut client = TcpStream::connect(address).await.unwrap();
-    let head =
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: ";
-    client.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+    let server = Listening::of(toy, ServerOptions::default()).await;
+    let address = server.address;
+    let mut client = server.connect().await;
+    client.write_all(listening::post(&chat(&json!({})), "").as_bytes()).await.unwrap();
     keeper.entered.recv().await.unwrap();
-    stop.send(()).unwrap();
+    let mut stopping = Box::pin(server.stop());
+    assert!((&mut stopping).now_or_never().is_none());
     drop(keeper.permits);
-    let mut response = String::new();
-    client.read_to_string(&mut response).await.unwrap();
-    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
-    assert!(response.contains("well done"), "{response}");
-    serving.await.unwrap().unwrap();
+    let answer = rest(&mut client).await;
+    assert_eq!(status(&answer), 200);
+    assert!(answer.contains("well done"), "{answer}");
+    stopping.await;
     assert!(TcpStream::connect(address).await.is_err(), "the server still listens");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_frees_its_place() {
+    let (gate, mut keeper) = gate();
+    let toy = Toy { gate: Some(gate), ..Toy::saying("x") };
+    let options = ServerOptions { max_queued: NonZeroUsize::MIN, ..ServerOptions::default() };
+    let server = Listening::of(toy, options).await;
+    let request = listening::post(&chat(&json!({ "stream": true })), "");
+    let ask = async || {
+        let mut client = server.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let head = until(&mut client, "\r\n\r\n").await;
+        (client, status(&head))
+    };
+    let (_running, _) = ask().await;
+    keeper.entered.recv().await.unwrap();
+    let (waiting, waits) = ask().await;
+    assert_eq!([waits, ask().await.1], [200, 503]);
+    drop(waiting);
+    let again = async { while ask().await.1 != 200 {} };
+    timeout(Duration::from_secs(60), again).await.expect("the place is free");
+}
+
+#[cfg(target_os = "linux")] // other systems have one loopback address
+#[tokio::test]
+async fn clients_take_turns() {
+    let (gate, mut keeper) = gate();
+    let toy = Toy { gate: Some(gate), ..Toy::saying("x") };
+    let server = Listening::of(toy, ServerOptions::default()).await;
+    let request = listening::post(&chat(&json!({ "stream": true })), "");
+    let ask = async |host: u8| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        let mut client = socket.connect(server.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        until(&mut client, "\r\n\r\n").await;
+        client
+    };
+    let first = ask(1).await;
+    keeper.entered.recv().await.unwrap();
+    let (second, third, other) = (ask(1).await, ask(1).await, ask(2).await);
+    for (name, mut client) in
+        [("first", first), ("other", other), ("second", second), ("third", third)]
+    {
+        // One step for the letter, one for the end.
+        keeper.permits.send(()).unwrap();
+        keeper.permits.send(()).unwrap();
+        let answer = timeout(Duration::from_secs(60), rest(&mut client)).await.expect(name);
+        assert!(answer.contains("[DONE]"), "{name}: {answer}");
+    }
 }

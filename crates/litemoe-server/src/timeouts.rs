@@ -1,0 +1,21 @@
+use std::time::Duration;
+
+/// Time-outs of a connection.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// Time for the header of a request, from the connection's begin or the previous answer's end: so also the idle time
+    /// of a connection. The connection is closed.
+    pub header: Duration,
+    /// Time for the body of a request; 408.
+    pub body: Duration,
+    /// Time in which a client reads nothing of its answer. The connection is closed.
+    pub write: Duration,
+}
+
+impl Default for Timeouts {
+    /// 30 seconds each.
+    fn default() -> Self {
+        let time = Duration::from_secs(30);
+        Self { header: time, body: time, write: time }
+    }
+}
