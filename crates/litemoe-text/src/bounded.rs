@@ -72,10 +72,9 @@ pub(crate) fn is_namespace(value: &Value) -> bool {
 
 fn check_no_namespace(value: &Value) -> Result<(), Error> {
     match is_namespace(value) {
-        true => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "a namespace cannot be part of a value",
-        )),
+        true => {
+            Err(Error::new(ErrorKind::InvalidOperation, "a namespace cannot be part of a value"))
+        }
         false => Ok(()),
     }
 }

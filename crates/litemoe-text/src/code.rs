@@ -271,8 +271,14 @@ mod tests {
     fn operands_of_concatenation_become_text() {
         for (code, written) in [
             ("a ~ 'b' ~ -c.d", "(a)|litemoe_text ~ 'b' ~ (-c.d)|litemoe_text"),
-            ("a + b * 2 ~ c|f(x ~ 1) - d", "a + (b * 2)|litemoe_text ~ (c|f((x)|litemoe_text ~ (1)|litemoe_text))|litemoe_text - d"),
-            ("not a ~ b is not none and c", "not (a)|litemoe_text ~ (b is not none)|litemoe_text and c"),
+            (
+                "a + b * 2 ~ c|f(x ~ 1) - d",
+                "a + (b * 2)|litemoe_text ~ (c|f((x)|litemoe_text ~ (1)|litemoe_text))|litemoe_text - d",
+            ),
+            (
+                "not a ~ b is not none and c",
+                "not (a)|litemoe_text ~ (b is not none)|litemoe_text and c",
+            ),
             ("f(k=a ~ 1.5, x)", "f(k=(a)|litemoe_text ~ (1.5)|litemoe_text, x)"),
             ("1e-5 - 2 if a in b else c", "1e-5 - 2 if a in b else c"),
             ("a ~ (b", "(a)|litemoe_text ~ (b"),

@@ -30,8 +30,9 @@ impl TextConfig {
         let file = dir.join("tokenizer_config.json");
         let tokenizer: Map<String, Value> = read_json(&file)?.unwrap_or_default();
         let model: ModelConfig = read_json(&dir.join("config.json"))?.unwrap_or_default();
-        let declared = TokenizerConfig::deserialize(&tokenizer)
-            .map_err(|error| TextError::Malformed { file: file.clone(), reason: error.to_string() })?;
+        let declared = TokenizerConfig::deserialize(&tokenizer).map_err(|error| {
+            TextError::Malformed { file: file.clone(), reason: error.to_string() }
+        })?;
         let template = match read_optional(&dir.join("chat_template.jinja"))? {
             Some(template) => Some(template),
             None => declared.chat_template.map(|written| written.choose(file)).transpose()?,

@@ -157,7 +157,8 @@ impl Rendered {
         let closing = marked.rsplit_once(MARK).map(|(_, closing)| closing);
         match closing.and_then(|closing| whole.strip_suffix(closing)).map(str::len) {
             Some(completion_end) if completion_end >= prompt.len() => {
-                let inserted = marked.strip_prefix(&prompt).and_then(|rest| rest.split(MARK).next());
+                let inserted =
+                    marked.strip_prefix(&prompt).and_then(|rest| rest.split(MARK).next());
                 let inserted = inserted.filter(|text| !text.trim().is_empty()).unwrap_or_default();
                 let answer_begin = match whole[prompt.len()..completion_end].starts_with(inserted) {
                     true => prompt.len() + inserted.len(),

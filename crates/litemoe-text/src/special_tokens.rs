@@ -84,13 +84,16 @@ impl SpecialTokens {
         } else {
             merged.add_special_tokens_map(dir)?;
             tokens.add_legacy(dir, &merged)?;
-            tokens.added.extend(in_tokenizer.into_iter().filter_map(|token| Some((token.id?, token.token()))));
+            tokens.added.extend(
+                in_tokenizer.into_iter().filter_map(|token| Some((token.id?, token.token()))),
+            );
         }
         merged.rename_extra();
         tokens.named = merged.named(class.defaults())?;
         tokens.extra = merged.extra()?;
         if !merged.values.contains_key("extra_special_tokens") {
-            let extra = class.extra(config).map_err(|reason| merged.malformed("extra_ids", &reason))?;
+            let extra =
+                class.extra(config).map_err(|reason| merged.malformed("extra_ids", &reason))?;
             tokens.extra.extend(extra.into_iter().map(|content| Special { content, flags: None }));
         }
         for (_, special) in &mut tokens.named {
@@ -150,7 +153,10 @@ impl SpecialTokens {
     }
 
     /// Adds all special tokens again, without flags.
-    pub(crate) fn add_plain_to(&self, tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
+    pub(crate) fn add_plain_to(
+        &self,
+        tokenizer: &mut tokenizers::Tokenizer,
+    ) -> tokenizers::Result<()> {
         tokenizer.add_tokens(self.all_special().map(|text| AddedToken::from(text, true)))?;
         Ok(())
     }
@@ -169,7 +175,8 @@ impl Merged {
 
     /// `extra_special_tokens` was `additional_special_tokens`.
     fn rename_extra(&mut self) {
-        let is_set = |value: &Value| !value.is_null() && value.as_array().is_none_or(|a| !a.is_empty());
+        let is_set =
+            |value: &Value| !value.is_null() && value.as_array().is_none_or(|a| !a.is_empty());
         if !self.values.get("extra_special_tokens").is_some_and(is_set)
             && let Some(extra) = self.values.remove("additional_special_tokens")
         {
@@ -181,10 +188,14 @@ impl Merged {
         let map: Map<String, Value> =
             read_json(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
         for (key, mut value) in map {
-            if key == "extra_special_tokens" && let Value::Array(added) = &value {
+            if key == "extra_special_tokens"
+                && let Value::Array(added) = &value
+            {
                 let before = self.values.get(&key).and_then(Value::as_array);
                 let mut all = before.cloned().unwrap_or_default();
-                all.extend(added.iter().filter(|token| !all.contains(token)).cloned().collect::<Vec<_>>());
+                all.extend(
+                    added.iter().filter(|token| !all.contains(token)).cloned().collect::<Vec<_>>(),
+                );
                 value = all.into();
             } else if let Value::Object(flags) = &mut value {
                 flags.insert("special".to_owned(), true.into());
@@ -198,7 +209,8 @@ impl Merged {
         if let Some(text) = value.as_str() {
             return Ok(Special { content: text.to_owned(), flags: None });
         }
-        let token = WrittenToken::deserialize(value).map_err(|error| self.malformed(key, &error))?;
+        let token =
+            WrittenToken::deserialize(value).map_err(|error| self.malformed(key, &error))?;
         let token = token.token();
         Ok(Special { content: token.content.clone(), flags: Some(token) })
     }
@@ -235,7 +247,9 @@ impl Merged {
         let key = "extra_special_tokens";
         match self.values.get(key) {
             None | Some(Value::Null | Value::Object(_)) => Ok(Vec::new()),
-            Some(Value::Array(tokens)) => tokens.iter().map(|token| self.special(key, token)).collect(),
+            Some(Value::Array(tokens)) => {
+                tokens.iter().map(|token| self.special(key, token)).collect()
+            }
             Some(_) => Err(self.malformed(key, &"it is neither a list nor an object")),
         }
     }

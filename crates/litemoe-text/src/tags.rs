@@ -57,15 +57,17 @@ fn end_of(opening: &str, body: &str) -> Option<usize> {
         _ => "}}",
     };
     let mut depth = 0_usize;
-    outside_strings(body).find(|&(at, c)| {
-        let is_end = depth == 0 && body[at..].starts_with(closing);
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        is_end
-    }).map(|(at, _)| at)
+    outside_strings(body)
+        .find(|&(at, c)| {
+            let is_end = depth == 0 && body[at..].starts_with(closing);
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            is_end
+        })
+        .map(|(at, _)| at)
 }
 
 /// Characters of code outside string literals, with their offsets.

@@ -70,7 +70,8 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         bounded::add_to(&mut environment);
         python::add_to(&mut environment);
-        let source = tags::rewritten(source).map_err(|reason| TextError::TemplateSyntax { reason })?;
+        let source =
+            tags::rewritten(source).map_err(|reason| TextError::TemplateSyntax { reason })?;
         environment.add_template_owned(NAME, source).map_err(syntax)?;
         Ok(Self { environment, named_tokens })
     }

@@ -49,10 +49,8 @@ impl Tokenizer {
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
         let special_ids = special.chain(end_ids.iter().copied()).chain(eos).collect();
         let end_id = eos.or_else(|| config.end_ids.first().copied());
-        let template = config
-            .template
-            .map(|source| ChatTemplate::new(&source, named))
-            .transpose()?;
+        let template =
+            config.template.map(|source| ChatTemplate::new(&source, named)).transpose()?;
         let decoder_start = config.decoder_start;
         let assistant_prefix = String::new();
         let mut tokenizer =

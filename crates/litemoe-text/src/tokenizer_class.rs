@@ -43,7 +43,9 @@ impl TokenizerClass {
 
     fn named(class: &str) -> Result<Self, String> {
         Ok(match class {
-            "PreTrainedTokenizer" | "PythonBackend" | "TokenizersBackend" | "BloomTokenizer" => Self::Whole,
+            "PreTrainedTokenizer" | "PythonBackend" | "TokenizersBackend" | "BloomTokenizer" => {
+                Self::Whole
+            }
             "GemmaTokenizer" => Self::Gemma,
             "GPT2Tokenizer" => Self::Gpt2,
             "GPTNeoXTokenizer" => Self::GptNeoX,
@@ -93,7 +95,9 @@ impl TokenizerClass {
     pub(crate) fn extra(self, config: &Map<String, Value>) -> Result<Vec<String>, String> {
         let n = match (self, config.get("extra_ids")) {
             (Self::T5, None) => 100,
-            (Self::T5, Some(n)) => n.as_u64().filter(|&n| n <= 1000).ok_or("it is not at most 1000")?,
+            (Self::T5, Some(n)) => {
+                n.as_u64().filter(|&n| n <= 1000).ok_or("it is not at most 1000")?
+            }
             _ => 0,
         };
         Ok((0..n).map(|index| format!("<extra_id_{index}>")).collect())
@@ -228,7 +232,9 @@ fn precompiled(normalizer: &Value) -> Value {
 /// T5's post-processor, which appends the end token.
 fn ends_with(eos: Option<&String>, model: &Value) -> Result<Value, String> {
     let mut pieces = model["vocab"].as_array().into_iter().flatten();
-    let id = pieces.position(|piece| piece[0].as_str().is_some() && piece[0].as_str() == eos.map(String::as_str));
+    let id = pieces.position(|piece| {
+        piece[0].as_str().is_some() && piece[0].as_str() == eos.map(String::as_str)
+    });
     let id = id.ok_or("the class needs an end token in the vocabulary")?;
     let text = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });
     let end = json!({ "SpecialToken": { "id": "</s>", "type_id": 0 } });

@@ -66,7 +66,8 @@ pub(crate) fn read(
 }
 
 fn class(dir: &Path, config: &TextConfig, json: &[u8]) -> Result<TokenizerClass, TextError> {
-    let refused = |class: &str| TextError::TokenizerClass { dir: dir.into(), class: class.to_owned() };
+    let refused =
+        |class: &str| TextError::TokenizerClass { dir: dir.into(), class: class.to_owned() };
     let own_code = config.tokenizer.get("auto_map").and_then(|map| map.get("AutoTokenizer"));
     if own_code.is_some() {
         return Err(refused("of the model's own code"));

@@ -53,12 +53,14 @@ pub(super) fn string(state: &State<'_, '_>, value: &Value) -> Result<String, Err
 
 fn default(value: &Value, args: Args) -> Done {
     let [other, boolean] = bind(["default_value", "boolean"], &args.into_values())?;
-    let is_missing = value.is_undefined() || boolean.is_some_and(|b| b.is_true()) && !value.is_true();
+    let is_missing =
+        value.is_undefined() || boolean.is_some_and(|b| b.is_true()) && !value.is_true();
     Ok(if is_missing { other.unwrap_or_else(|| Value::from("")) } else { value.clone() })
 }
 
 fn float(value: &Value, args: Args) -> Done {
     let [default] = bind(["default"], &args.into_values())?;
+    int::defined(value)?;
     let number = match value.as_str() {
         Some(text) => int::float(text)?,
         None => f64::try_from(value.clone()).ok(),

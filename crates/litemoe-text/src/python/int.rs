@@ -1,7 +1,7 @@
 //! Numbers in texts, as Python's `int` and `float` read them.
 
-use minijinja::Error;
-use minijinja::value::{Rest, Value, ValueOrKwargs};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::{Error, ErrorKind};
 
 use crate::python::arguments::{bind, invalid, or};
 use crate::python::classes::is_space;
@@ -10,17 +10,26 @@ use crate::python::classes::is_space;
 pub(super) fn int(value: &Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [default, base] = bind(["default", "base"], &args.into_values())?;
     let base: u32 = or(base, 10)?;
+    defined(value)?;
     let number = match value.as_str() {
         Some(text) => match integer(text, base)? {
             Some(number) => Some(number),
             None => float(text)?.map(truncated).transpose()?,
         },
-        None if value.is_integer() || value.kind() == minijinja::value::ValueKind::Bool => {
+        None if value.is_integer() || value.kind() == ValueKind::Bool => {
             i128::try_from(value.clone()).ok().or(Some(i128::from(value.is_true())))
         }
         None => f64::try_from(value.clone()).ok().map(truncated).transpose()?,
     };
     Ok(number.map_or_else(|| default.unwrap_or_else(|| Value::from(0)), Value::from))
+}
+
+/// Checks that a value that becomes a number is defined.
+pub(super) fn defined(value: &Value) -> Result<(), Error> {
+    match value.is_undefined() {
+        true => Err(Error::from(ErrorKind::UndefinedError)),
+        false => Ok(()),
+    }
 }
 
 /// `int(text, base)`; `None` if the text is no integer.
@@ -38,7 +47,9 @@ fn integer(text: &str, base: u32) -> Result<Option<i128>, Error> {
         (0 | 16, [b'0', b'x', ..]) => (16, &lower[2..]),
         (0 | 8, [b'0', b'o', ..]) => (8, &lower[2..]),
         (0 | 2, [b'0', b'b', ..]) => (2, &lower[2..]),
-        (0, [b'0', ..]) if lower.bytes().any(|b| b.is_ascii_digit() && b != b'0') => return Ok(None),
+        (0, [b'0', ..]) if lower.bytes().any(|b| b.is_ascii_digit() && b != b'0') => {
+            return Ok(None);
+        }
         (0, _) => (10, &*lower),
         (2..=36, _) => (base, &*lower),
         _ => return Err(invalid("a base is 0 or from 2 to 36")),
@@ -47,7 +58,8 @@ fn integer(text: &str, base: u32) -> Result<Option<i128>, Error> {
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(base)) {
         return Ok(None);
     }
-    let number = i128::from_str_radix(&digits, base).map_err(|_| invalid("a number is too large"))?;
+    let number =
+        i128::from_str_radix(&digits, base).map_err(|_| invalid("a number is too large"))?;
     Ok(Some(if is_negative { -number } else { number }))
 }
 

@@ -34,7 +34,8 @@ pub(super) fn to_json(
     };
     bounded::check(state, value)?;
     // Every item is on its own line, indented up to 32 levels deep.
-    let width = options.indent.as_ref().map_or(0, String::len) + options.item.len() + options.key.len();
+    let width =
+        options.indent.as_ref().map_or(0, String::len) + options.item.len() + options.key.len();
     state.consume_fuel(width as u64 / 64 * 32)?;
     let mut json = String::new();
     options.write(value, 0, &mut json)?;
@@ -57,7 +58,8 @@ fn indentation(indent: &Value) -> Result<String, Error> {
 }
 
 fn separated(separators: &Value) -> Result<[String; 2], Error> {
-    let texts: Vec<_> = separators.try_iter()?.map(|text| text.as_str().map(str::to_owned)).collect();
+    let texts: Vec<_> =
+        separators.try_iter()?.map(|text| text.as_str().map(str::to_owned)).collect();
     match <[_; 2]>::try_from(texts) {
         Ok([Some(item), Some(key)]) if item.len().max(key.len()) <= MAX_INDENT => Ok([item, key]),
         _ => Err(invalid("separators are not two short texts")),

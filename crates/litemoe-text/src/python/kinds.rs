@@ -13,14 +13,35 @@ const METHODS: [(&[ValueKind], &[&str]); 3] = [
     (
         &[ValueKind::Map],
         &[
-            "clear", "copy", "fromkeys", "get", "items", "keys", "pop", "popitem", "setdefault",
-            "update", "values",
+            "clear",
+            "copy",
+            "fromkeys",
+            "get",
+            "items",
+            "keys",
+            "pop",
+            "popitem",
+            "setdefault",
+            "update",
+            "values",
         ],
     ),
     (&[ValueKind::Seq], &["count", "index"]),
     (
         &[ValueKind::String],
-        &["count", "encode", "find", "format", "index", "join", "replace", "split", "strip", "title", "translate"],
+        &[
+            "count",
+            "encode",
+            "find",
+            "format",
+            "index",
+            "join",
+            "replace",
+            "split",
+            "strip",
+            "title",
+            "translate",
+        ],
     ),
 ];
 

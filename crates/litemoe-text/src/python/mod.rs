@@ -31,6 +31,9 @@ pub(crate) const ATTRIBUTE: &str = "litemoe_attribute";
 /// Name of the filter `value['name']` for names of methods.
 pub(crate) const ITEM: &str = "litemoe_item";
 
+/// Functions of Jinja that are defined but cannot be called.
+const UNKNOWN: [&str; 3] = ["cycler", "joiner", "lipsum"];
+
 /// Tests that only the engine has.
 const REMOVED_TESTS: [&str; 4] = ["endingwith", "int", "safe", "startingwith"];
 
@@ -40,6 +43,11 @@ pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime::strftime_now);
+    for name in UNKNOWN {
+        environment.add_function(name, move || -> Result<Value, Error> {
+            Err(invalid(&format!("`{name}` is not supported")))
+        });
+    }
     filters::add_to(environment);
     environment.add_filter(TEXT, filters::string);
     environment.add_filter(ATTRIBUTE, |value: &Value, name: &str| kinds::attribute(value, name));

@@ -65,11 +65,37 @@ pub(super) fn float(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    let scientific = format!("{number:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    match exponent.parse::<i32>().unwrap_or(0) {
-        -4..16 => format!("{number:?}"),
-        exponent => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+    let (sign, digits, point) = shortest(number);
+    let n = digits.len() as i32;
+    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or(0));
+    match point {
+        -3..=0 => format!("{sign}0.{}{digits}", zeros(-point)),
+        1..=16 if point >= n => format!("{sign}{digits}{}.0", zeros(point - n)),
+        1..=16 => format!("{sign}{}.{}", &digits[..point as usize], &digits[point as usize..]),
+        _ => {
+            let exponent = point - 1;
+            let (first, others) = digits.split_at(1);
+            let dot = if others.is_empty() { "" } else { "." };
+            let exponent_sign = if exponent < 0 { '-' } else { '+' };
+            format!("{sign}{first}{dot}{others}e{exponent_sign}{:02}", exponent.abs())
+        }
+    }
+}
+
+/// Sign, the shortest digits that read back, the even ones of two equally near, and the position of the point.
+/// `serde_json` finds the digits: those of the standard library are not the even ones.
+fn shortest(number: f64) -> (&'static str, String, i32) {
+    let sign = if number.is_sign_negative() { "-" } else { "" };
+    let text = serde_json::Value::from(number.abs()).to_string();
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, fraction].concat();
+    let digits = all.trim_start_matches('0');
+    let point = whole.len() as i32 - (all.len() - digits.len()) as i32;
+    let digits = digits.trim_end_matches('0');
+    match digits.is_empty() {
+        true => (sign, "0".to_owned(), 1),
+        false => (sign, digits.to_owned(), point + exponent.parse::<i32>().unwrap_or(0)),
     }
 }
 
@@ -140,5 +166,38 @@ fn push_escaped(letter: char, out: &mut String) {
 /// `str.isprintable` of a letter: Rust escapes the same letters, but for combining ones at the start of a text.
 fn is_printable(letter: char) -> bool {
     let text = format!("a{letter}");
-    letter == '"' || text.escape_debug().eq(text.chars())
+    matches!(letter, '"' | '\'') || text.escape_debug().eq(text.chars())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::float;
+
+    /// Expected texts: Python's `repr`.
+    #[test]
+    fn floats_are_those_of_python() {
+        for (number, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (100.0, "100.0"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (0.0001, "0.0001"),
+            (0.00012345, "0.00012345"),
+            (0.00001, "1e-05"),
+            (-1.5e-300, "-1.5e-300"),
+            (1e15, "1000000000000000.0"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e16, "1e+16"),
+            (123_456_789_012_345_678.0, "1.2345678901234568e+17"),
+            (997_947_263_646_459.25, "997947263646459.2"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+            (f64::NAN, "nan"),
+        ] {
+            assert_eq!(float(number), text);
+        }
+    }
 }

@@ -64,9 +64,9 @@ pub(super) fn check_same_text(value: &Value) -> Result<(), Error> {
     let is_same = match value.kind() {
         ValueKind::String => true,
         // Named arguments.
-        ValueKind::Map => value.try_iter()?.all(|key| {
-            value.get_item(&key).is_ok_and(|item| check_same_text(&item).is_ok())
-        }),
+        ValueKind::Map => value
+            .try_iter()?
+            .all(|key| value.get_item(&key).is_ok_and(|item| check_same_text(&item).is_ok())),
         _ => repr::str_of(value)? == value.to_string(),
     };
     match is_same {
@@ -115,7 +115,7 @@ pub(super) fn strip(
 }
 
 fn replace(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<Value, Error> {
-    let [old, new, count] = bind(["", "", "count"], args)?;
+    let [old, new, count] = bind(["", "", ""], args)?;
     let (old, new, count) = (required(old)?, required(new)?, or(count, -1)?);
     let (old, new) = (str_arg(&old)?, str_arg(&new)?);
     let n_found = text.matches(old).count().min(usize::try_from(count).unwrap_or(usize::MAX));
@@ -137,7 +137,11 @@ fn join(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<Value, Erro
 
 /// A text between two positions in letters, as in Python's slices, and the number of letters before it. `None` if it
 /// begins after the end.
-fn between(text: &str, start: Option<Value>, end: Option<Value>) -> Result<Option<(&str, usize)>, Error> {
+fn between(
+    text: &str,
+    start: Option<Value>,
+    end: Option<Value>,
+) -> Result<Option<(&str, usize)>, Error> {
     let n = text.chars().count();
     let position = |at: Option<Value>, default: usize| -> Result<usize, Error> {
         let at: i64 = or(at, default as i64)?;
@@ -160,7 +164,10 @@ fn affixed(text: &str, at_end: bool, args: &[Value]) -> Result<Value, Error> {
         None => vec![affix.clone()],
     };
     let Some((part, _)) = between(text, start, end)? else {
-        return affixes.iter().try_for_each(|affix| str_arg(affix).map(drop)).map(|()| false.into());
+        return affixes
+            .iter()
+            .try_for_each(|affix| str_arg(affix).map(drop))
+            .map(|()| false.into());
     };
     for affix in &affixes {
         let affix = str_arg(affix)?;
@@ -221,10 +228,14 @@ fn pad(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Result<
 fn title(state: &mut State<'_, '_>, text: &str) -> Result<Value, Error> {
     let mut titled = String::with_capacity(text.len());
     let mut inside = false;
-    let mut letters = text.chars().peekable();
+    let mut letters = text.chars();
     while let Some(letter) = letters.next() {
         match (inside, letter) {
-            (true, 'Σ') if !letters.peek().is_some_and(|next| next.is_alphabetic()) => titled.push('ς'),
+            (true, 'Σ') => {
+                // The form at the end of a word, which the standard library tells from the letters after it.
+                let word: String = ['a', 'Σ'].into_iter().chain(letters.clone().take(32)).collect();
+                titled.extend(word.to_lowercase().chars().nth(1));
+            }
             (true, _) => titled.extend(letter.to_lowercase()),
             (false, _) => {
                 let letter = Value::from(letter);

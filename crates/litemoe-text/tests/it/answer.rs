@@ -4,9 +4,9 @@ use litemoe_core::{Logprobs, SampledToken};
 use litemoe_text::{Finish, Piece, Tokenizer};
 use proptest::prelude::*;
 
-use crate::dirs::{foundation, sentencepiece, with_template};
+use crate::dirs::{foundation, foundation_without_template, sentencepiece, with_template};
 
-static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(foundation);
+static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(foundation_without_template);
 static BYTE_FALLBACK: LazyLock<Tokenizer> = LazyLock::new(sentencepiece);
 
 /// The pieces, and the number of tokens consumed.
@@ -75,18 +75,20 @@ fn what_the_template_puts_before_an_answer_is_no_part_of_it() {
         ("<think>\n\nx", "<think>", "\n"),
     ] {
         let ids = tokenizer.encode_text(sampled).unwrap();
-        let stops: Vec<String> = [stops].iter().filter(|s| !s.is_empty()).map(|s| (*s).to_owned()).collect();
+        let stops: Vec<String> =
+            [stops].iter().filter(|s| !s.is_empty()).map(|s| (*s).to_owned()).collect();
         let (pieces, _) = pieces(&tokenizer, &ids, &stops);
         assert_eq!(self::text(&pieces), text, "{sampled:?}");
-        assert_eq!(String::from_utf8(bytes(&pieces)).unwrap().starts_with(text), true, "{sampled:?}");
+        assert!(bytes(&pieces).starts_with(text.as_bytes()), "{sampled:?}");
     }
 }
 
 #[test]
 fn a_token_across_the_end_of_the_prefix_is_told() {
-    assert_eq!(BYTE_LEVEL.assistant_prefix(), " ");
-    let ids = BYTE_LEVEL.encode_text(" on the way").unwrap();
-    let (pieces, _) = pieces(&BYTE_LEVEL, &ids, &[]);
+    let tokenizer = foundation();
+    assert_eq!(tokenizer.assistant_prefix(), " ");
+    let ids = tokenizer.encode_text(" on the way").unwrap();
+    let (pieces, _) = pieces(&tokenizer, &ids, &[]);
     assert_eq!(text(&pieces), "on the way");
     assert_eq!(bytes(&pieces), b" on the way");
 }
@@ -94,7 +96,9 @@ fn a_token_across_the_end_of_the_prefix_is_told() {
 #[test]
 fn a_stop_string_may_be_a_special_token() {
     let ids = BYTE_LEVEL.encode_text("on<|user|> off").unwrap();
-    for (stop, expected, n_drawn) in [("<|user|>", "on", 2), ("<|pad|>", "on off", 3), ("user", "on off", 3)] {
+    for (stop, expected, n_drawn) in
+        [("<|user|>", "on", 2), ("<|pad|>", "on off", 3), ("user", "on off", 3)]
+    {
         let (pieces, drawn) = pieces(&BYTE_LEVEL, &ids, &[stop.to_owned()]);
         assert_eq!((text(&pieces).as_str(), drawn), (expected, n_drawn), "{stop}");
         let finish = if expected == "on" { Finish::StopString } else { Finish::Length };

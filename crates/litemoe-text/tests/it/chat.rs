@@ -29,11 +29,18 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", untagged)]
 enum Expected {
-    Text { text: String, ids: Vec<u32> },
+    Text {
+        text: String,
+        ids: Vec<u32>,
+    },
     /// The message of `raise_exception`.
-    Raised { raised: String },
+    Raised {
+        raised: String,
+    },
     /// Another error of Jinja or Python.
-    Failed { failed: String },
+    Failed {
+        failed: String,
+    },
 }
 
 fn tokenizer() -> (TempDir, Tokenizer) {

@@ -45,7 +45,8 @@ fn the_loss_begins_where_the_answer_begins() {
              {{% if add_generation_prompt %}}<|user|>assistant\n{{% endif %}}"
         )
     };
-    for (open, before) in [("<think>\\n\\n</think>\\n\\n", "<think>\n\n</think>\n\n"), ("\\n", "")] {
+    for (open, before) in [("<think>\\n\\n</think>\\n\\n", "<think>\n\n</think>\n\n"), ("\\n", "")]
+    {
         let tokenizer = with_template(&template(open));
         let sequence = tokenizer.encode(&Row::new("hi", "<b>well</b>")).unwrap();
         let (prompt, completion) = split(&sequence);

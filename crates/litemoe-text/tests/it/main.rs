@@ -14,4 +14,5 @@ mod rows;
 mod stream;
 mod template;
 mod text_score;
+mod tokenizers;
 mod vocabularies;

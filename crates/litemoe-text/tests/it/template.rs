@@ -132,7 +132,8 @@ fn expressions_have_the_text_of_python_or_none() {
         serde_json::from_str(include_str!("golden/expressions.json")).unwrap();
     assert!(cases.len() > 600);
     let messages = [("system", "S\n"), ("user", " héllo "), ("assistant", "ok")];
-    let messages = messages.map(|(role, content)| Message { role: role.into(), content: content.into() });
+    let messages =
+        messages.map(|(role, content)| Message { role: role.into(), content: content.into() });
     let named = [("bos_token", "<s>"), ("eos_token", "</s>")];
     let named: BTreeMap<_, _> = named.map(|(name, token)| (name.into(), token.into())).into();
     for (expression, text, is_refused) in cases {
@@ -153,14 +154,27 @@ fn newlines_and_scopes_are_those_of_jinja() {
         ("{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}", "21"),
         ("{{ {'a': {'b': 1}}['a'] }}{% if {'a': {'b': 1}} %}x{% endif %}", "{'b': 1}x"),
         ("{% if messages | selectattr('role', 'equalto', 'none') %}always{% endif %}", "always"),
-        ("{% set g = messages | map(attribute='role') %}{{ g | first }}{{ g | list }}{{ g | list }}", "user[][]"),
-        ("{% for r in messages | map(attribute='role') %}{{ loop.length }}{{ loop.last }}{% endfor %}", "1True"),
-        ("{% set d = {'items': {'type': 1}} %}{{ d['items'].type }}{{ d.items() | list | length }}", "11"),
-        ("{% set d = {} %}{{ 'method' if d['items'] else 'none' }}{{ d['items']['type'] }}", "method"),
+        (
+            "{% set g = messages | map(attribute='role') %}{{ g | first }}{{ g | list }}{{ g | list }}",
+            "user[][]",
+        ),
+        (
+            "{% for r in messages | map(attribute='role') %}{{ loop.length }}{{ loop.last }}{% endfor %}",
+            "1True",
+        ),
+        (
+            "{% set d = {'items': {'type': 1}} %}{{ d['items'].type }}{{ d.items() | list | length }}",
+            "11",
+        ),
+        (
+            "{% set d = {} %}{{ 'method' if d['items'] else 'none' }}{{ d['items']['type'] }}",
+            "method",
+        ),
     ] {
         assert_eq!(render(source).unwrap(), text, "{source:?}");
     }
-    for source in ["{{ messages[0].items }}", "{{ messages | map('upper') }}", "{{ namespace() }}"] {
+    for source in ["{{ messages[0].items }}", "{{ messages | map('upper') }}", "{{ namespace() }}"]
+    {
         let error = render(source).unwrap_err();
         assert!(matches!(error, TextError::TemplateFailed { .. }), "{source}: {error}");
     }
