@@ -72,9 +72,10 @@ fn class(dir: &Path, config: &TextConfig, json: &[u8]) -> Result<TokenizerClass,
     if own_code.is_some() {
         return Err(refused("of the model's own code"));
     }
-    let byte_level = b"\"ByteLevel\"";
-    let is_byte_level = json.windows(byte_level.len()).any(|part| part == byte_level);
     let declared = config.tokenizer_class.as_deref();
+    let byte_level = b"\"ByteLevel\"";
+    let is_byte_level = declared.is_some_and(|class| class.starts_with("Llama"))
+        && json.windows(byte_level.len()).any(|part| part == byte_level);
     TokenizerClass::of(declared, config.model_type.as_deref(), is_byte_level)
         .map_err(|class| refused(&class))
 }

@@ -12,8 +12,19 @@ use crate::python::strings::{check_same_text, str_arg, strip, widths};
 use crate::python::{int, json, kinds, pieces, repr};
 
 /// Filters that only the engine has, and those whose results have another text than in Python.
-const REMOVED: [&str; 9] =
-    ["attr", "bool", "chain", "groupby", "lines", "pprint", "split", "urlencode", "zip"];
+const REMOVED: [&str; 11] = [
+    "attr",
+    "bool",
+    "chain",
+    "e",
+    "escape",
+    "groupby",
+    "lines",
+    "pprint",
+    "split",
+    "urlencode",
+    "zip",
+];
 
 type Args = Rest<ValueOrKwargs>;
 type Done = Result<Value, Error>;
@@ -91,18 +102,13 @@ fn indent(state: &State<'_, '_>, value: &Value, args: Args) -> Done {
     };
     let n_lines = text.matches('\n').count() + 1;
     state.consume_fuel(n_lines.saturating_mul(width.len()) as u64 / 64)?;
-    // With `blank`, line ends stay as they are; otherwise they become newlines, and one at the end is kept.
     let mut indented = if first { width.clone() } else { String::new() };
-    if blank {
-        indented += &text.replace('\n', &format!("\n{width}"));
-        return Ok(indented.into());
-    }
     let ended = text + "\n";
     for (index, line) in pieces::lines(&ended, false).try_iter()?.enumerate() {
         let line = line.as_str().unwrap_or_default().to_owned();
         if index > 0 {
             indented.push('\n');
-            indented += if line.is_empty() { "" } else { &width };
+            indented += if line.is_empty() && !blank { "" } else { &width };
         }
         indented += &line;
     }

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
-use minijinja::{Error, State};
+use minijinja::{Error, ErrorKind, State};
 
 use crate::bounded;
 use crate::python::arguments::{bind, invalid};
-use crate::python::kinds::is_dict;
+use crate::python::kinds::{is_dict, is_list};
 use crate::python::repr;
 
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
@@ -33,14 +33,14 @@ pub(super) fn to_json(
         key,
     };
     bounded::check(state, value)?;
-    // Every item is on its own line, indented up to 32 levels deep.
-    let width =
-        options.indent.as_ref().map_or(0, String::len) + options.item.len() + options.key.len();
-    state.consume_fuel(width as u64 / 64 * 32)?;
     let mut json = String::new();
     options.write(value, 0, &mut json)?;
+    state.consume_fuel(json.len() as u64 / 64)?;
     Ok(json)
 }
+
+/// Maximum bytes of a value, as of a whole rendering.
+const MAX_JSON: usize = 16 << 20;
 
 /// Maximum width of an indentation.
 const MAX_INDENT: usize = 64;
@@ -78,7 +78,7 @@ impl Options {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         match value.kind() {
             ValueKind::String => self.quote(value.as_str().unwrap_or_default(), out),
-            ValueKind::Seq => {
+            _ if is_list(value) => {
                 let items: Vec<_> = value.try_iter()?.collect();
                 self.container(['[', ']'], &items, depth, out, |item, out| {
                     self.write(item, depth + 1, out)
@@ -119,6 +119,9 @@ impl Options {
             }
             self.new_line(depth + 1, out);
             write(item, out)?;
+            if out.len() > MAX_JSON {
+                return Err(Error::from(ErrorKind::OutOfFuel));
+            }
         }
         if !items.is_empty() {
             self.new_line(depth, out);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Tuple, Value, ValueKind};
+use minijinja::value::{Enumerator, Object, ObjectRepr, Rest, Tuple, Value, ValueKind};
 use minijinja::{Error, State};
 
 use crate::bounded::is_namespace;
 use crate::one_shot::OneShot;
+use crate::python::arguments::invalid;
 
-/// Methods of Python's `dict`, `list`, `tuple` and `str` that have the name of a plausible key.
+/// Kinds of values, and the methods that Python's types of this kind have.
 const METHODS: [(&[ValueKind], &[&str]); 3] = [
     (
         &[ValueKind::Map],
@@ -26,21 +27,63 @@ const METHODS: [(&[ValueKind], &[&str]); 3] = [
             "values",
         ],
     ),
-    (&[ValueKind::Seq], &["count", "index"]),
+    (
+        &[ValueKind::Seq, ValueKind::Iterable],
+        &[
+            "append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove",
+            "reverse", "sort",
+        ],
+    ),
     (
         &[ValueKind::String],
         &[
+            "capitalize",
+            "casefold",
+            "center",
             "count",
             "encode",
+            "endswith",
+            "expandtabs",
             "find",
             "format",
+            "format_map",
             "index",
+            "isalnum",
+            "isalpha",
+            "isascii",
+            "isdecimal",
+            "isdigit",
+            "isidentifier",
+            "islower",
+            "isnumeric",
+            "isprintable",
+            "isspace",
+            "istitle",
+            "isupper",
             "join",
+            "ljust",
+            "lower",
+            "lstrip",
+            "maketrans",
+            "partition",
+            "removeprefix",
+            "removesuffix",
             "replace",
+            "rfind",
+            "rindex",
+            "rjust",
+            "rpartition",
+            "rsplit",
+            "rstrip",
             "split",
+            "splitlines",
+            "startswith",
             "strip",
+            "swapcase",
             "title",
             "translate",
+            "upper",
+            "zfill",
         ],
     ),
 ];
@@ -136,17 +179,78 @@ pub(super) fn pairs(dict: &Value) -> Result<Vec<Value>, Error> {
     dict.try_iter()?.map(pair).collect()
 }
 
+/// Python's `range`.
+#[derive(Debug)]
+pub(super) struct Range {
+    start: i64,
+    stop: i64,
+    step: i64,
+    len: usize,
+}
+
+impl Range {
+    /// `range(stop)` or `range(start, stop, step=1)`, of at most as many numbers as Jinja allows.
+    pub(super) fn call(args: Rest<i64>) -> Result<Value, Error> {
+        let (start, stop, step) = match args[..] {
+            [stop] => (0, stop, 1),
+            [start, stop] => (start, stop, 1),
+            [start, stop, step] if step != 0 => (start, stop, step),
+            _ => return Err(invalid("a range has a stop, or a start, a stop and a step but 0")),
+        };
+        let (distance, step_size) = match step > 0 {
+            true => (stop.saturating_sub(start), step),
+            false => (start.saturating_sub(stop), step.saturating_neg()),
+        };
+        let len = usize::try_from(distance).unwrap_or(0).div_ceil(step_size as usize);
+        match len {
+            ..=MAX_RANGE => Ok(Value::from_object(Self { start, stop, step, len })),
+            _ => Err(invalid(&format!("a range of more than {MAX_RANGE} numbers"))),
+        }
+    }
+
+    /// `repr(range)`.
+    pub(super) fn repr(&self) -> String {
+        let Self { start, stop, step, .. } = self;
+        match step {
+            1 => format!("range({start}, {stop})"),
+            _ => format!("range({start}, {stop}, {step})"),
+        }
+    }
+}
+
+/// Maximum length of a range.
+const MAX_RANGE: usize = 100_000;
+
+impl Object for Range {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let index = usize::try_from(key.clone()).ok().filter(|&index| index < self.len)?;
+        Some(Value::from(self.start + index as i64 * self.step))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.len)
+    }
+}
+
+/// Whether a value is a `list` or a `tuple`. Slices, sums and products of lists are iterables of the engine.
+pub(super) fn is_list(value: &Value) -> bool {
+    let is_other = value.downcast_object_ref::<OneShot>().is_some()
+        || value.downcast_object_ref::<DictView>().is_some()
+        || value.downcast_object_ref::<Range>().is_some();
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) && !is_other
+}
+
 /// `value is sequence`: it has a length and is subscriptable.
 pub(super) fn is_sequence(value: &Value) -> bool {
-    let is_range = || {
-        let is_ours = value.downcast_object_ref::<OneShot>().is_some()
-            || value.downcast_object_ref::<DictView>().is_some();
-        value.kind() == ValueKind::Iterable && !is_ours
-    };
     value.is_undefined()
-        || matches!(value.kind(), ValueKind::Seq | ValueKind::String)
+        || value.kind() == ValueKind::String
         || is_dict(value)
-        || is_range()
+        || is_list(value)
+        || value.downcast_object_ref::<Range>().is_some()
 }
 
 /// `value is iterable`.

@@ -41,6 +41,7 @@ pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.set_formatter(print);
     environment.remove_global("debug");
+    environment.add_function("range", kinds::Range::call);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime::strftime_now);
     for name in UNKNOWN {
@@ -78,7 +79,7 @@ fn method(
             strings::call(state, value, text, name, args)
         }
         ValueKind::Map if kinds::is_dict(value) => dict_method(value, name, args),
-        ValueKind::Seq => list_method(value, name, args),
+        _ if kinds::is_list(value) => list_method(value, name, args),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use minijinja::value::{Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
-use crate::python::kinds::{DictView, is_dict};
+use crate::python::kinds::{DictView, Range, is_dict, is_list};
 
 /// `str(value)`: what a template prints. Values whose text Python does not determine, such as generators and methods,
 /// are an error.
@@ -29,17 +29,19 @@ fn write(value: &Value, out: &mut String) -> Result<(), Error> {
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::Number => out.push_str(&number(value)?),
         ValueKind::String => quote(value.as_str().unwrap_or_default(), out),
-        ValueKind::Seq => sequence(value, out)?,
         ValueKind::Map if is_dict(value) => dict(value, out)?,
-        _ => match value.downcast_object_ref::<DictView>() {
-            Some(view) => {
-                out.push_str(view.name);
-                out.push_str("([");
+        _ if is_list(value) => sequence(value, out)?,
+        _ => {
+            if let Some(view) = value.downcast_object_ref::<DictView>() {
+                out.extend([view.name, "(["]);
                 items(view.items.iter().cloned(), out)?;
                 out.push_str("])");
+            } else if let Some(range) = value.downcast_object_ref::<Range>() {
+                out.push_str(&range.repr());
+            } else {
+                return Err(no_text(value));
             }
-            None => return Err(no_text(value)),
-        },
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Methods of Python's `str`.
 
 use minijinja::filters;
-use minijinja::value::{StringInput, Tuple, Value, ValueKind};
+use minijinja::value::{Kwargs, StringInput, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -63,10 +63,11 @@ pub(super) fn call(
 pub(super) fn check_same_text(value: &Value) -> Result<(), Error> {
     let is_same = match value.kind() {
         ValueKind::String => true,
-        // Named arguments.
-        ValueKind::Map => value
-            .try_iter()?
-            .all(|key| value.get_item(&key).is_ok_and(|item| check_same_text(&item).is_ok())),
+        ValueKind::Map if Kwargs::try_from(value.clone()).is_ok() => {
+            let is_same = |key: Value| check_same_text(&value.get_item(&key)?);
+            value.try_iter()?.try_for_each(is_same)?;
+            true
+        }
         _ => repr::str_of(value)? == value.to_string(),
     };
     match is_same {

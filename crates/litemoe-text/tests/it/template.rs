@@ -58,6 +58,9 @@ fn a_template_without_end_runs_out_of_fuel() {
         "{{ ('x' * 999999).strip('yx' * 9999) }}",
         "{{ ('a\n' * 99999) | indent(99999) }}",
         "{{ strftime_now('%c' * 9999999) }}",
+        &format!("{{{{ {}[0] * 45000{} | tojson(indent=64) }}}}", "[".repeat(30), "]".repeat(30)),
+        "{{ 'x'.center(9999999999) }}",
+        "{{ ('Σ' * 9999).replace('', 'x' * 99999) }}",
     ] {
         let error = too_costly(source);
         assert!(matches!(error, TextError::TemplateTooLong { .. }), "{source}: {error}");
