@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 use litemoe_core::SampledToken;
 
+use crate::prefix::Prefix;
 use crate::stop::{Passed, StopScanner};
 use crate::{Detokenizer, TextError, TokenLogprob, Tokenizer};
 
@@ -47,10 +48,13 @@ impl Piece {
 }
 
 /// Streamed answer from sampled tokens, up to an end token or a stop string: one piece per token. The concatenated text
-/// does not depend on the tokenization and contains no part of a stop string.
+/// does not depend on the tokenization and contains no part of a stop string. It begins after what the chat template puts
+/// before an answer ([`Tokenizer::assistant_prefix`]).
 #[derive(Debug)]
 pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
+    stops: &'t [String],
+    prefix: Prefix<'t>,
     /// `None` once the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
     scanner: StopScanner<'t>,
@@ -59,10 +63,12 @@ pub struct Answer<'t> {
 }
 
 impl Tokenizer {
-    /// Starts an answer. Stop strings must not be empty.
+    /// Starts an answer. Stop strings must not be empty; one that is the text of a special token stops at that token.
     pub fn answer<'t>(&'t self, stops: &'t [String]) -> Answer<'t> {
         Answer {
             tokenizer: self,
+            stops,
+            prefix: Prefix::new(self.assistant_prefix()),
             detokenizer: Some(self.detokenizer()),
             scanner: StopScanner::new(stops),
             pending: Pending::default(),
@@ -91,6 +97,10 @@ impl Answer<'_> {
         self.n_drawn += 1;
         if self.tokenizer.end_ids().contains(&drawn.token) {
             return self.end(detokenizer, Finish::EndToken);
+        }
+        let special = self.tokenizer.special_text(drawn.token);
+        if special.is_some_and(|text| self.stops.contains(&text)) {
+            return self.end(detokenizer, Finish::StopString);
         }
         if let Some(logprobs) = &drawn.logprobs {
             self.pending.push(self.tokenizer.token_logprob(drawn.token, logprobs)?);
@@ -138,13 +148,22 @@ impl Answer<'_> {
             let logprobs = self.pending.take(text.len());
             return Ok(Piece { text, logprobs, finish: Some(Finish::StopString) });
         }
+        let held = self.prefix.finish();
+        let Passed { text: held, stopped } = self.scanner.push(&held);
+        text += &held;
+        if stopped {
+            let logprobs = self.pending.take(text.len());
+            return Ok(Piece { text, logprobs, finish: Some(Finish::StopString) });
+        }
         text += &self.scanner.finish();
         Ok(Piece { text, logprobs: self.pending.take_all(), finish: Some(finish) })
     }
 
     fn scan(&mut self, text: &str) -> Passed {
         self.pending.n_known += text.len();
-        self.scanner.push(text)
+        let (text, n_removed) = self.prefix.push(text);
+        self.pending.skip(n_removed);
+        self.scanner.push(&text)
     }
 }
 
@@ -169,6 +188,18 @@ impl Pending {
         self.n_given += n_bytes;
         let given = self.tokens.iter().take_while(|(begin, _)| *begin < self.n_given).count();
         self.tokens.drain(..given).map(|(_, token)| token).collect()
+    }
+
+    /// Drops the tokens of the next `n_bytes` bytes, which are not emitted. A token that ends after them stays.
+    fn skip(&mut self, n_bytes: usize) {
+        self.n_given += n_bytes;
+        while let Some(&(begin, _)) = self.tokens.front() {
+            let end = self.tokens.get(1).map_or(self.n_known, |&(begin, _)| begin);
+            if begin >= self.n_given || end > self.n_given {
+                break;
+            }
+            self.tokens.pop_front();
+        }
     }
 
     fn take_all(&mut self) -> Vec<TokenLogprob> {

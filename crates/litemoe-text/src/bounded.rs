@@ -2,10 +2,11 @@
 //! each containing the previous one twice, have more items than fit in memory; a namespace that contains itself is
 //! infinite.
 
-use minijinja::filters;
 use minijinja::functions::namespace;
-use minijinja::value::{Kwargs, StringInput, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Output, State, escape_formatter};
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State};
+
+use crate::one_shot::OneShot;
 
 /// Name of the filter applied to values assigned to variables.
 pub(crate) const SET: &str = "litemoe_set";
@@ -25,13 +26,8 @@ const MAX_RECURSION: usize = 200;
 
 pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.set_recursion_limit(MAX_RECURSION);
-    environment.set_formatter(format);
     environment.add_filter(SET, set);
     environment.add_filter(SET_ATTRIBUTE, set_attribute);
-    environment.add_filter("join", join);
-    environment.add_filter("string", string);
-    // Only for debugging, and its output grows with the nesting depth.
-    environment.remove_filter("pprint");
 }
 
 /// Checks that a value is small enough to traverse, and consumes fuel for it.
@@ -43,10 +39,6 @@ pub(crate) fn check(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
 
 /// Adds the number of items of a value, nested ones included, to `items`.
 fn count(value: &Value, max_depth: usize, items: &mut usize) -> Result<(), Error> {
-    let is_map = value.kind() == ValueKind::Map;
-    if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
-        return Ok(());
-    }
     let mut count_item = |item: &Value| {
         *items += 1;
         if max_depth == 0 || *items > MAX_ITEMS {
@@ -55,6 +47,13 @@ fn count(value: &Value, max_depth: usize, items: &mut usize) -> Result<(), Error
         check_no_namespace(item)?;
         count(item, max_depth - 1, items)
     };
+    if let Some(generator) = value.downcast_object_ref::<OneShot>() {
+        return generator.left().iter().try_for_each(count_item);
+    }
+    let is_map = value.kind() == ValueKind::Map;
+    if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return Ok(());
+    }
     for item in value.try_iter()? {
         count_item(&item)?;
         if is_map {
@@ -64,25 +63,25 @@ fn count(value: &Value, max_depth: usize, items: &mut usize) -> Result<(), Error
     Ok(())
 }
 
-fn check_no_namespace(value: &Value) -> Result<(), Error> {
+/// Whether a value is a namespace, which is no `dict` in Python.
+pub(crate) fn is_namespace(value: &Value) -> bool {
     let type_name = |value: &Value| value.as_object().map(|object| object.type_name());
-    if value.kind() == ValueKind::Map && type_name(value) == type_name(&namespace(None)?) {
-        return Err(Error::new(
-            ErrorKind::InvalidOperation,
-            "a namespace cannot be part of a value",
-        ));
+    value.kind() == ValueKind::Map
+        && namespace(None).is_ok_and(|namespace| type_name(value) == type_name(&namespace))
+}
+
+fn check_no_namespace(value: &Value) -> Result<(), Error> {
+    match is_namespace(value) {
+        true => {
+            Err(Error::new(ErrorKind::InvalidOperation, "a namespace cannot be part of a value"))
+        }
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn too_large() -> Error {
     let limits = format!("a value of more than {MAX_ITEMS} items or {MAX_DEPTH} levels");
     Error::new(ErrorKind::InvalidOperation, limits)
-}
-
-fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    check(state, value)?;
-    escape_formatter(out, state, value)
 }
 
 fn set(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
@@ -93,20 +92,4 @@ fn set(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
 fn set_attribute(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     check_no_namespace(&value)?;
     set(state, value)
-}
-
-fn join(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    joiner: Option<StringInput<'_>>,
-    attribute: Option<&str>,
-    options: Kwargs,
-) -> Result<Value, Error> {
-    check(state, value)?;
-    filters::join(state, value, joiner, attribute, options)
-}
-
-fn string(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
-    check(state, value)?;
-    filters::string(state, value)
 }

@@ -1,24 +1,24 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::TextError;
 
-/// Named special tokens that templates see as variables.
-const NAMED: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
-/// Text configuration of a model directory, without `tokenizer.json`.
+/// Text configuration of a model directory, without its tokens.
 #[derive(Debug, Default)]
 pub(crate) struct TextConfig {
+    /// `tokenizer_config.json`.
+    pub(crate) tokenizer: Map<String, Value>,
+    /// `model_type` of `config.json`.
+    pub(crate) model_type: Option<String>,
+    /// Tokenizer class of `tokenizer_config.json`, else of `config.json`.
+    pub(crate) tokenizer_class: Option<String>,
     /// Source of the chat template.
     pub(crate) template: Option<String>,
-    /// Named special tokens, e.g. `eos_token`: `</s>`.
-    pub(crate) named_tokens: BTreeMap<String, String>,
     /// `eos_token_id` of `generation_config.json`, else of `config.json`.
     pub(crate) end_ids: Vec<u32>,
     /// Decoder start token of an encoder–decoder; `None` for decoder-only models.
@@ -28,14 +28,20 @@ pub(crate) struct TextConfig {
 impl TextConfig {
     pub(crate) fn read(dir: &Path) -> Result<Self, TextError> {
         let file = dir.join("tokenizer_config.json");
-        let config: TokenizerConfig = read_json(&file)?.unwrap_or_default();
+        let tokenizer: Map<String, Value> = read_json(&file)?.unwrap_or_default();
+        let model: ModelConfig = read_json(&dir.join("config.json"))?.unwrap_or_default();
+        let declared = TokenizerConfig::deserialize(&tokenizer).map_err(|error| {
+            TextError::Malformed { file: file.clone(), reason: error.to_string() }
+        })?;
         let template = match read_optional(&dir.join("chat_template.jinja"))? {
             Some(template) => Some(template),
-            None => config.chat_template.map(|written| written.choose(file)).transpose()?,
+            None => declared.chat_template.map(|written| written.choose(file)).transpose()?,
         };
         Ok(Self {
+            tokenizer,
+            model_type: model.model_type,
+            tokenizer_class: declared.tokenizer_class.or(model.tokenizer_class),
             template,
-            named_tokens: named_tokens(&config.rest),
             end_ids: end_ids(dir)?,
             decoder_start: decoder_start(dir)?,
         })
@@ -45,8 +51,13 @@ impl TextConfig {
 #[derive(Debug, Default, Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<WrittenTemplate>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, serde_json::Value>,
+    tokenizer_class: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ModelConfig {
+    model_type: Option<String>,
+    tokenizer_class: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,16 +88,6 @@ impl WrittenTemplate {
             }
         }
     }
-}
-
-/// Named special tokens: strings, or objects whose `content` is the string.
-fn named_tokens(config: &BTreeMap<String, serde_json::Value>) -> BTreeMap<String, String> {
-    let token = |name: &str| {
-        let written = config.get(name)?;
-        let text = written.as_str().or_else(|| written.get("content")?.as_str())?;
-        Some((name.to_owned(), text.to_owned()))
-    };
-    NAMED.into_iter().filter_map(token).collect()
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +127,8 @@ fn decoder_start(dir: &Path) -> Result<Option<u32>, TextError> {
     Ok(config.map(|config| config.decoder_start_token_id.or(config.pad_token_id).unwrap_or(0)))
 }
 
-fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {
+/// A JSON file's value; `None` if the file does not exist.
+pub(crate) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {
     let malformed = |reason: serde_json::Error| TextError::Malformed {
         file: file.into(),
         reason: reason.to_string(),

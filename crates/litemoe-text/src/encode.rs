@@ -21,8 +21,8 @@ pub struct Encoded {
 
 impl Tokenizer {
     /// Tokenizes a row: one user and one assistant message through the chat template, up to the end token of the
-    /// assistant's message. The loss covers the tokens after the rendered prompt, end token included; a token across
-    /// the boundary belongs to the completion.
+    /// assistant's message. The loss covers the tokens of the answer, end token included: those after the rendered prompt
+    /// and after a think block that the template inserts. A token across the boundary belongs to the completion.
     ///
     /// Without a template: prompt, one space, completion, end token, with the tokenizer's own prefix.
     ///
@@ -95,8 +95,14 @@ impl Tokenizer {
             reason: format!("no special token follows it in {:?}", rendered.whole),
         })?;
         let tokens = encoding.get_ids()[..=end].to_vec();
-        let prompt = self.encode_text(&rendered.prompt)?;
-        Ok(covered_after(n_prompt(&prompt, &encoding, rendered.prompt.len()), tokens))
+        let n_before = match rendered.answer_begin > rendered.prompt.len() {
+            true => n_until(&encoding, rendered.answer_begin),
+            false => {
+                let prompt = self.encode_text(&rendered.prompt)?;
+                n_prompt(&prompt, &encoding, rendered.prompt.len())
+            }
+        };
+        Ok(covered_after(n_before, tokens))
     }
 
     fn encode_pair(&self, row: &Row, start: u32) -> Result<Sequence, TextError> {
@@ -131,6 +137,9 @@ struct Rendered {
     prompt: String,
     /// Both messages.
     whole: String,
+    /// Byte offset in `whole` of the answer's begin: after a think block or the like that the template inserts. White
+    /// space that it inserts belongs to the answer's first token.
+    answer_begin: usize,
     /// Byte offset in `whole` of the end of the completion, where the template's closing text begins.
     completion_end: usize,
 }
@@ -148,7 +157,14 @@ impl Rendered {
         let closing = marked.rsplit_once(MARK).map(|(_, closing)| closing);
         match closing.and_then(|closing| whole.strip_suffix(closing)).map(str::len) {
             Some(completion_end) if completion_end >= prompt.len() => {
-                Ok(Self { prompt, whole, completion_end })
+                let inserted =
+                    marked.strip_prefix(&prompt).and_then(|rest| rest.split(MARK).next());
+                let inserted = inserted.filter(|text| !text.trim().is_empty()).unwrap_or_default();
+                let answer_begin = match whole[prompt.len()..completion_end].starts_with(inserted) {
+                    true => prompt.len() + inserted.len(),
+                    false => prompt.len(),
+                };
+                Ok(Self { prompt, whole, answer_begin, completion_end })
             }
             _ => Err(TextError::NoCompletion { whole }),
         }
@@ -161,7 +177,12 @@ fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
         return prompt.len();
     }
     // The prompt's last characters and the completion's first ones form one token.
-    let after = |&(_, end): &(usize, usize)| end > prompt_bytes;
+    n_until(whole, prompt_bytes)
+}
+
+/// Number of tokens that end in the first `n_bytes` bytes.
+fn n_until(whole: &Encoding, n_bytes: usize) -> usize {
+    let after = |&(_, end): &(usize, usize)| end > n_bytes;
     whole.get_offsets().iter().position(after).unwrap_or(whole.len())
 }
 

@@ -21,6 +21,8 @@ pub enum TextError {
         file.display(), names.join(", ")
     )]
     WhichTemplate { file: PathBuf, names: Vec<String> },
+    #[error("{}: a tokenizer {class} is not supported", dir.display())]
+    TokenizerClass { dir: PathBuf, class: String },
     #[error("the chat template cannot be compiled: {reason}")]
     TemplateSyntax { reason: String },
     #[error("the chat template refuses these messages: {message}")]

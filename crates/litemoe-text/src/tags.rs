@@ -1,33 +1,45 @@
 //! Rewrites a template's source before it is compiled.
 
-use crate::bounded;
+use crate::{bounded, code};
 
-/// Rewrites `{% generation %}`, transformers' tag that marks assistant tokens without changing the text, as an `if`
-/// that is always true, so that white space around it is handled as for any tag; and passes values assigned to
-/// variables through a filter of [`bounded`].
-pub(crate) fn rewritten(source: &str) -> String {
+/// Rewrites a template for the engine: newlines and string literals as Python reads them; `{% generation %}`,
+/// transformers' tag that marks assistant tokens without changing the text, as a scope without variables; values assigned
+/// to variables through a filter of [`bounded`]; and expressions as [`code`] does.
+///
+/// # Errors
+/// A string literal that the engine cannot have, with its line.
+pub(crate) fn rewritten(source: &str) -> Result<String, String> {
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
-    let mut rest = source;
+    let mut rest = &*source;
     while let Some((before, opening)) = next_opening(rest) {
         text.push_str(before);
         let body = &rest[before.len() + opening.len()..];
         let Some(end) = end_of(opening, body) else {
-            return text + &rest[before.len()..];
+            return Ok(text + &rest[before.len()..]);
         };
         let (inside, after) = body.split_at(end);
         text.push_str(opening);
+        let in_line = |reason| {
+            let line = source[..source.len() - body.len()].matches('\n').count() + 1;
+            format!("{reason} (in a tag or expression that begins in line {line})")
+        };
         match opening {
-            "{%" => text.push_str(&rewritten_tag(inside)),
+            "{%" => text.push_str(&rewritten_tag(inside).map_err(in_line)?),
+            "{{" => {
+                let (start, code, end) = signs(inside);
+                text.extend([start, &code::rewritten(code).map_err(in_line)?, end]);
+            }
             _ => text.push_str(inside),
         }
         rest = after;
-        if opening == "{%" && plain(inside) == "raw" {
+        if opening == "{%" && signs(inside).1.trim() == "raw" {
             let end = rest.find("endraw").unwrap_or(rest.len());
             text.push_str(&rest[..end]);
             rest = &rest[end..];
         }
     }
-    text + rest
+    Ok(text + rest)
 }
 
 /// Text before the next tag, expression or comment, and its opening.
@@ -37,13 +49,25 @@ fn next_opening(source: &str) -> Option<(&str, &'static str)> {
     next.min().map(|(at, opening)| (&source[..at], opening))
 }
 
-/// Offset of the end of a tag, expression or comment.
+/// Offset of the end of a tag, expression or comment. Closing braces in brackets are not the end.
 fn end_of(opening: &str, body: &str) -> Option<usize> {
-    match opening {
-        "{#" => body.find("#}"),
-        "{%" => outside_strings(body).find(|&(at, _)| body[at..].starts_with("%}")).map(|c| c.0),
-        _ => outside_strings(body).find(|&(at, _)| body[at..].starts_with("}}")).map(|c| c.0),
-    }
+    let closing = match opening {
+        "{#" => return body.find("#}"),
+        "{%" => "%}",
+        _ => "}}",
+    };
+    let mut depth = 0_usize;
+    outside_strings(body)
+        .find(|&(at, c)| {
+            let is_end = depth == 0 && body[at..].starts_with(closing);
+            match c {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            is_end
+        })
+        .map(|(at, _)| at)
 }
 
 /// Characters of code outside string literals, with their offsets.
@@ -63,24 +87,40 @@ fn outside_strings(code: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
-/// A tag's content without its white-space control signs.
-fn plain(inside: &str) -> &str {
-    inside.trim_matches(['-', '+']).trim()
+/// Splits a tag's content into its white-space control sign, the rest, and the sign at the end.
+fn signs(inside: &str) -> (&str, &str, &str) {
+    let is_sign = ['-', '+'];
+    let start = usize::from(inside.starts_with(is_sign));
+    let end = inside.len() - usize::from(inside.len() > start && inside.ends_with(is_sign));
+    (&inside[..start], &inside[start..end], &inside[end..])
 }
 
-fn rewritten_tag(inside: &str) -> String {
-    match plain(inside) {
-        "generation" => inside.replace("generation", "if true"),
-        "endgeneration" => inside.replace("endgeneration", "endif"),
-        words => match assignment(words) {
+fn rewritten_tag(inside: &str) -> Result<String, String> {
+    let (start, body, end) = signs(inside);
+    let words = body.trim();
+    let body = match words {
+        "generation" => body.replace("generation", "with"),
+        "endgeneration" => body.replace("endgeneration", "endwith"),
+        _ => match assignment(words) {
             Some((target, value)) => {
                 let filter =
                     if target.contains('.') { bounded::SET_ATTRIBUTE } else { bounded::SET };
-                inside.replace(words, &format!("set {target} = ({value})|{filter}"))
+                let value = code::rewritten(value)?;
+                body.replace(words, &format!("set {target} = ({value})|{filter}"))
             }
-            None => inside.to_owned(),
+            None => {
+                let before = body.len() - body.trim_start().len();
+                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let name = words.find(|c| !is_word(c)).unwrap_or(words.len());
+                let (name, code) = body.split_at(before + name);
+                match name.trim() {
+                    "set" => body.to_owned(),
+                    _ => name.to_owned() + &code::rewritten(code)?,
+                }
+            }
         },
-    }
+    };
+    Ok([start, &body, end].concat())
 }
 
 /// Target and value of `set target = value`.
@@ -112,8 +152,9 @@ mod tests {
             "{% set a %}{% endset %}{% set a | replace(x='=') %}{% if a == 1 %}",
             "{% set a = 1",
             "%} }} #} 'it''s {",
+            "{{ {'a': {'b': {}}} }}{{- -1 -}}{%+ if {'a':1}['a'] -%}{{ x['y'].z }}",
         ] {
-            assert_eq!(rewritten(same), same);
+            assert_eq!(rewritten(same).expect("it has right literals"), same);
         }
     }
 
@@ -124,11 +165,21 @@ mod tests {
             ("{%set a,b=1,2%}", "{%set a,b = (1,2)|litemoe_set%}"),
             (
                 "{% set n.a = '%}' ~ \"\\\"=\" %}",
-                "{% set n.a = ('%}' ~ \"\\\"=\")|litemoe_set_attribute %}",
+                "{% set n.a = ('%}' ~ '\"=')|litemoe_set_attribute %}",
             ),
-            ("{%- generation +%}", "{%- if true +%}"),
+            ("{%- generation +%}", "{%- with +%}"),
+            ("a\r\nb\rc", "a\nb\nc"),
         ] {
-            assert_eq!(rewritten(tag), written);
+            assert_eq!(rewritten(tag).expect("it has right literals"), written);
         }
+    }
+
+    #[test]
+    fn a_bad_literal_is_named_with_its_line() {
+        let error = rewritten("a\n{{ 1 }}\r{% if x == '\\xg' %}").expect_err("it is wrong");
+        assert_eq!(
+            error,
+            "the escape \\xg in a string literal (in a tag or expression that begins in line 3)"
+        );
     }
 }

@@ -3,9 +3,10 @@ use std::error::Error as _;
 use std::io;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
 use crate::python::{self, Raised};
 use crate::{TextError, bounded, tags};
@@ -18,6 +19,9 @@ const FUEL: u64 = 2_000_000;
 
 /// Maximum bytes of a rendered conversation: longer than any model's context.
 const MAX_OUTPUT: usize = 16 << 20;
+
+/// Names of a message's reasoning, the standard one first.
+const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +70,9 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         bounded::add_to(&mut environment);
         python::add_to(&mut environment);
-        environment.add_template_owned(NAME, tags::rewritten(source)).map_err(syntax)?;
+        let source =
+            tags::rewritten(source).map_err(|reason| TextError::TemplateSyntax { reason })?;
+        environment.add_template_owned(NAME, source).map_err(syntax)?;
         Ok(Self { environment, named_tokens })
     }
 
@@ -80,24 +86,67 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
+        let messages = messages.iter().map(Message::to_value).collect();
+        self.write(messages, [("add_generation_prompt", Value::from(add_generation_prompt))])
+    }
+
+    /// Renders a conversation of JSON objects with any keys, as the lines of OpenAI's files and transformers have them:
+    /// `tool_calls`, `reasoning_content`, parts of a content. `variables` are the template's others, such as
+    /// `add_generation_prompt`, `tools`, `documents` and `enable_thinking`; they hide named tokens.
+    ///
+    /// Keys that are null are left out, and reasoning has its other names too (`thinking`, `reasoning`), as in
+    /// transformers.
+    ///
+    /// # Errors
+    /// Those of [`render`](Self::render), and [`TextError::TemplateFailed`] if a message is no object.
+    pub fn render_json(
+        &self,
+        messages: &[serde_json::Value],
+        variables: &Map<String, serde_json::Value>,
+    ) -> Result<String, TextError> {
+        let messages = messages.iter().map(as_transformers).collect::<Result<_, _>>()?;
+        let variables = variables.iter().map(|(name, value)| (&**name, Value::from(Serde(value))));
+        self.write(messages, variables)
+    }
+
+    fn write<'v>(
+        &'v self,
+        messages: Value,
+        variables: impl IntoIterator<Item = (&'v str, Value)>,
+    ) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
-        let variables = [
-            ("messages", messages.iter().map(Message::to_value).collect()),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-        ];
+        let none = ["tools", "documents"].map(|name| (name, Value::from(())));
+        let defaults = none.into_iter().chain([("add_generation_prompt", Value::from(false))]);
         let tokens =
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
-        let context = Value::from_pairs(tokens.chain(variables));
+        let context = tokens.chain(defaults).chain(variables).chain([("messages", messages)]);
         let mut output = Output::default();
-        match template.render_captured_to(context, &mut output) {
+        match template.render_captured_to(Value::from_pairs(context), &mut output) {
             _ if output.is_full => Err(TextError::TemplateTooMuch { max_bytes: MAX_OUTPUT }),
             Ok(_) => String::from_utf8(output.bytes)
                 .map_err(|error| TextError::TemplateFailed { reason: error.to_string() }),
             Err(error) => Err(failure(&error)),
         }
     }
+}
+
+/// A message as transformers gives it to a template: without nulls, its reasoning under each of the names.
+fn as_transformers(message: &serde_json::Value) -> Result<Value, TextError> {
+    let message = message.as_object().ok_or_else(|| TextError::TemplateFailed {
+        reason: format!("a message is {message}, not an object"),
+    })?;
+    let mut fields = Map::new();
+    let is_set = |name: &&str| message.get(*name).is_some_and(|value| !value.is_null());
+    let reasoning = REASONING.into_iter().find(is_set).map(|name| message[name].clone());
+    if let Some(reasoning) = &reasoning {
+        fields.insert("thinking".to_owned(), reasoning.clone());
+    }
+    let set = message.iter().filter(|(_, value)| !value.is_null());
+    fields.extend(set.map(|(name, value)| (name.clone(), value.clone())));
+    if let Some(reasoning) = reasoning {
+        fields.insert("reasoning_content".to_owned(), reasoning);
+    }
+    Ok(Value::from(Serde(fields)))
 }
 
 /// Output buffer of a template, up to [`MAX_OUTPUT`].

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tokenizers::Encoding;
@@ -21,20 +21,26 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Loads a Hugging Face model directory: `tokenizer.json`, and if present `tokenizer_config.json`,
-    /// `chat_template.jinja` (which takes precedence over a template in the configuration), and the end tokens in
-    /// `generation_config.json`, or else `config.json`.
+    /// `added_tokens.json`, `special_tokens_map.json`, `chat_template.jinja` (which takes precedence over a template in
+    /// the configuration), and the end tokens in `generation_config.json`, or else `config.json`. The tokenizer's class
+    /// and tokens are those of transformers' `AutoTokenizer`.
     ///
     /// # Errors
-    /// A missing or malformed file, or a token that is not in the vocabulary; the error names it.
+    /// A missing or malformed file, a tokenizer class that is not known, or an end token that is not in the vocabulary;
+    /// the error names it.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
-        let inner = tokenizer_file::read(&dir.join("tokenizer.json"))?;
         let config = TextConfig::read(dir)?;
-        Self::new(inner, config)
+        let (inner, named) = tokenizer_file::read(dir, &config)?;
+        Self::new(inner, named, config)
     }
 
-    fn new(inner: tokenizers::Tokenizer, config: TextConfig) -> Result<Self, TextError> {
-        let eos = config.named_tokens.get("eos_token").map(|eos| id_of(&inner, eos)).transpose()?;
+    fn new(
+        inner: tokenizers::Tokenizer,
+        named: BTreeMap<String, String>,
+        config: TextConfig,
+    ) -> Result<Self, TextError> {
+        let eos = named.get("eos_token").map(|eos| id_of(&inner, eos)).transpose()?;
         let mut end_ids: BTreeSet<u32> = config.end_ids.iter().copied().collect();
         if end_ids.is_empty() {
             end_ids.extend(eos);
@@ -43,17 +49,15 @@ impl Tokenizer {
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
         let special_ids = special.chain(end_ids.iter().copied()).chain(eos).collect();
         let end_id = eos.or_else(|| config.end_ids.first().copied());
-        let template = config
-            .template
-            .map(|source| ChatTemplate::new(&source, config.named_tokens))
-            .transpose()?;
+        let template =
+            config.template.map(|source| ChatTemplate::new(&source, named)).transpose()?;
         let decoder_start = config.decoder_start;
         let assistant_prefix = String::new();
         let mut tokenizer =
             Self { inner, template, special_ids, end_ids, end_id, assistant_prefix, decoder_start };
         if let Some(plain) = tokenizer.plain_answer() {
             tokenizer.end_ids.extend(plain.end);
-            tokenizer.assistant_prefix = plain.lead;
+            tokenizer.assistant_prefix = tokenizer.printed(plain.lead);
         }
         Ok(tokenizer)
     }
@@ -69,8 +73,8 @@ impl Tokenizer {
         &self.end_ids
     }
 
-    /// Text that the chat template inserts between a prompt and the assistant's message, such as a space: a model
-    /// generates it, but it is not part of the message.
+    /// Text that the chat template inserts between a prompt and the assistant's message, such as a space or an empty
+    /// think block, without special tokens: a model may generate it, but it is not part of the message.
     pub fn assistant_prefix(&self) -> &str {
         &self.assistant_prefix
     }
@@ -133,6 +137,20 @@ impl Tokenizer {
     /// Whether a token is an added token, which is its own text.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
+    }
+
+    /// A template's text as it is decoded: without special tokens.
+    fn printed(&self, mut text: String) -> String {
+        for token in self.inner.get_added_tokens_decoder().into_values().filter(|t| t.special) {
+            text = text.replace(&token.content, "");
+        }
+        text
+    }
+
+    /// Text of a special token, which is not decoded.
+    pub(crate) fn special_text(&self, id: u32) -> Option<String> {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        added.get(&id).filter(|token| token.special).map(|token| token.content.clone())
     }
 
     /// Whether a token is decoded: known and not special.

@@ -1,5 +1,6 @@
 //! Reading of `tokenizer.json` by the library `tokenizers`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,6 +10,9 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::TextError;
+use crate::config::TextConfig;
+use crate::special_tokens::{SpecialTokens, WrittenToken};
+use crate::tokenizer_class::TokenizerClass;
 
 /// Maximum steps of one kind in a tokenizer, far more than real ones have.
 const MAX_STEPS: usize = 16;
@@ -16,19 +20,64 @@ const MAX_STEPS: usize = 16;
 /// Maximum factor by which the steps of one kind may lengthen a text.
 const MAX_GROWTH: usize = 10_000;
 
-/// Reads a file and disables truncation and padding, whatever the file says.
-pub(crate) fn read(file: &Path) -> Result<Tokenizer, TextError> {
-    let malformed = |reason| TextError::Malformed { file: file.into(), reason };
-    let json = fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
+/// Reads a directory's tokenizer as its class does, with the tokens of all files. Truncation and padding are disabled,
+/// whatever the file says. Also returns the texts of named special tokens.
+pub(crate) fn read(
+    dir: &Path,
+    config: &TextConfig,
+) -> Result<(Tokenizer, BTreeMap<String, String>), TextError> {
+    let file = dir.join("tokenizer.json");
+    let malformed = |reason| TextError::Malformed { file: file.clone(), reason };
+    let json = fs::read(&file).map_err(|reason| TextError::Read { file: file.clone(), reason })?;
     let steps: Steps =
         serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
     steps.check().map_err(malformed)?;
-    let tokenizer = catch_panic(|| {
+    let class = class(dir, config, &json)?;
+    let added = steps.added_tokens.unwrap_or_default();
+    let special = SpecialTokens::read(dir, &config.tokenizer, added, class)?;
+    let texts = special.texts();
+    let json = match class {
+        TokenizerClass::Whole => json,
+        _ => class.rebuilt(&json, &config.tokenizer, &texts).map_err(malformed)?,
+    };
+    let mut tokenizer = catch_panic(|| {
         let mut tokenizer = Tokenizer::from_bytes(&json)?;
         tokenizer.with_padding(None).with_truncation(None)?;
         Ok(tokenizer)
-    });
-    tokenizer.map_err(malformed)
+    })
+    .map_err(malformed)?;
+    if let Some(eos) = texts.get("eos_token")
+        && tokenizer.token_to_id(eos).is_none()
+        && !special.adds(eos)
+    {
+        return Err(TextError::UnknownToken { token: eos.clone() });
+    }
+    catch_panic(|| {
+        special.add_to(&mut tokenizer)?;
+        if class == TokenizerClass::Qwen2 {
+            special.add_plain_to(&mut tokenizer)?;
+        }
+        Ok(())
+    })
+    .map_err(malformed)?;
+    let splits = config.tokenizer.get("split_special_tokens").is_some_and(|flag| flag == true);
+    tokenizer.set_encode_special_tokens(splits);
+    Ok((tokenizer, texts))
+}
+
+fn class(dir: &Path, config: &TextConfig, json: &[u8]) -> Result<TokenizerClass, TextError> {
+    let refused =
+        |class: &str| TextError::TokenizerClass { dir: dir.into(), class: class.to_owned() };
+    let own_code = config.tokenizer.get("auto_map").and_then(|map| map.get("AutoTokenizer"));
+    if own_code.is_some() {
+        return Err(refused("of the model's own code"));
+    }
+    let declared = config.tokenizer_class.as_deref();
+    let byte_level = b"\"ByteLevel\"";
+    let is_byte_level = declared.is_some_and(|class| class.starts_with("Llama"))
+        && json.windows(byte_level.len()).any(|part| part == byte_level);
+    TokenizerClass::of(declared, config.model_type.as_deref(), is_byte_level)
+        .map_err(|class| refused(&class))
 }
 
 /// Calls the library, which panics on inconsistent files: a normalizer's table with out-of-range offsets, a merge of
@@ -42,9 +91,10 @@ pub(crate) fn catch_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Re
     }
 }
 
-/// Parts of a file that process texts.
+/// Parts of a file that process texts, and its added tokens.
 #[derive(Deserialize)]
 struct Steps {
+    added_tokens: Option<Vec<WrittenToken>>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
     decoder: Option<Value>,

@@ -79,8 +79,6 @@ impl<'a> Conversation<'a> {
         let answered = self.answer(max_new, stops, on_text);
         match &answered {
             Ok((answer, reply)) if reply.finish.is_some() || !answer.is_empty() => {
-                let lead = self.loaded.tokenizer.assistant_prefix();
-                let answer = answer.strip_prefix(lead).unwrap_or(answer);
                 self.messages.push(Message::assistant(answer));
             }
             _ => drop(self.messages.pop()),

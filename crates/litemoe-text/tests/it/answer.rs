@@ -4,9 +4,9 @@ use litemoe_core::{Logprobs, SampledToken};
 use litemoe_text::{Finish, Piece, Tokenizer};
 use proptest::prelude::*;
 
-use crate::dirs::{foundation, sentencepiece};
+use crate::dirs::{foundation, foundation_without_template, sentencepiece, with_template};
 
-static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(foundation);
+static BYTE_LEVEL: LazyLock<Tokenizer> = LazyLock::new(foundation_without_template);
 static BYTE_FALLBACK: LazyLock<Tokenizer> = LazyLock::new(sentencepiece);
 
 /// The pieces, and the number of tokens consumed.
@@ -55,6 +55,54 @@ fn an_answer_ends_at_an_end_token_a_stop_string_or_with_its_tokens() {
         assert_eq!(last.finish, Some(finish));
         assert!(others.iter().all(|piece| piece.finish.is_none()));
         assert!(bytes(&pieces).starts_with(expected.as_bytes()));
+    }
+}
+
+#[test]
+fn what_the_template_puts_before_an_answer_is_no_part_of_it() {
+    let tokenizer = with_template(
+        "{% for m in messages %}<|user|>{% if m.role == 'assistant' %}<|assistant|><think>\n\n</think>\n\n{% endif %}\
+         {{ m.content }}<|pad|>{% endfor %}{% if add_generation_prompt %}<|user|>{% endif %}",
+    );
+    assert_eq!(tokenizer.assistant_prefix(), "<think>\n\n</think>\n\n");
+    for (sampled, text, stops) in [
+        ("<|assistant|><think>\n\n</think>\n\non and off", "on and off", ""),
+        ("<think>\n\n</think>\n\n", "", ""),
+        ("<think>\nwell\n</think>\n\non", "<think>\nwell\n</think>\n\non", ""),
+        ("<think>\n\n</think>", "<think>\n\n</think>", ""),
+        ("on <think>\n\n</think>\n\n", "on <think>\n\n</think>\n\n", ""),
+        ("<think>\n\n</think>\n\non\n off", "on", "\n"),
+        ("<think>\n\nx", "<think>", "\n"),
+    ] {
+        let ids = tokenizer.encode_text(sampled).unwrap();
+        let stops: Vec<String> =
+            [stops].iter().filter(|s| !s.is_empty()).map(|s| (*s).to_owned()).collect();
+        let (pieces, _) = pieces(&tokenizer, &ids, &stops);
+        assert_eq!(self::text(&pieces), text, "{sampled:?}");
+        assert!(bytes(&pieces).starts_with(text.as_bytes()), "{sampled:?}");
+    }
+}
+
+#[test]
+fn a_token_across_the_end_of_the_prefix_is_told() {
+    let tokenizer = foundation();
+    assert_eq!(tokenizer.assistant_prefix(), " ");
+    let ids = tokenizer.encode_text(" on the way").unwrap();
+    let (pieces, _) = pieces(&tokenizer, &ids, &[]);
+    assert_eq!(text(&pieces), "on the way");
+    assert_eq!(bytes(&pieces), b" on the way");
+}
+
+#[test]
+fn a_stop_string_may_be_a_special_token() {
+    let ids = BYTE_LEVEL.encode_text("on<|user|> off").unwrap();
+    for (stop, expected, n_drawn) in
+        [("<|user|>", "on", 2), ("<|pad|>", "on off", 3), ("user", "on off", 3)]
+    {
+        let (pieces, drawn) = pieces(&BYTE_LEVEL, &ids, &[stop.to_owned()]);
+        assert_eq!((text(&pieces).as_str(), drawn), (expected, n_drawn), "{stop}");
+        let finish = if expected == "on" { Finish::StopString } else { Finish::Length };
+        assert_eq!(pieces.last().unwrap().finish, Some(finish));
     }
 }
 

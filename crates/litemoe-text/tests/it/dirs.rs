@@ -29,6 +29,12 @@ pub(crate) fn foundation() -> Tokenizer {
     Tokenizer::from_dir(litemoe_fixtures::foundation_dir()).unwrap()
 }
 
+/// The foundation's tokenizer without its chat template.
+pub(crate) fn foundation_without_template() -> Tokenizer {
+    let dir = with_config(&json!({ "eos_token": "<|endoftext|>" }));
+    Tokenizer::from_dir(dir.path()).unwrap()
+}
+
 /// The foundation's vocabulary, whose tokens 0 to 3 are special, with another chat template.
 pub(crate) fn with_template(template: &str) -> Tokenizer {
     let config = json!({ "chat_template": template, "eos_token": "<|pad|>" });

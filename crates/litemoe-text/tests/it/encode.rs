@@ -37,6 +37,28 @@ fn what_a_template_writes_after_the_end_token_is_left_out() {
 }
 
 #[test]
+fn the_loss_begins_where_the_answer_begins() {
+    let template = |open: &str| {
+        format!(
+            "{{% for m in messages %}}<|user|>{{{{ m.role }}}}\n\
+             {{% if m.role == 'assistant' %}}{{{{ '{open}' }}}}{{% endif %}}{{{{ m.content }}}}<|endoftext|>{{% endfor %}}\
+             {{% if add_generation_prompt %}}<|user|>assistant\n{{% endif %}}"
+        )
+    };
+    for (open, before) in [("<think>\\n\\n</think>\\n\\n", "<think>\n\n</think>\n\n"), ("\\n", "")]
+    {
+        let tokenizer = with_template(&template(open));
+        let sequence = tokenizer.encode(&Row::new("hi", "<b>well</b>")).unwrap();
+        let (prompt, completion) = split(&sequence);
+        let text = |ids: &[u32]| tokenizer.decode(ids).unwrap();
+        assert_eq!(text(&prompt), format!("user\nhiassistant\n{before}"));
+        let white = if before.is_empty() { "\n" } else { "" };
+        assert_eq!(text(&completion), format!("{white}<b>well</b>"));
+        assert_eq!(completion.last(), Some(&0));
+    }
+}
+
+#[test]
 fn a_completion_that_names_special_tokens_is_covered_to_its_own_end() {
     let tokenizer = foundation();
     for text in ["a<|endoftext|>b", "<|endoftext|>", "", "<|assistant|> endoftext"] {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
+mod chat;
 mod chrf;
 mod dirs;
 mod encode;
@@ -13,4 +14,5 @@ mod rows;
 mod stream;
 mod template;
 mod text_score;
+mod tokenizers;
 mod vocabularies;

@@ -51,13 +51,16 @@ fn a_template_without_end_runs_out_of_fuel() {
         "{% set s = namespace(x='x') %}{% for i in range(64) %}{% set s.x = s.x ~ s.x %}{% endfor %}",
         "{{ ('a' * 999999) | replace('a', 'b' * 999999) }}",
         "{{ ('a' * 999999).replace('a', 'b' * 999999) }}",
-        "{{ ('a' * 999999).join(messages * 999) }}",
+        "{{ ('a' * 999999).join(['b'] * 999) }}",
         "{{ (messages * 999) | join('a' * 999999) }}",
         "{{ '{:9999999999}'.format(1) }}",
         "{{ '%9999999999d' | format(1) }}",
         "{{ ('x' * 999999).strip('yx' * 9999) }}",
         "{{ ('a\n' * 99999) | indent(99999) }}",
         "{{ strftime_now('%c' * 9999999) }}",
+        &format!("{{{{ {}[0] * 45000{} | tojson(indent=64) }}}}", "[".repeat(30), "]".repeat(30)),
+        "{{ 'x'.center(9999999999) }}",
+        "{{ ('Σ' * 9999).replace('', 'x' * 99999) }}",
     ] {
         let error = too_costly(source);
         assert!(matches!(error, TextError::TemplateTooLong { .. }), "{source}: {error}");
@@ -122,6 +125,62 @@ fn what_templates_do_in_earnest_is_within_the_bounds() {
     let conversation = vec![Message::user("x".repeat(1000)); 500];
     let text = compile(source).unwrap().render(&conversation, true).unwrap();
     assert_eq!(text, "500 500 user\n9876543210");
+}
+
+/// Expected texts: jinja2 3.1.6 as transformers 5.23 configures it (`golden/chat/README.md`). An expression that is
+/// computed has Python's text; those known to be refused are marked.
+#[test]
+fn expressions_have_the_text_of_python_or_none() {
+    let cases: Vec<(String, String, bool)> =
+        serde_json::from_str(include_str!("golden/expressions.json")).unwrap();
+    assert!(cases.len() > 600);
+    let messages = [("system", "S\n"), ("user", " héllo "), ("assistant", "ok")];
+    let messages =
+        messages.map(|(role, content)| Message { role: role.into(), content: content.into() });
+    let named = [("bos_token", "<s>"), ("eos_token", "</s>")];
+    let named: BTreeMap<_, _> = named.map(|(name, token)| (name.into(), token.into())).into();
+    for (expression, text, is_refused) in cases {
+        let rendered = ChatTemplate::new(&format!("{{{{ {expression} }}}}"), named.clone())
+            .and_then(|template| template.render(&messages, false));
+        match rendered {
+            Ok(rendered) => assert_eq!((rendered, is_refused), (text, false), "{expression}"),
+            Err(error) => assert!(is_refused, "{expression}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn newlines_and_scopes_are_those_of_jinja() {
+    for (source, text) in [
+        ("a\r\n{% if true %}\r\nb\r{% endif %}\r\n", "a\nb\n"),
+        ("{{ 'a\r\nb' }}", "a\nb"),
+        ("{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}", "21"),
+        ("{{ {'a': {'b': 1}}['a'] }}{% if {'a': {'b': 1}} %}x{% endif %}", "{'b': 1}x"),
+        ("{% if messages | selectattr('role', 'equalto', 'none') %}always{% endif %}", "always"),
+        (
+            "{% set g = messages | map(attribute='role') %}{{ g | first }}{{ g | list }}{{ g | list }}",
+            "user[][]",
+        ),
+        (
+            "{% for r in messages | map(attribute='role') %}{{ loop.length }}{{ loop.last }}{% endfor %}",
+            "1True",
+        ),
+        (
+            "{% set d = {'items': {'type': 1}} %}{{ d['items'].type }}{{ d.items() | list | length }}",
+            "11",
+        ),
+        (
+            "{% set d = {} %}{{ 'method' if d['items'] else 'none' }}{{ d['items']['type'] }}",
+            "method",
+        ),
+    ] {
+        assert_eq!(render(source).unwrap(), text, "{source:?}");
+    }
+    for source in ["{{ messages[0].items }}", "{{ messages | map('upper') }}", "{{ namespace() }}"]
+    {
+        let error = render(source).unwrap_err();
+        assert!(matches!(error, TextError::TemplateFailed { .. }), "{source}: {error}");
+    }
 }
 
 #[test]

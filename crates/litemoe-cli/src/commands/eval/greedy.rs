@@ -24,7 +24,7 @@ pub(super) fn answers(
     answers
 }
 
-/// One greedy answer, without the text that the chat template inserts before an assistant's message.
+/// One greedy answer.
 fn answer(
     loaded: &Loaded,
     mounted: Option<&MountedAdapter>,
@@ -38,6 +38,5 @@ fn answer(
     let decoding = Decoding::new(model, mounted, &prompt, &mut cache, 0, greedy).take(max_new);
     let mut answer = tokenizer.answer(&[]);
     let pieces = answer.pieces(decoding).map(|piece| piece.map(|piece| piece.text));
-    let text = pieces.collect::<Result<String, _>>()?;
-    Ok(text.strip_prefix(tokenizer.assistant_prefix()).map(str::to_owned).unwrap_or(text))
+    Ok(pieces.collect::<Result<String, _>>()?)
 }
