@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::args::rows::RowArgs;
 use crate::model::Loaded;
 
 /// Tokenized rows of an app.
@@ -17,21 +18,21 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Reads and tokenizes a JSONL file; skips and counts rows longer than `max_tokens` or the model's maximum.
-    pub(crate) fn read(file: &Path, loaded: &Loaded, max_tokens: usize) -> anyhow::Result<Self> {
-        Self::read_first(file, loaded, max_tokens, None)
+    /// Reads and tokenizes a file; skips and counts rows longer than `--max-tokens` or the model's maximum.
+    pub(crate) fn read(file: &Path, loaded: &Loaded, args: RowArgs) -> anyhow::Result<Self> {
+        Self::read_first(file, loaded, args, None)
     }
 
     /// As [`Self::read`], for the first `limit` rows.
     pub(crate) fn read_first(
         file: &Path,
         loaded: &Loaded,
-        max_tokens: usize,
+        args: RowArgs,
         limit: Option<usize>,
     ) -> anyhow::Result<Self> {
-        let rows = read_rows(file)?;
+        let rows = read(file, args)?;
         let first = (0..limit.unwrap_or(usize::MAX).min(rows.len())).collect();
-        let encoded = encode(&rows, first, file, loaded, max_tokens)?;
+        let encoded = encode(&rows, first, file, loaded, args.max_tokens)?;
         Ok(Self { sequences: encoded.sequences, skipped: encoded.skipped_too_long })
     }
 
@@ -43,6 +44,12 @@ impl Rows {
         }
         self
     }
+}
+
+/// Reads the rows of a file, with the loss on some of a conversation's turns.
+pub(crate) fn read(file: &Path, args: RowArgs) -> anyhow::Result<Vec<Row>> {
+    let rows = read_rows(file)?;
+    Ok(rows.into_iter().map(|row| row.with_loss(args.loss)).collect())
 }
 
 /// Draws `count` of `n_rows` row indices by a seed, ascending; all if there are no more. Independent of the rows'

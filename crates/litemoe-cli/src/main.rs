@@ -12,6 +12,8 @@ mod memory;
 mod model;
 mod output;
 mod progress;
+mod row_check;
+mod splits;
 mod work;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@ use litemoe_core::Sequence;
 use tokenizers::Encoding;
 
 use crate::tokenizer::n_before_end;
-use crate::{ChatTemplate, Message, Row, TextError, Tokenizer};
+use crate::{ChatTemplate, Message, Row, RowContent, TextError, Tokenizer};
 
 /// Placeholder for a completion, to find what a template appends to it: a private-use character, which no template
 /// trims or changes.
@@ -20,25 +20,49 @@ pub struct Encoded {
 }
 
 impl Tokenizer {
-    /// Tokenizes a row: one user and one assistant message through the chat template, up to the end token of the
-    /// assistant's message. The loss covers the tokens after the rendered prompt, end token included; a token across
-    /// the boundary belongs to the completion.
+    /// Tokenizes a row through the chat template, up to the end token of the last message in the loss.
     ///
-    /// Without a template: prompt, one space, completion, end token, with the tokenizer's own prefix.
+    /// A prompt with its completion are a user's and the assistant's message: the loss covers the tokens after the
+    /// rendered prompt, end token included; a token across the boundary belongs to the completion. Without a template:
+    /// prompt, one space, completion, end token, with the tokenizer's own prefix.
+    ///
+    /// Of a conversation, the loss covers the assistant's messages with their end tokens: what the template's
+    /// `generation` blocks write, or without such blocks as above, each message after the conversation so far.
+    ///
+    /// Running text has the tokenizer's own prefix and the end token. The loss covers all tokens after the first, which
+    /// nothing predicts.
     ///
     /// For an encoder–decoder: the encoder gets the prompt as in [`encode_prompt`](Self::encode_prompt), the decoder
     /// its start token, the completion and the end token.
     ///
     /// # Errors
     /// If the rendered prompt is not a prefix of the rendered conversation, if no end token follows the completion, or
-    /// if the template fails.
+    /// if the template fails; if the model cannot take rows of this kind.
     pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
+        let (prompt, completion) = match &row.content {
+            RowContent::Pair { prompt, completion } => (prompt, completion),
+            RowContent::Conversation(conversation) => return self.encode_conversation(conversation),
+            RowContent::Text(text) => return self.encode_running(text),
+        };
         if let Some(start) = self.decoder_start() {
-            return self.encode_pair(row, start);
+            let encoder = self.encode_prompt(&[Message::user(prompt)])?;
+            return self.encode_decoder(encoder, completion, start);
         }
         match self.template() {
-            Some(template) => self.encode_rendered(&Rendered::new(template, row)?),
-            None => self.encode_plain(row),
+            Some(template) => self.encode_rendered(&Rendered::new(template, prompt, completion)?),
+            None => self.encode_plain(prompt, completion),
+        }
+    }
+
+    /// Tokenizes what precedes a row's last completion, up to where the assistant continues.
+    ///
+    /// # Errors
+    /// Those of [`encode_prompt`](Self::encode_prompt); for running text [`TextError::NoPrompt`].
+    pub fn encode_row_prompt(&self, row: &Row) -> Result<Vec<u32>, TextError> {
+        match &row.content {
+            RowContent::Pair { prompt, .. } => self.encode_prompt(&[Message::user(prompt)]),
+            RowContent::Conversation(conversation) => self.encode_conversation_prompt(conversation),
+            RowContent::Text(_) => Err(TextError::NoPrompt),
         }
     }
 
@@ -77,7 +101,7 @@ impl Tokenizer {
 
     /// What the template inserts around an assistant's message; `None` if it does not render a plain conversation.
     pub(crate) fn plain_answer(&self) -> Option<PlainAnswer> {
-        let rendered = Rendered::new(self.template()?, &Row::new(MARK, MARK)).ok()?;
+        let rendered = Rendered::new(self.template()?, MARK, MARK).ok()?;
         let before_end = &rendered.whole[rendered.prompt.len()..rendered.completion_end];
         let lead = before_end.strip_suffix(MARK).unwrap_or_default().to_owned();
         let end = self.encode_rendered(&rendered).ok()?.tokens.last().copied();
@@ -99,21 +123,40 @@ impl Tokenizer {
         Ok(covered_after(n_prompt(&prompt, &encoding, rendered.prompt.len()), tokens))
     }
 
-    fn encode_pair(&self, row: &Row, start: u32) -> Result<Sequence, TextError> {
-        let encoder = self.encode_prompt(&[Message::user(&*row.prompt)])?;
+    /// A row of an encoder–decoder.
+    pub(crate) fn encode_decoder(
+        &self,
+        encoder: Vec<u32>,
+        completion: &str,
+        start: u32,
+    ) -> Result<Sequence, TextError> {
         let mut tokens = vec![start];
-        tokens.extend(self.encode_text(&row.completion)?);
+        tokens.extend(self.encode_text(completion)?);
         tokens.push(self.end_id()?);
         Ok(Sequence { encoder: Some(encoder), ..covered_after(1, tokens) })
     }
 
-    fn encode_plain(&self, row: &Row) -> Result<Sequence, TextError> {
+    pub(crate) fn encode_plain(&self, prompt: &str, completion: &str) -> Result<Sequence, TextError> {
         let end = self.end_id()?;
-        let encoding = self.encoding(&format!("{} {}", row.prompt, row.completion), true)?;
+        let encoding = self.encoding(&format!("{prompt} {completion}"), true)?;
         let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();
         tokens.push(end);
-        let prompt = self.encode_prompt(&[Message::user(&*row.prompt)])?;
-        Ok(covered_after(n_prompt(&prompt, &encoding, row.prompt.len()), tokens))
+        let n_bytes = prompt.len();
+        let prompt = self.encode_prompt(&[Message::user(prompt)])?;
+        Ok(covered_after(n_prompt(&prompt, &encoding, n_bytes), tokens))
+    }
+
+    fn encode_running(&self, text: &str) -> Result<Sequence, TextError> {
+        if self.decoder_start().is_some() {
+            return Err(TextError::NotAPair { given: "running text" });
+        }
+        let end = self.end_id()?;
+        let encoding = self.encoding(text, true)?;
+        let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();
+        if tokens.last() != Some(&end) {
+            tokens.push(end);
+        }
+        Ok(covered_after(1, tokens))
     }
 }
 
@@ -136,11 +179,11 @@ struct Rendered {
 }
 
 impl Rendered {
-    fn new(template: &ChatTemplate, row: &Row) -> Result<Self, TextError> {
-        let user = Message::user(&*row.prompt);
+    fn new(template: &ChatTemplate, prompt: &str, completion: &str) -> Result<Self, TextError> {
+        let user = Message::user(prompt);
         let both = |completion: &str| [user.clone(), Message::assistant(completion)];
         let prompt = template.render(std::slice::from_ref(&user), true)?;
-        let whole = template.render(&both(&row.completion), false)?;
+        let whole = template.render(&both(completion), false)?;
         if !whole.starts_with(&prompt) {
             return Err(TextError::NotAPrefix { prompt, whole });
         }
@@ -156,7 +199,7 @@ impl Rendered {
 }
 
 /// Number of prompt tokens in `whole`; the prompt is its first `prompt_bytes` bytes.
-fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
+pub(crate) fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
     if whole.get_ids().starts_with(prompt) {
         return prompt.len();
     }

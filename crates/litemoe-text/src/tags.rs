@@ -1,10 +1,10 @@
 //! Rewrites a template's source before it is compiled.
 
-use crate::bounded;
+use crate::{assistant_mask, bounded};
 
-/// Rewrites `{% generation %}`, transformers' tag that marks assistant tokens without changing the text, as an `if`
-/// that is always true, so that white space around it is handled as for any tag; and passes values assigned to
-/// variables through a filter of [`bounded`].
+/// Rewrites `{% generation %}`, transformers' tag that marks assistant tokens without changing the text, as a block of
+/// the filter of [`assistant_mask`], so that white space around it is handled as for any tag; and passes values
+/// assigned to variables through a filter of [`bounded`].
 pub(crate) fn rewritten(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
@@ -70,8 +70,11 @@ fn plain(inside: &str) -> &str {
 
 fn rewritten_tag(inside: &str) -> String {
     match plain(inside) {
-        "generation" => inside.replace("generation", "if true"),
-        "endgeneration" => inside.replace("endgeneration", "endif"),
+        "generation" => {
+            let filter = format!("filter {}({})", assistant_mask::FILTER, assistant_mask::MARKED);
+            inside.replace("generation", &filter)
+        }
+        "endgeneration" => inside.replace("endgeneration", "endfilter"),
         words => match assignment(words) {
             Some((target, value)) => {
                 let filter =
@@ -126,7 +129,7 @@ mod tests {
                 "{% set n.a = '%}' ~ \"\\\"=\" %}",
                 "{% set n.a = ('%}' ~ \"\\\"=\")|litemoe_set_attribute %}",
             ),
-            ("{%- generation +%}", "{%- if true +%}"),
+            ("{%- generation +%}", "{%- filter litemoe_generation(litemoe_marked) +%}"),
         ] {
             assert_eq!(rewritten(tag), written);
         }

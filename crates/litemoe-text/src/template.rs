@@ -8,7 +8,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 use crate::python::{self, Raised};
-use crate::{TextError, bounded, tags};
+use crate::{TextError, assistant_mask, bounded, tags};
 
 const NAME: &str = "chat_template";
 
@@ -66,6 +66,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         bounded::add_to(&mut environment);
         python::add_to(&mut environment);
+        assistant_mask::add_to(&mut environment);
         environment.add_template_owned(NAME, tags::rewritten(source)).map_err(syntax)?;
         Ok(Self { environment, named_tokens })
     }
@@ -80,12 +81,26 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
+        let messages = messages.iter().map(Message::to_value).collect();
+        self.render_values(messages, Value::from(()), add_generation_prompt, false)
+    }
+
+    /// As [`render`](Self::render), with messages of any keys and with tools; `marked` marks what the template's
+    /// `generation` blocks write, for [`assistant_mask::unmarked`].
+    pub(crate) fn render_values(
+        &self,
+        messages: Value,
+        tools: Value,
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         let variables = [
-            ("messages", messages.iter().map(Message::to_value).collect()),
+            ("messages", messages),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
-            ("tools", Value::from(())),
+            ("tools", tools),
             ("documents", Value::from(())),
+            (assistant_mask::MARKED, Value::from(marked)),
         ];
         let tokens =
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));

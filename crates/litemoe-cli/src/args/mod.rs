@@ -5,5 +5,6 @@ pub(crate) mod device;
 pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod refit;
+pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod tune;

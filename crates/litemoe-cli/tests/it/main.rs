@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod data;
 mod determinism;
 mod doors;
 #[cfg(feature = "embedded")]
@@ -19,5 +20,6 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
 mod refit;
+mod rows;
 mod shards;
 mod verbs;

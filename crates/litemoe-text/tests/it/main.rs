@@ -4,6 +4,7 @@
 
 mod answer;
 mod chrf;
+mod conversations;
 mod dirs;
 mod encode;
 mod fuzz;
