@@ -55,9 +55,8 @@ fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Writes a directory of files atomically, unless it is there with the same contents. Replaces only a directory that
 /// has no other files.
 pub(crate) fn write_dir(dir: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    let is_there = |(name, bytes): &(&str, &[u8])| {
-        fs::read(dir.join(name)).is_ok_and(|found| found == *bytes)
-    };
+    let is_there =
+        |(name, bytes): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *bytes);
     if files.iter().all(is_there) {
         return Ok(());
     }

@@ -41,7 +41,9 @@ impl Tokenizer {
     pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
         let (prompt, completion) = match &row.content {
             RowContent::Pair { prompt, completion } => (prompt, completion),
-            RowContent::Conversation(conversation) => return self.encode_conversation(conversation),
+            RowContent::Conversation(conversation) => {
+                return self.encode_conversation(conversation);
+            }
             RowContent::Text(text) => return self.encode_running(text),
         };
         if let Some(start) = self.decoder_start() {
@@ -136,7 +138,11 @@ impl Tokenizer {
         Ok(Sequence { encoder: Some(encoder), ..covered_after(1, tokens) })
     }
 
-    pub(crate) fn encode_plain(&self, prompt: &str, completion: &str) -> Result<Sequence, TextError> {
+    pub(crate) fn encode_plain(
+        &self,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<Sequence, TextError> {
         let end = self.end_id()?;
         let encoding = self.encoding(&format!("{prompt} {completion}"), true)?;
         let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();

@@ -79,10 +79,7 @@ struct Rendered<'a> {
 }
 
 impl<'a> Rendered<'a> {
-    fn new(
-        template: &'a ChatTemplate,
-        conversation: &'a Conversation,
-    ) -> Result<Self, TextError> {
+    fn new(template: &'a ChatTemplate, conversation: &'a Conversation) -> Result<Self, TextError> {
         let (messages, tools) = (conversation.messages(), conversation.tools());
         let whole = render(template, messages, tools, false, false)?;
         Ok(Self { template, conversation, whole })
@@ -142,15 +139,15 @@ impl<'a> Rendered<'a> {
         };
         let mut tokens = start..encoding.len();
         let offsets = encoding.get_offsets();
-        let is_inside = |&token: &usize| {
-            offsets[token].1 > closing.start && offsets[token].0 < closing.end
-        };
+        let is_inside =
+            |&token: &usize| offsets[token].1 > closing.start && offsets[token].0 < closing.end;
         let ids = encoding.get_ids();
         let end = match is_call {
             false => tokens.find(|token| is_inside(token) && tokenizer.is_special(ids[*token])),
             // Calls may contain special tokens, such as one that begins them.
-            true => tokens
-                .rfind(|token| is_inside(token) && tokenizer.end_ids().contains(&ids[*token])),
+            true => {
+                tokens.rfind(|token| is_inside(token) && tokenizer.end_ids().contains(&ids[*token]))
+            }
         };
         match end {
             Some(end) => Ok(start..end + 1),

@@ -67,9 +67,8 @@ impl App {
     /// App with its splits in `dir`.
     pub(crate) fn in_dir(name: String, dir: &Path) -> anyhow::Result<Self> {
         let found = splits::in_dir(dir).with_context(|| format!("app {name}"))?;
-        let split = |split| {
-            splits::required(&found, split, dir).with_context(|| format!("app {name}"))
-        };
+        let split =
+            |split| splits::required(&found, split, dir).with_context(|| format!("app {name}"));
         let (train, validation, test) =
             (split(Split::Train)?, split(Split::Validation)?, split(Split::Test)?);
         Ok(Self { name, train, validation, test })

@@ -40,7 +40,8 @@ pub(super) fn split(file: &Path, dir: &Path, seed: u64) -> anyhow::Result<PathBu
 /// Indices of the rows for training, validation and test, each ascending: a tenth of the rows each for validation and
 /// test, at least one, and the rest for training. Equal rows are in the same part. `None` if a part would be empty.
 fn parts(rows: &[Row], seed: u64) -> Option<[Vec<usize>; 3]> {
-    let (mut groups, mut group_of) = (Vec::<Vec<usize>>::new(), HashMap::<&RowContent, usize>::new());
+    let (mut groups, mut group_of) =
+        (Vec::<Vec<usize>>::new(), HashMap::<&RowContent, usize>::new());
     for (index, row) in rows.iter().enumerate() {
         let group = *group_of.entry(&row.content).or_insert(groups.len());
         match groups.get_mut(group) {
@@ -94,7 +95,9 @@ mod tests {
         let parts = parts(&rows, 0).unwrap_or_default();
         assert_eq!(parts.each_ref().map(Vec::len), [160, 20, 20]);
         for part in parts {
-            let texts = |part: &[usize]| part.iter().filter_map(|&row| rows[row].completion()).collect::<Vec<_>>();
+            let texts = |part: &[usize]| {
+                part.iter().filter_map(|&row| rows[row].completion()).collect::<Vec<_>>()
+            };
             let mut distinct = texts(&part);
             distinct.sort_unstable();
             distinct.dedup();

@@ -65,7 +65,9 @@ pub(crate) fn warnings(files: &[(Source<'_>, RowFile)]) -> Vec<String> {
         let (name, path, n_rows) = (source.name(), source.path.display(), file.rows.len());
         if n_rows < source.few() {
             let few = source.few();
-            warnings.push(format!("{path}: {n_rows} {name} are few: with less than {few}, results are uncertain"));
+            warnings.push(format!(
+                "{path}: {n_rows} {name} are few: with less than {few}, results are uncertain"
+            ));
         }
         warnings.extend(Repeats::of(file).warnings(&path.to_string()));
     }

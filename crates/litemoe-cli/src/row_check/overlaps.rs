@@ -24,9 +24,10 @@ pub(crate) struct Overlap {
 impl Overlap {
     /// Overlaps of all pairs of splits that share something.
     pub(crate) fn all(files: &[(Source<'_>, RowFile)]) -> Vec<Self> {
-        let pairs = files.iter().enumerate().flat_map(|(index, second)| {
-            files[..index].iter().map(move |first| (first, second))
-        });
+        let pairs = files
+            .iter()
+            .enumerate()
+            .flat_map(|(index, second)| files[..index].iter().map(move |first| (first, second)));
         pairs
             .filter_map(|((first, earlier), (second, later))| {
                 Self::of_two([first.split?, second.split?], earlier, later)
@@ -38,10 +39,10 @@ impl Overlap {
         let contents: HashMap<&RowContent, usize> =
             first.rows.iter().map(|row| &row.content).zip(first.lines.iter().copied()).collect();
         let with_prompts = first.rows.iter().zip(&first.lines);
-        let prompts: HashMap<Prompt<'_>, usize> = with_prompts
-            .filter_map(|(row, &line)| Some((Prompt::of(row)?, line)))
-            .collect();
-        let mut overlap = Self { splits, rows: 0, prompts: 0, of: second.rows.len(), first: [0; 2] };
+        let prompts: HashMap<Prompt<'_>, usize> =
+            with_prompts.filter_map(|(row, &line)| Some((Prompt::of(row)?, line))).collect();
+        let mut overlap =
+            Self { splits, rows: 0, prompts: 0, of: second.rows.len(), first: [0; 2] };
         let mut found = None;
         for (row, &line) in second.rows.iter().zip(&second.lines) {
             let same_prompt = || Prompt::of(row).and_then(|prompt| prompts.get(&prompt));

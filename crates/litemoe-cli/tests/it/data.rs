@@ -44,7 +44,9 @@ fn a_directory_of_fine_splits_has_nothing_unusual() {
     assert_eq!(lengths["histogram"], json!([{"up_to": 32, "rows": 60}]));
     let text = bench.run(&["data", "check", "app"]);
     assert_eq!(text.code, 0);
-    for line in ["train: 60 rows, JSON Lines, prompt_completion, app", "nothing unusual", "median 19"] {
+    for line in
+        ["train: 60 rows, JSON Lines, prompt_completion, app", "nothing unusual", "median 19"]
+    {
         assert!(text.stdout.contains(line), "{line}: {}", text.stdout);
     }
 }
@@ -52,7 +54,8 @@ fn a_directory_of_fine_splits_has_nothing_unusual() {
 #[test]
 fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
     let bench = Bench::new();
-    let repeated = [pair("prompt 3", "completion"), pair("prompt 4", "other"), pair("prompt 3", "completion")];
+    let repeated =
+        [pair("prompt 3", "completion"), pair("prompt 4", "other"), pair("prompt 3", "completion")];
     write(&bench.path("app/train.jsonl"), numbered(0..60).chain(repeated));
     write(&bench.path("app/validation.jsonl"), numbered(100..120));
     let shared = [pair("prompt 9", "completion"), pair("prompt 110", "other")];
@@ -61,12 +64,13 @@ fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
     let train = &report["files"][0];
     assert_eq!((&train["duplicates"], &train["first_duplicate"]), (&json!(2), &json!([61, 4])));
     assert_eq!((&train["conflicts"], &train["first_conflict"]), (&json!(1), &json!([62, 5])));
-    let overlap = |splits: [&str; 2], rows: usize, prompts: usize, first: [usize; 2]| {
-        json!({"splits": splits, "rows": rows, "prompts": prompts, "of": 62, "first": first})
-    };
+    let overlap = |splits: [&str; 2], rows: usize, prompts: usize, first: [usize; 2]| json!({"splits": splits, "rows": rows, "prompts": prompts, "of": 62, "first": first});
     assert_eq!(
         report["overlaps"],
-        json!([overlap(["train", "test"], 1, 0, [61, 10]), overlap(["validation", "test"], 0, 1, [62, 11])])
+        json!([
+            overlap(["train", "test"], 1, 0, [61, 10]),
+            overlap(["validation", "test"], 0, 1, [62, 11])
+        ])
     );
     let warnings = report["warnings"].to_string();
     for warning in [
@@ -76,17 +80,32 @@ fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
     ] {
         assert!(warnings.contains(warning), "{warning}: {warnings}");
     }
-    let tuned = bench.run(&["tune", "model", "app/train.jsonl", "--validation", "app/train.jsonl", "--steps", "0"]);
-    assert!(tuned.stderr.contains("warning: ") && tuned.stderr.contains("63 of 63 validation rows are train rows too"), "{}", tuned.stderr);
+    let tuned = bench.run(&[
+        "tune",
+        "model",
+        "app/train.jsonl",
+        "--validation",
+        "app/train.jsonl",
+        "--steps",
+        "0",
+    ]);
+    assert!(
+        tuned.stderr.contains("warning: ")
+            && tuned.stderr.contains("63 of 63 validation rows are train rows too"),
+        "{}",
+        tuned.stderr
+    );
 }
 
 #[test]
 fn with_a_model_lengths_are_tokens_and_special_tokens_are_found() {
     let bench = Bench::new();
     copy_dir(&litemoe_fixtures::foundation_dir(), &bench.path("model"));
-    let rows = [pair("a<|user|>b", "c"), pair(&"a ".repeat(40), "b"), pair("a", "<|user|><|endoftext|>")];
+    let rows =
+        [pair("a<|user|>b", "c"), pair(&"a ".repeat(40), "b"), pair("a", "<|user|><|endoftext|>")];
     write(&bench.path("few.jsonl"), rows);
-    let report = bench.json(&["data", "check", "few.jsonl", "--model", "model", "--max-tokens", "20"]);
+    let report =
+        bench.json(&["data", "check", "few.jsonl", "--model", "model", "--max-tokens", "20"]);
     let file = &report["files"][0];
     assert_eq!(file["special_tokens"], json!({"<|endoftext|>": 1, "<|user|>": 2}));
     assert_eq!((&file["too_long"], &file["max_tokens"]), (&json!(1), &json!(20)));
@@ -94,7 +113,9 @@ fn with_a_model_lengths_are_tokens_and_special_tokens_are_found() {
     // <|user|> a <|assistant|> " " <|user|> <|endoftext|> <|endoftext|>
     assert!(file["lengths"]["min"].as_u64().expect("a number") <= 9, "{file}");
     let warnings = report["warnings"].to_string();
-    for warning in ["3 rows are few", "1 of 3 rows are longer than 20 tokens", "special token <|user|>"] {
+    for warning in
+        ["3 rows are few", "1 of 3 rows are longer than 20 tokens", "special token <|user|>"]
+    {
         assert!(warnings.contains(warning), "{warning}: {warnings}");
     }
     let drawn = bench.json(&["data", "check", "few.jsonl", "--model", "model", "--limit", "2"]);
@@ -113,11 +134,15 @@ fn what_a_command_would_refuse_is_an_error_for_each_file() {
     let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
     let errors = report["errors"].as_array().expect("a list");
     assert_eq!(errors[0]["line"], 2);
-    assert!(errors[0]["message"].as_str().expect("text").contains("empty completion"), "{errors:?}");
+    assert!(
+        errors[0]["message"].as_str().expect("text").contains("empty completion"),
+        "{errors:?}"
+    );
     assert!(errors[1]["message"].as_str().expect("text").contains("a Parquet file"), "{errors:?}");
     assert!(run.stderr.contains("2 errors; the first is: "), "{}", run.stderr);
 
-    let turns = ["user", "assistant", "user", "assistant"].map(|role| json!({"role": role, "content": "a"}));
+    let turns = ["user", "assistant", "user", "assistant"]
+        .map(|role| json!({"role": role, "content": "a"}));
     write(&bench.path("chat.jsonl"), [json!({"messages": turns}), json!({"messages": turns[..2]})]);
     assert_eq!(bench.run(&["data", "check", "chat.jsonl"]).code, 0);
     // The tiny model has no chat template.

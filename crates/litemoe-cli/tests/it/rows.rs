@@ -31,14 +31,28 @@ fn assistant(text: &str) -> Value {
 fn the_same_rows_in_other_shapes_and_formats_give_the_same_scores() {
     let bench = foundation();
     let texts = [("turn on the lights", "lights.on()"), ("hi\n", "hello, \"you\""), ("a", "b")];
-    write(&bench, "pairs.jsonl", texts.map(|(prompt, completion)| json!({"prompt": prompt, "completion": completion})));
-    write(&bench, "messages.jsonl", texts.map(|(prompt, completion)| json!({"messages": [user(prompt), assistant(completion)]})));
+    write(
+        &bench,
+        "pairs.jsonl",
+        texts.map(|(prompt, completion)| json!({"prompt": prompt, "completion": completion})),
+    );
+    write(
+        &bench,
+        "messages.jsonl",
+        texts
+            .map(|(prompt, completion)| json!({"messages": [user(prompt), assistant(completion)]})),
+    );
     write(&bench, "lists.jsonl", texts.map(|(prompt, completion)| json!({"prompt": [user(prompt)], "completion": [assistant(completion)]})));
-    let array = json!(texts.map(|(prompt, completion)| json!({"instruction": prompt, "output": completion})));
-    fs::write(bench.path("array.json"), format!("{array:#}").replace('\n', "\r\n")).expect("written");
+    let array = json!(
+        texts.map(|(prompt, completion)| json!({"instruction": prompt, "output": completion}))
+    );
+    fs::write(bench.path("array.json"), format!("{array:#}").replace('\n', "\r\n"))
+        .expect("written");
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let cells = texts.map(|(prompt, completion)| format!("{},{}\n", quoted(prompt), quoted(completion)));
-    fs::write(bench.path("table.csv"), format!("\u{feff}prompt,completion\n{}", cells.concat())).expect("written");
+    let cells =
+        texts.map(|(prompt, completion)| format!("{},{}\n", quoted(prompt), quoted(completion)));
+    fs::write(bench.path("table.csv"), format!("\u{feff}prompt,completion\n{}", cells.concat()))
+        .expect("written");
     let scores = |rows: &str| {
         bench.json(&["score", "model", rows]);
         bench.read("scores.json")
@@ -116,7 +130,11 @@ fn an_app_of_one_file_is_split_by_the_seed() {
     assert!(!again.stderr.contains("tuning"), "{}", again.stderr);
     assert!(again.stderr.contains("4 test rows are few"), "{}", again.stderr);
 
-    write(&bench, "two.jsonl", [json!({"prompt": "a", "completion": "b"}), json!({"prompt": "a", "completion": "c"})]);
+    write(
+        &bench,
+        "two.jsonl",
+        [json!({"prompt": "a", "completion": "b"}), json!({"prompt": "a", "completion": "c"})],
+    );
     let run = bench.run(&[&QUICK[..], &["--app", "two.jsonl"]].concat());
     assert!(run.code == 1 && run.stderr.contains("its 2 rows are too few"), "{}", run.stderr);
 }
@@ -127,17 +145,24 @@ fn splits_of_an_app_have_other_names_and_are_all_read_before_it_starts() {
     fs::create_dir(bench.path("app")).expect("made");
     bench.write_rows("app/train.jsonl", 20);
     let table = |n: usize| (0..n).map(|i| format!("number {i},return {i}\n")).collect::<String>();
-    fs::write(bench.path("app/val.csv"), format!("prompt,completion\n{}", table(4))).expect("written");
+    fs::write(bench.path("app/val.csv"), format!("prompt,completion\n{}", table(4)))
+        .expect("written");
     let args = [&QUICK[..], &["--app", "app"]].concat();
     let run = bench.run(&args);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("app has no test rows: there is no file test with .jsonl"), "{}", run.stderr);
-    fs::write(bench.path("app/test.json"), "[{\"prompt\": \"a\",\n\"completion\": \"\"}]").expect("written");
+    assert!(
+        run.stderr.contains("app has no test rows: there is no file test with .jsonl"),
+        "{}",
+        run.stderr
+    );
+    fs::write(bench.path("app/test.json"), "[{\"prompt\": \"a\",\n\"completion\": \"\"}]")
+        .expect("written");
     let run = bench.run(&args);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("line 1: empty completion"), "{}", run.stderr);
     assert!(!bench.path("out").exists(), "something was computed");
-    fs::write(bench.path("app/test.json"), "[{\"prompt\": \"a\",\n\"completion\": \"b\"}]").expect("written");
+    fs::write(bench.path("app/test.json"), "[{\"prompt\": \"a\",\n\"completion\": \"b\"}]")
+        .expect("written");
     let report = bench.json(&args);
     assert_eq!(report["apps"][0]["rows"], 1);
 }

@@ -10,7 +10,9 @@ const SHAPES: &str = "a row has `prompt` and `completion`, or `messages`, or `in
 #[non_exhaustive]
 #[allow(missing_docs)] // the messages say what the fields are
 pub enum RowError {
-    #[error("not a JSON object but {found}; a row is an object with keys, such as {{\"prompt\": …, \"completion\": …}}")]
+    #[error(
+        "not a JSON object but {found}; a row is an object with keys, such as {{\"prompt\": …, \"completion\": …}}"
+    )]
     NotAnObject { found: &'static str },
     #[error("{reason}")]
     Syntax { reason: String },

@@ -25,7 +25,8 @@ type Items<'t> = Vec<(usize, Result<Object<'t>, RowError>)>;
 
 /// Items of a JSON array and the lines at which they begin.
 pub(super) fn items(text: &str) -> Result<Items<'_>, NotItems> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| not_array(text, &error))?;
+    let items: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| not_array(text, &error))?;
     let kind = |starts: fn(u8) -> bool| {
         items.first().and_then(|item| item.get().bytes().next()).is_some_and(starts)
     };

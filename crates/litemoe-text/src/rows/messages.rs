@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::RowError;
-use super::object::{Object, kind};
+use super::object::{Object, kind, wrong_type};
 use crate::Conversation;
 use crate::conversation::role;
 
@@ -11,9 +11,8 @@ use crate::conversation::role;
 const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool", "function"];
 
 /// ShareGPT's names for roles. A `function_call` is the assistant's.
-const SHAREGPT_ROLES: &[&str] = &[
-    "system", "human", "user", "gpt", "assistant", "function_call", "observation", "tool",
-];
+const SHAREGPT_ROLES: &[&str] =
+    &["system", "human", "user", "gpt", "assistant", "function_call", "observation", "tool"];
 
 /// Messages, and whether the loss covers each.
 pub(super) struct Turns {
@@ -82,7 +81,7 @@ pub(super) fn tools(object: &Object<'_>) -> Result<Option<Vec<Value>>, RowError>
     let tools = match object.nested("tools")? {
         None => return Ok(None),
         Some(Value::Array(tools)) => tools,
-        Some(other) => return Err(wrong_type("tools".to_owned(), "a list of tools", &other)),
+        Some(other) => return Err(wrong_type("tools", "a list of tools", &other)),
     };
     match tools.iter().position(|tool| !tool.is_object()) {
         Some(index) => {
@@ -98,7 +97,9 @@ fn normalise(message: &mut Map<String, Value>, at: &str) -> Result<bool, RowErro
     let role = match message.get("role") {
         Some(Value::String(role)) if ROLES.contains(&role.as_str()) => role.clone(),
         Some(Value::String(role)) => return Err(unknown_role(at, "role", role, ROLES)),
-        other => return Err(wrong_type(format!("{at}.role"), "a string", other.unwrap_or(&Value::Null))),
+        other => {
+            return Err(wrong_type(format!("{at}.role"), "a string", other.unwrap_or(&Value::Null)));
+        }
     };
     let is_assistant = role == "assistant";
     if message.get("function_call").is_some_and(|call| !call.is_null()) {
@@ -202,13 +203,12 @@ fn joined(parts: Vec<Value>, at: &str) -> Result<String, RowError> {
 
 /// Rewrites `from` and `value` as `role` and `content`. The value of a `function_call` is a call's JSON, or a list of
 /// them.
-fn from_sharegpt(
-    mut given: Map<String, Value>,
-    at: &str,
-) -> Result<Map<String, Value>, RowError> {
+fn from_sharegpt(mut given: Map<String, Value>, at: &str) -> Result<Map<String, Value>, RowError> {
     let from = match given.shift_remove("from") {
         Some(Value::String(from)) => from,
-        other => return Err(wrong_type(format!("{at}.from"), "a string", &other.unwrap_or_default())),
+        other => {
+            return Err(wrong_type(format!("{at}.from"), "a string", &other.unwrap_or_default()));
+        }
     };
     let value = match given.shift_remove("value") {
         Some(Value::String(value)) => value,
@@ -251,8 +251,4 @@ fn message(role: &str, content: Value) -> Map<String, Value> {
 
 fn unknown_role(at: &str, key: &str, role: &str, known: &'static [&'static str]) -> RowError {
     RowError::UnknownRole { key: format!("{at}.{key}"), role: role.to_owned(), known }
-}
-
-fn wrong_type(key: String, expected: &'static str, found: &Value) -> RowError {
-    RowError::Type { key, expected, found: kind(found) }
 }

@@ -66,9 +66,9 @@ impl RowFile {
     /// - [`TextError::NoRows`], [`TextError::Read`], [`TextError::Malformed`]
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TextError> {
         let file = path.as_ref();
-        let bytes = fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
-        let not_rows =
-            |(looks, advice)| TextError::NotRows { file: file.into(), looks, advice };
+        let bytes =
+            fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
+        let not_rows = |(looks, advice)| TextError::NotRows { file: file.into(), looks, advice };
         if let Some(looks) = recognise::binary(&bytes) {
             return Err(not_rows(looks));
         }

@@ -74,10 +74,8 @@ impl<'t> Object<'t> {
 }
 
 fn parsed(key: &str, json: &str) -> Result<Value, RowError> {
-    serde_json::from_str(json).map_err(|error| RowError::Malformed {
-        key: key.to_owned(),
-        reason: without_line(&error),
-    })
+    serde_json::from_str(json)
+        .map_err(|error| RowError::Malformed { key: key.to_owned(), reason: without_line(&error) })
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -120,6 +118,15 @@ pub(super) fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// Error for a value of another type than expected.
+pub(super) fn wrong_type(
+    key: impl Into<String>,
+    expected: &'static str,
+    found: &Value,
+) -> RowError {
+    RowError::Type { key: key.into(), expected, found: kind(found) }
 }
 
 fn kind_of_text(text: &str) -> &'static str {

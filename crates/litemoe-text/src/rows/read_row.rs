@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::messages::{self, Turns};
-use super::object::{Object, kind};
+use super::object::{Object, wrong_type};
 use super::{RowError, RowShape};
 use crate::{Conversation, Row, RowContent};
 
@@ -80,7 +80,10 @@ fn instruction(object: &Object<'_>) -> Result<RowContent, RowError> {
     let messages = [("system", system), ("user", prompt), ("assistant", completion)];
     let messages = messages.map(|(role, content)| {
         let pairs = [("role", role.to_owned()), ("content", content)];
-        pairs.map(|(key, text)| (key.to_owned(), Value::String(text))).into_iter().collect::<Map<_, _>>()
+        pairs
+            .map(|(key, text)| (key.to_owned(), Value::String(text)))
+            .into_iter()
+            .collect::<Map<_, _>>()
     });
     let in_loss = vec![false, false, true];
     Ok(RowContent::Conversation(Conversation::new(messages.into(), in_loss, None)))
@@ -103,7 +106,7 @@ fn references(object: &Object<'_>) -> Result<Vec<String>, RowError> {
     };
     let text = |(index, item)| match item {
         Value::String(text) => Ok(text),
-        other => Err(wrong_type(&format!("references[{index}]"), "a string", &other)),
+        other => Err(wrong_type(format!("references[{index}]"), "a string", &other)),
     };
     items.into_iter().enumerate().map(text).collect()
 }
@@ -139,8 +142,4 @@ fn list(object: &Object<'_>, key: &'static str) -> Result<Vec<Value>, RowError> 
         Some(Value::Array(items)) => Ok(items),
         found => Err(wrong_type(key, "a list of messages", &found.unwrap_or_default())),
     }
-}
-
-fn wrong_type(key: &str, expected: &'static str, found: &Value) -> RowError {
-    RowError::Type { key: key.to_owned(), expected, found: kind(found) }
 }

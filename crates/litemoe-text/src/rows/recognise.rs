@@ -67,7 +67,10 @@ pub(super) fn text(text: &str) -> Looks {
         return ("a Git LFS pointer", "fetch the file itself with git lfs pull");
     }
     if serde_json::from_str::<String>(header).is_ok() {
-        return ("a list of JSON strings", "write objects with `prompt` and `completion`, or `text`");
+        return (
+            "a list of JSON strings",
+            "write objects with `prompt` and `completion`, or `text`",
+        );
     }
     if begins(&["---\n", "---\r\n", "- "]) {
         return ("YAML or Markdown", "write its contents as rows of JSON");

@@ -25,19 +25,17 @@ pub(super) fn records<'t>(
         let reason = format!("the header has the column `{}` twice", names[at]);
         return Box::new(iter::once((1, syntax(reason))));
     }
-    // The last cell would silently take the rest of the file.
-    if text.matches('"').count() % 2 == 1 {
-        let reason = "the number of double quotes in the file is odd, so one of them is not closed; \
-                      a quote in a quoted cell is written twice";
-        return Box::new(iter::once((1, syntax(reason.to_owned()))));
+    if let Some((line, problem)) = broken_quotes(text) {
+        let reason = format!("a quoted cell {problem}; a quote in a quoted cell is written twice");
+        return Box::new(iter::once((line, syntax(reason))));
     }
     let (mut lines, mut counted) = (1, 0);
     // A record's position may be that of the blank lines before it.
     let mut line = move |position: Option<&Position>| {
-        let rest = position.and_then(|at| text.get(at.byte() as usize..)).unwrap_or_default();
+        let rest = position.and_then(|at| text.get(at.byte() as usize..)).unwrap_or(text);
         let begins = text.len() - rest.trim_start_matches(['\r', '\n']).len();
-        lines += text[counted..begins].matches('\n').count();
-        counted = begins;
+        lines += text.get(counted..begins).unwrap_or_default().matches('\n').count();
+        counted = counted.max(begins);
         lines
     };
     let records = ReaderBuilder::new().from_reader(text.as_bytes()).into_records();
@@ -48,6 +46,29 @@ pub(super) fn records<'t>(
         }
         Err(error) => (line(error.position()), syntax(reason(&error))),
     }))
+}
+
+/// What is wrong with the first quoted cell that the reader would misunderstand, and the line at which it begins.
+fn broken_quotes(text: &str) -> Option<(usize, &'static str)> {
+    let (mut line, mut is_start, mut characters) = (1, true, text.chars().peekable());
+    while let Some(character) = characters.next() {
+        if is_start && character == '"' {
+            let begins = line;
+            loop {
+                match characters.next() {
+                    None => return Some((begins, "is not closed")),
+                    Some('"') if characters.next_if_eq(&'"').is_none() => break,
+                    inside => line += usize::from(inside == Some('\n')),
+                }
+            }
+            if characters.peek().is_some_and(|next| !",\r\n".contains(*next)) {
+                return Some((begins, "goes on after its closing quote"));
+            }
+        }
+        line += usize::from(character == '\n');
+        is_start = matches!(character, ',' | '\r' | '\n');
+    }
+    None
 }
 
 fn reason(error: &csv::Error) -> String {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use litemoe_core::Sequence;
 use litemoe_text::{LossTurns, Row, RowFile, TextError, Tokenizer};
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -69,7 +70,11 @@ fn spans(tokenizer: &Tokenizer, sequence: &Sequence) -> Vec<String> {
     let pairs: Vec<_> = sequence.tokens.iter().zip(&sequence.completion).collect();
     let runs = pairs.chunk_by(|(_, before), (_, after)| before == after).filter(|run| *run[0].1);
     let text = |run: &[(&u32, &bool)]| {
-        run.iter().map(|(id, _)| String::from_utf8_lossy(&tokenizer.token_bytes(**id).unwrap()).into_owned()).collect()
+        run.iter()
+            .map(|(id, _)| {
+                String::from_utf8_lossy(&tokenizer.token_bytes(**id).unwrap()).into_owned()
+            })
+            .collect()
     };
     runs.map(text).collect()
 }
@@ -92,8 +97,14 @@ fn without_generation_blocks_the_masks_are_the_same() {
     let golden = golden();
     for case in golden.cases {
         let tagged = &golden.templates[&case.template];
-        let plain = tagged.replace("endgeneration", "endif").replace("generation %}", "if true %}").replace("generation -%}", "if true -%}");
-        assert!(!plain.contains(" generation") && plain.contains("add_generation_prompt"), "{plain}");
+        let plain = tagged
+            .replace("endgeneration", "endif")
+            .replace("generation %}", "if true %}")
+            .replace("generation -%}", "if true -%}");
+        assert!(
+            !plain.contains(" generation") && plain.contains("add_generation_prompt"),
+            "{plain}"
+        );
         let found = tokenizer(&plain).encode(&case.row()).unwrap();
         let (mut tokens, mut covered) = case.expected();
         if case.template == "thinking" {
@@ -105,7 +116,13 @@ fn without_generation_blocks_the_masks_are_the_same() {
             tokens.pop();
             covered.pop();
         }
-        assert_eq!((found.tokens, found.completion), (tokens, covered), "{}, {}", case.template, case.about);
+        assert_eq!(
+            (found.tokens, found.completion),
+            (tokens, covered),
+            "{}, {}",
+            case.template,
+            case.about
+        );
     }
 }
 
@@ -114,10 +131,13 @@ fn a_conversation_of_two_messages_is_the_pair() {
     let tokenizer = foundation();
     for (prompt, completion) in [("Hi", "Hello!"), (" Hi\n", "é <|endoftext|> b\n"), ("", "x")] {
         let conversation = messages(&[("user", prompt), ("assistant", completion)]);
-        let (pair, of) = (tokenizer.encode(&Row::new(prompt, completion)).unwrap(), |row| tokenizer.encode_row_prompt(row).unwrap());
-        assert_eq!(tokenizer.encode(&conversation).unwrap(), pair);
-        assert_eq!(of(&conversation), of(&Row::new(prompt, completion)));
-        assert!(pair.tokens.starts_with(&of(&conversation)));
+        let pair = Row::new(prompt, completion);
+        let encoded = tokenizer.encode(&pair).unwrap();
+        assert_eq!(tokenizer.encode(&conversation).unwrap(), encoded);
+        let [of_pair, of_conversation] =
+            [&pair, &conversation].map(|row| tokenizer.encode_row_prompt(row).unwrap());
+        assert_eq!(of_pair, of_conversation);
+        assert!(encoded.tokens.starts_with(&of_pair));
     }
 }
 
@@ -130,7 +150,10 @@ fn the_loss_can_cover_the_last_turn_alone() {
         let all = tagged.encode(&messages(&turns)).unwrap();
         let last = tagged.encode(&messages(&turns).with_loss(LossTurns::LastTurn)).unwrap();
         assert_eq!(all.tokens, last.tokens);
-        assert_eq!(spans(&tagged, &all), [format!("{lead}one<|endoftext|>"), format!("{lead}two<|endoftext|>")]);
+        assert_eq!(
+            spans(&tagged, &all),
+            [format!("{lead}one<|endoftext|>"), format!("{lead}two<|endoftext|>")]
+        );
         assert_eq!(spans(&tagged, &last), [format!("{lead}two<|endoftext|>")]);
     }
     let plain = foundation();
@@ -146,7 +169,8 @@ fn the_loss_can_cover_the_last_turn_alone() {
 #[test]
 fn the_prompt_of_a_conversation_is_what_precedes_its_last_turn() {
     let tokenizer = foundation();
-    let conversation = messages(&[("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two")]);
+    let conversation =
+        messages(&[("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two")]);
     let prompt = tokenizer.encode_row_prompt(&conversation).unwrap();
     let expected = "<|user|>a<|assistant|> one<|endoftext|><|user|>b<|assistant|>";
     assert_eq!(prompt, tokenizer.encode_text(expected).unwrap());
@@ -163,7 +187,10 @@ fn running_text_is_in_the_loss_after_its_first_token() {
     let [begin, end] = [0, 1];
     let tokenizer = sentencepiece();
     let sequence = tokenizer.encode(&row(&json!({"text": "ab"}))).unwrap();
-    assert_eq!(sequence.tokens, [&[begin], &*tokenizer.encode_text("ab").unwrap(), &[end]].concat());
+    assert_eq!(
+        sequence.tokens,
+        [&[begin], &*tokenizer.encode_text("ab").unwrap(), &[end]].concat()
+    );
 }
 
 #[test]
@@ -174,7 +201,8 @@ fn templates_that_do_not_fit_a_conversation_are_refused() {
         "{% for m in messages %}{% if m.role == 'user' or loop.last %}{{ m.content }}<|pad|>{% endif %}{% endfor %}",
     );
     assert!(matches!(error, TextError::NoCompletion { .. }), "{error}");
-    let error = refused("{{ messages | length }}{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}");
+    let error =
+        refused("{{ messages | length }}{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}");
     assert!(matches!(error, TextError::NotAPrefix { .. }), "{error}");
     let error = refused("{% for m in messages %}{{ m.content }}.{% endfor %}");
     assert!(matches!(error, TextError::NoEndToken { .. }), "{error}");
@@ -196,5 +224,31 @@ fn templates_that_do_not_fit_a_conversation_are_refused() {
 fn without_a_template_a_conversation_of_two_messages_is_the_pair() {
     let tokenizer = sentencepiece();
     let conversation = messages(&[("user", "ab"), ("assistant", "b")]);
-    assert_eq!(tokenizer.encode(&conversation).unwrap(), tokenizer.encode(&Row::new("ab", "b")).unwrap());
+    assert_eq!(
+        tokenizer.encode(&conversation).unwrap(),
+        tokenizer.encode(&Row::new("ab", "b")).unwrap()
+    );
+}
+
+/// Text that is not blank.
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,20}".prop_filter("not blank", |text| !text.trim().is_empty())
+}
+
+proptest! {
+    #[test]
+    fn the_mask_covers_every_answer_and_its_end(turns in prop::collection::vec(("\\PC{0,20}", text()), 1..5)) {
+        let tokenizer = foundation();
+        let ids = |text: &str| tokenizer.encode_text(text).unwrap();
+        let (mut tokens, mut covered, mut chat) = (Vec::new(), Vec::new(), Vec::new());
+        for (user, assistant) in &turns {
+            let prompt = ids(&format!("<|user|>{user}<|assistant|>"));
+            let answer = ids(&format!(" {assistant}<|endoftext|>"));
+            covered.extend([vec![false; prompt.len()], vec![true; answer.len()]].concat());
+            tokens.extend([prompt, answer].concat());
+            chat.extend([("user", user.as_str()), ("assistant", assistant.as_str())]);
+        }
+        let sequence = tokenizer.encode(&messages(&chat)).unwrap();
+        prop_assert_eq!((sequence.tokens, sequence.completion), (tokens, covered));
+    }
 }

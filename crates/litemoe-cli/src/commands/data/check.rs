@@ -55,7 +55,9 @@ impl CheckArgs {
         };
         if sources.is_empty() {
             let dir = self.path.display();
-            bail!("{dir} has no rows: there is no file train, validation or test with .jsonl, .json or .csv");
+            bail!(
+                "{dir} has no rows: there is no file train, validation or test with .jsonl, .json or .csv"
+            );
         }
         let encoder = self.model.as_deref().map(Encoder::open).transpose()?;
         let checked = self.check(&sources, encoder.as_ref());
@@ -77,7 +79,12 @@ impl CheckArgs {
         for source in sources {
             match RowFile::read(source.path) {
                 Ok(file) => {
-                    checked.files.push(self.file_report(*source, &file, encoder, &mut checked.errors));
+                    checked.files.push(self.file_report(
+                        *source,
+                        &file,
+                        encoder,
+                        &mut checked.errors,
+                    ));
                     files.push((*source, file));
                 }
                 Err(error) => checked.errors.push(Problem::of(source.path, &error)),
@@ -105,7 +112,9 @@ impl CheckArgs {
         }
         let lengths = match &found {
             Some(found) => Lengths::new("tokens", found.lengths.clone()),
-            None => Lengths::new("characters", drawn.iter().map(|&row| characters(file, row)).collect()),
+            None => {
+                Lengths::new("characters", drawn.iter().map(|&row| characters(file, row)).collect())
+            }
         };
         FileReport {
             split: source.split,

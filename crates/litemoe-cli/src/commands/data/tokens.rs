@@ -43,7 +43,8 @@ impl Encoder {
         let checkpoint = model::open(named)?;
         let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
         let ids = (0..checkpoint.config().vocab as u32).filter(|&id| tokenizer.is_special(id));
-        let texts = ids.map(|id| Ok(String::from_utf8_lossy(&tokenizer.token_bytes(id)?).into_owned()));
+        let texts =
+            ids.map(|id| Ok(String::from_utf8_lossy(&tokenizer.token_bytes(id)?).into_owned()));
         let special_tokens: Vec<String> = texts.collect::<Result<_, TextError>>()?;
         Ok(Self { max_tokens: checkpoint.config().max_tokens, special_tokens, tokenizer })
     }
@@ -80,6 +81,8 @@ impl Encoder {
     /// Special tokens that the row's own text has.
     fn written_in(&self, row: &Row) -> impl Iterator<Item = &String> {
         let texts = row.texts().concat();
-        self.special_tokens.iter().filter(move |token| !token.is_empty() && texts.contains(token.as_str()))
+        self.special_tokens
+            .iter()
+            .filter(move |token| !token.is_empty() && texts.contains(token.as_str()))
     }
 }

@@ -142,7 +142,12 @@ impl Found<'_> {
     /// Whether each choice is its row's completion.
     fn right_choices(&self) -> Option<Vec<bool>> {
         let rows = self.rows.rows.iter().zip(self.choices.as_ref()?);
-        Some(rows.map(|(row, choice)| row.completion().is_some_and(|text| text.trim() == choice.trim())).collect())
+        Some(
+            rows.map(|(row, choice)| {
+                row.completion().is_some_and(|text| text.trim() == choice.trim())
+            })
+            .collect(),
+        )
     }
 }
 

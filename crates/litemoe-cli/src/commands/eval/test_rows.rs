@@ -28,10 +28,10 @@ impl TestRows {
         seed: u64,
     ) -> anyhow::Result<Self> {
         let rows = read(file, args)?;
-        let drawn = draw(rows.len(), limit.unwrap_or(usize::MAX), seed);
+        let drawn = draw(rows.rows.len(), limit.unwrap_or(usize::MAX), seed);
         let encoded = encode(&rows, drawn, file, loaded, args.max_tokens)?;
         Ok(Self {
-            rows: encoded.rows.iter().map(|&row| rows[row].clone()).collect(),
+            rows: encoded.rows.iter().map(|&row| rows.rows[row].clone()).collect(),
             sequences: encoded.sequences,
             numbers: encoded.rows.iter().map(|row| row + 1).collect(),
             skipped: encoded.skipped_too_long,

@@ -61,7 +61,10 @@ fn csv_of_other_shapes() {
     assert_eq!((file.shape, file.lines), (RowShape::Text, vec![2, 3]));
     assert_eq!(file.rows[1].content, RowContent::Text("Twice,\nat least.".into()));
     let file = read("instruction,input,output\nSay hello.,,Hello\nTranslate.,Hallo,Hello\n");
-    assert_eq!(file.rows, [Row::new("Say hello.", "Hello"), Row::new("Translate.\nHallo", "Hello")]);
+    assert_eq!(
+        file.rows,
+        [Row::new("Say hello.", "Hello"), Row::new("Translate.\nHallo", "Hello")]
+    );
     let messages = r#"[{""role"":""user"",""content"":""Hi""},{""role"":""assistant"",""content"":""Hello""}]"#;
     let row = one(format!("messages\n\"{messages}\"\n"));
     assert_eq!(row.completion(), Some("Hello"));
@@ -72,7 +75,12 @@ fn csv_of_other_shapes() {
 fn csv_that_is_broken_is_refused_with_its_line() {
     for (text, line, reason) in [
         ("prompt,completion\na,b\nc\n", 3, "the line has 1 cells, but the header has 2"),
-        ("prompt,completion\na,\"b\nc,d\n", 1, "the number of double quotes in the file is odd"),
+        ("prompt,completion\na,\"b\nc,d\n", 2, "a quoted cell is not closed"),
+        (
+            "prompt,completion\n\n\"a \"b\" c\",d\n",
+            3,
+            "a quoted cell goes on after its closing quote",
+        ),
         ("prompt,prompt,completion\na,b,c\n", 1, "the header has the column `prompt` twice"),
         ("prompt,completion\na,b\nc,  \n", 3, "empty completion: `completion` has no text"),
         ("question,answer\na,b\n", 1, "rename `question` to `prompt` and `answer` to `completion`"),
@@ -95,7 +103,9 @@ fn an_empty_file_has_no_rows() {
 
 #[test]
 fn bytes_that_are_no_text_are_refused_with_their_line() {
-    let error = refused(b"{\"prompt\":\"a\",\"completion\":\"c\"}\n{\"prompt\":\"\xff\",\"completion\":\"c\"}\n");
+    let error = refused(
+        b"{\"prompt\":\"a\",\"completion\":\"c\"}\n{\"prompt\":\"\xff\",\"completion\":\"c\"}\n",
+    );
     let text = error.to_string();
     assert!(matches!(error, TextError::Row { line: 2, .. }), "{text}");
     assert!(text.contains("not UTF-8: byte 0xff at offset 43; save the file as UTF-8"), "{text}");

@@ -22,7 +22,10 @@ fn a_bad_line_is_named_by_its_number() {
         (r#"{"prompt":"p","prompt":"q","completion":"c"}"#, "duplicate field `prompt`"),
         (r#"{"prompt":"p","completion":"c"} {}"#, "trailing characters"),
         (r#"{"prompt":"p","completion":"\ud800"}"#, "`completion`: "),
-        (r#"{"prompt":"p","completion":"c","label":[1]}"#, "`label` is a list, expected a string or"),
+        (
+            r#"{"prompt":"p","completion":"c","label":[1]}"#,
+            "`label` is a list, expected a string or",
+        ),
         (r#"{"prompt":"p","completion":"c","references":[1]}"#, "`references[0]` is a number"),
     ] {
         let error = refused(format!("{good}\n{bad}\n{good}\n")).to_string();
@@ -42,8 +45,14 @@ fn a_bad_line_is_named_by_its_number() {
 #[test]
 fn unknown_keys_are_named_with_what_to_rename() {
     for (row, advice) in [
-        (json!({"question": "q", "answer": "a"}), "rename `question` to `prompt` and `answer` to `completion`"),
-        (json!({"input": "q", "output": "a"}), "rename `input` to `prompt` and `output` to `completion`"),
+        (
+            json!({"question": "q", "answer": "a"}),
+            "rename `question` to `prompt` and `answer` to `completion`",
+        ),
+        (
+            json!({"input": "q", "output": "a"}),
+            "rename `input` to `prompt` and `output` to `completion`",
+        ),
         (json!({"prompt": "q", "response": "a"}), "; rename `response` to `completion`"),
         (json!({"prompt": "q", "chosen": "a", "rejected": "b"}), "they look like preference pairs"),
         (json!({"prompt": "q"}), "there is `prompt`, but no `completion`"),
@@ -70,39 +79,70 @@ fn expect(row: &Value, reason: &str) {
 fn bad_conversations_are_named_by_their_keys() {
     let user = json!({"role": "user", "content": "Hi"});
     let assistant = |content: Value| json!({"role": "assistant", "content": content});
-    let called = |function: Value| {
-        json!({"role": "assistant", "tool_calls": [{"type": "function", "function": function}]})
-    };
+    let called = |function: Value| json!({"role": "assistant", "tool_calls": [{"type": "function", "function": function}]});
     for (second, reason) in [
         (assistant(json!("")), "empty completion: `messages[1].content` has no text"),
         (assistant(json!(" ")), "empty completion: `messages[1].content` has no text"),
         (assistant(json!(null)), "empty completion: `messages[1].content` has no text"),
         (assistant(json!(7)), "`messages[1].content` is a number, expected a string or text parts"),
-        (assistant(json!([{"type": "image_url"}])), "`messages[1].content[0]` has a part of the type `image_url`"),
+        (
+            assistant(json!([{"type": "image_url"}])),
+            "`messages[1].content[0]` has a part of the type `image_url`",
+        ),
         (assistant(json!(["a"])), "`messages[1].content[0]` has a string instead of a part"),
-        (json!({"role": "bot", "content": "Hi"}), "`messages[1].role`: unknown role `bot`; known are system,"),
+        (
+            json!({"role": "bot", "content": "Hi"}),
+            "`messages[1].role`: unknown role `bot`; known are system,",
+        ),
         (json!({"content": "Hi"}), "`messages[1].role` is null, expected a string"),
         (json!("Hi"), "`messages[1]` is a string, expected a message, an object"),
         (user.clone(), "`messages` has no assistant message in the loss"),
-        (json!({"role": "assistant", "content": "a", "weight": 0}), "has no assistant message in the loss"),
-        (json!({"role": "assistant", "content": "a", "weight": 0.5}), "`messages[1].weight` has the weight 0.5: a weight is 0 or 1"),
-        (json!({"role": "assistant", "function_call": {}}), "`messages[1].function_call` has OpenAI's old function calls: write `tool_calls`"),
+        (
+            json!({"role": "assistant", "content": "a", "weight": 0}),
+            "has no assistant message in the loss",
+        ),
+        (
+            json!({"role": "assistant", "content": "a", "weight": 0.5}),
+            "`messages[1].weight` has the weight 0.5: a weight is 0 or 1",
+        ),
+        (
+            json!({"role": "assistant", "function_call": {}}),
+            "`messages[1].function_call` has OpenAI's old function calls: write `tool_calls`",
+        ),
         (json!({"role": "user", "tool_calls": [{"name": "f"}]}), "`messages[1].content` is null"),
-        (json!({"role": "assistant", "tool_calls": {}}), "`messages[1].tool_calls` is an object, expected a list"),
+        (
+            json!({"role": "assistant", "tool_calls": {}}),
+            "`messages[1].tool_calls` is an object, expected a list",
+        ),
         (called(json!({})), "`messages[1].tool_calls[0].function.name` is null"),
-        (called(json!({"name": "f", "arguments": "{"})), "`messages[1].tool_calls[0].function.arguments`: not the JSON of an object"),
+        (
+            called(json!({"name": "f", "arguments": "{"})),
+            "`messages[1].tool_calls[0].function.arguments`: not the JSON of an object",
+        ),
         (called(json!({"name": "f", "arguments": "[1]"})), "not the JSON of an object"),
     ] {
         expect(&json!({"messages": [user, second]}), reason);
     }
-    expect(&json!({"messages": [assistant(json!("Hi"))]}), "`messages` begins with the assistant's message");
+    expect(
+        &json!({"messages": [assistant(json!("Hi"))]}),
+        "`messages` begins with the assistant's message",
+    );
     expect(&json!({"messages": []}), "has no assistant message");
     expect(&json!({"messages": "Hi"}), "`messages`: expected value");
     expect(&json!({"messages": {}}), "`messages` is an object, expected a list of messages");
     let messages = json!([user, assistant(json!("Hello"))]);
-    expect(&json!({"messages": messages, "tools": {}}), "`tools` is an object, expected a list of tools");
-    expect(&json!({"messages": messages, "tools": ["f"]}), "`tools[0]` is a string, expected a tool");
-    expect(&json!({"messages": messages, "functions": [{}]}), "`functions` has OpenAI's old functions");
+    expect(
+        &json!({"messages": messages, "tools": {}}),
+        "`tools` is an object, expected a list of tools",
+    );
+    expect(
+        &json!({"messages": messages, "tools": ["f"]}),
+        "`tools[0]` is a string, expected a tool",
+    );
+    expect(
+        &json!({"messages": messages, "functions": [{}]}),
+        "`functions` has OpenAI's old functions",
+    );
 }
 
 #[test]
@@ -110,7 +150,10 @@ fn bad_rows_of_other_shapes_are_named_by_their_keys() {
     let human = json!({"from": "human", "value": "Hi"});
     let turn = |from: &str, value: &str| json!({"from": from, "value": value});
     for (second, reason) in [
-        (turn("bing", "Hello"), "`conversations[1].from`: unknown role `bing`; known are system, human,"),
+        (
+            turn("bing", "Hello"),
+            "`conversations[1].from`: unknown role `bing`; known are system, human,",
+        ),
         (turn("gpt", ""), "empty completion: `conversations[1].content`"),
         (json!({"from": "gpt"}), "`conversations[1].value` is null, expected a string"),
         (turn("function_call", "f()"), "`conversations[1].value`: not the JSON of a function call"),
@@ -126,5 +169,8 @@ fn bad_rows_of_other_shapes_are_named_by_their_keys() {
     expect(&json!({"text": "\n"}), "empty completion: `text` has no text");
     let mixed = json!({"prompt": [{"role": "user", "content": "Hi"}], "completion": "Hello"});
     expect(&mixed, "`completion`: expected value");
-    expect(&json!({"prompt": "Hi", "completion": [{}]}), "`completion` is a list, expected a string");
+    expect(
+        &json!({"prompt": "Hi", "completion": [{}]}),
+        "`completion` is a list, expected a string",
+    );
 }

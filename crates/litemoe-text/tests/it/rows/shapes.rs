@@ -27,7 +27,8 @@ fn polite() -> Value {
 
 #[test]
 fn prompt_and_completion() {
-    let row = json!({"prompt": "p", "completion": "c", "label": 3, "references": ["c", "d"], "x": [{}]});
+    let row =
+        json!({"prompt": "p", "completion": "c", "label": 3, "references": ["c", "d"], "x": [{}]});
     let file = read(row.to_string());
     assert_eq!(file.shape, RowShape::PromptCompletion);
     let expected = Row {
@@ -118,7 +119,9 @@ fn instruction_input_and_output() {
     let file = read(row.to_string());
     assert_eq!(file.shape, RowShape::Instruction);
     assert_eq!(file.rows, [Row::new("Translate.\nHallo", "Hello")]);
-    for no_input in [json!({"input": ""}), json!({"input": null}), json!({"history": []}), json!({})] {
+    for no_input in
+        [json!({"input": ""}), json!({"input": null}), json!({"history": []}), json!({})]
+    {
         let mut row = json!({"instruction": "Say hello.", "output": "Hello"});
         row.as_object_mut().unwrap().extend(no_input.as_object().unwrap().clone());
         assert_eq!(one(row.to_string()), Row::new("Say hello.", "Hello"));
@@ -176,7 +179,10 @@ fn the_first_row_decides_and_a_later_one_of_another_shape_is_refused() {
     for (later, reason) in [
         (&*messages, "a row of another shape: `messages`, but the rows before it are `prompt`"),
         (r#"{"text":"t"}"#, "a row of another shape: `text`"),
-        (&*lists.to_string(), "lists of messages, but the rows before it are `prompt` and `completion`, texts"),
+        (
+            &*lists.to_string(),
+            "lists of messages, but the rows before it are `prompt` and `completion`, texts",
+        ),
         (r#"{"prompt":"p"}"#, "missing field `completion`"),
     ] {
         let error = refused(format!("{pair}\n\n{later}\n")).to_string();
