@@ -1,12 +1,13 @@
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Error, bail};
 use litemoe_core::{LanguageModel, Sequence};
-use litemoe_text::{Encoded, Row, read_rows};
+use litemoe_text::{Encoded, RowFile, TextError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::args::rows::RowArgs;
 use crate::model::Loaded;
 
 /// Tokenized rows of an app.
@@ -17,21 +18,21 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Reads and tokenizes a JSONL file; skips and counts rows longer than `max_tokens` or the model's maximum.
-    pub(crate) fn read(file: &Path, loaded: &Loaded, max_tokens: usize) -> anyhow::Result<Self> {
-        Self::read_first(file, loaded, max_tokens, None)
+    /// Reads and tokenizes a file; skips and counts rows longer than `--max-tokens` or the model's maximum.
+    pub(crate) fn read(file: &Path, loaded: &Loaded, args: RowArgs) -> anyhow::Result<Self> {
+        Self::read_first(file, loaded, args, None)
     }
 
     /// As [`Self::read`], for the first `limit` rows.
     pub(crate) fn read_first(
         file: &Path,
         loaded: &Loaded,
-        max_tokens: usize,
+        args: RowArgs,
         limit: Option<usize>,
     ) -> anyhow::Result<Self> {
-        let rows = read_rows(file)?;
-        let first = (0..limit.unwrap_or(usize::MAX).min(rows.len())).collect();
-        let encoded = encode(&rows, first, file, loaded, max_tokens)?;
+        let rows = read(file, args)?;
+        let first = (0..limit.unwrap_or(usize::MAX).min(rows.rows.len())).collect();
+        let encoded = encode(&rows, first, file, loaded, args.max_tokens)?;
         Ok(Self { sequences: encoded.sequences, skipped: encoded.skipped_too_long })
     }
 
@@ -43,6 +44,13 @@ impl Rows {
         }
         self
     }
+}
+
+/// Reads the rows of a file, with the loss on some of a conversation's turns.
+pub(crate) fn read(file: &Path, args: RowArgs) -> anyhow::Result<RowFile> {
+    let file = RowFile::read(file)?;
+    let rows = file.rows.into_iter().map(|row| row.with_loss(args.loss)).collect();
+    Ok(RowFile { rows, ..file })
 }
 
 /// Draws `count` of `n_rows` row indices by a seed, ascending; all if there are no more. Independent of the rows'
@@ -60,7 +68,7 @@ pub(crate) fn draw(n_rows: usize, count: usize, seed: u64) -> Vec<usize> {
 /// Tokenizes the selected rows of a file; skips rows longer than `max_tokens` or the model's maximum, and notes how
 /// many.
 pub(crate) fn encode(
-    rows: &[Row],
+    rows: &RowFile,
     which: Vec<usize>,
     file: &Path,
     loaded: &Loaded,
@@ -68,8 +76,14 @@ pub(crate) fn encode(
 ) -> anyhow::Result<Encoded> {
     let max_tokens = max_tokens.min(loaded.model.max_tokens());
     let n_rows = which.len();
-    let encoded = loaded.tokenizer.encode_some(rows, which, max_tokens);
-    let encoded = encoded.with_context(|| format!("{}", file.display()))?;
+    let encoded = loaded.tokenizer.encode_some(&rows.rows, which, max_tokens);
+    let encoded = encoded.map_err(|error| match error {
+        TextError::InRow { row, error } => {
+            let (file, line) = (file.display(), rows.lines[row - 1]);
+            Error::new(*error).context(format!("{file}, line {line}"))
+        }
+        error => Error::new(error).context(file.display().to_string()),
+    })?;
     if encoded.sequences.is_empty() {
         bail!("{}: none of {n_rows} rows is within {max_tokens} tokens", file.display());
     }

@@ -12,7 +12,9 @@ mod memory;
 mod model;
 mod output;
 mod progress;
+mod row_check;
 mod signals;
+mod splits;
 mod work;
 
 use std::process::ExitCode;

@@ -2,7 +2,7 @@ use litemoe_core::Sequence;
 use tokenizers::Encoding;
 
 use crate::tokenizer::n_before_end;
-use crate::{ChatTemplate, Message, Row, TextError, Tokenizer};
+use crate::{ChatTemplate, Message, Row, RowContent, TextError, Tokenizer};
 
 /// Placeholder for a completion, to find what a template appends to it: a private-use character, which no template
 /// trims or changes.
@@ -20,25 +20,52 @@ pub struct Encoded {
 }
 
 impl Tokenizer {
-    /// Tokenizes a row: one user and one assistant message through the chat template, up to the end token of the
-    /// assistant's message. The loss covers the tokens of the answer, end token included: those after the rendered prompt
-    /// and after a think block that the template inserts. A token across the boundary belongs to the completion.
+    /// Tokenizes a row through the chat template, up to the end token of the last message in the loss.
     ///
-    /// Without a template: prompt, one space, completion, end token, with the tokenizer's own prefix.
+    /// A prompt with its completion are a user's and the assistant's message: the loss covers the tokens of the answer,
+    /// end token included: those after the rendered prompt and after a think block that the template inserts. A token
+    /// across the boundary belongs to the completion. Without a template: prompt, one space, completion, end token, with
+    /// the tokenizer's own prefix.
+    ///
+    /// Of a conversation, the loss covers the assistant's messages with their end tokens: what the template's
+    /// `generation` blocks write, or without such blocks as above, each message after the conversation so far.
+    ///
+    /// Running text has the tokenizer's own prefix and the end token. The loss covers all tokens after the first, which
+    /// nothing predicts.
     ///
     /// For an encoder–decoder: the encoder gets the prompt as in [`encode_prompt`](Self::encode_prompt), the decoder
     /// its start token, the completion and the end token.
     ///
     /// # Errors
     /// If the rendered prompt is not a prefix of the rendered conversation, if no end token follows the completion, or
-    /// if the template fails.
+    /// if the template fails; if the model cannot take rows of this kind.
     pub fn encode(&self, row: &Row) -> Result<Sequence, TextError> {
+        let (prompt, completion) = match &row.content {
+            RowContent::Pair { prompt, completion } => (prompt, completion),
+            RowContent::Conversation(conversation) => {
+                return self.encode_conversation(conversation);
+            }
+            RowContent::Text(text) => return self.encode_running(text),
+        };
         if let Some(start) = self.decoder_start() {
-            return self.encode_pair(row, start);
+            let encoder = self.encode_prompt(&[Message::user(prompt)])?;
+            return self.encode_decoder(encoder, completion, start);
         }
         match self.template() {
-            Some(template) => self.encode_rendered(&Rendered::new(template, row)?),
-            None => self.encode_plain(row),
+            Some(template) => self.encode_rendered(&Rendered::new(template, prompt, completion)?),
+            None => self.encode_plain(prompt, completion),
+        }
+    }
+
+    /// Tokenizes what precedes a row's last completion, up to where the assistant continues.
+    ///
+    /// # Errors
+    /// Those of [`encode_prompt`](Self::encode_prompt); for running text [`TextError::NoPrompt`].
+    pub fn encode_row_prompt(&self, row: &Row) -> Result<Vec<u32>, TextError> {
+        match &row.content {
+            RowContent::Pair { prompt, .. } => self.encode_prompt(&[Message::user(prompt)]),
+            RowContent::Conversation(conversation) => self.encode_conversation_prompt(conversation),
+            RowContent::Text(_) => Err(TextError::NoPrompt),
         }
     }
 
@@ -77,7 +104,7 @@ impl Tokenizer {
 
     /// What the template inserts around an assistant's message; `None` if it does not render a plain conversation.
     pub(crate) fn plain_answer(&self) -> Option<PlainAnswer> {
-        let rendered = Rendered::new(self.template()?, &Row::new(MARK, MARK)).ok()?;
+        let rendered = Rendered::new(self.template()?, MARK, MARK).ok()?;
         let before_end = &rendered.whole[rendered.prompt.len()..rendered.completion_end];
         let lead = before_end.strip_suffix(MARK).unwrap_or_default().to_owned();
         let end = self.encode_rendered(&rendered).ok()?.tokens.last().copied();
@@ -95,31 +122,62 @@ impl Tokenizer {
             reason: format!("no special token follows it in {:?}", rendered.whole),
         })?;
         let tokens = encoding.get_ids()[..=end].to_vec();
-        let n_before = match rendered.answer_begin > rendered.prompt.len() {
-            true => n_until(&encoding, rendered.answer_begin),
-            false => {
-                let prompt = self.encode_text(&rendered.prompt)?;
-                n_prompt(&prompt, &encoding, rendered.prompt.len())
-            }
-        };
+        let n_before = self.n_before(&encoding, &rendered.prompt, rendered.answer_begin)?;
         Ok(covered_after(n_before, tokens))
     }
 
-    fn encode_pair(&self, row: &Row, start: u32) -> Result<Sequence, TextError> {
-        let encoder = self.encode_prompt(&[Message::user(&*row.prompt)])?;
+    /// Number of tokens before an answer in a rendered conversation, which begins with `prompt`; the answer begins at
+    /// byte `answer_begin`, after what the template inserts behind the prompt.
+    pub(crate) fn n_before(
+        &self,
+        whole: &Encoding,
+        prompt: &str,
+        answer_begin: usize,
+    ) -> Result<usize, TextError> {
+        if answer_begin > prompt.len() {
+            return Ok(n_until(whole, answer_begin));
+        }
+        Ok(n_prompt(&self.encode_text(prompt)?, whole, prompt.len()))
+    }
+
+    /// A row of an encoder–decoder.
+    pub(crate) fn encode_decoder(
+        &self,
+        encoder: Vec<u32>,
+        completion: &str,
+        start: u32,
+    ) -> Result<Sequence, TextError> {
         let mut tokens = vec![start];
-        tokens.extend(self.encode_text(&row.completion)?);
+        tokens.extend(self.encode_text(completion)?);
         tokens.push(self.end_id()?);
         Ok(Sequence { encoder: Some(encoder), ..covered_after(1, tokens) })
     }
 
-    fn encode_plain(&self, row: &Row) -> Result<Sequence, TextError> {
+    pub(crate) fn encode_plain(
+        &self,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<Sequence, TextError> {
         let end = self.end_id()?;
-        let encoding = self.encoding(&format!("{} {}", row.prompt, row.completion), true)?;
+        let encoding = self.encoding(&format!("{prompt} {completion}"), true)?;
         let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();
         tokens.push(end);
-        let prompt = self.encode_prompt(&[Message::user(&*row.prompt)])?;
-        Ok(covered_after(n_prompt(&prompt, &encoding, row.prompt.len()), tokens))
+        let n_bytes = prompt.len();
+        let prompt = self.encode_prompt(&[Message::user(prompt)])?;
+        Ok(covered_after(n_prompt(&prompt, &encoding, n_bytes), tokens))
+    }
+
+    fn encode_running(&self, text: &str) -> Result<Sequence, TextError> {
+        if self.decoder_start().is_some() {
+            return Err(TextError::NotAPair { given: "running text" });
+        }
+        let end = self.end_id()?;
+        let encoding = self.encoding(text, true)?;
+        let mut tokens = encoding.get_ids()[..n_before_end(&encoding)].to_vec();
+        if tokens.last() != Some(&end) {
+            tokens.push(end);
+        }
+        Ok(covered_after(1, tokens))
     }
 }
 
@@ -145,11 +203,11 @@ struct Rendered {
 }
 
 impl Rendered {
-    fn new(template: &ChatTemplate, row: &Row) -> Result<Self, TextError> {
-        let user = Message::user(&*row.prompt);
+    fn new(template: &ChatTemplate, prompt: &str, completion: &str) -> Result<Self, TextError> {
+        let user = Message::user(prompt);
         let both = |completion: &str| [user.clone(), Message::assistant(completion)];
         let prompt = template.render(std::slice::from_ref(&user), true)?;
-        let whole = template.render(&both(&row.completion), false)?;
+        let whole = template.render(&both(completion), false)?;
         if !whole.starts_with(&prompt) {
             return Err(TextError::NotAPrefix { prompt, whole });
         }
@@ -159,15 +217,22 @@ impl Rendered {
             Some(completion_end) if completion_end >= prompt.len() => {
                 let inserted =
                     marked.strip_prefix(&prompt).and_then(|rest| rest.split(MARK).next());
-                let inserted = inserted.filter(|text| !text.trim().is_empty()).unwrap_or_default();
-                let answer_begin = match whole[prompt.len()..completion_end].starts_with(inserted) {
-                    true => prompt.len() + inserted.len(),
-                    false => prompt.len(),
-                };
+                let rest = &whole[prompt.len()..completion_end];
+                let answer_begin =
+                    prompt.len() + inserted_bytes(inserted.unwrap_or_default(), rest);
                 Ok(Self { prompt, whole, answer_begin, completion_end })
             }
             _ => Err(TextError::NoCompletion { whole }),
         }
+    }
+}
+
+/// Bytes of `inserted`, what a template inserts before an answer, at the begin of `rest`. White space is no insertion: it
+/// belongs to the answer's first token.
+pub(crate) fn inserted_bytes(inserted: &str, rest: &str) -> usize {
+    match !inserted.trim().is_empty() && rest.starts_with(inserted) {
+        true => inserted.len(),
+        false => 0,
     }
 }
 

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::RowError;
+
 /// Errors of reading, rendering and tokenizing text.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -12,8 +14,10 @@ pub enum TextError {
     Read { file: PathBuf, reason: io::Error },
     #[error("{}: {reason}", file.display())]
     Malformed { file: PathBuf, reason: String },
-    #[error("{}, line {line}: {reason}", file.display())]
-    Row { file: PathBuf, line: usize, reason: String },
+    #[error("{}, line {line}: {error}", file.display())]
+    Row { file: PathBuf, line: usize, error: RowError },
+    #[error("{} has no rows: it looks like {looks}; {advice}", file.display())]
+    NotRows { file: PathBuf, looks: &'static str, advice: &'static str },
     #[error("{} has no rows", file.display())]
     NoRows { file: PathBuf },
     #[error(
@@ -42,6 +46,17 @@ pub enum TextError {
     NotAPrefix { prompt: String, whole: String },
     #[error("the chat template does not show the assistant's message: {whole:?}")]
     NoCompletion { whole: String },
+    #[error(
+        "the chat template marks {blocks} generations for {turns} assistant messages, so the loss can cover all or \
+         none of them"
+    )]
+    GenerationBlocks { blocks: usize, turns: usize },
+    #[error("the text has the character {character:?}, which marks generations")]
+    MarkInText { character: char },
+    #[error("an encoder–decoder takes a prompt and one completion, not {given}")]
+    NotAPair { given: &'static str },
+    #[error("running text has no prompt")]
+    NoPrompt,
     #[error("nothing tells where a completion ends: {reason}")]
     NoEndToken { reason: String },
     #[error("the token `{token}` that the configuration names is not in the vocabulary")]

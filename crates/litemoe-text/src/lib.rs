@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod assistant_mask;
 mod bounded;
 mod chrf;
 mod code;
 mod config;
+mod conversation;
 mod detokenizer;
 mod encode;
 mod error;
@@ -14,6 +16,7 @@ mod one_shot;
 mod prefix;
 mod python;
 mod row;
+mod rows;
 mod special_tokens;
 mod stop;
 mod tags;
@@ -23,14 +26,17 @@ mod token_bytes;
 mod tokenizer;
 mod tokenizer_class;
 mod tokenizer_file;
+mod turns;
 
 pub use answer::{Answer, Finish, Piece};
 pub use chrf::Chrf;
+pub use conversation::Conversation;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;
 pub use error::TextError;
 pub use logprobs::{Logprob, TokenLogprob};
-pub use row::{Row, read_rows};
+pub use row::{LossTurns, Row, RowContent, UnknownLossTurns};
+pub use rows::{RowError, RowFile, RowFormat, RowShape, read_rows};
 pub use template::{ChatTemplate, Message};
 pub use text_score::TextScore;
 pub use tokenizer::Tokenizer;

@@ -1,61 +1,155 @@
-use std::fs;
-use std::path::Path;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use serde::{Deserialize, Serialize};
+use crate::Conversation;
 
-use crate::TextError;
-
-/// A training or evaluation example: the user's prompt and the expected completion.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// A training or evaluation example: what a model reads and what it is to write.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Row {
-    /// The user's message.
-    pub prompt: String,
-    /// The assistant's message.
-    pub completion: String,
+    /// Text of the row.
+    pub content: RowContent,
     /// Class label to group rows by; never compared with text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Other correct completions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
 }
 
+/// Text of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RowContent {
+    /// One user's message and the assistant's answer; the loss covers the answer.
+    Pair {
+        /// The user's message.
+        prompt: String,
+        /// The assistant's message.
+        completion: String,
+    },
+    /// A conversation; the loss covers the assistant's messages.
+    Conversation(Conversation),
+    /// Running text; the loss covers all of it.
+    Text(String),
+}
+
+/// Which of a conversation's assistant messages the loss covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossTurns {
+    /// All of them.
+    #[default]
+    AllTurns,
+    /// The last one.
+    LastTurn,
+}
+
 impl Row {
-    /// A row without label or references.
+    /// A pair without label or references.
     pub fn new(prompt: impl Into<String>, completion: impl Into<String>) -> Self {
-        Self { prompt: prompt.into(), completion: completion.into(), ..Self::default() }
+        RowContent::Pair { prompt: prompt.into(), completion: completion.into() }.into()
+    }
+
+    /// The completion that an answer is compared with: of a conversation, the text of its last message in the loss.
+    /// `None` for running text, and if that message is a tool call without text.
+    pub fn completion(&self) -> Option<&str> {
+        match &self.content {
+            RowContent::Pair { completion, .. } => Some(completion),
+            RowContent::Conversation(conversation) => conversation.completion(),
+            RowContent::Text(_) => None,
+        }
+    }
+
+    /// The same prompt with another completion, without label and references; `None` for a row without
+    /// [`completion`](Self::completion).
+    #[must_use]
+    pub fn with_completion(&self, completion: &str) -> Option<Self> {
+        match &self.content {
+            RowContent::Pair { prompt, .. } => Some(Self::new(prompt, completion)),
+            RowContent::Conversation(conversation) => {
+                Some(RowContent::Conversation(conversation.with_completion(completion)?).into())
+            }
+            RowContent::Text(_) => None,
+        }
+    }
+
+    /// Limits the loss to some of a conversation's turns; other rows stay as they are.
+    #[must_use]
+    pub fn with_loss(mut self, turns: LossTurns) -> Self {
+        if let (RowContent::Conversation(conversation), LossTurns::LastTurn) =
+            (&mut self.content, turns)
+        {
+            conversation.keep_last_turn();
+        }
+        self
+    }
+
+    /// All texts of the row that its author wrote, in order.
+    pub fn texts(&self) -> Vec<&str> {
+        match &self.content {
+            RowContent::Pair { prompt, completion } => vec![prompt, completion],
+            RowContent::Conversation(conversation) => conversation.texts(),
+            RowContent::Text(text) => vec![text],
+        }
     }
 }
 
-/// Reads a JSON Lines file of rows: row `i`, from 0, is line `i + 1`. Other keys are ignored.
-///
-/// # Errors
-/// A line that is empty, not an object, or lacks a string `prompt` or `completion`, naming file and line; a file
-/// without lines.
-pub fn read_rows(path: impl AsRef<Path>) -> Result<Vec<Row>, TextError> {
-    let file = path.as_ref();
-    let bytes = fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
-    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    if text.is_empty() {
-        return Err(TextError::NoRows { file: file.into() });
+impl From<RowContent> for Row {
+    fn from(content: RowContent) -> Self {
+        Self { content, label: None, references: Vec::new() }
     }
-    let lines = text.split(|&byte| byte == b'\n').enumerate();
-    lines.map(|(index, line)| read_row(file, index + 1, line)).collect()
 }
 
-fn read_row(file: &Path, line: usize, json: &[u8]) -> Result<Row, TextError> {
-    let error = |reason| TextError::Row { file: file.into(), line, reason };
-    if json.trim_ascii().is_empty() {
-        return Err(error("the line is empty".to_owned()));
+/// Writes the row as `prompt` and `completion`, `messages` and `tools`, or `text`, with `label` and `references`, such
+/// that it is read back as the same row.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match &self.content {
+            RowContent::Pair { prompt, completion } => {
+                map.serialize_entry("prompt", prompt)?;
+                map.serialize_entry("completion", completion)?;
+            }
+            RowContent::Conversation(conversation) => {
+                map.serialize_entry("messages", &conversation.weighted_messages())?;
+                if let Some(tools) = conversation.tools() {
+                    map.serialize_entry("tools", tools)?;
+                }
+            }
+            RowContent::Text(text) => map.serialize_entry("text", text)?,
+        }
+        if let Some(label) = &self.label {
+            map.serialize_entry("label", label)?;
+        }
+        if !self.references.is_empty() {
+            map.serialize_entry("references", &self.references)?;
+        }
+        map.end()
     }
-    // Serde also reads a struct from an array, `["prompt", "completion"]`.
-    if !json.trim_ascii_start().starts_with(b"{") {
-        return Err(error("the line is not a JSON object".to_owned()));
-    }
-    serde_json::from_slice(json).map_err(|reason| error(without_line(&reason)))
 }
 
-/// The message of a JSON error, without its line, which is always 1.
-fn without_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+impl std::str::FromStr for LossTurns {
+    type Err = UnknownLossTurns;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLossTurns> {
+        match name {
+            "all-turns" => Ok(Self::AllTurns),
+            "last-turn" => Ok(Self::LastTurn),
+            _ => Err(UnknownLossTurns { name: name.to_owned() }),
+        }
+    }
+}
+
+impl std::fmt::Display for LossTurns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AllTurns => "all-turns",
+            Self::LastTurn => "last-turn",
+        })
+    }
+}
+
+/// Error of parsing [`LossTurns`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown loss `{name}`: it is all-turns or last-turn")]
+pub struct UnknownLossTurns {
+    /// The given name.
+    pub name: String,
 }

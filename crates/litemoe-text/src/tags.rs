@@ -1,10 +1,10 @@
 //! Rewrites a template's source before it is compiled.
 
-use crate::{bounded, code};
+use crate::{assistant_mask, bounded, code};
 
 /// Rewrites a template for the engine: newlines and string literals as Python reads them; `{% generation %}`,
-/// transformers' tag that marks assistant tokens without changing the text, as a scope without variables; values assigned
-/// to variables through a filter of [`bounded`]; and expressions as [`code`] does.
+/// transformers' tag that marks assistant tokens without changing the text, as a scope with a block of the filter of
+/// [`assistant_mask`]; values assigned to variables through a filter of [`bounded`]; and expressions as [`code`] does.
 ///
 /// # Errors
 /// A string literal that the engine cannot have, with its line.
@@ -99,8 +99,11 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
     let (start, body, end) = signs(inside);
     let words = body.trim();
     let body = match words {
-        "generation" => body.replace("generation", "with"),
-        "endgeneration" => body.replace("endgeneration", "endwith"),
+        "generation" => {
+            let (filter, marked) = (assistant_mask::FILTER, assistant_mask::MARKED);
+            body.replace("generation", &format!("with %}}{{% filter {filter}({marked})"))
+        }
+        "endgeneration" => body.replace("endgeneration", "endfilter %}{% endwith"),
         _ => match assignment(words) {
             Some((target, value)) => {
                 let filter =
@@ -167,7 +170,8 @@ mod tests {
                 "{% set n.a = '%}' ~ \"\\\"=\" %}",
                 "{% set n.a = ('%}' ~ '\"=')|litemoe_set_attribute %}",
             ),
-            ("{%- generation +%}", "{%- with +%}"),
+            ("{%- generation +%}", "{%- with %}{% filter litemoe_generation(litemoe_marked) +%}"),
+            ("{% endgeneration -%}", "{% endfilter %}{% endwith -%}"),
             ("a\r\nb\rc", "a\nb\nc"),
         ] {
             assert_eq!(rewritten(tag).expect("it has right literals"), written);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use crate::python::{self, Raised};
-use crate::{TextError, bounded, tags};
+use crate::{TextError, assistant_mask, bounded, tags};
 
 const NAME: &str = "chat_template";
 
@@ -70,6 +70,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         bounded::add_to(&mut environment);
         python::add_to(&mut environment);
+        assistant_mask::add_to(&mut environment);
         let source =
             tags::rewritten(source).map_err(|reason| TextError::TemplateSyntax { reason })?;
         environment.add_template_owned(NAME, source).map_err(syntax)?;
@@ -98,15 +99,22 @@ impl ChatTemplate {
     /// transformers.
     ///
     /// # Errors
-    /// Those of [`render`](Self::render), and [`TextError::TemplateFailed`] if a message is no object.
+    /// Those of [`render`](Self::render).
     pub fn render_json(
         &self,
-        messages: &[serde_json::Value],
+        messages: &[Map<String, serde_json::Value>],
         variables: &Map<String, serde_json::Value>,
     ) -> Result<String, TextError> {
-        let messages = messages.iter().map(as_transformers).collect::<Result<_, _>>()?;
         let variables = variables.iter().map(|(name, value)| (&**name, Value::from(Serde(value))));
-        self.write(messages, variables)
+        self.render_objects(messages, variables)
+    }
+
+    pub(crate) fn render_objects<'v>(
+        &'v self,
+        messages: &[Map<String, serde_json::Value>],
+        variables: impl IntoIterator<Item = (&'v str, Value)>,
+    ) -> Result<String, TextError> {
+        self.write(messages.iter().map(as_transformers).collect(), variables)
     }
 
     fn write<'v>(
@@ -116,7 +124,8 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(|error| failure(&error))?;
         let none = ["tools", "documents"].map(|name| (name, Value::from(())));
-        let defaults = none.into_iter().chain([("add_generation_prompt", Value::from(false))]);
+        let no = ["add_generation_prompt", assistant_mask::MARKED];
+        let defaults = none.into_iter().chain(no.map(|name| (name, Value::from(false))));
         let tokens =
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
         let context = tokens.chain(defaults).chain(variables).chain([("messages", messages)]);
@@ -131,10 +140,7 @@ impl ChatTemplate {
 }
 
 /// A message as transformers gives it to a template: without nulls, its reasoning under each of the names.
-fn as_transformers(message: &serde_json::Value) -> Result<Value, TextError> {
-    let message = message.as_object().ok_or_else(|| TextError::TemplateFailed {
-        reason: format!("a message is {message}, not an object"),
-    })?;
+fn as_transformers(message: &Map<String, serde_json::Value>) -> Value {
     let mut fields = Map::new();
     let is_set = |name: &&str| message.get(*name).is_some_and(|value| !value.is_null());
     let reasoning = REASONING.into_iter().find(is_set).map(|name| message[name].clone());
@@ -146,7 +152,7 @@ fn as_transformers(message: &serde_json::Value) -> Result<Value, TextError> {
     if let Some(reasoning) = reasoning {
         fields.insert("reasoning_content".to_owned(), reasoning);
     }
-    Ok(Value::from(Serde(fields)))
+    Value::from(Serde(fields))
 }
 
 /// Output buffer of a template, up to [`MAX_OUTPUT`].

@@ -25,8 +25,9 @@ impl TextScore {
     pub fn add(&mut self, row: &Row, answer: &str) {
         self.referenced_rows += u64::from(!row.references.is_empty());
         self.accepted += u64::from(!row.references.is_empty() && row.accepts(answer));
-        self.first_words += u64::from(first_word(answer) == first_word(&row.completion));
-        self.last_words += u64::from(last_word(answer) == last_word(&row.completion));
+        let completion = row.completion().unwrap_or_default();
+        self.first_words += u64::from(first_word(answer) == first_word(completion));
+        self.last_words += u64::from(last_word(answer) == last_word(completion));
         self.chrf += Chrf::of(answer, row.right_answers());
         self.rows += 1;
     }
@@ -49,9 +50,9 @@ impl TextScore {
 }
 
 impl Row {
-    /// The correct answers: the completion and the references.
+    /// The correct answers: the completion, if there is one, and the references.
     pub fn right_answers(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.completion).chain(&self.references).map(String::as_str)
+        self.completion().into_iter().chain(self.references.iter().map(String::as_str))
     }
 
     /// Whether an answer is correct, ignoring surrounding white space.

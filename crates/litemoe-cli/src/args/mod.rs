@@ -5,6 +5,7 @@ pub(crate) mod device;
 pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod refit;
+pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod server;
 pub(crate) mod tune;

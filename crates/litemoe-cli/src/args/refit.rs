@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::args::device::DeviceArgs;
+use crate::args::rows::RowArgs;
 use crate::artefact;
 
 /// Refit of the kept experts' down projections by ridge regression.
@@ -32,15 +33,15 @@ pub(crate) struct RefitArgs {
     /// foundation's on the app's rows.
     #[arg(long, value_name = "KIND", value_enum, default_value_t)]
     pub(crate) refit: RefitKind,
-    /// Calibration rows of --refit, a JSONL file with `prompt` and `completion`.
+    /// File of calibration rows of --refit.
     #[arg(long, value_name = "ROWS", required_if_eq_any([("refit", "low-rank"), ("refit", "full")]))]
     pub(crate) data: Option<PathBuf>,
     /// Number of calibration rows, drawn by --seed.
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) rows: usize,
-    /// Maximum row length in tokens; longer rows are skipped and counted.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) row_args: RowArgs,
     /// Seed that draws the calibration rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

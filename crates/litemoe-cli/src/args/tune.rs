@@ -3,6 +3,8 @@ use clap::Args;
 use litemoe_adapter::{LoraOptions, TuneOptions};
 use serde::{Deserialize, Serialize};
 
+use super::rows::RowArgs;
+
 /// Tuning options of `tune` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct TuneArgs {
@@ -55,9 +57,9 @@ pub(crate) struct TuneArgs {
     /// more time.
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// Maximum row length in tokens; longer rows are skipped and counted.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) row_args: RowArgs,
 }
 
 impl TuneArgs {
@@ -93,13 +95,9 @@ impl TuneArgs {
         if let Some(share) = self.hot_experts.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             bail!("--hot-experts is {share}, but must be a share in (0, 1]");
         }
-        for (option, value) in
-            [("--validation-rows", self.validation_rows), ("--max-tokens", self.max_tokens)]
-        {
-            if value == 0 {
-                bail!("{option} is 0, but at least 1 is needed");
-            }
+        if self.validation_rows == 0 {
+            bail!("--validation-rows is 0, but at least 1 is needed");
         }
-        Ok(())
+        self.row_args.check()
     }
 }

@@ -1,5 +1,6 @@
 //! Commands, one module each.
 
+mod data;
 pub(crate) mod eval;
 pub(crate) mod extract;
 mod generate;
@@ -22,6 +23,7 @@ use crate::customize::{CustomizeArgs, StageArgs};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Customize(Box<CustomizeArgs>),
+    Data(data::DataArgs),
     Pull(pull::PullArgs),
     Score(Box<score::ScoreCommand>),
     Plan(plan::PlanCommand),
@@ -43,6 +45,7 @@ impl Command {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Customize(args) => args.run(),
+            Self::Data(args) => args.run(),
             Self::Pull(args) => args.run(),
             Self::Score(args) => args.run(),
             Self::Plan(args) => args.run(),

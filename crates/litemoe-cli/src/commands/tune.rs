@@ -20,6 +20,8 @@ use crate::args::tune::TuneArgs;
 use crate::input::Rows;
 use crate::memory::{MemoryWatch, Peak};
 use crate::model::{self, Loaded};
+use crate::row_check::{self, Source};
+use crate::splits::Split;
 use crate::work::{self, Report, Work};
 use crate::{artefact, hub, output, progress};
 
@@ -29,10 +31,10 @@ pub(crate) struct TuneCommand {
     /// The model to tune on, a proxy or the foundation: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Training rows, a JSONL file with `prompt` and `completion`.
+    /// File of training rows.
     #[arg(value_name = "ROWS")]
     pub(crate) train: PathBuf,
-    /// Validation rows, a JSONL file with `prompt` and `completion`.
+    /// File of validation rows.
     #[arg(long, value_name = "ROWS")]
     pub(crate) validation: PathBuf,
     /// Plan that the proxy was extracted with; leave it out to tune on the foundation.
@@ -94,6 +96,10 @@ pub(crate) struct TunedReport {
 
 impl TuneCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        row_check::note(&[
+            Source::of(Split::Train, &self.train),
+            Source::of(Split::Validation, &self.validation),
+        ])?;
         work::run(&self, self.json)
     }
 
@@ -223,11 +229,11 @@ impl Work for TuneCommand {
         let _lock = self.lock()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
-        let train = Rows::read(&self.train, &loaded, self.options.max_tokens)?;
+        let train = Rows::read(&self.train, &loaded, self.options.row_args)?;
         let validation = Rows::read_first(
             &self.validation,
             &loaded,
-            self.options.max_tokens,
+            self.options.row_args,
             Some(self.options.validation_rows),
         )?;
         let initial = self.initial(&loaded, plan.as_ref())?;

@@ -2,10 +2,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::single_file;
+#[cfg(feature = "embedded")]
+use crate::artefact;
+use crate::row_check::Source;
+use crate::splits::{self, Split};
+
 /// Names that `customize` itself uses in the output directory.
 const RESERVED: [&str; 3] = ["apps", "foundation", "report.json"];
 
-/// Data of an app: three JSONL splits.
+/// Data of an app: the files of its splits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct App {
     pub(crate) name: String,
@@ -14,15 +20,24 @@ pub(crate) struct App {
     pub(crate) test: PathBuf,
 }
 
-impl App {
-    /// Parses `NAME=DIR`, or `DIR`, whose last component is the name.
+/// An app as the user names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedApp {
+    pub(crate) name: String,
+    /// Directory with the splits' files, or a single file of rows.
+    path: PathBuf,
+}
+
+impl NamedApp {
+    /// Parses `NAME=PATH`, or `PATH`, whose last component, without a file's extension, is the name.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let (name, dir) = match text.split_once('=') {
-            Some((name, dir)) => (name.to_owned(), Path::new(dir)),
+        let (name, path) = match text.split_once('=') {
+            Some((name, path)) => (name.to_owned(), Path::new(path)),
             None => {
-                let dir = Path::new(text);
-                let name = dir.file_name().with_context(|| format!("--app {text} has no name"))?;
-                (name.to_string_lossy().into_owned(), dir)
+                let path = Path::new(text);
+                let name = if path.is_file() { path.file_stem() } else { path.file_name() };
+                let name = name.with_context(|| format!("--app {text} has no name"))?;
+                (name.to_string_lossy().into_owned(), path)
             }
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -34,21 +49,43 @@ impl App {
                 "an app cannot be named `{name}`: the output folder has that name for something else"
             );
         }
-        Self::in_dir(name, dir)
+        Ok(Self { name, path: path.to_owned() })
     }
 
+    /// Finds the splits' files, or splits a single file by the seed into files below `out`.
+    pub(crate) fn open(self, out: &Path, seed: u64) -> anyhow::Result<App> {
+        let Self { name, path } = self;
+        if path.is_file() {
+            let dir = single_file::split(&path, &app_dir(out, &name), seed)?;
+            return App::in_dir(name, &dir);
+        }
+        App::in_dir(name, &path)
+    }
+}
+
+impl App {
     /// App with its splits in `dir`.
     pub(crate) fn in_dir(name: String, dir: &Path) -> anyhow::Result<Self> {
-        let split = |split: &str| -> anyhow::Result<PathBuf> {
-            let path = dir.join(format!("{split}.jsonl"));
-            if !path.is_file() {
-                bail!("app {name}: there is no file {}", path.display());
-            }
-            Ok(path)
-        };
-        let (train, validation, test) = (split("train")?, split("validation")?, split("test")?);
+        let found = splits::in_dir(dir).with_context(|| format!("app {name}"))?;
+        let split =
+            |split| splits::required(&found, split, dir).with_context(|| format!("app {name}"));
+        let (train, validation, test) =
+            (split(Split::Train)?, split(Split::Validation)?, split(Split::Test)?);
         Ok(Self { name, train, validation, test })
     }
+
+    pub(crate) fn sources(&self) -> [Source<'_>; 3] {
+        [
+            Source::of(Split::Train, &self.train),
+            Source::of(Split::Validation, &self.validation),
+            Source::of(Split::Test, &self.test),
+        ]
+    }
+}
+
+/// Directory below `out` of an app's files that the program writes.
+fn app_dir(out: &Path, name: &str) -> PathBuf {
+    out.join("apps").join(name)
 }
 
 /// Writes the embedded foundation below `out` and returns its directory.
@@ -60,28 +97,14 @@ pub(crate) fn embedded_foundation(out: &Path) -> anyhow::Result<PathBuf> {
 /// Writes the embedded app below `out`.
 #[cfg(feature = "embedded")]
 pub(crate) fn embedded_app(out: &Path) -> anyhow::Result<App> {
-    let dir = unpack(litemoe_fixtures::home(), &out.join("apps").join("home"))?;
+    let dir = unpack(litemoe_fixtures::home(), &app_dir(out, "home"))?;
     App::in_dir("home".to_owned(), &dir)
 }
 
 #[cfg(feature = "embedded")]
 fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Result<PathBuf> {
-    let there = |file: &litemoe_fixtures::EmbeddedFile| {
-        std::fs::read(dir.join(file.name)).is_ok_and(|bytes| bytes == file.bytes)
-    };
-    if files.iter().all(there) {
-        return Ok(dir.to_owned());
-    }
-    let write = || -> std::io::Result<()> {
-        let names: Vec<&str> = files.iter().map(|file| file.name).collect();
-        let is_own = move |dir: &Path| litemoe_files::holds_only(dir, &names);
-        let mut staged = litemoe_files::StagedDir::new(dir, is_own)?;
-        for file in files {
-            std::io::Write::write_all(&mut staged.file(file.name)?, file.bytes)?;
-        }
-        staged.commit()
-    };
-    write().with_context(|| format!("cannot write {}", dir.display()))?;
+    let files: Vec<_> = files.iter().map(|file| (file.name, file.bytes)).collect();
+    artefact::write_dir(dir, &files)?;
     Ok(dir.to_owned())
 }
 

@@ -16,9 +16,10 @@ pub(crate) struct CustomizeArgs {
     /// The foundation: a Hugging Face model directory, or the id of a pulled model [default: the embedded foundation].
     #[arg(long, value_name = "MODEL")]
     pub(super) foundation: Option<PathBuf>,
-    /// Data directory of an app, with train.jsonl, validation.jsonl and test.jsonl; may be repeated [default: the
-    /// embedded app home].
-    #[arg(long = "app", value_name = "[NAME=]DIR")]
+    /// Rows of an app: a directory with files train, validation (or valid, val, dev) and test, each .jsonl, .json or
+    /// .csv, or a single file, of which --seed draws a tenth of the rows each for validation and test. May be repeated
+    /// [default: the embedded app home].
+    #[arg(long = "app", value_name = "[NAME=]PATH")]
     pub(super) apps: Vec<String>,
     /// Output directory, with one subdirectory per app.
     #[arg(long, value_name = "DIR", default_value = "litemoe-out")]

@@ -5,18 +5,19 @@ mod args;
 mod job;
 mod looped;
 mod report;
+mod single_file;
 mod stage;
 mod stages;
 mod table;
 
 use anyhow::{Context, bail};
 
-use self::app::App;
+use self::app::{App, NamedApp};
 pub(crate) use self::args::CustomizeArgs;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::report::Report;
-use crate::{artefact, hub, output};
+use crate::{artefact, hub, output, row_check};
 
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
@@ -27,7 +28,10 @@ impl CustomizeArgs {
             Some(named) => hub::locate(named)?,
             None => app::embedded_foundation(&self.out)?,
         };
-        let apps = self.parse_apps()?;
+        let apps = self.open_apps()?;
+        for app in &apps {
+            row_check::note(&app.sources()).with_context(|| format!("app {}", app.name))?;
+        }
         let mut report = Report { apps: Vec::new() };
         for app in &apps {
             let looped = Loop::new(&self, &foundation, app)?;
@@ -41,17 +45,17 @@ impl CustomizeArgs {
         }
     }
 
-    fn parse_apps(&self) -> anyhow::Result<Vec<App>> {
+    fn open_apps(&self) -> anyhow::Result<Vec<App>> {
         if self.apps.is_empty() {
             return Ok(vec![app::embedded_app(&self.out)?]);
         }
-        let apps = self.apps.iter().map(|text| App::parse(text));
+        let apps = self.apps.iter().map(|text| NamedApp::parse(text));
         let apps = apps.collect::<anyhow::Result<Vec<_>>>()?;
         for (index, app) in apps.iter().enumerate() {
             if apps[..index].iter().any(|other| other.name == app.name) {
                 bail!("two apps are named {}: give each a name with --app NAME=DIR", app.name);
             }
         }
-        Ok(apps)
+        apps.into_iter().map(|app| app.open(&self.out, self.seed)).collect()
     }
 }

@@ -46,7 +46,7 @@ impl Stages<'_> {
             adapter: adapter.map(Path::to_owned),
             limit: Some(self.options.limit),
             seed: self.options.seed,
-            max_tokens: self.options.tune.max_tokens,
+            row_args: self.options.tune.row_args,
             device: self.options.device,
             ..with_defaults(&[], &[model, &self.app.test])?
         };
@@ -68,7 +68,7 @@ impl Stages<'_> {
             out: scores.clone(),
             rows: Some(self.options.calibration_rows),
             similarity: merges.then(|| self.options.plan.merging().similarity),
-            max_tokens: self.options.tune.max_tokens,
+            row_args: self.options.tune.row_args,
             seed: self.options.seed,
             ..with_defaults(&[], &[self.foundation, &self.app.train])?
         };
@@ -120,7 +120,7 @@ impl Stages<'_> {
             data: is_refitted.then(|| self.app.train.clone()),
             rows: self.options.calibration_rows,
             seed: self.options.seed,
-            max_tokens: self.options.tune.max_tokens,
+            row_args: self.options.tune.row_args,
             refit_rank: is_low_rank.then_some(self.options.refit_rank),
             device: self.options.device,
             ..defaults.refit
@@ -196,7 +196,7 @@ impl Stages<'_> {
             out: mounted.to_owned(),
             validation: Some(self.app.validation.clone()),
             options: self.options.mount.clone(),
-            max_tokens: self.options.tune.max_tokens,
+            row_args: self.options.tune.row_args,
             device: self.options.device,
             ..with_defaults(&[], &[self.foundation, adapter])?
         };

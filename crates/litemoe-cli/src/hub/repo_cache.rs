@@ -129,7 +129,7 @@ pub(super) fn open(path: &Path) -> anyhow::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.custom_flags(libc::O_NOFOLLOW);
+        options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
     }
     options.open(path).with_context(|| format!("cannot write {}", path.display()))
 }

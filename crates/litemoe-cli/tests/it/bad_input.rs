@@ -346,7 +346,9 @@ fn an_adapter_that_is_all_zero() {
 #[test]
 fn rows_that_cannot_be_read() {
     for (rows, line) in [
-        ("{\"prompt\": \"a\", \"completion\": \"b\"}\n\n", "2"),
+        ("\n{\"prompt\": \"a\", \"completion\": \"\"}\n", "line 2: empty completion"),
+        ("prompt,completion\na,b\nc\n", "line 3"),
+        ("PAR1", "a Parquet file"),
         ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\"}\n", "2"),
         ("{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"a\", \"comp", "2"),
         ("{\"prompt\": 3, \"completion\": \"b\"}\n", "1"),

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod data;
 mod determinism;
 mod doors;
 #[cfg(feature = "embedded")]
@@ -24,6 +25,7 @@ mod outputs;
 #[cfg(feature = "hub")]
 mod pull;
 mod refit;
+mod rows;
 mod serving;
 mod shards;
 mod stdout;

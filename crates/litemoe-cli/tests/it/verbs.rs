@@ -170,6 +170,7 @@ fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
     assert_eq!(help.code, 0);
     for verb in [
         "customize",
+        "data",
         "pull",
         "score",
         "plan",

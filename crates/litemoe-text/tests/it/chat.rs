@@ -13,7 +13,7 @@ use crate::dirs::with_files;
 
 #[derive(Deserialize)]
 struct Conversation {
-    messages: Vec<Value>,
+    messages: Vec<Map<String, Value>>,
     variables: Map<String, Value>,
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
-use litemoe_text::{ChatTemplate, Message, Row, TextError, Tokenizer, read_rows};
+use litemoe_text::{ChatTemplate, Message, Row, RowFile, TextError, Tokenizer};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -220,14 +220,33 @@ fn fuzzed_templates() {
 
 #[test]
 fn fuzzed_rows() {
-    let row =
+    let pair =
         br#"{"prompt": "a \ud83d\ude42", "completion": "b", "label": "c", "references": ["d"]}"#;
-    let dir = with_files(&[("rows.jsonl", row)]);
+    let messages = r#"{"messages": [{"role": "system", "content": [{"type": "text", "text": "a"}]},
+        {"role": "user", "content": "b", "weight": 1}, {"role": "assistant", "content": null, "tool_calls": [{"function":
+        {"name": "f", "arguments": "{\"a\": 1}"}}]}], "tools": "[{\"name\": \"f\"}]"}"#;
+    let turns = r#"{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value":
+        "{\"name\": \"f\"}"}], "system": "b"}"#;
+    let [messages, turns] = [messages, turns].map(|row| row.replace('\n', " ").into_bytes());
+    let documents = [
+        pair.to_vec(),
+        [&pair[..], pair].join(&b'\n'),
+        [&b"["[..], pair, b",\n", pair, b"]"].concat(),
+        messages,
+        turns,
+        b"instruction,input,output,history\n\"a \"\"b\"\"\n\",c,d,[]\n".to_vec(),
+        "\u{feff}{\"text\": \"a\"}".encode_utf16().flat_map(u16::to_le_bytes).collect(),
+    ];
+    let dir = with_files(&[("rows.jsonl", pair)]);
     let path = dir.path().join("rows.jsonl");
-    let mut read = 0;
-    fuzz(&[row.to_vec(), [&row[..], row].join(&b'\n')], JSON_VALUES, |_, document| {
+    let tokenizer = foundation();
+    let mut read = vec![0; documents.len()];
+    fuzz(&documents, JSON_VALUES, |from, document| {
         overwrite(&path, document);
-        read += usize::from(read_rows(&path).is_ok());
+        if let Ok(file) = RowFile::read(&path) {
+            read[from] += 1;
+            let _ = tokenizer.encode(&file.rows[0]);
+        }
     });
-    assert!(read > 0);
+    assert!(read.iter().all(|&read| read > 0), "{read:?}");
 }

@@ -5,6 +5,7 @@
 mod answer;
 mod chat;
 mod chrf;
+mod conversations;
 mod dirs;
 mod encode;
 mod fuzz;

@@ -1,7 +1,7 @@
 //! Greedy decoding of answers.
 
 use litemoe_core::{CausalLm, Decoding, MountedAdapter, Sampler, Sampling};
-use litemoe_text::{Message, Row};
+use litemoe_text::Row;
 
 use crate::model::Loaded;
 use crate::progress;
@@ -15,7 +15,7 @@ pub(super) fn answers(
 ) -> anyhow::Result<Vec<String>> {
     let bar = progress::bar(rows.len() as u64, "answering");
     let answers = rows.iter().map(|row| {
-        let answer = answer(loaded, mounted, &row.prompt, max_new);
+        let answer = answer(loaded, mounted, row, max_new);
         bar.inc(1);
         answer
     });
@@ -24,15 +24,15 @@ pub(super) fn answers(
     answers
 }
 
-/// One greedy answer.
+/// A greedy answer to a row's last turn in the loss, without the text that the chat template inserts before an assistant's message.
 fn answer(
     loaded: &Loaded,
     mounted: Option<&MountedAdapter>,
-    prompt: &str,
+    row: &Row,
     max_new: usize,
 ) -> anyhow::Result<String> {
     let Loaded { model, tokenizer, .. } = loaded;
-    let prompt = tokenizer.encode_prompt(&[Message::user(prompt)])?;
+    let prompt = tokenizer.encode_row_prompt(row)?;
     loaded.expect_ids(&prompt)?;
     let (mut cache, greedy) = (model.new_cache(), Sampler::new(Sampling::default()));
     let decoding = Decoding::new(model, mounted, &prompt, &mut cache, 0, greedy).take(max_new);

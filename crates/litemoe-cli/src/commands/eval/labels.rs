@@ -37,8 +37,9 @@ impl Labels {
     pub(super) fn expect_completions(&self, rows: &TestRows) -> anyhow::Result<()> {
         let known: BTreeSet<&str> = self.texts.iter().map(|text| text.trim()).collect();
         for (row, number) in rows.rows.iter().zip(&rows.numbers) {
-            if !known.contains(row.completion.trim()) {
-                let (completion, file) = (&row.completion, self.file.display());
+            let completion = row.completion().unwrap_or_default();
+            if !known.contains(completion.trim()) {
+                let file = self.file.display();
                 bail!(
                     "row {number}: its completion {completion:?} is none of the labels in {file}"
                 );
@@ -57,7 +58,7 @@ impl Labels {
     ) -> anyhow::Result<Vec<&str>> {
         let bar = progress::bar(rows.rows.len() as u64, "choosing");
         let choices = rows.rows.iter().zip(&rows.numbers).map(|(row, number)| {
-            let choice = self.choice(loaded, mounted, &row.prompt, batch_tokens);
+            let choice = self.choice(loaded, mounted, row, batch_tokens);
             bar.inc(1);
             choice.with_context(|| format!("row {number}"))
         });
@@ -70,17 +71,18 @@ impl Labels {
         &self,
         loaded: &Loaded,
         mounted: Option<&MountedAdapter>,
-        prompt: &str,
+        row: &Row,
         batch_tokens: usize,
     ) -> anyhow::Result<&str> {
-        let candidates = self.candidates(loaded, prompt)?;
+        let candidates = self.candidates(loaded, row)?;
         let found = evaluate_rows(&loaded.model, &candidates, mounted, batch_tokens, &mut |_| ())?;
         Ok(&self.texts[least(found.iter().map(|found| found.nll))])
     }
 
-    /// The prompt followed by each label.
-    fn candidates(&self, loaded: &Loaded, prompt: &str) -> anyhow::Result<Vec<Sequence>> {
-        let rows: Vec<Row> = self.texts.iter().map(|text| Row::new(prompt, text)).collect();
+    /// The row's prompt followed by each label.
+    fn candidates(&self, loaded: &Loaded, row: &Row) -> anyhow::Result<Vec<Sequence>> {
+        let rows: Vec<Row> =
+            self.texts.iter().filter_map(|text| row.with_completion(text)).collect();
         let max = loaded.model.max_tokens();
         let encoded = loaded.tokenizer.encode_all(&rows, max)?;
         if encoded.skipped_too_long > 0 {

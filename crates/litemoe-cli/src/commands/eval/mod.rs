@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::Args;
 use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
 use litemoe_core::MountedAdapter;
@@ -22,8 +23,11 @@ pub(crate) use self::report::Evaluated;
 use self::report::Found;
 use self::test_rows::TestRows;
 use crate::args::device::DeviceArgs;
+use crate::args::rows::RowArgs;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
+use crate::row_check::{self, Source};
+use crate::splits::Split;
 use crate::work::{self, Work};
 use crate::{artefact, hub, progress};
 
@@ -38,7 +42,7 @@ pub(crate) struct EvalArgs {
     /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// The rows, a JSONL file with `prompt` and `completion`.
+    /// File of the rows.
     #[arg(value_name = "ROWS")]
     pub(crate) data: PathBuf,
     /// Adapter to mount, a PEFT directory.
@@ -69,9 +73,9 @@ pub(crate) struct EvalArgs {
     /// Approximate number of tokens per batch.
     #[arg(long, default_value_t = BATCH_TOKENS)]
     pub(crate) batch_tokens: usize,
-    /// Maximum row length in tokens; longer rows are skipped and counted.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) row_args: RowArgs,
     /// Print the metrics as JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -82,6 +86,7 @@ pub(crate) struct EvalArgs {
 
 impl EvalArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        row_check::note(&[Source::of(Split::Test, &self.data)])?;
         work::run(&self, self.json)
     }
 
@@ -114,8 +119,24 @@ impl EvalArgs {
         mounted: Option<&MountedAdapter>,
         rows: &TestRows,
     ) -> anyhow::Result<Option<Vec<String>>> {
-        let wanted = self.text || self.predictions.is_some();
+        let wanted = self.wants_answers();
         wanted.then(|| greedy::answers(loaded, mounted, &rows.rows, self.max_new)).transpose()
+    }
+
+    fn wants_answers(&self) -> bool {
+        self.text || self.predictions.is_some()
+    }
+
+    /// Checks that every row has a text that an answer can be compared with, if answers are wanted.
+    fn expect_comparable(&self, rows: &TestRows) -> anyhow::Result<()> {
+        let mut rows = rows.rows.iter().zip(&rows.numbers);
+        match rows.find(|(row, _)| self.wants_answers() && row.completion().is_none()) {
+            Some((_, number)) => bail!(
+                "row {number} is running text, or its last turn is a tool call: --text and --predictions have no \
+                 answer to compare with"
+            ),
+            None => Ok(()),
+        }
     }
 
     fn write_predictions(&self, found: &Found<'_>) -> anyhow::Result<()> {
@@ -142,10 +163,11 @@ impl Work for EvalArgs {
         let rows = TestRows::read(
             &self.data,
             &loaded,
-            self.max_tokens,
+            self.row_args,
             self.limit.map(NonZeroUsize::get),
             self.seed,
         )?;
+        self.expect_comparable(&rows)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();

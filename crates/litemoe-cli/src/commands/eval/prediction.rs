@@ -1,13 +1,14 @@
 use litemoe_adapter::RowEvaluation;
-use litemoe_text::Row;
+use litemoe_text::{Row, RowContent};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// Prediction for one row: a line of the predictions file.
 #[derive(Serialize)]
 pub(super) struct Prediction<'a> {
     /// Row number in the file, from 1.
     row: usize,
-    prompt: &'a str,
+    prompt: Prompt<'a>,
     expected: &'a str,
     /// The greedy answer.
     got: &'a str,
@@ -26,6 +27,24 @@ pub(super) struct Prediction<'a> {
     references: &'a [String],
 }
 
+/// What precedes the expected answer.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Prompt<'a> {
+    Text(&'a str),
+    Messages(&'a [Map<String, Value>]),
+}
+
+impl<'a> Prompt<'a> {
+    fn of(row: &'a Row) -> Self {
+        match &row.content {
+            RowContent::Pair { prompt, .. } => Self::Text(prompt),
+            RowContent::Conversation(conversation) => Self::Messages(conversation.prompt()),
+            RowContent::Text(_) => Self::Text(""),
+        }
+    }
+}
+
 impl<'a> Prediction<'a> {
     pub(super) fn new(
         number: usize,
@@ -36,8 +55,8 @@ impl<'a> Prediction<'a> {
     ) -> Self {
         Self {
             row: number,
-            prompt: &row.prompt,
-            expected: &row.completion,
+            prompt: Prompt::of(row),
+            expected: row.completion().unwrap_or_default(),
             got,
             exact: found.exact,
             nats: found.nll,

@@ -143,7 +143,12 @@ impl Found<'_> {
     /// Whether each choice is its row's completion.
     fn right_choices(&self) -> Option<Vec<bool>> {
         let rows = self.rows.rows.iter().zip(self.choices.as_ref()?);
-        Some(rows.map(|(row, choice)| choice.trim() == row.completion.trim()).collect())
+        Some(
+            rows.map(|(row, choice)| {
+                row.completion().is_some_and(|text| text.trim() == choice.trim())
+            })
+            .collect(),
+        )
     }
 }
 

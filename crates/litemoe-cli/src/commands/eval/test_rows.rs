@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use litemoe_core::Sequence;
-use litemoe_text::{Row, read_rows};
+use litemoe_text::Row;
 
-use crate::input::{draw, encode};
+use crate::args::rows::RowArgs;
+use crate::input::{draw, encode, read};
 use crate::model::Loaded;
 
 /// Evaluated rows in file order, as text and as tokens.
@@ -17,20 +18,20 @@ pub(super) struct TestRows {
 }
 
 impl TestRows {
-    /// Draws `limit` rows of a JSONL file by a seed, then skips rows that are too long. The draw depends only on the
+    /// Draws `limit` rows of a file by a seed, then skips rows that are too long. The draw depends only on the
     /// number of rows in the file.
     pub(super) fn read(
         file: &Path,
         loaded: &Loaded,
-        max_tokens: usize,
+        args: RowArgs,
         limit: Option<usize>,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let rows = read_rows(file)?;
-        let drawn = draw(rows.len(), limit.unwrap_or(usize::MAX), seed);
-        let encoded = encode(&rows, drawn, file, loaded, max_tokens)?;
+        let rows = read(file, args)?;
+        let drawn = draw(rows.rows.len(), limit.unwrap_or(usize::MAX), seed);
+        let encoded = encode(&rows, drawn, file, loaded, args.max_tokens)?;
         Ok(Self {
-            rows: encoded.rows.iter().map(|&row| rows[row].clone()).collect(),
+            rows: encoded.rows.iter().map(|&row| rows.rows[row].clone()).collect(),
             sequences: encoded.sequences,
             numbers: encoded.rows.iter().map(|row| row + 1).collect(),
             skipped: encoded.skipped_too_long,

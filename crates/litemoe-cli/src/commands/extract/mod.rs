@@ -12,6 +12,8 @@ use self::refit::{Refit, RefitReport};
 use crate::args::device::cpu;
 use crate::args::refit::RefitArgs;
 use crate::memory::{MemoryWatch, Peak};
+use crate::row_check::{self, Source};
+use crate::splits::Split;
 use crate::work::{self, Report, Work};
 use crate::{artefact, hub, model, output, progress};
 
@@ -57,6 +59,9 @@ pub(crate) struct ExpertBytes {
 
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if let Some(rows) = &self.refit.data {
+            row_check::note(&[Source::of(Split::Train, rows)])?;
+        }
         work::run(&self, self.json)
     }
 

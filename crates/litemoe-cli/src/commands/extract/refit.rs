@@ -72,7 +72,7 @@ impl<'a> Refit<'a> {
             check_save(&adapter)?;
         }
         let foundation = Loaded::stream(model, args.device)?;
-        let rows = Rows::read(data, &foundation, args.max_tokens)?.drawn(args.rows, args.seed);
+        let rows = Rows::read(data, &foundation, args.row_args)?.drawn(args.rows, args.seed);
         Ok(Some(Self { args, out, foundation, rows, _lock: lock }))
     }
 

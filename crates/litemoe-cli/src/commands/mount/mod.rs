@@ -19,9 +19,12 @@ use self::report::Measured;
 pub(crate) use self::report::Mounted;
 use crate::args::device::DeviceArgs;
 use crate::args::mount::{MountOptions, Scale};
+use crate::args::rows::RowArgs;
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::{self, Loaded, matrix_bytes};
+use crate::row_check::{self, Source};
+use crate::splits::Split;
 use crate::work::{self, Work};
 use crate::{artefact, hub, output, progress};
 
@@ -48,8 +51,7 @@ pub(crate) struct MountArgs {
     /// Output directory of the mounted adapter.
     #[arg(long, value_name = "DIR", default_value = "mounted")]
     pub(crate) out: PathBuf,
-    /// Validation rows, a JSONL file with `prompt` and `completion`; required where routing or scale is chosen
-    /// automatically.
+    /// File of validation rows; required where routing or scale is chosen automatically.
     #[arg(long, value_name = "ROWS")]
     pub(crate) validation: Option<PathBuf>,
     #[command(flatten)]
@@ -58,9 +60,9 @@ pub(crate) struct MountArgs {
     /// best routing.
     #[arg(long)]
     pub(crate) portable: bool,
-    /// Maximum row length in tokens; longer rows are skipped and counted.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) row_args: RowArgs,
     /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -71,6 +73,9 @@ pub(crate) struct MountArgs {
 
 impl MountArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if let Some(rows) = &self.validation {
+            row_check::note(&[Source::of(Split::Validation, rows)])?;
+        }
         work::run(&self, self.json)
     }
 
@@ -146,7 +151,7 @@ impl MountArgs {
             return Ok(Guard { choice, tried: Vec::new() });
         };
         let limit = Some(self.options.guard_rows);
-        let rows = Rows::read_first(validation, loaded, self.max_tokens, limit)?.sequences;
+        let rows = Rows::read_first(validation, loaded, self.row_args, limit)?.sequences;
         let best = guard(loaded, adapter, kept, &rows, options)?;
         if !self.portable {
             return Ok(best);

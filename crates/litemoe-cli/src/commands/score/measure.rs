@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::ScoreReport;
 use crate::args::device::DeviceArgs;
+use crate::args::rows::RowArgs;
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
@@ -21,7 +22,7 @@ pub(crate) struct MeasureArgs {
     /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Calibration rows of the app, a JSONL file with `prompt` and `completion`.
+    /// File of the app's calibration rows.
     #[arg(value_name = "ROWS")]
     pub(crate) data: PathBuf,
     /// Output file of the scores.
@@ -51,9 +52,9 @@ pub(crate) struct MeasureArgs {
     /// Maximum tokens per batch, padding counted; a longer row is a batch of its own. Memory grows with it.
     #[arg(long, value_name = "N", default_value_t = ScoreOptions::default().batch_tokens)]
     pub(crate) batch_tokens: usize,
-    /// Maximum row length in tokens; longer rows are skipped and counted.
-    #[arg(long, default_value_t = 512)]
-    pub(crate) max_tokens: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) row_args: RowArgs,
     /// Seed of the criterion random, and of drawing rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -88,7 +89,7 @@ impl MeasureArgs {
             artefact::check_file(out, &[&hub::locate(&self.model)?, &self.data])?;
         }
         let loaded = Loaded::stream(&self.model, device)?;
-        let rows = Rows::read(&self.data, &loaded, self.max_tokens)?;
+        let rows = Rows::read(&self.data, &loaded, self.row_args)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,

@@ -9,6 +9,8 @@ pub(crate) use self::measure::{MeasureArgs, ScoreWork};
 use self::merge::MergeArgs;
 pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
+use crate::row_check::{self, Source};
+use crate::splits::Split;
 use crate::work;
 
 /// Score the experts of a model: how much each matters on an app's rows
@@ -35,6 +37,7 @@ impl ScoreCommand {
             None => {
                 let measure = self.measure.context("there is nothing to score")?;
                 let json = measure.json;
+                row_check::note(&[Source::of(Split::Train, &measure.data)])?;
                 work::run(&ScoreWork { measure, device: self.device }, json)
             }
         }

@@ -1,0 +1,24 @@
+use anyhow::bail;
+use clap::Args;
+use litemoe_text::LossTurns;
+use serde::{Deserialize, Serialize};
+
+/// Options of turning rows into tokens.
+#[derive(Debug, Clone, Copy, Args, Serialize, Deserialize, PartialEq)]
+pub(crate) struct RowArgs {
+    /// Maximum row length in tokens; longer rows are skipped and counted.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) max_tokens: usize,
+    /// Which of the assistant's messages in a conversation the loss covers: all-turns or last-turn.
+    #[arg(long, value_name = "TURNS", default_value_t)]
+    pub(crate) loss: LossTurns,
+}
+
+impl RowArgs {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.max_tokens == 0 {
+            bail!("--max-tokens is 0, but at least 1 is needed");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! Tokens of conversations, with the assistant's turns in the loss.
+
+use std::ops::Range;
+
+use litemoe_core::Sequence;
+use minijinja::value::{Serde, Value};
+use serde_json::Map;
+use tokenizers::Encoding;
+
+use crate::conversation::{content, role};
+use crate::encode::inserted_bytes;
+use crate::{ChatTemplate, Conversation, Message, TextError, Tokenizer, assistant_mask};
+
+type JsonMessage = Map<String, serde_json::Value>;
+
+impl Tokenizer {
+    /// Tokenizes a conversation, up to the end of the last turn in the loss.
+    pub(crate) fn encode_conversation(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<Sequence, TextError> {
+        if let Some(start) = self.decoder_start() {
+            let completion = match (conversation.loss_turns().len(), conversation.completion()) {
+                (1, Some(completion)) => completion,
+                (1, None) => return Err(TextError::NotAPair { given: "a tool call" }),
+                _ => return Err(TextError::NotAPair { given: "several turns in the loss" }),
+            };
+            let encoder = self.encode_conversation_prompt(conversation)?;
+            return self.encode_decoder(encoder, completion, start);
+        }
+        let Some(template) = self.template() else {
+            return match plain_pair(conversation.messages()) {
+                Some((prompt, completion)) => self.encode_plain(prompt, completion),
+                None => Err(no_template(conversation.messages())),
+            };
+        };
+        let rendered = Rendered::new(template, conversation)?;
+        let encoding = self.encoding(&rendered.whole, false)?;
+        let turns = match rendered.blocks()? {
+            blocks if blocks.is_empty() => rendered.turns_by_prefix(self, &encoding)?,
+            blocks => blocks.into_iter().filter_map(|block| tokens_in(&encoding, &block)).collect(),
+        };
+        let n_tokens = turns.iter().map(|turn| turn.end).max().unwrap_or(0);
+        let covered = |token| turns.iter().any(|turn| turn.contains(&token));
+        Ok(Sequence {
+            tokens: encoding.get_ids()[..n_tokens].to_vec(),
+            completion: (0..n_tokens).map(covered).collect(),
+            encoder: None,
+        })
+    }
+
+    /// Tokenizes what precedes the last turn in the loss.
+    pub(crate) fn encode_conversation_prompt(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<Vec<u32>, TextError> {
+        let messages = conversation.prompt();
+        match (self.template(), messages) {
+            (Some(template), _) => {
+                let rendered = render(template, messages, conversation.tools(), true, false)?;
+                self.encode_text(&rendered)
+            }
+            (None, [message]) if role(message) == "user" => {
+                self.encode_prompt(&[Message::user(content(message).unwrap_or_default())])
+            }
+            (None, _) => Err(no_template(messages)),
+        }
+    }
+}
+
+/// A rendered conversation.
+struct Rendered<'a> {
+    template: &'a ChatTemplate,
+    conversation: &'a Conversation,
+    whole: String,
+}
+
+impl<'a> Rendered<'a> {
+    fn new(template: &'a ChatTemplate, conversation: &'a Conversation) -> Result<Self, TextError> {
+        let (messages, tools) = (conversation.messages(), conversation.tools());
+        let whole = render(template, messages, tools, false, false)?;
+        Ok(Self { template, conversation, whole })
+    }
+
+    fn render(&self, messages: &[JsonMessage], is_prompt: bool) -> Result<String, TextError> {
+        render(self.template, messages, self.conversation.tools(), is_prompt, false)
+    }
+
+    /// Byte ranges of the `generation` blocks in the loss; none if the template has no such blocks.
+    fn blocks(&self) -> Result<Vec<Range<usize>>, TextError> {
+        let (messages, tools) = (self.conversation.messages(), self.conversation.tools());
+        let marked = render(self.template, messages, tools, false, true)?;
+        if marked == self.whole {
+            return Ok(Vec::new());
+        }
+        let blocks = assistant_mask::unmarked(&marked, &self.whole)?;
+        if self.conversation.assistant_in_loss().all(|covered| covered) {
+            return Ok(blocks);
+        }
+        let turns = self.conversation.n_assistant();
+        if blocks.len() != turns {
+            return Err(TextError::GenerationBlocks { blocks: blocks.len(), turns });
+        }
+        let chosen = blocks.into_iter().zip(self.conversation.assistant_in_loss());
+        Ok(chosen.filter(|(_, covered)| *covered).map(|(block, _)| block).collect())
+    }
+
+    /// Tokens of the turns in the loss, by rendering the conversation up to each.
+    fn turns_by_prefix(
+        &self,
+        tokenizer: &Tokenizer,
+        encoding: &Encoding,
+    ) -> Result<Vec<Range<usize>>, TextError> {
+        let turns = self.conversation.loss_turns();
+        turns.into_iter().map(|turn| self.turn_by_prefix(tokenizer, encoding, turn)).collect()
+    }
+
+    fn turn_by_prefix(
+        &self,
+        tokenizer: &Tokenizer,
+        encoding: &Encoding,
+        turn: usize,
+    ) -> Result<Range<usize>, TextError> {
+        let messages = self.conversation.messages();
+        let prefix = self.render(&messages[..turn], true)?;
+        if !self.whole.starts_with(&prefix) {
+            return Err(TextError::NotAPrefix { prompt: prefix, whole: self.whole.clone() });
+        }
+        let next = self.next_content(turn, prefix.len())?;
+        let calls = messages[turn].get("tool_calls").and_then(serde_json::Value::as_array);
+        let is_call = calls.is_some_and(|calls| !calls.is_empty());
+        let closing = match is_call {
+            false => self.content_end(turn, prefix.len())?..next,
+            true => prefix.len()..next,
+        };
+        let begin = prefix.len() + self.inserted_bytes(turn, prefix.len());
+        let start = tokenizer.n_before(encoding, &prefix, begin)?;
+        let mut tokens = start..encoding.len();
+        let offsets = encoding.get_offsets();
+        let is_inside =
+            |&token: &usize| offsets[token].1 > closing.start && offsets[token].0 < closing.end;
+        let ids = encoding.get_ids();
+        let end = match is_call {
+            false => tokens.find(|token| is_inside(token) && tokenizer.is_special(ids[*token])),
+            // Calls may contain special tokens, such as one that begins them.
+            true => {
+                tokens.rfind(|token| is_inside(token) && tokenizer.end_ids().contains(&ids[*token]))
+            }
+        };
+        match end {
+            Some(end) => Ok(start..end + 1),
+            None => Err(TextError::NoEndToken {
+                reason: format!("no special token follows message {turn} in {:?}", self.whole),
+            }),
+        }
+    }
+
+    /// Bytes of what the template inserts before any answer, such as an empty think block, at the begin of a message,
+    /// whose rendering begins at `start`.
+    fn inserted_bytes(&self, turn: usize, start: usize) -> usize {
+        let mark = self.absent_mark();
+        let mut messages = self.conversation.messages().to_vec();
+        messages[turn].retain(|key, _| key == "role");
+        messages[turn].insert("content".to_owned(), mark.to_string().into());
+        let marked = self.render(&messages, false).unwrap_or_default();
+        let inserted = marked.get(start..).and_then(|rest| rest.split_once(mark));
+        inserted.map_or(0, |(inserted, _)| inserted_bytes(inserted, &self.whole[start..]))
+    }
+
+    /// Byte offset of the end of a message's content; its rendering begins at `start`.
+    fn content_end(&self, turn: usize, start: usize) -> Result<usize, TextError> {
+        let mark = self.absent_mark();
+        let mut messages = self.conversation.messages().to_vec();
+        messages[turn].insert("content".to_owned(), mark.to_string().into());
+        let marked = self.render(&messages, false)?;
+        let after = marked.get(start..).and_then(|rest| rest.split_once(mark));
+        let end = after.and_then(|(_, after)| self.whole.strip_suffix(after)).map(str::len);
+        end.filter(|&end| end >= start)
+            .ok_or_else(|| TextError::NoCompletion { whole: self.whole.clone() })
+    }
+
+    /// Byte offset at which the content of a message after `turn` begins, whose rendering begins at `start`; the end of
+    /// the text after the last message with content.
+    fn next_content(&self, turn: usize, start: usize) -> Result<usize, TextError> {
+        let mark = self.absent_mark();
+        let mut messages = self.conversation.messages().to_vec();
+        let mut n_marked = 0;
+        for message in &mut messages[turn + 1..] {
+            if content(message).is_some_and(|text| !text.is_empty()) {
+                message.insert("content".to_owned(), mark.to_string().into());
+                n_marked += 1;
+            }
+        }
+        if n_marked == 0 {
+            return Ok(self.whole.len());
+        }
+        let marked = self.render(&messages, false)?;
+        let next = marked.get(start..).and_then(|rest| rest.find(mark)).map(|at| start + at);
+        next.filter(|&next| self.whole.get(..next) == Some(&marked[..next]))
+            .ok_or_else(|| TextError::NoCompletion { whole: self.whole.clone() })
+    }
+
+    /// A private-use character that the conversation does not have.
+    fn absent_mark(&self) -> char {
+        ('\u{e000}'..='\u{f8ff}').find(|&mark| !self.whole.contains(mark)).unwrap_or('\u{e000}')
+    }
+}
+
+/// Tokens of a byte range.
+fn tokens_in(encoding: &Encoding, bytes: &Range<usize>) -> Option<Range<usize>> {
+    let offsets = encoding.get_offsets();
+    let is_inside = |&(start, end): &(usize, usize)| end > bytes.start && start < bytes.end;
+    Some(offsets.iter().position(is_inside)?..offsets.iter().rposition(is_inside)? + 1)
+}
+
+fn render(
+    template: &ChatTemplate,
+    messages: &[JsonMessage],
+    tools: Option<&[serde_json::Value]>,
+    is_prompt: bool,
+    marked: bool,
+) -> Result<String, TextError> {
+    let variables = [
+        ("tools", tools.map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
+        ("add_generation_prompt", Value::from(is_prompt)),
+        (assistant_mask::MARKED, Value::from(marked)),
+    ];
+    template.render_objects(messages, variables)
+}
+
+/// Prompt and completion of a conversation of a user's and the assistant's message.
+fn plain_pair(messages: &[JsonMessage]) -> Option<(&str, &str)> {
+    match messages {
+        [user, assistant] if role(user) == "user" && role(assistant) == "assistant" => {
+            Some((content(user)?, content(assistant)?))
+        }
+        _ => None,
+    }
+}
+
+fn no_template(messages: &[JsonMessage]) -> TextError {
+    TextError::NoTemplate { given: messages.iter().map(role).collect::<Vec<_>>().join(", ") }
+}
