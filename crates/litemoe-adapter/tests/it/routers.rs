@@ -192,7 +192,7 @@ fn a_linear_layer_is_a_parameter_too_but_not_both() {
     );
     set(&dir, "target_modules", json!(["o"]));
     assert!(same_bits(&read(&model, &dir).unwrap(), &expected));
-    // As in PEFT, names that no module has are ignored beside parameters.
+    // As in PEFT, names that no module has are ignored if parameters are targets.
     let mut routers = tensors(&dir);
     routers.retain(|name, _| name.contains("classifier"));
     write_tensors(&dir, &routers);
