@@ -102,8 +102,8 @@ pub(crate) fn same(x: &Path, y: &Path) -> bool {
 
 /// Checks that an output file replaces at most a regular file, and no input; creates its parent directory.
 pub(crate) fn check_file(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
-    check_target_file(out).with_context(|| cannot_write(out))?;
     expect_no_input(out, inputs)?;
+    check_target_file(out).with_context(|| cannot_write(out))?;
     create_parent(out)
 }
 

@@ -61,17 +61,17 @@ impl Target {
 /// As [`StagedDir::new`](crate::StagedDir::new).
 pub fn check_target(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Result<()> {
     // Without a trailing slash, which would follow a link.
-    let target = Target::of(target)?.path();
-    match kind(&target)? {
+    let path = Target::of(target)?.path();
+    match kind(&path)? {
         None => return Ok(()),
         Some(kind) if kind.is_dir() => {}
-        Some(kind) if kind.is_symlink() => return Err(is_link(&target)),
+        Some(kind) if kind.is_symlink() => return Err(is_link(target)),
         Some(_) => {
             let message = format!("{} exists and is not a directory", target.display());
             return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
         }
     }
-    if fs::read_dir(&target)?.next().is_none() || is_own(&target) {
+    if fs::read_dir(&path)?.next().is_none() || is_own(&path) {
         return Ok(());
     }
     let message =
@@ -84,11 +84,11 @@ pub fn check_target(target: &Path, is_own: impl FnOnce(&Path) -> bool) -> io::Re
 /// # Errors
 /// As [`write_file`](crate::write_file).
 pub fn check_target_file(target: &Path) -> io::Result<()> {
-    let target = Target::of(target)?.path();
-    match kind(&target)? {
+    let path = Target::of(target)?.path();
+    match kind(&path)? {
         None => Ok(()),
         Some(kind) if kind.is_file() => Ok(()),
-        Some(kind) if kind.is_symlink() => Err(is_link(&target)),
+        Some(kind) if kind.is_symlink() => Err(is_link(target)),
         Some(kind) if kind.is_dir() => {
             let message = format!("{} is a directory", target.display());
             Err(io::Error::new(io::ErrorKind::IsADirectory, message))

@@ -13,7 +13,9 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Uri> {
     let url: Uri = text.parse().with_context(|| format!("{shown:?} is not a URL"))?;
     let authority = url.authority().map_or("", |authority| authority.as_str());
     let is_http = [Some(&Scheme::HTTP), Some(&Scheme::HTTPS)].contains(&url.scheme());
-    if !is_http || authority.is_empty() || authority.contains('@') {
+    // A port that is none would be read as the scheme's own.
+    let is_whole = url.port_u16().is_some() || url.host() == Some(authority);
+    if !is_http || authority.is_empty() || authority.contains('@') || !is_whole {
         bail!("{shown:?} is not of the form https://host");
     }
     Ok(url)
@@ -86,6 +88,7 @@ mod tests {
             "https:///x",
             "https://user@hub.example/x",
             "https://hub.example:99999/x",
+            "https://hub.example:/x",
             "https://hub .example/x",
             "/x y",
         ] {

@@ -95,7 +95,7 @@ fn an_output_replaces_no_link_and_no_pipe() {
     bench.extract(&[]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
     for (link, to) in
-        [("file", "scores.json"), ("dir", "proxy"), ("tuned", "adapter"), ("nowhere", "none")]
+        [("file", "plan.json"), ("dir", "proxy"), ("tuned", "adapter"), ("nowhere", "none")]
     {
         symlink(bench.path(to), bench.path(link)).expect("a link");
     }
