@@ -17,8 +17,8 @@ fn options(limits: RequestLimits) -> ServerOptions {
     ServerOptions { limits, ..ServerOptions::default() }
 }
 
-fn message(content: Value) -> Value {
-    json!({ "role": "user", "content": content })
+fn message(content: impl Into<Value>) -> Value {
+    json!({ "role": "user", "content": content.into() })
 }
 
 async fn error(response: Response<Body>, status: u16) -> Value {
@@ -42,7 +42,7 @@ async fn numbers_above_their_limits_are_refused_by_name() {
     let parts = |n| message(Value::from(vec![part.clone(); n]));
     let bias = |n: usize| json!({ "logit_bias": (40..40 + n).map(|id| (id.to_string(), json!(1))).collect::<serde_json::Map<_, _>>() });
     for fields in [
-        json!({ "messages": [message("a".into()), message("b".into())] }),
+        json!({ "messages": [message("a"), message("b")] }),
         json!({ "messages": [parts(1), parts(2)] }),
         json!({ "stop": ["0000", "1111"] }),
         bias(2),
@@ -51,7 +51,7 @@ async fn numbers_above_their_limits_are_refused_by_name() {
         answer(&router, &fields).await;
     }
     for (fields, param) in [
-        (json!({ "messages": vec![message("a".into()); 3] }), "messages"),
+        (json!({ "messages": vec![message("a"); 3] }), "messages"),
         (json!({ "messages": [parts(2), parts(2)] }), "messages[1].content"),
         (json!({ "stop": ["0", "1", "2"] }), "stop"),
         (json!({ "stop": "00000" }), "stop"),
@@ -82,7 +82,7 @@ async fn a_prompt_and_its_answer_must_fit_the_context() {
         assert_eq!(answer["usage"]["completion_tokens"], 5);
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
     }
-    let long = json!({ "messages": [message("7".repeat(n_prompt + 5).into())] });
+    let long = json!({ "messages": [message("7".repeat(n_prompt + 5))] });
     for (fields, param) in [(json!({ "max_tokens": 6 }), "max_tokens"), (long, "messages")] {
         let error = error(post(&router, &chat(&fields)).await, 400).await;
         assert_eq!(error["code"], "context_length_exceeded");
@@ -99,7 +99,7 @@ async fn a_prompt_and_its_answer_must_fit_the_context() {
 async fn a_conversation_of_too_many_bytes_is_refused_without_tokenizing_it() {
     let router = serving_with(Toy::saying("x"), ServerOptions::default());
     let text = "x".repeat(64 * MAX_TOKENS + 1);
-    let fields = json!({ "messages": [message(text.into())] });
+    let fields = json!({ "messages": [message(text)] });
     let error = error(post(&router, &chat(&fields)).await, 400).await;
     assert_eq!(error["code"], "context_length_exceeded");
     assert!(error["message"].as_str().unwrap().contains("4097 bytes"), "{error}");

@@ -1,29 +1,34 @@
 //! Request ids and the request log.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
+use std::time::Duration;
 
 use litemoe_server::ServerOptions;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tracing::subscriber::DefaultGuard;
+use tokio::time::timeout;
 
 use crate::client::{chat, send, serving};
 use crate::listening::{Listening, get, post, status};
 use crate::toy::{Step, Toy, gate, tokens};
 
-/// The log of the current thread.
-struct Log {
-    bytes: Bytes,
-    _guard: DefaultGuard,
+thread_local! {
+    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-#[derive(Clone, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
+/// The log of the current thread. The subscriber is the process's, because one of a thread would race with those of
+/// other tests for the callsites.
+struct Log;
 
-impl io::Write for Bytes {
+/// Writes to the log of the thread that logs.
+struct Writer;
+
+impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::Write::write(&mut *self.0.lock().unwrap(), bytes)
+        BYTES.with_borrow_mut(|log| log.extend_from_slice(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -32,29 +37,30 @@ impl io::Write for Bytes {
 }
 
 impl Log {
-    fn of(level: tracing::Level) -> Self {
-        let bytes = Bytes::default();
-        let writer = bytes.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        Self { bytes, _guard: tracing::subscriber::set_default(subscriber) }
+    fn begin() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt().with_ansi(false).with_writer(|| Writer).init();
+        });
+        BYTES.with_borrow_mut(Vec::clear);
+        Self
     }
 
     /// Lines of the server that contain `text`.
     fn lines(&self, text: &str) -> Vec<String> {
-        let log = String::from_utf8(self.bytes.0.lock().unwrap().clone()).unwrap();
+        let log = BYTES.with_borrow(|bytes| String::from_utf8(bytes.clone()).unwrap());
         let own = |line: &&str| line.contains("litemoe_server") && line.contains(text);
         log.lines().filter(own).map(str::to_owned).collect()
     }
 
     /// The only line that contains `text`, which may still be to come.
     async fn line(&self, text: &str) -> String {
-        while self.lines(text).is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let line = async {
+            while self.lines(text).is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), line).await.expect("a line");
         let [line] = self.lines(text).try_into().expect("one line");
         line
     }
@@ -89,7 +95,7 @@ async fn every_answer_has_a_request_id() {
 
 #[tokio::test]
 async fn the_log_says_what_was_asked_and_answered_but_no_text() {
-    let log = Log::of(tracing::Level::INFO);
+    let log = Log::begin();
     let server = Listening::of(Toy::saying("answer"), ServerOptions::default()).await;
     let n_prompt = tokens("<|user|>secret<|assistant|>").len();
     let n_completion = tokens("answer").len() + 1;
@@ -127,7 +133,7 @@ async fn the_log_says_what_was_asked_and_answered_but_no_text() {
 
 #[tokio::test]
 async fn the_log_says_that_a_client_went_away() {
-    let log = Log::of(tracing::Level::INFO);
+    let log = Log::begin();
     let (gate, mut keeper) = gate();
     let toy = Toy { gate: Some(gate), ..Toy::doing(vec![Step::Babble; 10]) };
     let server = Listening::of(toy, ServerOptions::default()).await;
@@ -142,7 +148,7 @@ async fn the_log_says_that_a_client_went_away() {
 
 #[tokio::test]
 async fn a_path_cannot_write_lines_of_its_own() {
-    let log = Log::of(tracing::Level::INFO);
+    let log = Log::begin();
     let router = serving(Toy::saying("x"));
     let path = format!("/\u{9b}31m\u{85}{}", "a".repeat(10_000));
     drop(send(&router, "GET", &path, axum::body::Body::empty()).await);
