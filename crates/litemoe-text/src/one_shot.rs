@@ -10,7 +10,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr};
 pub(crate) struct OneShot(Mutex<VecDeque<Value>>);
 
 impl OneShot {
-    pub(crate) fn new(items: Vec<Value>) -> Value {
+    pub(crate) fn of(items: Vec<Value>) -> Value {
         Value::from_object(Self(Mutex::new(items.into())))
     }
 

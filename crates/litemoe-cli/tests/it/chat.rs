@@ -49,7 +49,7 @@ fn a_conversation_goes_on_and_is_saved() {
     let content = |index: usize| messages[index]["content"].as_str().expect("text");
     assert_eq!(content(0), "Be brief.");
     assert_eq!(content(1), "Home request: dim the lights in the attic to 30 percent\nCall:");
-    assert_eq!(run.stdout, format!(" {}\n {}\n", content(2), content(4)));
+    assert_eq!(run.stdout, format!("{}\n{}\n", content(2), content(4)));
     assert!(!content(2).is_empty());
 }
 

@@ -43,6 +43,16 @@ where
     value.map_or(Ok(default), T::try_from)
 }
 
+/// A parameter without a default.
+pub(super) fn required(value: Option<Value>) -> Result<Value, Error> {
+    value.ok_or_else(|| Error::from(ErrorKind::MissingArgument))
+}
+
+/// A parameter that is a text.
+pub(super) fn str_arg(value: &Value) -> Result<&str, Error> {
+    value.as_str().ok_or_else(|| invalid(&format!("expected a text, not {}", value.kind())))
+}
+
 pub(super) fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason.to_owned())
 }

@@ -6,9 +6,9 @@ use minijinja::{Environment, Error, State};
 
 use crate::bounded;
 use crate::one_shot::OneShot;
-use crate::python::arguments::{bind, invalid};
+use crate::python::arguments::{bind, invalid, str_arg};
 use crate::python::kinds::{is_dict, pairs};
-use crate::python::strings::{check_same_text, str_arg, strip, widths};
+use crate::python::strings::{check_same_text, strip, widths};
 use crate::python::{int, json, kinds, pieces, repr};
 
 /// Filters that only the engine has, and those whose results have another text than in Python.
@@ -118,8 +118,8 @@ fn indent(state: &State<'_, '_>, value: &Value, args: Args) -> Done {
 fn items(state: &State<'_, '_>, value: &Value) -> Done {
     bounded::check(state, value)?;
     match value.is_undefined() {
-        true => Ok(OneShot::new(Vec::new())),
-        false if is_dict(value) => Ok(OneShot::new(pairs(value)?)),
+        true => Ok(OneShot::of(Vec::new())),
+        false if is_dict(value) => Ok(OneShot::of(pairs(value)?)),
         false => Err(invalid("only the items of a mapping are known")),
     }
 }
@@ -160,11 +160,11 @@ fn trim(state: &State<'_, '_>, value: &Value, args: Args) -> Done {
 }
 
 fn generator(items: Result<Vec<Value>, Error>) -> Done {
-    items.map(OneShot::new)
+    items.map(OneShot::of)
 }
 
 fn collected(items: &Value) -> Done {
-    Ok(OneShot::new(items.try_iter()?.collect()))
+    Ok(OneShot::of(items.try_iter()?.collect()))
 }
 
 fn map(state: &mut State<'_, '_>, value: Value, args: Args) -> Done {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Rest, Tuple, Value, ValueKind};
+use minijinja::value::{Enumerator, Object, ObjectRepr, Tuple, Value, ValueKind};
 use minijinja::{Error, State};
 
 use crate::bounded::is_namespace;
@@ -190,13 +190,12 @@ pub(super) struct Range {
 
 impl Range {
     /// `range(stop)` or `range(start, stop, step=1)`, of at most as many numbers as Jinja allows.
-    pub(super) fn call(args: Rest<i64>) -> Result<Value, Error> {
-        let (start, stop, step) = match args[..] {
-            [stop] => (0, stop, 1),
-            [start, stop] => (start, stop, 1),
-            [start, stop, step] if step != 0 => (start, stop, step),
-            _ => return Err(invalid("a range has a stop, or a start, a stop and a step but 0")),
-        };
+    pub(super) fn call(first: i64, stop: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
+        let (start, stop) = stop.map_or((0, first), |stop| (first, stop));
+        let step = step.unwrap_or(1);
+        if step == 0 {
+            return Err(invalid("a range with step 0"));
+        }
         let (distance, step_size) = match step > 0 {
             true => (stop.saturating_sub(start), step),
             false => (start.saturating_sub(stop), step.saturating_neg()),

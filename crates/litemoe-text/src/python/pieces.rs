@@ -3,9 +3,8 @@
 use minijinja::Error;
 use minijinja::value::{Tuple, Value};
 
-use crate::python::arguments::{bind, invalid, or};
+use crate::python::arguments::{bind, invalid, or, required, str_arg};
 use crate::python::classes;
-use crate::python::strings::{required, str_arg};
 
 /// `split(sep=None, maxsplit=-1)` and `rsplit`.
 pub(super) fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {

@@ -5,7 +5,7 @@ use minijinja::value::{Kwargs, StringInput, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use crate::python::arguments::{bind, invalid, or};
+use crate::python::arguments::{bind, invalid, or, required, str_arg};
 use crate::python::{classes, pieces, repr};
 
 /// Calls a method.
@@ -85,14 +85,6 @@ pub(super) fn widths(format: &str) -> u64 {
 /// Consumes fuel for a text that is about to be built.
 fn charge(state: &State<'_, '_>, n_bytes: usize) -> Result<(), Error> {
     state.consume_fuel(n_bytes as u64 / 64)
-}
-
-pub(super) fn required(value: Option<Value>) -> Result<Value, Error> {
-    value.ok_or_else(|| Error::from(ErrorKind::MissingArgument))
-}
-
-pub(super) fn str_arg(value: &Value) -> Result<&str, Error> {
-    value.as_str().ok_or_else(|| invalid(&format!("expected a text, not {}", value.kind())))
 }
 
 /// `strip`, `lstrip` and `rstrip`, also of filter `trim`.
