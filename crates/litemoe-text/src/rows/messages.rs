@@ -98,7 +98,11 @@ fn normalise(message: &mut Map<String, Value>, at: &str) -> Result<bool, RowErro
         Some(Value::String(role)) if ROLES.contains(&role.as_str()) => role.clone(),
         Some(Value::String(role)) => return Err(unknown_role(at, "role", role, ROLES)),
         other => {
-            return Err(wrong_type(format!("{at}.role"), "a string", other.unwrap_or(&Value::Null)));
+            return Err(wrong_type(
+                format!("{at}.role"),
+                "a string",
+                other.unwrap_or(&Value::Null),
+            ));
         }
     };
     let is_assistant = role == "assistant";
