@@ -19,32 +19,36 @@ pub(crate) struct Source<'a> {
     /// `None` for a file that is not one of an app's splits.
     pub(crate) split: Option<Split>,
     pub(crate) path: &'a Path,
+    /// Number of rows below which there are few.
+    few: usize,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn of(split: Split, path: &'a Path) -> Self {
-        Self { split: Some(split), path }
+        let few = match split {
+            Split::Train | Split::Test => 50,
+            Split::Validation => 20,
+        };
+        Self { split: Some(split), path, few }
     }
 
     pub(crate) fn all(splits: &'a BTreeMap<Split, PathBuf>) -> Vec<Self> {
         splits.iter().map(|(&split, path)| Self::of(split, path)).collect()
     }
 
-    /// Name in messages.
-    pub(crate) fn name(self) -> String {
-        match self.split {
-            Some(split) => format!("{} rows", split.name()),
-            None => "rows".to_owned(),
-        }
+    /// A file of all rows of an app.
+    pub(crate) fn whole(path: &'a Path) -> Self {
+        Self { split: None, path, few: 50 }
     }
 
-    /// Number of rows below which there are few.
-    fn few(self) -> usize {
-        match self.split {
-            Some(Split::Train) | None => 50,
-            Some(Split::Validation) => 20,
-            Some(Split::Test) => 50,
-        }
+    /// Calibration rows: scoring tells by their tokens whether they are too few.
+    pub(crate) fn calibration(path: &'a Path) -> Self {
+        Self { split: None, path, few: 0 }
+    }
+
+    /// Name in messages.
+    fn name(self) -> String {
+        self.split.map_or_else(|| "rows".to_owned(), |split| format!("{} rows", split.name()))
     }
 }
 
@@ -63,8 +67,8 @@ pub(crate) fn warnings(files: &[(Source<'_>, RowFile)]) -> Vec<String> {
     let mut warnings = Vec::new();
     for (source, file) in files {
         let (name, path, n_rows) = (source.name(), source.path.display(), file.rows.len());
-        if n_rows < source.few() {
-            let few = source.few();
+        let few = source.few;
+        if n_rows < few {
             warnings.push(format!(
                 "{path}: {n_rows} {name} are few: with less than {few}, results are uncertain"
             ));

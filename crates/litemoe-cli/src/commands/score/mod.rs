@@ -11,7 +11,6 @@ pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::row_check::{self, Source};
-use crate::splits::Split;
 use crate::work;
 
 /// Score the experts of a model: how much each matters on an app's rows
@@ -40,7 +39,7 @@ impl ScoreCommand {
             None => {
                 let measure = self.measure.context("there is nothing to score")?;
                 let json = measure.json;
-                row_check::note(&[Source::of(Split::Train, &measure.data)])?;
+                row_check::note(&[Source::calibration(&measure.data)])?;
                 let Self { row_args, device, .. } = self;
                 work::run(&ScoreWork { measure, row_args, device }, json)
             }
