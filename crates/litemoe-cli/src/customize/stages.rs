@@ -68,14 +68,14 @@ impl Stages<'_> {
             out: scores.clone(),
             rows: Some(self.options.calibration_rows),
             similarity: merges.then(|| self.options.plan.merging().similarity),
-            row_args: self.options.tune.row_args,
             seed: self.options.seed,
             ..with_defaults(&[], &[self.foundation, &self.app.train])?
         };
+        let (row_args, device) = (self.options.tune.row_args, self.options.device);
         self.runner.run(Stage {
             name: "score",
             about: "scoring the foundation's experts on training rows",
-            work: ScoreWork { measure, device: self.options.device },
+            work: ScoreWork { measure, row_args, device },
             inputs: vec![self.foundation, &self.app.train],
             outputs: vec![&scores],
             checkpoint: None,

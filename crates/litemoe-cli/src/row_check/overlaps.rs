@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use litemoe_text::{RowContent, RowFile};
 use serde::Serialize;
 
-use super::Source;
 use super::repeats::Prompt;
+use super::source::Source;
 use crate::splits::Split;
 
 /// Rows that two splits share: a test on them does not tell how a model does on new rows.

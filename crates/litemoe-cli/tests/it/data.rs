@@ -100,6 +100,7 @@ fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
 #[test]
 fn with_a_model_lengths_are_tokens_and_special_tokens_are_found() {
     let bench = Bench::new();
+    fs::remove_dir_all(bench.path("model")).expect("removed");
     copy_dir(&litemoe_fixtures::foundation_dir(), &bench.path("model"));
     let rows =
         [pair("a<|user|>b", "c"), pair(&"a ".repeat(40), "b"), pair("a", "<|user|><|endoftext|>")];
@@ -145,7 +146,7 @@ fn what_a_command_would_refuse_is_an_error_for_each_file() {
         .map(|role| json!({"role": role, "content": "a"}));
     write(&bench.path("chat.jsonl"), [json!({"messages": turns}), json!({"messages": turns[..2]})]);
     assert_eq!(bench.run(&["data", "check", "chat.jsonl"]).code, 0);
-    // The tiny model has no chat template.
+    fs::remove_file(bench.path("model/chat_template.jinja")).expect("removed");
     let run = bench.run(&["data", "check", "chat.jsonl", "--model", "model"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("chat.jsonl, line 1: "), "{}", run.stderr);

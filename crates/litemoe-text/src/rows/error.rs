@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::RowShape;
+use super::shape::RowShape;
 
 const SHAPES: &str = "a row has `prompt` and `completion`, or `messages`, or `instruction` and `output`, or \
                       `conversations`, or `text`";

@@ -2,6 +2,7 @@
 
 mod error;
 mod json;
+mod keys;
 mod messages;
 mod object;
 mod read_row;

@@ -51,7 +51,7 @@ impl CheckArgs {
         };
         let sources = match self.path.is_dir() {
             true => Source::all(&splits),
-            false => vec![Source { split: None, path: &self.path }],
+            false => vec![Source::whole(&self.path)],
         };
         if sources.is_empty() {
             let dir = self.path.display();

@@ -13,7 +13,6 @@ use crate::args::device::cpu;
 use crate::args::refit::RefitArgs;
 use crate::memory::{MemoryWatch, Peak};
 use crate::row_check::{self, Source};
-use crate::splits::Split;
 use crate::work::{self, Report, Work};
 use crate::{artefact, hub, model, output, progress};
 
@@ -60,7 +59,7 @@ pub(crate) struct ExpertBytes {
 impl ExtractArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Some(rows) = &self.refit.data {
-            row_check::note(&[Source::of(Split::Train, rows)])?;
+            row_check::note(&[Source::calibration(rows)])?;
         }
         work::run(&self, self.json)
     }

@@ -52,9 +52,6 @@ pub(crate) struct MeasureArgs {
     /// Maximum tokens per batch, padding counted; a longer row is a batch of its own. Memory grows with it.
     #[arg(long, value_name = "N", default_value_t = ScoreOptions::default().batch_tokens)]
     pub(crate) batch_tokens: usize,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) row_args: RowArgs,
     /// Seed of the criterion random, and of drawing rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -68,6 +65,7 @@ pub(crate) struct MeasureArgs {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ScoreWork {
     pub(crate) measure: MeasureArgs,
+    pub(crate) row_args: RowArgs,
     pub(crate) device: DeviceArgs,
 }
 
@@ -75,12 +73,12 @@ impl Work for ScoreWork {
     type Report = ScoreReport;
 
     fn execute(&self) -> anyhow::Result<ScoreReport> {
-        self.measure.execute(self.device)
+        self.measure.execute(self.row_args, self.device)
     }
 }
 
 impl MeasureArgs {
-    fn execute(&self, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
+    fn execute(&self, row_args: RowArgs, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
@@ -89,7 +87,7 @@ impl MeasureArgs {
             artefact::check_file(out, &[&hub::locate(&self.model)?, &self.data])?;
         }
         let loaded = Loaded::stream(&self.model, device)?;
-        let rows = Rows::read(&self.data, &loaded, self.row_args)?;
+        let rows = Rows::read(&self.data, &loaded, row_args)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,

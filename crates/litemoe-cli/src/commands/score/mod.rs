@@ -9,8 +9,8 @@ pub(crate) use self::measure::{MeasureArgs, ScoreWork};
 use self::merge::MergeArgs;
 pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
+use crate::args::rows::RowArgs;
 use crate::row_check::{self, Source};
-use crate::splits::Split;
 use crate::work;
 
 /// Score the experts of a model: how much each matters on an app's rows
@@ -21,6 +21,8 @@ pub(crate) struct ScoreCommand {
     verb: Option<Verb>,
     #[command(flatten)]
     measure: Option<MeasureArgs>,
+    #[command(flatten)]
+    row_args: RowArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -37,8 +39,9 @@ impl ScoreCommand {
             None => {
                 let measure = self.measure.context("there is nothing to score")?;
                 let json = measure.json;
-                row_check::note(&[Source::of(Split::Train, &measure.data)])?;
-                work::run(&ScoreWork { measure, device: self.device }, json)
+                row_check::note(&[Source::calibration(&measure.data)])?;
+                let Self { row_args, device, .. } = self;
+                work::run(&ScoreWork { measure, row_args, device }, json)
             }
         }
     }
