@@ -3,8 +3,8 @@ use std::thread;
 
 use rayon::ThreadPoolBuilder;
 
-/// Runs each part on its own thread and returns the results in order. The machine's cores are divided among the parts:
-/// the operations of one part wait for no other part's.
+/// Runs each part on its own thread and returns the results in order. The threads of the current pool are divided among
+/// the parts: the operations of one part wait for no other part's.
 pub(crate) fn side_by_side<P: Copy + Send + Sync, T: Send>(
     parts: &[P],
     run: impl Fn(P) -> T + Sync,
@@ -12,10 +12,9 @@ pub(crate) fn side_by_side<P: Copy + Send + Sync, T: Send>(
     if let &[part] = parts {
         return vec![run(part)];
     }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let cores = (cores / parts.len().max(1)).max(1);
+    let threads = (rayon::current_num_threads() / parts.len()).max(1);
     let run = &run;
-    let run_in_pool = |part| match ThreadPoolBuilder::new().num_threads(cores).build() {
+    let run_in_pool = |part| match ThreadPoolBuilder::new().num_threads(threads).build() {
         Ok(pool) => pool.install(|| run(part)),
         Err(_) => run(part), // no thread can be started: the shared pool gives the same result
     };

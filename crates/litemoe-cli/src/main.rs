@@ -17,10 +17,11 @@ mod signals;
 mod splits;
 mod work;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::{env, io};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
@@ -28,14 +29,22 @@ use crate::commands::Command;
 /// Customize one mixture-of-experts (MoE) language model for many apps: score its experts on an app's data, extract a
 /// small proxy, tune a LoRA adapter on the proxy, and mount the adapter on the unchanged foundation.
 #[derive(Debug, Parser)]
-#[command(name = "litemoe", version, propagate_version = true)]
+#[command(name = "litemoe", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Recompute fingerprints of models from their files instead of reading them from the cache.
     #[arg(long, global = true)]
     verify: bool,
+    /// Number of threads for tensor operations [default: one per core].
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Print errors and results only: no progress and no notes.
+    #[arg(long, short, global = true)]
+    quiet: bool,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong arguments.";
 
 /// Environment variables with the log's filter: the first that is set.
 const LOG_FILTERS: [&str; 2] = ["LITEMOE_LOG", "RUST_LOG"];
@@ -54,7 +63,10 @@ fn main() -> ExitCode {
     if cli.verify {
         fingerprints::verify();
     }
-    match cli.command.run() {
+    if cli.quiet {
+        output::be_quiet();
+    }
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,4 +74,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Some(threads) = cli.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
+    }
+    cli.command.run(Cli::command())
 }

@@ -1,6 +1,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -42,8 +43,27 @@ pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     line(&serde_json::to_string(value)?)
 }
 
-/// Prints a message to standard error.
+/// Set by `--quiet`.
+static QUIET: OnceLock<()> = OnceLock::new();
+
+/// From now on, prints no notes and no progress.
+pub(crate) fn be_quiet() {
+    let _ = QUIET.set(());
+}
+
+/// Whether [`be_quiet`] was called.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.get().is_some()
+}
+
+/// Prints a message to standard error, unless `--quiet`.
 pub(crate) fn note(text: &str) {
+    if !is_quiet() {
+        message(text);
+    }
+}
+
+fn message(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
@@ -56,7 +76,7 @@ pub(crate) fn error(error: &anyhow::Error) {
             said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
         }
     }
-    note(&format!("error: {said}"));
+    message(&format!("error: {said}"));
 }
 
 /// Human-readable number of bytes, in binary units.

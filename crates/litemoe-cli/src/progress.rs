@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Progress bar on standard error over `total` items; hidden if standard error is not a terminal.
+use crate::output;
+
+/// Progress bar on standard error over `total` items; hidden if standard error is not a terminal, or by `--quiet`.
 pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     styled(total, what, "{prefix:>10} {wide_bar} {pos}/{len} {msg} {elapsed} eta {eta}")
 }
@@ -15,6 +17,9 @@ pub(crate) fn bytes(total: u64, file: &str) -> ProgressBar {
 }
 
 fn styled(total: u64, what: &str, style: &str) -> ProgressBar {
+    if output::is_quiet() {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::new(total);
     bar.set_style(
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),

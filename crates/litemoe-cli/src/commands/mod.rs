@@ -1,5 +1,6 @@
 //! Commands, one module each.
 
+mod completions;
 mod data;
 pub(crate) mod eval;
 pub(crate) mod extract;
@@ -7,6 +8,7 @@ mod generate;
 mod hot;
 mod inspect;
 mod logits;
+mod man;
 pub(crate) mod mount;
 pub(crate) mod plan;
 mod pull;
@@ -36,13 +38,15 @@ pub(crate) enum Command {
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     #[command(hide = true)]
     Stage(StageArgs),
 }
 
 impl Command {
-    /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    /// Runs the command; `program` describes the whole command line.
+    pub(crate) fn run(self, program: clap::Command) -> anyhow::Result<()> {
         match self {
             Self::Customize(args) => args.run(),
             Self::Data(args) => args.run(),
@@ -58,6 +62,8 @@ impl Command {
             Self::Serve(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Logits(args) => args.run(),
+            Self::Completions(args) => args.run(program),
+            Self::Man(args) => args.run(program),
             Self::Stage(args) => args.run(),
         }
     }

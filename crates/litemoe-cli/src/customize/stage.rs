@@ -149,8 +149,12 @@ impl Runner {
         artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
         command.arg("stage");
+        command.env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string());
         if fingerprints::is_verified() {
             command.arg("--verify");
+        }
+        if output::is_quiet() {
+            command.arg("--quiet");
         }
         let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
         if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod chat;
+mod command_line;
 mod data;
 mod determinism;
 mod doors;

@@ -1,0 +1,53 @@
+//! Options of every command, completions and manual pages.
+
+use crate::bench::Bench;
+
+#[test]
+fn completions_and_manual_pages_name_commands_and_options() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = bench.run(&["completions", shell]);
+        assert_eq!(script.code, 0, "{}", script.stderr);
+        for word in ["customize", "expert-rank", "threads"] {
+            assert!(script.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(bench.run(&["completions", "dos"]).code, 2);
+    let tune = bench.run(&["man", "tune"]);
+    assert!(tune.stdout.contains(".TH litemoe-tune 1"), "{}", tune.stdout);
+    assert!(tune.stdout.contains("\\-\\-expert\\-rank"), "{}", tune.stdout);
+    assert!(bench.run(&["man", "data", "check"]).stdout.contains("litemoe-data-check"));
+    assert!(bench.run(&["man"]).stdout.contains("wrong arguments"));
+    for unknown in [&["man", "sing"][..], &["man", "stage"], &["man", "tune", "check"]] {
+        assert_eq!(bench.run(unknown).code, 1, "{unknown:?}");
+    }
+}
+
+#[test]
+fn a_quiet_run_prints_the_result_alone() {
+    let bench = Bench::new();
+    let score = ["score", "model", "rows.jsonl", "--max-tokens", "12", "--out"];
+    let loud = bench.run(&[&score[..], &["loud.json"]].concat());
+    let quiet = bench.run(&[&score[..], &["quiet.json", "--quiet"]].concat());
+    assert!(loud.stderr.contains("longer than 12 tokens"), "{}", loud.stderr);
+    assert_eq!((quiet.code, &*quiet.stderr), (0, ""));
+    assert!(!quiet.stdout.is_empty());
+    let failed = bench.run(&["score", "model", "none.jsonl", "--out", "x.json", "-q"]);
+    assert_eq!(failed.code, 1);
+    assert!(failed.stderr.starts_with("error: "), "{}", failed.stderr);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_result() {
+    let bench = Bench::new();
+    let logits = |threads: &[&str]| {
+        bench.json(&[&["logits", "model", "--ids", "5,17,300"], threads].concat())
+    };
+    let logits = [&[][..], &["--threads", "1"], &["--threads", "3"]].map(logits);
+    assert_eq!(logits[0], logits[1]);
+    assert_eq!(logits[0], logits[2]);
+    let args = ["logits", "model", "--ids", "5", "--threads"];
+    for wrong in ["0", "-1", "many"] {
+        assert_eq!(bench.run(&[&args[..], &[wrong]].concat()).code, 2, "{wrong}");
+    }
+}
