@@ -49,6 +49,8 @@ async fn the_foundation_says_what_it_says_without_a_server() {
         let answer = read(post(&router, &chat(&fields)).await).await;
         let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
         assert!(text.len() > 3, "{text:?}");
-        assert_eq!(text, tokenizer.decode(&drawn).unwrap());
+        // The template puts a space before an answer, which is no part of it.
+        let decoded = tokenizer.decode(&drawn).unwrap();
+        assert_eq!(text, decoded.strip_prefix(' ').unwrap_or(&decoded));
     }
 }
