@@ -22,10 +22,10 @@ pub struct Encoded {
 impl Tokenizer {
     /// Tokenizes a row through the chat template, up to the end token of the last message in the loss.
     ///
-    /// A prompt with its completion are a user's and the assistant's message: the loss covers the tokens of the answer,
-    /// end token included: those after the rendered prompt and after a think block that the template inserts. A token
-    /// across the boundary belongs to the completion. Without a template: prompt, one space, completion, end token, with
-    /// the tokenizer's own prefix.
+    /// A prompt with its completion are a user's and the assistant's message: the loss covers the tokens after the
+    /// rendered prompt, end token included; so also a think block that the template inserts before the completion, which
+    /// the model has to write. A token across the boundary belongs to the completion. Without a template: prompt, one
+    /// space, completion, end token, with the tokenizer's own prefix.
     ///
     /// Of a conversation, the loss covers the assistant's messages with their end tokens: what the template's
     /// `generation` blocks write, or without such blocks as above, each message after the conversation so far.
@@ -122,22 +122,8 @@ impl Tokenizer {
             reason: format!("no special token follows it in {:?}", rendered.whole),
         })?;
         let tokens = encoding.get_ids()[..=end].to_vec();
-        let n_before = self.n_before(&encoding, &rendered.prompt, rendered.answer_begin)?;
-        Ok(covered_after(n_before, tokens))
-    }
-
-    /// Number of tokens before an answer in a rendered conversation, which begins with `prompt`; the answer begins at
-    /// byte `answer_begin`, after what the template inserts behind the prompt.
-    pub(crate) fn n_before(
-        &self,
-        whole: &Encoding,
-        prompt: &str,
-        answer_begin: usize,
-    ) -> Result<usize, TextError> {
-        if answer_begin > prompt.len() {
-            return Ok(n_until(whole, answer_begin));
-        }
-        Ok(n_prompt(&self.encode_text(prompt)?, whole, prompt.len()))
+        let prompt = self.encode_text(&rendered.prompt)?;
+        Ok(covered_after(n_prompt(&prompt, &encoding, rendered.prompt.len()), tokens))
     }
 
     /// A row of an encoder–decoder.
@@ -195,9 +181,6 @@ struct Rendered {
     prompt: String,
     /// Both messages.
     whole: String,
-    /// Byte offset in `whole` of the answer's begin: after a think block or the like that the template inserts. White
-    /// space that it inserts belongs to the answer's first token.
-    answer_begin: usize,
     /// Byte offset in `whole` of the end of the completion, where the template's closing text begins.
     completion_end: usize,
 }
@@ -215,29 +198,15 @@ impl Rendered {
         let closing = marked.rsplit_once(MARK).map(|(_, closing)| closing);
         match closing.and_then(|closing| whole.strip_suffix(closing)).map(str::len) {
             Some(completion_end) if completion_end >= prompt.len() => {
-                let inserted =
-                    marked.strip_prefix(&prompt).and_then(|rest| rest.split(MARK).next());
-                let rest = &whole[prompt.len()..completion_end];
-                let answer_begin =
-                    prompt.len() + inserted_bytes(inserted.unwrap_or_default(), rest);
-                Ok(Self { prompt, whole, answer_begin, completion_end })
+                Ok(Self { prompt, whole, completion_end })
             }
             _ => Err(TextError::NoCompletion { whole }),
         }
     }
 }
 
-/// Bytes of `inserted`, what a template inserts before an answer, at the begin of `rest`. White space is no insertion: it
-/// belongs to the answer's first token.
-pub(crate) fn inserted_bytes(inserted: &str, rest: &str) -> usize {
-    match !inserted.trim().is_empty() && rest.starts_with(inserted) {
-        true => inserted.len(),
-        false => 0,
-    }
-}
-
 /// Number of prompt tokens in `whole`; the prompt is its first `prompt_bytes` bytes.
-fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
+pub(crate) fn n_prompt(prompt: &[u32], whole: &Encoding, prompt_bytes: usize) -> usize {
     if whole.get_ids().starts_with(prompt) {
         return prompt.len();
     }

@@ -8,7 +8,7 @@ use serde_json::Map;
 use tokenizers::Encoding;
 
 use crate::conversation::{content, role};
-use crate::encode::inserted_bytes;
+use crate::encode::n_prompt;
 use crate::{ChatTemplate, Conversation, Message, TextError, Tokenizer, assistant_mask};
 
 type JsonMessage = Map<String, serde_json::Value>;
@@ -133,8 +133,7 @@ impl<'a> Rendered<'a> {
             false => self.content_end(turn, prefix.len())?..next,
             true => prefix.len()..next,
         };
-        let begin = prefix.len() + self.inserted_bytes(turn, prefix.len());
-        let start = tokenizer.n_before(encoding, &prefix, begin)?;
+        let start = n_prompt(&tokenizer.encode_text(&prefix)?, encoding, prefix.len());
         let mut tokens = start..encoding.len();
         let offsets = encoding.get_offsets();
         let is_inside =
@@ -153,18 +152,6 @@ impl<'a> Rendered<'a> {
                 reason: format!("no special token follows message {turn} in {:?}", self.whole),
             }),
         }
-    }
-
-    /// Bytes of what the template inserts before any answer, such as an empty think block, at the begin of a message,
-    /// whose rendering begins at `start`.
-    fn inserted_bytes(&self, turn: usize, start: usize) -> usize {
-        let mark = self.absent_mark();
-        let mut messages = self.conversation.messages().to_vec();
-        messages[turn].retain(|key, _| key == "role");
-        messages[turn].insert("content".to_owned(), mark.to_string().into());
-        let marked = self.render(&messages, false).unwrap_or_default();
-        let inserted = marked.get(start..).and_then(|rest| rest.split_once(mark));
-        inserted.map_or(0, |(inserted, _)| inserted_bytes(inserted, &self.whole[start..]))
     }
 
     /// Byte offset of the end of a message's content; its rendering begins at `start`.

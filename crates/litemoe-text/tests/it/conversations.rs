@@ -91,8 +91,7 @@ fn assistant_masks_equal_transformers() {
     }
 }
 
-/// The templates without their `generation` tags, so that turns are found by rendering prefixes. Think blocks that a
-/// template inserts by itself are then not in the loss.
+/// The templates without their `generation` tags, so that turns are found by rendering prefixes.
 #[test]
 fn without_generation_blocks_the_masks_are_the_same() {
     let golden = golden();
@@ -109,20 +108,10 @@ fn without_generation_blocks_the_masks_are_the_same() {
         let found = tokenizer(&plain).encode(&case.row()).unwrap();
         let (mut tokens, mut covered) = case.expected();
         if case.template == "thinking" {
-            // Its blocks have the inserted think block, and a newline after the end token.
+            // Its blocks have a newline after the end token.
             let newline = foundation().encode_text("\n").unwrap()[0];
-            let tokenizer = foundation();
-            let bytes = |&id: &u32| tokenizer.token_bytes(id).unwrap();
             for token in 0..tokens.len() {
                 covered[token] &= !(tokens[token] == newline && tokens[token - 1] == 0);
-                let mut text = Vec::new();
-                let end = tokens[token..].iter().position(|id| {
-                    text.extend(bytes(id));
-                    text == b"<think>\n\n</think>\n\n"
-                });
-                if let Some(end) = end {
-                    covered[token..=token + end].fill(false);
-                }
             }
             tokens.pop();
             covered.pop();
@@ -153,7 +142,7 @@ fn a_conversation_of_two_messages_is_the_pair() {
 }
 
 #[test]
-fn an_inserted_think_block_is_not_in_the_loss_of_any_turn() {
+fn an_inserted_think_block_is_in_the_loss_of_every_turn() {
     let tokenizer = tokenizer(
         "{% for m in messages %}{{ '<|user|>' + m.role + '\n' }}{% if m.role == 'assistant' %}\
          {{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}{{ m.content }}<|endoftext|>{% endfor %}\
@@ -161,7 +150,8 @@ fn an_inserted_think_block_is_not_in_the_loss_of_any_turn() {
     );
     let turns = [("user", "a"), ("assistant", "<b>one"), ("user", "b"), ("assistant", "<i>two")];
     let encoded = tokenizer.encode(&messages(&turns)).unwrap();
-    assert_eq!(spans(&tokenizer, &encoded), ["<b>one<|endoftext|>", "<i>two<|endoftext|>"]);
+    let written = |text: &str| format!("<think>\n\n</think>\n\n{text}<|endoftext|>");
+    assert_eq!(spans(&tokenizer, &encoded), [written("<b>one"), written("<i>two")]);
     let pair = tokenizer.encode(&Row::new("a", "<b>one")).unwrap();
     assert_eq!(tokenizer.encode(&messages(&turns[..2])).unwrap(), pair);
 }

@@ -37,7 +37,7 @@ fn what_a_template_writes_after_the_end_token_is_left_out() {
 }
 
 #[test]
-fn the_loss_begins_where_the_answer_begins() {
+fn the_loss_covers_what_the_template_inserts_before_the_completion() {
     let template = |open: &str| {
         format!(
             "{{% for m in messages %}}<|user|>{{{{ m.role }}}}\n\
@@ -45,15 +45,15 @@ fn the_loss_begins_where_the_answer_begins() {
              {{% if add_generation_prompt %}}<|user|>assistant\n{{% endif %}}"
         )
     };
-    for (open, before) in [("<think>\\n\\n</think>\\n\\n", "<think>\n\n</think>\n\n"), ("\\n", "")]
+    for (open, inserted) in
+        [("<think>\\n\\n</think>\\n\\n", "<think>\n\n</think>\n\n"), ("\\n", "\n")]
     {
         let tokenizer = with_template(&template(open));
         let sequence = tokenizer.encode(&Row::new("hi", "<b>well</b>")).unwrap();
         let (prompt, completion) = split(&sequence);
         let text = |ids: &[u32]| tokenizer.decode(ids).unwrap();
-        assert_eq!(text(&prompt), format!("user\nhiassistant\n{before}"));
-        let white = if before.is_empty() { "\n" } else { "" };
-        assert_eq!(text(&completion), format!("{white}<b>well</b>"));
+        assert_eq!(text(&prompt), "user\nhiassistant\n");
+        assert_eq!(text(&completion), format!("{inserted}<b>well</b>"));
         assert_eq!(completion.last(), Some(&0));
     }
 }
