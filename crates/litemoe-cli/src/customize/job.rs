@@ -60,6 +60,7 @@ pub(crate) struct StageArgs {
 
 impl StageArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        end_with_parent()?;
         match artefact::read(&self.job)? {
             Job::Eval(work) => self.report(work),
             Job::Score(work) => self.report(work),
@@ -74,4 +75,12 @@ impl StageArgs {
         let work = if self.resume { work.resumed() } else { work };
         artefact::write(Path::new(&self.report), &work.execute()?)
     }
+}
+
+/// Has the kernel send SIGTERM to this process when its parent ends, so that no stage outlives `customize`. Linux alone;
+/// elsewhere such a stage runs to its end and holds the lock of the records until then.
+fn end_with_parent() -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    Ok(())
 }

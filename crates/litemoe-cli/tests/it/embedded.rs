@@ -92,8 +92,10 @@ fn a_changed_record_is_not_trusted() {
 #[cfg(unix)]
 #[test]
 fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
+    use std::fs::File;
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
     let bench = Bench::new();
     let long = ["--steps", "4000", "--validate-every", "1", "--no-controls"];
@@ -125,10 +127,21 @@ fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
     assert_eq!(other.code, 1);
     assert!(other.stderr.contains("another `litemoe customize`"), "{}", other.stderr);
 
-    let group = format!("-{}", child.id());
-    let killed = Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs");
+    // On Linux the stage ends with its parent; elsewhere the whole process group is killed.
+    let victim = match cfg!(target_os = "linux") {
+        true => child.id().to_string(),
+        false => format!("-{}", child.id()),
+    };
+    let killed = Command::new("kill").args(["-9", "--", &victim]).status().expect("kill runs");
     assert!(killed.success());
     child.wait().expect("ended");
+    let lock = File::open(bench.path("litemoe-out/home/stages/lock")).expect("it is there");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lock.try_lock().is_err() {
+        assert!(Instant::now() < deadline, "the stage goes on without its parent");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    lock.unlock().expect("it is ours");
     let mut command = bench.command(&args);
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut again = command.spawn().expect("it starts");
