@@ -90,8 +90,8 @@ pub fn evaluate<M: LanguageModel + Sync + ?Sized>(
 
 /// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. At most `batch_tokens`
 /// input tokens (rounded up to even) are computed at once, unless one row is longer: rows are grouped by length into
-/// batches of half of that, and two batches run in parallel. A row longer than half is a batch of its own, beside
-/// which another runs if both fit. `progress` receives the number of rows done.
+/// batches of half of that, and two batches run in parallel. A row longer than half is a batch of its own, which
+/// runs next to another if both fit. `progress` receives the number of rows done.
 ///
 /// # Errors
 /// A row that the model cannot take, no rows, or a negative log-likelihood that is not finite.
