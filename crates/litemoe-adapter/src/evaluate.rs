@@ -88,9 +88,10 @@ pub fn evaluate<M: LanguageModel + Sync + ?Sized>(
     Ok(evaluate_rows(model, sequences, mounted, batch_tokens, progress)?.iter().sum())
 }
 
-/// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. About `batch_tokens`
-/// tokens are computed at once: rows are grouped by length into batches of half of that, and two batches run in
-/// parallel; a longer row is a batch of its own. `progress` receives the number of rows done.
+/// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. At most `batch_tokens`
+/// input tokens (rounded up to even) are computed at once, unless one row is longer: rows are grouped by length into
+/// batches of half of that, and two batches run in parallel. A row longer than half is a batch of its own, which
+/// runs next to another if both fit. `progress` receives the number of rows done.
 ///
 /// # Errors
 /// A row that the model cannot take, no rows, or a negative log-likelihood that is not finite.
@@ -104,9 +105,9 @@ pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
     check_rows(model, "evaluation", sequences)?;
     let mut scores = vec![RowEvaluation::default(); sequences.len()];
     let mut done = 0;
-    let batches = batches(sequences, batch_tokens.div_ceil(PARALLEL));
-    for batches in batches.chunks(PARALLEL) {
-        let parts: Vec<&[usize]> = batches.iter().map(Vec::as_slice).collect();
+    let part_tokens = batch_tokens.div_ceil(PARALLEL);
+    let batches = batches(sequences, part_tokens);
+    for parts in at_once(sequences, &batches, part_tokens.saturating_mul(PARALLEL)) {
         let found = side_by_side(&parts, |rows| {
             let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
             score_batch(model, &batch, mounted)
@@ -139,6 +140,28 @@ fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
         batches.last_mut().expect("one was just pushed").push(row);
     }
     batches
+}
+
+/// Batches that are computed at once: at most [`PARALLEL`] successive ones, of `max_tokens` together or a single one.
+fn at_once<'b>(
+    sequences: &[Sequence],
+    batches: &'b [Vec<usize>],
+    max_tokens: usize,
+) -> Vec<Vec<&'b [usize]>> {
+    let mut groups: Vec<Vec<&[usize]>> = Vec::new();
+    let mut room = 0;
+    for batch in batches {
+        let tokens: usize = batch.iter().map(|&row| n_input(&sequences[row])).sum();
+        match groups.last_mut() {
+            Some(group) if group.len() < PARALLEL && tokens <= room => group.push(batch),
+            _ => {
+                groups.push(vec![batch]);
+                room = max_tokens;
+            }
+        }
+        room = room.saturating_sub(tokens);
+    }
+    groups
 }
 
 fn score_batch<M: LanguageModel + Sync + ?Sized>(
@@ -184,4 +207,34 @@ fn argmax(values: &[f32]) -> usize {
 /// A tensor's values in order.
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("just converted to f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Input tokens of the rows of each batch, by what is computed at once.
+    fn groups(n_inputs: &[usize], batch_tokens: usize) -> Vec<Vec<Vec<usize>>> {
+        let sequence = |&n: &usize| {
+            let completion = (0..=n).map(|token| token == n).collect();
+            Sequence { tokens: vec![0; n + 1], completion, encoder: None }
+        };
+        let sequences: Vec<Sequence> = n_inputs.iter().map(sequence).collect();
+        let part_tokens = batch_tokens.div_ceil(PARALLEL);
+        let batches = batches(&sequences, part_tokens);
+        let lengths = |rows: &&[usize]| rows.iter().map(|&row| n_inputs[row]).collect();
+        at_once(&sequences, &batches, part_tokens * PARALLEL)
+            .iter()
+            .map(|group| group.iter().map(lengths).collect())
+            .collect()
+    }
+
+    #[test]
+    fn two_batches_at_once_have_at_most_batch_tokens() {
+        let found = |n_inputs: &[usize]| groups(n_inputs, 20);
+        assert_eq!(found(&[5, 5, 4, 5, 5]), [vec![vec![5, 5], vec![5, 5]], vec![vec![4]]]);
+        assert_eq!(found(&[12, 12, 8]), [vec![vec![12]], vec![vec![12], vec![8]]]);
+        assert_eq!(found(&[5, 5, 15]), [[[15].as_slice()], [&[5, 5]]]);
+        assert_eq!(found(&[5, 30, 15]), [vec![vec![30]], vec![vec![15], vec![5]]]);
+    }
 }

@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
@@ -13,6 +13,7 @@ use litemoe_text::Tokenizer;
 use crate::args::device::DeviceArgs;
 use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
+use crate::output;
 
 /// Number of tokens of the probe that checks an adapter's effect.
 const PROBE_TOKENS: u32 = 16;
@@ -31,6 +32,25 @@ pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
         }
         _ => error.into(),
     })
+}
+
+/// Set by [`note_no_leftovers`].
+static NO_LEFTOVERS: OnceLock<()> = OnceLock::new();
+
+/// From now on, [`note_leftovers`] prints nothing.
+pub(crate) fn note_no_leftovers() {
+    let _ = NO_LEFTOVERS.set(());
+}
+
+/// Notes how much of a model's files is not used, if anything.
+pub(crate) fn note_leftovers(checkpoint: &Checkpoint) {
+    let n = checkpoint.leftovers().len();
+    if n > 0 && NO_LEFTOVERS.get().is_none() {
+        let dir = checkpoint.dir().display();
+        output::note(&format!(
+            "{dir}: {n} of its tensors and keys are not used; `litemoe inspect` lists them"
+        ));
+    }
 }
 
 /// Model name in records: the id on the Hub, or the directory's name.
@@ -81,6 +101,7 @@ impl Loaded {
     ) -> anyhow::Result<Self> {
         let device = device.open()?;
         let checkpoint = open(named)?;
+        note_leftovers(&checkpoint);
         let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
         let model = make(&checkpoint, &device)?;
         if tokenizer.vocab() > model.vocab() {

@@ -12,8 +12,8 @@
 //!
 //! - tensors by their names: those of [`LeftoverReason`];
 //! - entries of a sharded checkpoint index that no shard holds, because only the shards are loaded;
-//! - configuration keys that are null or empty, so that they ask for nothing, and keys whose names say that they are
-//!   bookkeeping, token ids or training options ([`is_aside`]).
+//! - configuration keys that are null or empty, so that they ask for nothing, and, outside nested objects, those whose
+//!   names say that they are bookkeeping, token ids or training options ([`is_aside`]).
 //!
 //! Keys in [`INERT`], and those that a family lists, are read without a note: transformers writes them itself.
 
@@ -21,6 +21,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use safetensors::Dtype;
 use serde::Serialize;
 
 /// Something in a model directory that the model does not use, and that cannot change what it computes.
@@ -71,32 +72,38 @@ impl fmt::Display for LeftoverReason {
     }
 }
 
-/// Why an unused tensor of this name is a leftover; `None` if it is none. Blocks `further` are multi-token prediction
-/// (MTP) blocks.
+/// Why an unused tensor is a leftover; `None` if it is none. Blocks `further` are multi-token prediction (MTP) blocks.
 pub(crate) fn of_tensor(
     name: &str,
+    dtype: Dtype,
     shape: &[usize],
     further: &Range<usize>,
 ) -> Option<LeftoverReason> {
     if is_in_block(name, further) {
         return Some(LeftoverReason::FurtherTokens);
     }
-    let (module, leaf) = name.rsplit_once('.').unwrap_or(("", name));
-    let parent = module.rsplit('.').next().unwrap_or_default();
-    let is_attention = || module.split('.').any(|word| word.ends_with("attn"));
+    let mut modules = name.rsplit('.');
+    let leaf = modules.next().unwrap_or_default();
+    let parent = modules.next().unwrap_or_default();
+    let grandparent = modules.next().unwrap_or_default();
+    let is_single = shape.iter().product::<usize>() == 1;
     let is_buffer = match leaf {
         "inv_freq" | "original_inv_freq" | "cos_cached" | "sin_cached" => parent == "rotary_emb",
-        "position_ids" => true,
-        "bias" => matches!(parent, "attn" | "attention") && is_mask(shape),
-        "masked_bias" => shape.iter().product::<usize>() == 1,
+        "position_ids" => matches!(parent, "" | "embeddings") && is_positions(dtype, shape),
+        "bias" => is_attention(parent) && is_mask(shape),
+        "masked_bias" => is_attention(parent) && is_single,
         _ => false,
     };
+    let is_cache_scale = is_single
+        && match (leaf, parent) {
+            ("k_scale", "k_proj") | ("v_scale", "v_proj") => is_attention(grandparent),
+            ("k_scale" | "v_scale", module) => is_attention(module),
+            _ => false,
+        };
     let inner = name.strip_prefix("model.").unwrap_or(name);
     match inner.split('.').next().unwrap_or_default() {
         _ if is_buffer => Some(LeftoverReason::Buffer),
-        _ if matches!(leaf, "k_scale" | "v_scale") && is_attention() => {
-            Some(LeftoverReason::CacheScale)
-        }
+        _ if is_cache_scale => Some(LeftoverReason::CacheScale),
         "vision_model"
         | "vision_tower"
         | "visual"
@@ -106,6 +113,15 @@ pub(crate) fn of_tensor(
         "score" | "v_head" => Some(LeftoverReason::OtherHead),
         _ => None,
     }
+}
+
+fn is_attention(module: &str) -> bool {
+    matches!(module, "attn" | "self_attn" | "attention")
+}
+
+/// Position ids, integers `[1, n]`.
+fn is_positions(dtype: Dtype, shape: &[usize]) -> bool {
+    matches!(dtype, Dtype::I64 | Dtype::I32) && matches!(shape, [1, _])
 }
 
 /// Causal mask, `[1, 1, n, n]`.
@@ -118,18 +134,44 @@ fn is_in_block(name: &str, blocks: &Range<usize>) -> bool {
     index.and_then(|index| index.parse().ok()).is_some_and(|index: usize| blocks.contains(&index))
 }
 
-/// Whether an unread configuration key is a leftover: its value asks for nothing, or its name says that it is
-/// bookkeeping (`_…`, `…_version`, `unsloth_…`), a token id, a training option (dropout, initialisation, coefficients
-/// of losses) or the configuration of a tower.
-pub(crate) fn is_aside(key: &str, json: &str) -> bool {
-    let is_empty = ["null", "{}", "[]", "\"\""].contains(&json);
-    let begins = ["_", "initializer_", "unsloth_"].iter().any(|start| key.starts_with(start));
+/// Whether a configuration value asks for nothing.
+pub(crate) fn is_empty(json: &str) -> bool {
+    ["null", "{}", "[]", "\"\""].contains(&json)
+}
+
+/// Whether an unread configuration key is a leftover by its name: bookkeeping ([`PRIVATE`], `…_version`, `unsloth_…`), a
+/// token id, a training option (dropout, initialisation, coefficients of losses) or the configuration of a tower.
+pub(crate) fn is_aside(key: &str) -> bool {
+    let begins = ["initializer_", "unsloth_"].iter().any(|start| key.starts_with(start));
     let ends =
         ["_version", "_token_id", "_token_index", "_loss_coef", "vision_config", "audio_config"]
             .iter()
             .any(|end| key.ends_with(end));
-    is_empty || begins || ends || key.contains("dropout")
+    begins || ends || PRIVATE.contains(&key) || is_dropout(key)
 }
+
+/// Whether a key is a dropout rate. Models with token dropout (`token_dropout`) scale by it at inference too.
+fn is_dropout(key: &str) -> bool {
+    let stem = ["_rate", "_prob"].iter().find_map(|end| key.strip_suffix(end)).unwrap_or(key);
+    let what = stem.strip_suffix("dropout");
+    what.is_some_and(|what| what.is_empty() || what.ends_with('_') && !what.ends_with("token_"))
+}
+
+/// Private attributes of configurations that versions of transformers have written.
+const PRIVATE: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_auto_class",
+    "_commit_hash",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+    "_flash_attn_2_enabled",
+    "_from_auto",
+    "_from_model_config",
+    "_from_pipeline",
+    "_num_labels",
+    "_post_init_done",
+];
 
 /// Configuration keys that are read without a note: bookkeeping, training only, generation defaults, or unused by the
 /// reference implementation of every family here.
@@ -202,14 +244,17 @@ mod tests {
 
     #[test]
     fn tensors_by_their_names() {
-        let found = |name: &str, shape: &[usize]| of_tensor(name, shape, &(2..3));
+        let found = |name: &str, shape: &[usize]| of_tensor(name, Dtype::I64, shape, &(2..3));
         for (name, shape, expected) in [
             ("model.layers.0.self_attn.rotary_emb.inv_freq", &[8][..], LeftoverReason::Buffer),
             ("model.rotary_emb.inv_freq", &[8], LeftoverReason::Buffer),
             ("model.layers.0.attn.bias", &[1, 1, 64, 64], LeftoverReason::Buffer),
             ("model.layers.0.attn.masked_bias", &[], LeftoverReason::Buffer),
             ("position_ids", &[1, 64], LeftoverReason::Buffer),
+            ("model.embeddings.position_ids", &[1, 64], LeftoverReason::Buffer),
             ("model.layers.0.self_attn.k_scale", &[], LeftoverReason::CacheScale),
+            ("model.layers.0.self_attn.attn.v_scale", &[1], LeftoverReason::CacheScale),
+            ("model.layers.0.self_attn.k_proj.k_scale", &[1], LeftoverReason::CacheScale),
             ("model.layers.0.self_attn.v_proj.v_scale", &[1], LeftoverReason::CacheScale),
             ("model.layers.2.eh_proj.weight", &[4, 8], LeftoverReason::FurtherTokens),
             ("vision_model.class_embedding", &[4], LeftoverReason::Tower),
@@ -224,36 +269,67 @@ mod tests {
             ("model.layers.0.self_attn.q_proj.bias", &[4][..]),
             ("model.layers.0.attn.bias", &[4]),
             ("model.layers.0.attn.masked_bias", &[4]),
+            ("model.layers.0.mlp.masked_bias", &[]),
             ("model.layers.0.self_attn.q_proj.weight_scale", &[]),
             ("model.layers.0.mlp.experts.0.k_scale", &[]),
+            ("model.layers.0.mlp.k_proj.k_scale", &[]),
+            ("model.layers.0.self_attn.k_scale", &[64, 64]),
+            ("model.layers.0.self_attn.k_scale", &[0]),
+            ("model.layers.0.self_attn.k_proj.v_scale", &[]),
+            ("model.layers.0.self_attn.q_proj.k_scale", &[]),
+            ("model.layers.0.flattn.k_scale", &[]),
+            ("model.layers.0.self_attn.position_ids", &[1, 64]),
+            ("position_ids", &[64, 64]),
             ("model.layers.1.self_attn.q_norm.weight", &[4]),
             ("model.layers.3.eh_proj.weight", &[4, 8]),
             ("inv_freq", &[4]),
         ] {
             assert_eq!(found(name, shape), None, "{name}");
         }
+        assert_eq!(of_tensor("position_ids", Dtype::F32, &[1, 64], &(2..3)), None);
     }
 
     #[test]
-    fn keys_by_their_names_and_values() {
-        for (key, json) in [
-            ("quantization_config", "null"),
-            ("layer_scales", "[]"),
-            ("_commit_hash", "\"7f3a\""),
-            ("unsloth_fixed", "true"),
-            ("resid_dropout", "0.1"),
-            ("image_token_id", "5"),
-            ("vision_config", "{\"a\":1}"),
+    fn keys_by_their_names() {
+        for key in [
+            "_commit_hash",
+            "_from_model_config",
+            "unsloth_fixed",
+            "dropout",
+            "dropout_rate",
+            "resid_dropout",
+            "hidden_dropout_prob",
+            "encoder_dropout_rate",
+            "image_token_id",
+            "vision_config",
         ] {
-            assert!(is_aside(key, json), "{key}");
+            assert!(is_aside(key), "{key}");
         }
-        for (key, json) in [
-            ("use_qk_norm", "false"),
-            ("attn_logit_softcapping", "30.0"),
-            ("quantization_config", "{\"bits\":4}"),
-            ("n_dense", "0"),
+        for key in [
+            "use_qk_norm",
+            "attn_logit_softcapping",
+            "quantization_config",
+            "n_dense",
+            "_attn_logit_scale",
+            "_sliding_window_pattern",
+            "attn_dropout_free_scale",
+            "dropout_scale",
+            "nodropout",
+            "dropout_rate_rate",
+            "token_dropout",
+            "moe_token_dropout",
         ] {
-            assert!(!is_aside(key, json), "{key}");
+            assert!(!is_aside(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn empty_values() {
+        for json in ["null", "{}", "[]", "\"\""] {
+            assert!(is_empty(json), "{json}");
+        }
+        for json in ["0", "false", "{\"bits\":4}", "30.0"] {
+            assert!(!is_empty(json), "{json}");
         }
     }
 }

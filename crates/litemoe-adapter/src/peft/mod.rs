@@ -12,6 +12,7 @@ mod found_order;
 mod order;
 mod padding;
 mod pattern;
+mod python;
 mod read;
 mod stack;
 mod stacked;

@@ -58,6 +58,7 @@ impl Work for PlanCommand {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let options = self.options.options()?;
         let checkpoint = model::open(&self.model)?;
+        model::note_leftovers(&checkpoint);
         let mut inputs = vec![checkpoint.dir(), &self.scores];
         inputs.extend(self.similarity_file.as_deref());
         artefact::check_file(&self.out, &inputs)?;

@@ -12,6 +12,7 @@ use crate::commands::mount::MountArgs;
 use crate::commands::plan::PlanCommand;
 use crate::commands::score::ScoreWork;
 use crate::commands::tune::TuneCommand;
+use crate::model;
 use crate::work::Work;
 
 /// Work of a stage.
@@ -61,6 +62,7 @@ pub(crate) struct StageArgs {
 impl StageArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         end_with_parent()?;
+        model::note_no_leftovers(); // every stage opens the same models
         match artefact::read(&self.job)? {
             Job::Eval(work) => self.report(work),
             Job::Score(work) => self.report(work),

@@ -136,4 +136,12 @@ fn what_the_model_does_not_use_is_listed() {
     let run = bench.run(&["inspect", "model"]);
     let line = "not used     configuration keys without effect: a_dropout, b_dropout, c_dropout, d_dropout and 1 more";
     assert!(run.stdout.contains(line), "{}", run.stdout);
+    // Other commands say so once.
+    let note = "5 of its tensors and keys are not used; `litemoe inspect` lists them";
+    let logits = ["logits", "model", "--ids", "1,2"];
+    let run = bench.run(&logits);
+    assert_eq!((run.code, run.stderr.matches(note).count()), (0, 1), "{}", run.stderr);
+    let quiet = bench.run(&[&logits[..], &["--quiet"]].concat());
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
+    assert!(quiet.stdout == run.stdout);
 }

@@ -324,7 +324,8 @@ impl Checkpoint {
         let n_blocks = self.config.feed_forward.len();
         let further = n_blocks..n_blocks.saturating_add(self.config.extra_blocks);
         let tied = || self.is_tied_copy(name, tensor).then_some(LeftoverReason::TiedCopy);
-        let reason = leftovers::of_tensor(name, &tensor.shape, &further).or_else(tied);
+        let named = leftovers::of_tensor(name, tensor.dtype.into(), &tensor.shape, &further);
+        let reason = named.or_else(tied);
         let reason = reason.ok_or_else(|| ModelError::UnusedTensor {
             path: tensor.path().to_owned(),
             tensor: name.to_string(),

@@ -87,6 +87,8 @@ fn tensors_that_may_change_something_are_refused() {
     for (family, name, shape) in [
         ("qwen3_moe", "model.layers.0.self_attn.q_proj.bias", &[64][..]),
         ("qwen3_moe", "model.layers.0.self_attn.q_proj.weight_scale", &[1]),
+        ("qwen3_moe", "model.layers.0.self_attn.k_scale", &[64, 64]),
+        ("qwen3_moe", "position_ids", &[1, 8]),
         ("qwen3_moe", "model.layers.2.input_layernorm.weight", &[64]),
         ("qwen3_moe", "model.layers.0.mlp.experts.8.up_proj.weight", &[32, 64]),
         ("mixtral", "model.layers.0.self_attn.q_norm.weight", &[8]),
@@ -392,4 +394,27 @@ fn unknown_keys_without_effect_are_named() {
     ];
     assert_eq!(leftovers(&copy), names.map(|name| (LeftoverReason::Key, name.to_owned())));
     expect_reference(&copy, "qwen3_moe");
+}
+
+#[test]
+fn unknown_keys_that_may_have_an_effect_are_refused() {
+    for key in [
+        "_attn_logit_scale",
+        "_sliding_window_pattern",
+        "attn_dropout_free_scale",
+        "rope_parameters._factor",
+        "rope_parameters.attention_dropout",
+        "rope_parameters.hub_version",
+    ] {
+        let copy =
+            Copy::of("qwen3_moe").config(|config| match key.strip_prefix("rope_parameters.") {
+                Some(inner) => config["rope_parameters"][inner] = json!(3.0),
+                None => drop(config.insert(key.to_owned(), json!(3.0))),
+            });
+        let error = refused(&copy);
+        assert!(
+            matches!(&error, ModelError::UnknownKey { key: named, .. } if named == key),
+            "{error}"
+        );
+    }
 }

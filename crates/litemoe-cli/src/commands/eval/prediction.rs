@@ -12,11 +12,12 @@ pub(super) struct Prediction<'a> {
     expected: &'a str,
     /// The greedy answer.
     got: &'a str,
-    /// Exact match: whether each token of the completion is the most probable one. Accuracy is the mean of this.
+    /// Exact match: whether each token in the loss is the most probable one. Accuracy is the mean of this.
     exact: bool,
-    /// Negative log-likelihood of the completion in nats, end token included.
+    /// Negative log-likelihood of the tokens in the loss, in nats: of the completion, or of a conversation's turns in the
+    /// loss, of which `expected` is the last; end tokens included.
     nats: f64,
-    /// Number of tokens of the completion, end token included.
+    /// Number of tokens in the loss.
     tokens: u64,
     /// The most probable label, with --labels.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -100,6 +100,7 @@ impl Work for ExtractArgs {
             Some(refit) => refit.foundation(),
             None => {
                 opened = model::open(&self.model)?;
+                model::note_leftovers(&opened);
                 &opened
             }
         };

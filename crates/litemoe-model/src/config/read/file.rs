@@ -228,8 +228,10 @@ impl ConfigFile {
             if self.read.contains(key) || harmless.contains(&&**key) {
                 continue;
             }
+            let is_aside = leftovers::is_empty(value.get())
+                || self.prefix.is_empty() && leftovers::is_aside(key);
             let key = format!("{}{key}", self.prefix);
-            if !leftovers::is_aside(&key[self.prefix.len()..], value.get()) {
+            if !is_aside {
                 let (path, model_type) = (self.path, model_type.to_owned());
                 return Err(ModelError::UnknownKey { path, key, model_type });
             }
