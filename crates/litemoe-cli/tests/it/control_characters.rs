@@ -44,9 +44,12 @@ fn lines_and_json_print_no_control_character() {
 #[test]
 fn a_note_prints_no_control_character() {
     let bench = Bench::new();
-    bench.write_rows("rows\u{1b}[2J.jsonl", 4);
-    let out = ["--max-tokens", "12", "--out", "scores.json"];
+    bench.write_rows("rows\u{1b}[2J.jsonl", 40);
+    let out = ["--max-tokens", "26", "--out", "scores.json"];
     let run = bench.run(&[&["score", "model", "rows\u{1b}[2J.jsonl"], &out[..]].concat());
-    assert!(run.stderr.contains(r"rows\u001b[2J.jsonl"), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let note = "rows longer than 26 tokens are skipped";
+    let note = run.stderr.lines().find(|line| line.contains(note)).expect(note);
+    assert!(note.starts_with(r"rows\u001b[2J.jsonl: "), "{note}");
     is_plain(&run.stderr);
 }

@@ -53,6 +53,17 @@ fn splits_of_the_user_are_not_replaced() {
 }
 
 #[test]
+fn the_same_splits_without_a_record_are_used_and_not_replaced() {
+    let bench = Bench::new();
+    split(&bench, "0");
+    let (record, before) = (bench.path("out/apps/rows/.litemoe-written.json"), read_splits(&bench));
+    fs::remove_file(&record).expect("a record");
+    assert!(!split(&bench, "0").stderr.contains("did not write"));
+    assert!(split(&bench, "1").stderr.contains("did not write"));
+    assert!(read_splits(&bench) == before && !record.exists());
+}
+
+#[test]
 fn a_written_directory_with_another_file_is_not_replaced() {
     let bench = Bench::new();
     split(&bench, "0");
