@@ -1,5 +1,7 @@
 //! Options of every command, completions and manual pages.
 
+use std::fs;
+
 use crate::bench::Bench;
 
 #[test]
@@ -26,10 +28,13 @@ fn completions_and_manual_pages_name_commands_and_options() {
 #[test]
 fn a_quiet_run_prints_the_result_alone() {
     let bench = Bench::new();
-    let score = ["score", "model", "rows.jsonl", "--max-tokens", "12", "--out"];
+    let long = format!("{{\"prompt\": \"{}\", \"completion\": \"b\"}}\n", "a ".repeat(300));
+    let rows = fs::read_to_string(bench.path("rows.jsonl")).unwrap();
+    fs::write(bench.path("rows.jsonl"), rows + &long).unwrap();
+    let score = ["score", "model", "rows.jsonl", "--max-tokens", "100", "--out"];
     let loud = bench.run(&[&score[..], &["loud.json"]].concat());
     let quiet = bench.run(&[&score[..], &["quiet.json", "--quiet"]].concat());
-    assert!(loud.stderr.contains("longer than 12 tokens"), "{}", loud.stderr);
+    assert!(loud.stderr.contains("longer than 100 tokens"), "{}", loud.stderr);
     assert_eq!((quiet.code, &*quiet.stderr), (0, ""));
     assert!(!quiet.stdout.is_empty());
     let failed = bench.run(&["score", "model", "none.jsonl", "--out", "x.json", "-q"]);
