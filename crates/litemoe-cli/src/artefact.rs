@@ -1,12 +1,12 @@
 //! JSON artefacts, the files that commands exchange, and other file operations.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use litemoe_core::ExpertScores;
-use litemoe_files::{StagedDir, TargetLock, check_target_file, holds_only, write_file};
+use litemoe_files::{TargetLock, check_target_file, write_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -49,28 +49,6 @@ pub(crate) fn write_lines<T: Serialize>(
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     create_parent(path)?;
     write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))
-}
-
-/// Writes a directory of files atomically, unless it is there with the same contents. Replaces only a directory that
-/// has no other files.
-pub(crate) fn write_dir(dir: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
-    let is_there =
-        |(name, bytes): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *bytes);
-    if files.iter().all(is_there) {
-        return Ok(());
-    }
-    create_parent(dir)?;
-    let names: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let is_own =
-        move |dir: &Path| holds_only(dir, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let write = || -> std::io::Result<()> {
-        let mut staged = StagedDir::new(dir, is_own)?;
-        for (name, bytes) in files {
-            staged.file(name)?.write_all(bytes)?;
-        }
-        staged.commit()
-    };
-    write().with_context(|| format!("cannot write {}", dir.display()))
 }
 
 /// SHA-256 of a file's contents, in hex.

@@ -16,6 +16,7 @@ mod row_check;
 mod signals;
 mod splits;
 mod work;
+mod written_dir;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use serde::Serialize;
@@ -27,14 +28,15 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     unprinted.is_some_and(|unprinted| unprinted.0.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Prints one line to standard output.
+/// Prints one line to standard output; control characters by their escapes.
 pub(crate) fn line(text: &str) -> anyhow::Result<()> {
-    piece(&format!("{text}\n"))
+    piece(&format!("{}\n", plain(text)))
 }
 
-/// Prints text without a newline and flushes.
+/// Prints text without a newline and flushes; on a terminal, control characters by their escapes.
 pub(crate) fn piece(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
+    let text = shown(text, out.is_terminal());
     Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Unprinted)?)
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn is_quiet() -> bool {
     QUIET.get().is_some()
 }
 
-/// Prints a message to standard error, unless `--quiet`.
+/// Prints a message to standard error, unless `--quiet`; control characters by their escapes.
 pub(crate) fn note(text: &str) {
     if !is_quiet() {
         message(text);
@@ -64,10 +66,10 @@ pub(crate) fn note(text: &str) {
 }
 
 fn message(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", plain(text));
 }
 
-/// Prints an error and its chain of causes to standard error, each text once.
+/// Prints an error and its chain of causes to standard error, each text once; control characters by their escapes.
 pub(crate) fn error(error: &anyhow::Error) {
     let mut said = String::new();
     for cause in error.chain() {
@@ -79,7 +81,42 @@ pub(crate) fn error(error: &anyhow::Error) {
     message(&format!("error: {said}"));
 }
 
+/// Text as it is, or as a terminal shows it.
+fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
+    if on_terminal { plain(text) } else { text.into() }
+}
+
+/// Text without control characters other than newline and tab: a file could hold a terminal's escape sequences. Each is
+/// replaced by its escape in JSON, so JSON stays the same value.
+fn plain(text: &str) -> Cow<'_, str> {
+    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_control) {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_control(c) {
+            true => plain += &format!("\\u{:04x}", u32::from(c)),
+            false => plain.push(c),
+        }
+    }
+    plain.into()
+}
+
 /// Human-readable number of bytes, in binary units.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_plain_on_a_terminal_and_unchanged_in_a_pipe() {
+        let answer = "a\tb\né \u{1b}]0;pwn\u{7}\u{9b}2J";
+        assert_eq!(shown(answer, true), "a\tb\né \\u001b]0;pwn\\u0007\\u009b2J");
+        assert_eq!(shown(answer, false), answer);
+        assert_eq!(shown("é\n", true), "é\n");
+    }
 }

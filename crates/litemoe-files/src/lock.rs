@@ -4,20 +4,21 @@ use std::path::{Path, PathBuf};
 
 use crate::target::{Target, check_target_file};
 
-/// Exclusive lock of an output among processes that lock it, until it is dropped or the process ends: the file
-/// `.name.lock` next to it.
+/// Exclusive lock of an output among processes that lock it, until it is dropped or the process ends: the empty file
+/// `.name.litemoe-lock` next to it.
 #[derive(Debug)]
 pub struct TargetLock {
     path: PathBuf,
-    // Dropped, and so unlocked, after the file is removed.
-    _file: File,
+    // Dropped, and so unlocked, after it is removed.
+    file: File,
 }
 
 impl TargetLock {
     /// Locks a target, which need not exist. Its parent is created.
     ///
     /// # Errors
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if it is locked, also by this process, and I/O errors.
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) if it is locked, also by this process,
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) if the lock file has content, and I/O errors.
     pub fn new(target: &Path) -> io::Result<Self> {
         let target = Target::of(target)?;
         fs::create_dir_all(&target.parent)?;
@@ -34,9 +35,14 @@ impl TargetLock {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
+            if file.metadata()?.len() > 0 {
+                let message =
+                    format!("{} is not empty, so it is no lock: remove it", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+            }
             // Another process may have removed the file between opening and locking.
             if is_at(&file, &path)? {
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, file });
             }
         }
     }
@@ -44,8 +50,9 @@ impl TargetLock {
 
 impl Drop for TargetLock {
     fn drop(&mut self) {
+        let is_empty = || self.file.metadata().is_ok_and(|found| found.len() == 0);
         // Elsewhere than on Unix it could not be told whether a locked file is the one at the path.
-        if cfg!(unix) {
+        if cfg!(unix) && is_empty() && is_at(&self.file, &self.path).is_ok_and(|is_at| is_at) {
             let _ = fs::remove_file(&self.path);
         }
     }

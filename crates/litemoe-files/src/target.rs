@@ -31,9 +31,9 @@ impl Target {
         self.parent.join(&self.name)
     }
 
-    /// Path of the lock file, `.name.lock`.
+    /// Path of the lock file, `.name.litemoe-lock`.
     pub(crate) fn lock_file(&self) -> PathBuf {
-        self.parent.join(self.hidden(".lock"))
+        self.parent.join(self.hidden(".litemoe-lock"))
     }
 
     /// Prefix of temporary names, `.name.litemoe-`.

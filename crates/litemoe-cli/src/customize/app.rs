@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::single_file;
-#[cfg(feature = "embedded")]
-use crate::artefact;
 use crate::row_check::Source;
 use crate::splits::{self, Split};
+#[cfg(feature = "embedded")]
+use crate::written_dir;
 
 /// Names that `customize` itself uses in the output directory.
 const RESERVED: [&str; 3] = ["apps", "foundation", "report.json"];
@@ -104,7 +104,7 @@ pub(crate) fn embedded_app(out: &Path) -> anyhow::Result<App> {
 #[cfg(feature = "embedded")]
 fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Result<PathBuf> {
     let files: Vec<_> = files.iter().map(|file| (file.name, file.bytes)).collect();
-    artefact::write_dir(dir, &files)?;
+    written_dir::write(dir, &files)?;
     Ok(dir.to_owned())
 }
 

@@ -9,8 +9,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::artefact;
 use crate::splits::Split;
+use crate::written_dir;
 
 /// Share of the rows for validation, and for test.
 const HELD_OUT: usize = 10;
@@ -33,7 +33,7 @@ pub(super) fn split(file: &Path, dir: &Path, seed: u64) -> anyhow::Result<PathBu
         files.push((format!("{}.jsonl", split.name()), text));
     }
     let files: Vec<_> = files.iter().map(|(name, text)| (&**name, text.as_bytes())).collect();
-    artefact::write_dir(dir, &files)?;
+    written_dir::write(dir, &files)?;
     Ok(dir.to_owned())
 }
 

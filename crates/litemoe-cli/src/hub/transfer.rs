@@ -187,19 +187,27 @@ fn part_of(blob: &Path) -> PathBuf {
     path.into()
 }
 
-/// Whether contents are in the cache, with the right hash. Others are removed.
+/// Whether contents are in the cache, with the right hash. Contents of another hash stay until they are replaced.
+///
+/// # Errors
+/// When their hash is right and the length that the hub lists is wrong.
 fn is_whole(blob: &Path, listed: &Listed) -> anyhow::Result<bool> {
     let Some(size) = length(blob)? else { return Ok(false) };
-    let mut hasher = listed.digest.hasher(listed.size);
-    let cannot = || format!("cannot read {}", blob.display());
-    if size == listed.size {
-        File::open(blob).and_then(|mut file| hash(&mut file, &mut hasher)).with_context(cannot)?;
-        if hasher.finish() == listed.digest {
-            return Ok(true);
-        }
+    let mut hasher = listed.digest.hasher(size);
+    File::open(blob)
+        .and_then(|mut file| hash(&mut file, &mut hasher))
+        .with_context(|| format!("cannot read {}", blob.display()))?;
+    if hasher.finish() != listed.digest {
+        return Ok(false);
     }
-    fs::remove_file(blob).with_context(|| format!("cannot remove {}", blob.display()))?;
-    Ok(false)
+    if size != listed.size {
+        let (function, digest) = (listed.digest.function(), &listed.digest);
+        bail!(
+            "the hub lists {} bytes, but the contents of the {function} {digest} have {size}",
+            listed.size
+        );
+    }
+    Ok(true)
 }
 
 /// Hashes the rest of a file. Returns its bytes.

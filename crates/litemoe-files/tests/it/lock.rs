@@ -22,7 +22,7 @@ fn an_output_is_locked_once() {
 fn a_lock_leaves_nothing() {
     let scene = tempdir().expect("a directory");
     let target = scene.path().join("proxy");
-    let path = scene.path().join(".proxy.lock");
+    let path = scene.path().join(".proxy.litemoe-lock");
     // What a dead process left.
     fs::write(&path, "").expect("a file");
     let lock = TargetLock::new(&target).expect("a lock");
@@ -31,12 +31,46 @@ fn a_lock_leaves_nothing() {
     assert!(fs::read_dir(scene.path()).expect("a directory").next().is_none());
 }
 
+#[test]
+fn a_file_with_content_is_no_lock_and_is_left() {
+    let scene = tempdir().expect("a directory");
+    let target = scene.path().join("proxy");
+    let (notes, other) =
+        (scene.path().join(".proxy.lock"), scene.path().join(".proxy.litemoe-lock"));
+    fs::write(&notes, "notes").expect("a file");
+    drop(TargetLock::new(&target).expect("a lock"));
+    assert_eq!(fs::read(&notes).expect("a file"), b"notes");
+
+    fs::write(&other, "notes").expect("a file");
+    let error = TargetLock::new(&target).expect_err("a file with content");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert!(error.to_string().contains(".proxy.litemoe-lock"), "{error}");
+    assert_eq!(fs::read(&other).expect("a file"), b"notes");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_removes_no_file_that_came_in_its_place() {
+    let scene = tempdir().expect("a directory");
+    let (target, path) = (scene.path().join("proxy"), scene.path().join(".proxy.litemoe-lock"));
+    let lock = TargetLock::new(&target).expect("a lock");
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, "").expect("a file");
+    drop(lock);
+    assert!(path.exists(), "another file");
+    let lock = TargetLock::new(&target).expect("a lock");
+    fs::write(&path, "notes").expect("a file");
+    drop(lock);
+    assert_eq!(fs::read(&path).expect("a file"), b"notes");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_in_the_place_of_the_lock_is_refused() {
     let scene = tempdir().expect("a directory");
     let elsewhere = scene.path().join("elsewhere");
-    std::os::unix::fs::symlink(&elsewhere, scene.path().join(".proxy.lock")).expect("a link");
+    std::os::unix::fs::symlink(&elsewhere, scene.path().join(".proxy.litemoe-lock"))
+        .expect("a link");
     let error = TargetLock::new(&scene.path().join("proxy")).expect_err("a link");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(!elsewhere.exists());

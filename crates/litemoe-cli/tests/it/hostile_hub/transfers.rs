@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use super::{Scene, WEIGHTS, drip};
+use super::{Scene, WEIGHTS, drip, tree};
 use crate::hub_server::{ID, respond_with, response};
 use crate::pull::names;
 
@@ -188,6 +188,48 @@ fn contents_in_the_cache_of_another_hash_are_fetched_again() {
     fs::create_dir_all(&blobs).expect("a folder");
     fs::write(blobs.join(etag), &bytes).expect("written");
     scene.succeeds();
+}
+
+#[test]
+fn contents_in_the_cache_stay_until_others_are_whole() {
+    let scene = Scene::new();
+    let etag = scene.pull.server.hub().etag(WEIGHTS);
+    let mut bytes = scene.contents(WEIGHTS);
+    bytes[0] ^= 1;
+    let blob = scene.pull.repo().join("blobs").join(etag);
+    fs::create_dir_all(blob.parent().expect("a folder")).expect("a folder");
+    for bytes in [&bytes[..], &bytes[1..]] {
+        fs::write(&blob, bytes).expect("written");
+        scene.pull.server.hub().cut = Some((WEIGHTS.to_owned(), 100));
+        scene.fails(&["broke off"]);
+        assert!(fs::read(&blob).expect("a blob") == bytes, "it is removed");
+    }
+    scene.succeeds();
+}
+
+#[test]
+fn whole_contents_are_kept_whatever_length_is_listed() {
+    for name in ["config.json", WEIGHTS] {
+        for wrong in [-1, 1] {
+            let scene = Scene::new();
+            scene.succeeds();
+            let blobs = || tree(&scene.pull.repo());
+            let before = blobs();
+            let size = scene.contents(name).len();
+            let listed = size.checked_add_signed(wrong).expect("a length");
+            scene.pull.server.hub().edit = Some(Box::new(move |info| {
+                let files = info["siblings"].as_array_mut().expect("files");
+                let file = files.iter_mut().find(|file| file["rfilename"] == name);
+                let file = file.expect("the file");
+                file["size"] = listed.into();
+                if file.get("lfs").is_some() {
+                    file["lfs"]["size"] = listed.into();
+                }
+            }));
+            scene.fails(&[name, &format!("{listed} bytes"), &format!("have {size}")]);
+            assert!(blobs() == before, "{name}: {listed}");
+        }
+    }
 }
 
 #[test]
