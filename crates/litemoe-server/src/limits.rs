@@ -23,7 +23,7 @@ pub struct RequestLimits {
     /// Texts of a request, `n`.
     pub max_n: usize,
     /// Logprobs of a whole answer: (`top_logprobs` + 1) × `max_tokens` × `n`. They are in memory until the answer is
-    /// written, at about 250 bytes each. Streams have no such limit.
+    /// written, at about 300 bytes each. Streams have no such limit.
     pub max_logprobs: usize,
     /// Tokens of the prompt and the answer together; `None`: the model's maximum.
     pub max_context: Option<usize>,
