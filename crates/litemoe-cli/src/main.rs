@@ -8,6 +8,7 @@ mod customize;
 mod fingerprints;
 mod hub;
 mod input;
+mod log;
 mod memory;
 mod model;
 mod output;
@@ -20,10 +21,8 @@ mod written_dir;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::{env, io};
 
 use clap::{CommandFactory, Parser};
-use tracing_subscriber::EnvFilter;
 
 use crate::commands::Command;
 
@@ -47,20 +46,10 @@ struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong arguments.";
 
-/// Environment variables with the log's filter: the first that is set.
-const LOG_FILTERS: [&str; 2] = ["LITEMOE_LOG", "RUST_LOG"];
-
-/// Filter of the log by default: errors, and the requests to the server.
-const DEFAULT_LOG: &str = "error,litemoe_server=info";
-
 fn main() -> ExitCode {
     litemoe_files::share_heap();
     let cli = Cli::parse();
-    let filter = LOG_FILTERS.iter().find_map(|name| env::var(name).ok());
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(filter.as_deref().unwrap_or(DEFAULT_LOG)))
-        .with_writer(io::stderr)
-        .init();
+    let _log = log::begin();
     if cli.verify {
         fingerprints::verify();
     }

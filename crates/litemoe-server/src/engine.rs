@@ -135,7 +135,9 @@ impl Drop for Engine {
 impl Place {
     /// Submits the request.
     pub(crate) fn submit(self, request: Request, pace: Pace) -> Result<Events, Refusal> {
-        let max_unread = self.max_unread.saturating_mul(request.n).min(Semaphore::MAX_PERMITS);
+        // What one step may send: a piece and an end of each text, and the end of all.
+        let one_step = request.n.saturating_mul(2).saturating_add(1);
+        let max_unread = self.max_unread.max(one_step).min(Semaphore::MAX_PERMITS);
         let (sender, events) = mpsc::channel(max_unread);
         let sender = Sender { events: sender, pace, is_unread: false };
         match self.place.fill(Job { request, events: sender, span: Span::current() }) {
@@ -173,7 +175,9 @@ fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
             tracing::debug!(?usage, elapsed = ?begin.elapsed(), "generated");
             Event::Finished(usage)
         }
-        Ok(Ok(None)) => return tracing::debug!(elapsed = ?begin.elapsed(), "the client went away"),
+        Ok(Ok(None)) => {
+            return tracing::debug!(elapsed = ?begin.elapsed(), "cancelled: its connection is gone");
+        }
         Ok(Err(error)) => {
             tracing::error!(%error, "the generation failed");
             Event::Failed

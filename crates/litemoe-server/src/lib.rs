@@ -15,6 +15,7 @@ mod queue;
 mod quota;
 mod registry;
 mod server;
+mod socket;
 mod state;
 mod timeouts;
 mod turns;

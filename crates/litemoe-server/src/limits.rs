@@ -22,13 +22,16 @@ pub struct RequestLimits {
     pub max_logit_bias: usize,
     /// Texts of a request, `n`.
     pub max_n: usize,
+    /// Logprobs of a whole answer: (`top_logprobs` + 1) × `max_tokens` × `n`. They are in memory until the answer is
+    /// written, at about 300 bytes each. Streams have no such limit.
+    pub max_logprobs: usize,
     /// Tokens of the prompt and the answer together; `None`: the model's maximum.
     pub max_context: Option<usize>,
 }
 
 impl Default for RequestLimits {
-    /// 2 MiB, 65536 values, 2048 messages, 2048 parts, 16 stop strings of 1 KiB, 1024 logit biases, 128 texts, the
-    /// model's context.
+    /// 2 MiB, 65536 values, 2048 messages, 2048 parts, 16 stop strings of 1 KiB, 1024 logit biases, 128 texts, 524288
+    /// logprobs, the model's context.
     fn default() -> Self {
         Self {
             max_body: 2 << 20,
@@ -39,7 +42,26 @@ impl Default for RequestLimits {
             max_stop_bytes: 1 << 10,
             max_logit_bias: 1024,
             max_n: 128,
+            max_logprobs: 1 << 19,
             max_context: None,
+        }
+    }
+}
+
+impl RequestLimits {
+    /// Checks the number of logprobs that a whole answer may have; `n_top`: `None` without logprobs.
+    pub(crate) fn check_logprobs(
+        &self,
+        n: usize,
+        max_new: usize,
+        n_top: Option<usize>,
+    ) -> Result<(), Excess> {
+        let Some(n_top) = n_top else { return Ok(()) };
+        let n_logprobs = n.saturating_mul(max_new).saturating_mul(n_top.saturating_add(1));
+        let max_logprobs = self.max_logprobs;
+        match n_logprobs > max_logprobs {
+            true => Err(Excess::Logprobs { n_logprobs, max_logprobs }),
+            false => Ok(()),
         }
     }
 }
@@ -52,7 +74,7 @@ pub(crate) struct Context {
     has_encoder: bool,
 }
 
-/// What does not fit the context.
+/// What is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Excess {
     /// The conversation, by its bytes.
@@ -63,6 +85,8 @@ pub(crate) enum Excess {
     Prompt { n_prompt: usize, max_tokens: usize },
     /// The prompt and the requested answer together.
     Answer { n_prompt: usize, max_new: usize, max_tokens: usize },
+    /// The logprobs of a whole answer.
+    Logprobs { n_logprobs: usize, max_logprobs: usize },
 }
 
 impl Context {

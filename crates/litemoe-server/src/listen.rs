@@ -10,17 +10,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tower_http::add_extension::AddExtension;
 
+use crate::socket;
 use crate::{ServerOptions, Timeouts};
 
 /// Maximum bytes of a request's header, and of each connection's buffers. A longer header gets 431.
 const MAX_BUFFER: usize = 32 << 10;
 
-/// Accepts connections and serves their requests until `shutdown` is ready, then finishes the running requests. At the
-/// maximum number of connections, further ones wait to be accepted.
+/// Accepts connections and serves their requests until `shutdown` is ready, then finishes the running requests; those
+/// that take too long are cancelled. At the maximum number of connections, further ones wait to be accepted.
+///
+/// A client that closes its side of a connection is gone, and its requests are cancelled.
 pub(crate) async fn listen(
     mut listener: TcpListener,
     router: Router,
@@ -31,6 +35,7 @@ pub(crate) async fn listen(
     let connections = GracefulShutdown::new();
     let max_connections = options.max_connections.get().min(Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(max_connections));
+    let (drained, ending) = watch::channel(());
     let mut shutdown = pin!(shutdown);
     loop {
         let accept = async {
@@ -44,21 +49,29 @@ pub(crate) async fn listen(
         };
         // Tokens are sent as they come. Without the option they are only later.
         let _ = stream.set_nodelay(true);
+        let (stream, reader) = socket::split(stream);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(options.timeouts.write));
         let service = AddExtension::new(router.clone(), ConnectInfo(peer));
         let io = TokioIo::new(Box::pin(stream));
         let connection = http.serve_connection(io, TowerToHyperService::new(service));
         let connection = connections.watch(connection);
+        let mut ending = ending.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection broke off");
+            tokio::select! {
+                biased;
+                served = connection => if let Err(error) = served {
+                    tracing::debug!(%error, %peer, "a connection broke off");
+                },
+                () = reader.closed() => tracing::debug!(%peer, "the client closed a connection"),
+                _ = ending.changed() => tracing::warn!(%peer, "a connection was cut at the end"),
             }
             drop(slot);
         });
     }
     drop(listener);
-    connections.shutdown().await;
+    let _ = timeout(options.timeouts.shutdown, connections.shutdown()).await;
+    drop(drained);
 }
 
 fn http(timeouts: &Timeouts) -> http1::Builder {

@@ -17,7 +17,8 @@ pub struct ServerOptions {
     pub limits: RequestLimits,
     /// Time-outs of a connection.
     pub timeouts: Timeouts,
-    /// Maximum number of tokens of a text that wait for a client that reads its stream slowly; the request is cancelled.
+    /// Maximum number of tokens of a request, of all its texts together, that wait for a client that reads its stream
+    /// slowly; the request is cancelled. At least those of one step wait.
     pub max_unread: NonZeroUsize,
     /// `Retry-After` of a 503 answer; whole seconds.
     pub retry_after: Duration,

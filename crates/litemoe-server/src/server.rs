@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
-    /// answered.
+    /// answered, or [`Timeouts::shutdown`](crate::Timeouts::shutdown) later.
     ///
     /// # Errors
     /// If the listener's address cannot be read.

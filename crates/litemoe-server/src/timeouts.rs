@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Time-outs of a connection.
+/// Time-outs of connections.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// Time for the header of a request, from the connection's begin or the previous answer's end: so also the idle time
@@ -10,12 +10,14 @@ pub struct Timeouts {
     pub body: Duration,
     /// Time in which a client reads nothing of its answer. The connection is closed.
     pub write: Duration,
+    /// Time for the running requests to end when the server stops. Then their connections are closed.
+    pub shutdown: Duration,
 }
 
 impl Default for Timeouts {
     /// 30 seconds each.
     fn default() -> Self {
         let time = Duration::from_secs(30);
-        Self { header: time, body: time, write: time }
+        Self { header: time, body: time, write: time, shutdown: time }
     }
 }

@@ -35,11 +35,14 @@ pub(crate) struct ServerArgs {
     /// of its answer.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     timeout: Duration,
+    /// Time for the running requests to end after the first signal to stop.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    stop_timeout: Duration,
     /// Host name or address, with or without a port, that clients may use in addition to the loopback ones; may be
     /// repeated; * is any [default: any if the server does not listen on a loopback address].
     #[arg(long = "allow-host", value_name = "HOST")]
     allowed_hosts: Vec<String>,
-    /// Origin of web pages that may use the server, such as https://app.example; may be repeated; * is any.
+    /// Origin of web pages that may use the server, such as `https://app.example`; may be repeated; * is any.
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     allowed_origins: Vec<String>,
 }
@@ -59,7 +62,12 @@ impl ServerArgs {
             max_in_flight: self.max_bodies.get(),
             max_connections: self.connections()?,
             limits,
-            timeouts: Timeouts { header: time, body: time, write: time },
+            timeouts: Timeouts {
+                header: time,
+                body: time,
+                write: time,
+                shutdown: self.stop_timeout,
+            },
             allowed_hosts: self.allowed_hosts.clone(),
             allowed_origins: self.allowed_origins.clone(),
             ..ServerOptions::default()

@@ -72,7 +72,9 @@ impl ServeArgs {
 /// Waits for a signal to stop; a second one ends the process at once.
 async fn stop(mut signals: Signals) {
     signals.next().await;
-    output::note("stopping when the running requests are answered; a second signal stops at once");
+    output::note(
+        "stopping when the running requests are answered or --stop-timeout is over; a second signal stops at once",
+    );
     tokio::spawn(async move {
         let code = signals.next().await;
         process::exit(code);

@@ -30,11 +30,17 @@ impl Served {
 
     /// Serves a bench's model with `RUST_LOG`.
     fn of(bench: Bench, options: &[&str], filter: Option<&str>) -> Self {
+        let log = File::create(bench.path("log")).expect("a file");
+        Self::logging(bench, options, filter, log.into())
+    }
+
+    /// The same with another standard error.
+    fn logging(bench: Bench, options: &[&str], filter: Option<&str>, stderr: Stdio) -> Self {
         let log = bench.path("log");
         let mut command = bench.command(&[&["serve", "model", "--port", "0"], options].concat());
         command.env_remove("LITEMOE_LOG").env_remove("RUST_LOG");
         command.envs(filter.map(|filter| ("RUST_LOG", filter)));
-        command.stdout(Stdio::piped()).stderr(File::create(&log).expect("a file"));
+        command.stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a line").expect("text");
@@ -164,6 +170,27 @@ fn the_log_follows_rust_log_and_tells_requests_by_default() {
     let silent = Served::of(Bench::new(), &[], Some("off"));
     ask(&silent);
     assert_eq!(silent.log(), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_that_no_one_reads_fails_no_request() {
+    let ask = |server: &Served| {
+        server.health();
+        let answer = answer(&mut server.connect(), &chat("add 3 and 4", r#","max_tokens":4"#));
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("usage"), "{answer}");
+    };
+    for is_closed in [true, false] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let unread = (!is_closed).then_some(reader);
+        let server = Served::logging(Bench::new(), &[], Some("trace"), writer.into());
+        // At this level, each request is more than a kilobyte of the log, and a pipe holds 64.
+        for _ in 0..100 {
+            ask(&server);
+        }
+        drop(unread);
+        ask(&server);
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -33,7 +33,7 @@ pub(crate) async fn complete(
     let served = served.ok_or_else(|| ApiError::unknown_model(&chat.model))?;
     let _ = record.model.set(served.name.clone());
     chat.sampling.check_tokens(state.vocab)?;
-    state.context.check_bytes(chat.messages.iter().map(|message| message.content.len()).sum())?;
+    state.context.check_bytes(n_bytes(&chat.messages))?;
 
     let refused = |refusal| match refusal {
         Refusal::Busy => ApiError::overloaded(state.options.retry_after),
@@ -43,8 +43,12 @@ pub(crate) async fn complete(
     let place = state.engine.enter(client).map_err(refused)?;
     let prompt = tokenize(&state, chat.messages, reserved).await?;
     let _ = record.n_prompt.set(prompt.len());
+    let max_new = state.context.room(prompt.len(), chat.max_new)?;
+    if !chat.stream {
+        state.options.limits.check_logprobs(chat.n, max_new, chat.n_top)?;
+    }
     let request = Request {
-        max_new: state.context.room(prompt.len(), chat.max_new)?,
+        max_new,
         prompt,
         mounted: served.mounted.clone(),
         sampling: chat.sampling,
@@ -72,6 +76,11 @@ async fn parse(
     Ok((chat?, reserved))
 }
 
+/// Bytes of a conversation: a chat template prints contents and roles.
+fn n_bytes(messages: &[Message]) -> usize {
+    messages.iter().map(|Message { role, content }| role.len() + content.len()).sum()
+}
+
 /// Tokenizes the conversation. Its memory is reserved until then.
 async fn tokenize(
     state: &State,
@@ -79,7 +88,7 @@ async fn tokenize(
     reserved: Reserved,
 ) -> Result<Vec<u32>, ApiError> {
     let (tokenizer, context) = (state.tokenizer.clone(), state.context);
-    let n_bytes = messages.iter().map(|message| message.content.len()).sum();
+    let n_bytes = n_bytes(&messages);
     let encode = move || {
         let _reserved = reserved;
         prompt::encode(&tokenizer, &messages, context)

@@ -167,12 +167,21 @@ impl From<Excess> for ApiError {
                 "the context is {max_tokens} tokens, but {n_prompt} in the messages and {max_new} in the answer are \
                  requested"
             ),
+            Excess::Logprobs { n_logprobs, max_logprobs } => {
+                format!(
+                    "the answer would have up to {n_logprobs} logprobs, which is `n` × tokens × (`top_logprobs` + 1), \
+                     but at most {max_logprobs} are allowed unless it is streamed"
+                )
+            }
         };
-        let param = match excess {
-            Excess::Answer { .. } => "max_tokens",
-            Excess::Bytes { .. } | Excess::Text { .. } | Excess::Prompt { .. } => "messages",
+        let (code, param) = match excess {
+            Excess::Answer { .. } => ("context_length_exceeded", "max_tokens"),
+            Excess::Bytes { .. } | Excess::Text { .. } | Excess::Prompt { .. } => {
+                ("context_length_exceeded", "messages")
+            }
+            Excess::Logprobs { .. } => ("invalid_value", "logprobs"),
         };
-        Self::bad_request("context_length_exceeded", message).of(param)
+        Self::bad_request(code, message).of(param)
     }
 }
 

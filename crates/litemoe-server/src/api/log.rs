@@ -68,7 +68,7 @@ impl Drop for Entry {
             prompt_tokens = n_prompt.get(),
             completion_tokens = n_completion.get(),
             elapsed = ?self.begin.elapsed(),
-            "{}", if self.is_complete { "answered" } else { "the client went away" },
+            "{}", if self.is_complete { "answered" } else { "the connection ended before the answer" },
         );
     }
 }

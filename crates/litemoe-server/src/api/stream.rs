@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, StreamExt};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::ServerOptions;
 use crate::api::answer::Answer;
@@ -24,7 +24,7 @@ pub(crate) fn respond(
     record: Arc<Record>,
     options: &ServerOptions,
 ) -> Response {
-    let begin: Vec<Value> = (0..n).map(|text| answer.begin(text)).collect();
+    let begin: Vec<String> = (0..n).map(|text| json(&answer.begin(text))).collect();
     let retry_after = options.retry_after;
     let chunks = stream::unfold(events, async |mut events| Some((events.next().await?, events)))
         .flat_map(move |event| {
@@ -33,19 +33,24 @@ pub(crate) fn respond(
             }
             stream::iter(chunks_of(&answer, event, retry_after))
         });
-    let data = stream::iter(begin).chain(chunks).map(|chunk| chunk.to_string());
+    let data = stream::iter(begin).chain(chunks);
     let done = stream::iter(["[DONE]".to_owned()]);
     let frames = data.chain(done).map(|data| Ok::<_, Infallible>(Frame::default().data(data)));
     let keep_alive = KeepAlive::new().interval(options.keep_alive).text("ping");
     Sse::new(frames).keep_alive(keep_alive).into_response()
 }
 
-fn chunks_of(answer: &Answer, event: Event, retry_after: Duration) -> Vec<Value> {
+fn chunks_of(answer: &Answer, event: Event, retry_after: Duration) -> Vec<String> {
+    let error = |error: ApiError| vec![error.body().to_string()];
     match event {
-        Event::Piece(text, piece) => answer.piece(text, &piece),
-        Event::Finished(usage) => answer.end(usage).into_iter().collect(),
-        Event::Displaced => vec![ApiError::overloaded(retry_after).body()],
-        Event::Unread => vec![ApiError::unread().body()],
-        Event::Failed => vec![ApiError::failed().body()],
+        Event::Piece(text, piece) => answer.piece(text, &piece).map(|chunk| json(&chunk)).collect(),
+        Event::Finished(usage) => answer.end(usage).iter().map(json).collect(),
+        Event::Displaced => error(ApiError::overloaded(retry_after)),
+        Event::Unread => error(ApiError::unread()),
+        Event::Failed => error(ApiError::failed()),
     }
+}
+
+fn json(chunk: &impl Serialize) -> String {
+    serde_json::to_string(chunk).expect("texts and numbers")
 }

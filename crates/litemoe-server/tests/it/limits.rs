@@ -10,7 +10,7 @@ use futures::{FutureExt, SinkExt, StreamExt};
 use litemoe_server::{RequestLimits, Server, ServerError, ServerOptions};
 use serde_json::{Value, json};
 
-use crate::client::{answer, chat, get, post, read, send, serving_with, text};
+use crate::client::{answer, chat, chunks, get, post, read, send, serving_with, text};
 use crate::toy::{MAX_TOKENS, Step, Toy, gate, tokenizer, tokens};
 
 fn options(limits: RequestLimits) -> ServerOptions {
@@ -98,11 +98,35 @@ async fn a_prompt_and_its_answer_must_fit_the_context() {
 #[tokio::test]
 async fn a_conversation_of_too_many_bytes_is_refused_without_tokenizing_it() {
     let router = serving_with(Toy::saying("x"), ServerOptions::default());
-    let text = "x".repeat(64 * MAX_TOKENS + 1);
-    let fields = json!({ "messages": [message(text)] });
-    let error = error(post(&router, &chat(&fields)).await, 400).await;
-    assert_eq!(error["code"], "context_length_exceeded");
-    assert!(error["message"].as_str().unwrap().contains("4097 bytes"), "{error}");
+    for (role, content) in [
+        ("user", "x".repeat(64 * MAX_TOKENS + 1 - 4)),
+        (&"x".repeat(64 * MAX_TOKENS), "x".to_owned()),
+    ] {
+        let fields = json!({ "messages": [{ "role": role, "content": content }] });
+        let error = error(post(&router, &chat(&fields)).await, 400).await;
+        assert_eq!(error["code"], "context_length_exceeded");
+        assert!(error["message"].as_str().unwrap().contains("4097 bytes"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_has_a_maximum_of_logprobs() {
+    let limits = RequestLimits { max_logprobs: 2 * 5 * 4, ..RequestLimits::default() };
+    let router = serving_with(Toy::doing(vec![Step::Babble; MAX_TOKENS]), options(limits));
+    let fields = |n, max_tokens, n_top| json!({ "n": n, "max_tokens": max_tokens, "logprobs": true, "top_logprobs": n_top });
+    let whole = answer(&router, &fields(2, 5, 3)).await;
+    assert_eq!(whole["choices"][1]["logprobs"]["content"].as_array().unwrap().len(), 5);
+    let without_limit = json!({ "logprobs": true });
+    for fields in [fields(3, 5, 3), fields(2, 6, 3), fields(2, 5, 4), without_limit] {
+        let error = error(post(&router, &chat(&fields)).await, 400).await;
+        assert_eq!(
+            (&error["code"], &error["param"]),
+            (&json!("invalid_value"), &json!("logprobs"))
+        );
+        assert!(error["message"].as_str().unwrap().contains("at most 40"), "{error}");
+    }
+    answer(&router, &json!({ "n": 3, "max_tokens": 40 })).await;
+    chunks(&router, &json!({ "logprobs": true, "top_logprobs": 3, "stream": true })).await;
 }
 
 #[tokio::test]
@@ -212,4 +236,25 @@ async fn a_stream_that_is_not_read_is_cancelled() {
     let frames: Vec<_> = frames.split_terminator("\n\n").collect();
     assert_eq!(frames.len(), 1 + 4 + 2, "{frames:?}");
     assert!(frames[5].contains("stream_unread") && frames[6] == "data: [DONE]", "{frames:?}");
+}
+
+#[tokio::test]
+async fn all_texts_of_a_stream_share_its_unread_tokens() {
+    // 3 steps of 8 texts are more than 20 tokens; one step always fits.
+    for (max_unread, expected) in [(20, 3), (1, 3), (100, 13)] {
+        let (gate, keeper) = gate();
+        drop(keeper.permits);
+        let mut toy = Toy { gate: Some(gate), ..Toy::doing(vec![Step::Babble; 40]) };
+        toy.adapted = vec![Step::Say(tokens("x")[0])];
+        let max_unread = NonZeroUsize::new(max_unread).unwrap();
+        let router = serving_with(toy, ServerOptions { max_unread, ..ServerOptions::default() });
+        let _unread = post(&router, &chat(&json!({ "stream": true, "n": 8 }))).await;
+        answer(&router, &json!({ "model": "toy/app" })).await;
+        let (mut entered, mut steps) = (keeper.entered, 0);
+        while entered.try_recv().is_ok() {
+            steps += 1;
+        }
+        // The prompt's own step, and two of the other request.
+        assert_eq!(steps, 1 + expected + 2, "{max_unread}");
+    }
 }

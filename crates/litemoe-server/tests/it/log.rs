@@ -143,7 +143,10 @@ async fn the_log_says_that_a_client_went_away() {
     keeper.entered.recv().await.unwrap();
     drop(client);
     let line = log.line("gone").await;
-    assert!(line.contains("the client went away") && !line.contains("status"), "{line}");
+    assert!(
+        line.contains("the connection ended before the answer") && !line.contains("status"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod access;
 mod chat;
 mod client;
 mod connections;
+mod disconnecting;
 mod foundation;
 mod limits;
 mod listening;
