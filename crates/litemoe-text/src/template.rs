@@ -17,6 +17,9 @@ const NAME: &str = "chat_template";
 /// bounds the memory of strings to about 130 MB, twice that while one string is built from another.
 const FUEL: u64 = 2_000_000;
 
+/// Maximum bytes of a template: many times the longest known one.
+const MAX_SOURCE: usize = 1 << 20;
+
 /// Maximum bytes of a rendered conversation: longer than any model's context.
 const MAX_OUTPUT: usize = 16 << 20;
 
@@ -60,8 +63,11 @@ impl ChatTemplate {
     /// Compiles a template. `named_tokens` (`bos_token`, `eos_token`, …) become variables.
     ///
     /// # Errors
-    /// [`TextError::TemplateSyntax`]
+    /// [`TextError::TemplateSyntax`], and [`TextError::TemplateTooLarge`] for more than 1 MiB.
     pub fn new(source: &str, named_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
+        if source.len() > MAX_SOURCE {
+            return Err(TextError::TemplateTooLarge { bytes: source.len(), max_bytes: MAX_SOURCE });
+        }
         let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
         let mut environment = Environment::new();
         let whitespace = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
