@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
@@ -136,9 +137,18 @@ impl ChatTemplate {
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
         let context = tokens.chain(defaults).chain(variables).chain([("messages", messages)]);
         let mut output = Output::default();
-        match template.render_captured_to(Value::from_pairs(context), &mut output) {
+        let values = Value::from_pairs(context);
+        // The engine panics on a `break` inside of `with`, which `generation` blocks become.
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            template.render_captured_to(values, &mut output).map(|_| ())
+        }));
+        let Ok(rendered) = rendered else {
+            let reason = "the engine panics, as on `break` inside of `with` or `generation`";
+            return Err(TextError::TemplateFailed { reason: reason.to_owned() });
+        };
+        match rendered {
             _ if output.is_full => Err(TextError::TemplateTooMuch { max_bytes: MAX_OUTPUT }),
-            Ok(_) => String::from_utf8(output.bytes)
+            Ok(()) => String::from_utf8(output.bytes)
                 .map_err(|error| TextError::TemplateFailed { reason: error.to_string() }),
             Err(error) => Err(failure(&error)),
         }

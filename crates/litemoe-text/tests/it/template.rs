@@ -224,6 +224,17 @@ fn white_space_of_several_bytes_before_an_attribute_is_a_syntax_error() {
     }
 }
 
+#[test]
+fn a_panic_of_the_engine_is_an_error() {
+    for block in
+        ["{% with %}{% break %}{% endwith %}", "{% generation %}{% continue %}{% endgeneration %}"]
+    {
+        let source = format!("{{% for m in messages %}}{block}{{% endfor %}}");
+        let error = render(&source).unwrap_err();
+        assert!(matches!(error, TextError::TemplateFailed { .. }), "{source}: {error}");
+    }
+}
+
 /// jinja2 computes the values of `with` outside its block, and escapes within `autoescape`.
 #[test]
 fn tags_that_the_engine_takes_otherwise_are_refused() {
