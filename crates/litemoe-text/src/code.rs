@@ -4,6 +4,9 @@ use std::mem;
 
 use crate::{literal, python};
 
+/// Maximum depth of brackets, and number of methods after one value: more than the engine's parser takes.
+const MAX_DEPTH: usize = 200;
+
 /// Rewrites an expression so that the engine computes what Jinja does:
 ///
 /// - string literals have Python's escapes;
@@ -12,7 +15,7 @@ use crate::{literal, python};
 ///   the missing key.
 ///
 /// # Errors
-/// A string literal that the engine cannot have.
+/// A string literal that the engine cannot have, and brackets deeper than [`MAX_DEPTH`].
 pub(crate) fn rewritten(code: &str) -> Result<String, String> {
     let mut frames = Vec::new();
     let mut frame = Frame::default();
@@ -32,6 +35,9 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                     frame.begin_operand();
                 }
                 frame.n_tokens += 1;
+                if frames.len() == MAX_DEPTH {
+                    return Err(too_deep());
+                }
                 frames.push((mem::take(&mut frame), text, is_postfix));
             }
             Kind::Close => {
@@ -43,7 +49,7 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                 inner.end_operand(false);
                 let is_item = is_postfix && open == "[" && inner.n_tokens == 1 && !is_called;
                 match inner.literal.filter(|name| is_item && python::is_method(name)) {
-                    Some(_) => frame.wrap(frame.out.len(), python::ITEM, inner.out.trim()),
+                    Some(_) => frame.wrap(frame.out.len(), python::ITEM, inner.out.trim())?,
                     None => frame.out.extend([open, &inner.out, text]),
                 }
                 frame.last = Last::Operand;
@@ -61,7 +67,7 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                 }
                 frame.push(text, Last::Operand);
             }
-            Kind::Name => frame.name(text, is_called),
+            Kind::Name => frame.name(text, is_called)?,
             Kind::Symbol => frame.symbol(text),
         }
     }
@@ -108,6 +114,8 @@ struct Frame {
     value: usize,
     /// The last dot.
     dot: usize,
+    /// Number of filters around that value.
+    n_wrapped: usize,
 }
 
 impl Frame {
@@ -120,6 +128,7 @@ impl Frame {
     /// A value begins, to which attributes and items may follow.
     fn begin_operand(&mut self) {
         self.value = self.out.len();
+        self.n_wrapped = 0;
         self.last = Last::Operand;
     }
 
@@ -140,19 +149,20 @@ impl Frame {
         self.end_operand(is_tilde);
         self.out.push_str(text);
         self.start = self.out.len();
+        self.value = self.out.len();
         self.after_tilde = is_tilde;
         self.n_tokens = 0;
         self.literal = None;
         self.last = Last::Operator;
     }
 
-    fn name(&mut self, name: &str, is_called: bool) {
+    fn name(&mut self, name: &str, is_called: bool) -> Result<(), String> {
         match (self.last, name) {
             (Last::Dot, _) => {
                 let is_loop = &self.out[self.value..self.dot] == "loop";
                 if python::is_method(name) && !is_called && !is_loop {
                     let end = self.dot;
-                    self.wrap(end, python::ATTRIBUTE, &format!("'{name}'"));
+                    self.wrap(end, python::ATTRIBUTE, &format!("'{name}'"))?;
                     self.last = Last::Operand;
                 } else {
                     self.push(name, Last::Operand);
@@ -168,6 +178,7 @@ impl Frame {
                 self.push(name, Last::Operand);
             }
         }
+        Ok(())
     }
 
     fn symbol(&mut self, symbol: &str) {
@@ -186,11 +197,20 @@ impl Frame {
     }
 
     /// Passes the last value, up to `end`, through a filter.
-    fn wrap(&mut self, end: usize, filter: &str, argument: &str) {
+    fn wrap(&mut self, end: usize, filter: &str, argument: &str) -> Result<(), String> {
+        if self.n_wrapped == MAX_DEPTH {
+            return Err(too_deep());
+        }
+        self.n_wrapped += 1;
         self.out.truncate(end);
         let value = self.out.split_off(self.value);
         self.out.extend(["(", value.trim_end(), "|", filter, "(", argument, "))"]);
+        Ok(())
     }
+}
+
+fn too_deep() -> String {
+    format!("an expression of more than {MAX_DEPTH} levels")
 }
 
 #[derive(Debug, Clone, Copy)]

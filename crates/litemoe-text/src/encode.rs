@@ -90,6 +90,12 @@ impl Tokenizer {
         let mut encoded = Encoded::default();
         for index in which {
             let in_row = |error| TextError::InRow { row: index + 1, error: Box::new(error) };
+            if let RowContent::Conversation(conversation) = &rows[index].content
+                && self.is_far_too_long(conversation, max_tokens).map_err(in_row)?
+            {
+                encoded.skipped_too_long += 1;
+                continue;
+            }
             let sequence = self.encode(&rows[index]).map_err(in_row)?;
             let encoder = sequence.encoder.as_ref().map_or(0, Vec::len);
             if sequence.tokens.len().max(encoder) > max_tokens {

@@ -29,6 +29,8 @@ pub enum TextError {
     TokenizerClass { dir: PathBuf, class: String },
     #[error("the chat template cannot be compiled: {reason}")]
     TemplateSyntax { reason: String },
+    #[error("the chat template has {bytes} bytes, more than {max_bytes}")]
+    TemplateTooLarge { bytes: usize, max_bytes: usize },
     #[error("the chat template refuses these messages: {message}")]
     TemplateRaised { message: String },
     #[error("the chat template fails: {reason}")]

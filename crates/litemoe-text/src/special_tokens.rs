@@ -1,6 +1,6 @@
 //! Added and special tokens of a tokenizer, which are in up to four files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -96,8 +96,11 @@ impl SpecialTokens {
                 class.extra(config).map_err(|reason| merged.malformed("extra_ids", &reason))?;
             tokens.extra.extend(extra.into_iter().map(|content| Special { content, flags: None }));
         }
+        // Of two tokens with the same text, the first counts.
+        let known: HashMap<&str, &AddedToken> =
+            tokens.added.values().rev().map(|token| (&*token.content, token)).collect();
         for (_, special) in &mut tokens.named {
-            let known = tokens.added.values().find(|token| token.content == special.content);
+            let known = known.get(&*special.content).copied();
             special.flags = known.cloned().or(special.flags.take());
         }
         Ok(tokens)
@@ -107,10 +110,11 @@ impl SpecialTokens {
     fn add_legacy(&mut self, dir: &Path, merged: &Merged) -> Result<(), TextError> {
         let added: BTreeMap<String, u32> =
             read_json(&dir.join("added_tokens.json"))?.unwrap_or_default();
-        let special: Vec<_> = merged.named(&[])?.into_iter().map(|(_, special)| special).collect();
-        let special = [special, merged.extra()?].concat();
+        let named = merged.named(&[])?.into_iter().map(|(_, special)| special);
+        let special: HashSet<String> =
+            named.chain(merged.extra()?).map(|special| special.content).collect();
         for (content, id) in added {
-            let is_special = special.iter().any(|token| token.content == content);
+            let is_special = special.contains(&content);
             self.added.insert(id, AddedToken::from(content, is_special));
         }
         Ok(())
@@ -135,18 +139,19 @@ impl SpecialTokens {
     /// Adds the tokens to a tokenizer. A token that it knows gets the flags of the files.
     pub(crate) fn add_to(&self, tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
         let mut tokens: Vec<AddedToken> = self.added.values().cloned().collect();
-        let mut known: Vec<String> =
+        let mut known: HashSet<String> =
             tokenizer.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
         known.extend(tokens.iter().map(|token| token.content.clone()));
         for special in self.named.iter().map(|(_, special)| special).chain(&self.extra) {
-            if !known.contains(&special.content) {
-                known.push(special.content.clone());
+            if known.insert(special.content.clone()) {
                 let token = special.flags.clone();
                 tokens.push(token.unwrap_or_else(|| AddedToken::from(&*special.content, true)));
             }
         }
+        let named: HashSet<&str> =
+            self.named.iter().map(|(_, special)| &*special.content).collect();
         for token in &mut tokens {
-            token.special |= self.named.iter().any(|(_, named)| named.content == token.content);
+            token.special |= named.contains(&*token.content);
         }
         tokenizer.add_tokens(tokens)?;
         Ok(())
@@ -192,11 +197,10 @@ impl Merged {
                 && let Value::Array(added) = &value
             {
                 let before = self.values.get(&key).and_then(Value::as_array);
-                let mut all = before.cloned().unwrap_or_default();
-                all.extend(
-                    added.iter().filter(|token| !all.contains(token)).cloned().collect::<Vec<_>>(),
-                );
-                value = all.into();
+                let before = before.map(Vec::as_slice).unwrap_or_default();
+                let known: HashSet<&Value> = before.iter().collect();
+                let new = added.iter().filter(|token| !known.contains(token));
+                value = before.iter().chain(new).cloned().collect();
             } else if let Value::Object(flags) = &mut value {
                 flags.insert("special".to_owned(), true.into());
             }
@@ -235,8 +239,8 @@ impl Merged {
             }
         }
         if let Some(Value::Object(tokens)) = self.values.get("extra_special_tokens") {
+            named.retain(|(name, _)| !tokens.contains_key(name));
             for (name, value) in tokens {
-                named.retain(|(other, _)| other != name);
                 named.push((name.clone(), self.special(name, value)?));
             }
         }

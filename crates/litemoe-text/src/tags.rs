@@ -1,5 +1,7 @@
 //! Rewrites a template's source before it is compiled.
 
+use std::collections::HashSet;
+
 use crate::{assistant_mask, bounded, code};
 
 /// Rewrites a template for the engine: newlines and string literals as Python reads them; `{% generation %}`,
@@ -7,7 +9,8 @@ use crate::{assistant_mask, bounded, code};
 /// [`assistant_mask`]; values assigned to variables through a filter of [`bounded`]; and expressions as [`code`] does.
 ///
 /// # Errors
-/// A string literal that the engine cannot have, with its line.
+/// What the engine cannot have or would compute otherwise, with its line: a string literal, `autoescape`, and a `with`
+/// whose value names an earlier target.
 pub(crate) fn rewritten(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
@@ -44,9 +47,15 @@ pub(crate) fn rewritten(source: &str) -> Result<String, String> {
 
 /// Text before the next tag, expression or comment, and its opening.
 fn next_opening(source: &str) -> Option<(&str, &'static str)> {
-    let openings = ["{%", "{{", "{#"];
-    let next = openings.into_iter().filter_map(|opening| Some((source.find(opening)?, opening)));
-    next.min().map(|(at, opening)| (&source[..at], opening))
+    source.match_indices('{').find_map(|(at, _)| {
+        let opening = match source.as_bytes().get(at + 1)? {
+            b'%' => "{%",
+            b'{' => "{{",
+            b'#' => "{#",
+            _ => return None,
+        };
+        Some((&source[..at], opening))
+    })
 }
 
 /// Offset of the end of a tag, expression or comment. Closing braces in brackets are not the end.
@@ -117,6 +126,11 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
                 let name = words.find(|c| !is_word(c)).unwrap_or(words.len());
                 let (name, code) = body.split_at(before + name);
                 match name.trim() {
+                    "autoescape" => return Err("the tag autoescape".to_owned()),
+                    "with" => {
+                        check_with(code)?;
+                        name.to_owned() + &code::rewritten(code)?
+                    }
                     "set" => body.to_owned(),
                     _ => name.to_owned() + &code::rewritten(code)?,
                 }
@@ -124,6 +138,56 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
         },
     };
     Ok([start, &body, end].concat())
+}
+
+/// Checks that no value of `with a = …, b = …` names an earlier target: Jinja computes all values outside the block, the
+/// engine one after another.
+fn check_with(code: &str) -> Result<(), String> {
+    let mut targets: HashSet<&str> = HashSet::new();
+    for assignment in parts(code, ',') {
+        let Some((target, value)) = assignment.split_once('=') else { continue };
+        if let Some(name) = names(value).find(|name| targets.contains(name)) {
+            return Err(format!("a value of `with` that names its target {name}"));
+        }
+        targets.extend(names(target));
+    }
+    Ok(())
+}
+
+/// Parts of code between a separator outside brackets and string literals.
+fn parts(code: &str, separator: char) -> Vec<&str> {
+    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, c) in outside_strings(code) {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ if c == separator && depth == 0 => {
+                parts.push(&code[start..at]);
+                start = at + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&code[start..]);
+    parts
+}
+
+/// Words of code outside string literals, without those after a dot.
+fn names(code: &str) -> impl Iterator<Item = &str> {
+    let mut outside = vec![false; code.len()];
+    for (at, _) in outside_strings(code) {
+        outside[at] = true;
+    }
+    let words = code.match_indices(|c: char| c.is_alphanumeric() || c == '_');
+    let begins = words.filter_map(move |(at, _)| {
+        let before = code[..at].chars().next_back();
+        let is_inside = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        (outside[at] && !is_inside && !code[..at].trim_end().ends_with('.')).then_some(at)
+    });
+    begins.map(|at| {
+        let word = &code[at..];
+        &word[..word.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(word.len())]
+    })
 }
 
 /// Target and value of `set target = value`.

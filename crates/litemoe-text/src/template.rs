@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
@@ -16,6 +17,9 @@ const NAME: &str = "chat_template";
 /// Fuel of one rendering, because templates are untrusted. About one unit per instruction and per 64 bytes, so it also
 /// bounds the memory of strings to about 130 MB, twice that while one string is built from another.
 const FUEL: u64 = 2_000_000;
+
+/// Maximum bytes of a template: many times the longest known one.
+const MAX_SOURCE: usize = 1 << 20;
 
 /// Maximum bytes of a rendered conversation: longer than any model's context.
 const MAX_OUTPUT: usize = 16 << 20;
@@ -60,8 +64,11 @@ impl ChatTemplate {
     /// Compiles a template. `named_tokens` (`bos_token`, `eos_token`, …) become variables.
     ///
     /// # Errors
-    /// [`TextError::TemplateSyntax`]
+    /// [`TextError::TemplateSyntax`], and [`TextError::TemplateTooLarge`] for more than 1 MiB.
     pub fn new(source: &str, named_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
+        if source.len() > MAX_SOURCE {
+            return Err(TextError::TemplateTooLarge { bytes: source.len(), max_bytes: MAX_SOURCE });
+        }
         let syntax = |error: Error| TextError::TemplateSyntax { reason: describe(&error) };
         let mut environment = Environment::new();
         let whitespace = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -130,9 +137,18 @@ impl ChatTemplate {
             self.named_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token)));
         let context = tokens.chain(defaults).chain(variables).chain([("messages", messages)]);
         let mut output = Output::default();
-        match template.render_captured_to(Value::from_pairs(context), &mut output) {
+        let values = Value::from_pairs(context);
+        // The engine panics on a `break` inside of `with`, which `generation` blocks become.
+        let rendered = catch_unwind(AssertUnwindSafe(|| {
+            template.render_captured_to(values, &mut output).map(|_| ())
+        }));
+        let Ok(rendered) = rendered else {
+            let reason = "the engine panics, as on `break` inside of `with` or `generation`";
+            return Err(TextError::TemplateFailed { reason: reason.to_owned() });
+        };
+        match rendered {
             _ if output.is_full => Err(TextError::TemplateTooMuch { max_bytes: MAX_OUTPUT }),
-            Ok(_) => String::from_utf8(output.bytes)
+            Ok(()) => String::from_utf8(output.bytes)
                 .map_err(|error| TextError::TemplateFailed { reason: error.to_string() }),
             Err(error) => Err(failure(&error)),
         }

@@ -11,6 +11,9 @@ use crate::conversation::{content, role};
 use crate::encode::n_prompt;
 use crate::{ChatTemplate, Conversation, Message, TextError, Tokenizer, assistant_mask};
 
+/// Number of turns above which a conversation's length is found before its turns.
+const MANY_TURNS: usize = 16;
+
 type JsonMessage = Map<String, serde_json::Value>;
 
 impl Tokenizer {
@@ -41,12 +44,33 @@ impl Tokenizer {
             blocks => blocks.into_iter().filter_map(|block| tokens_in(&encoding, &block)).collect(),
         };
         let n_tokens = turns.iter().map(|turn| turn.end).max().unwrap_or(0);
-        let covered = |token| turns.iter().any(|turn| turn.contains(&token));
-        Ok(Sequence {
-            tokens: encoding.get_ids()[..n_tokens].to_vec(),
-            completion: (0..n_tokens).map(covered).collect(),
-            encoder: None,
-        })
+        let mut completion = vec![false; n_tokens];
+        for turn in turns {
+            completion[turn].fill(true);
+        }
+        Ok(Sequence { tokens: encoding.get_ids()[..n_tokens].to_vec(), completion, encoder: None })
+    }
+
+    /// Whether a conversation of many turns has more than `max_tokens` tokens. Only its last turn is found, because
+    /// finding all takes time quadratic in their number; for few turns this is not worth while, and false.
+    pub(crate) fn is_far_too_long(
+        &self,
+        conversation: &Conversation,
+        max_tokens: usize,
+    ) -> Result<bool, TextError> {
+        let turns = conversation.loss_turns();
+        let (Some(template), None) = (self.template(), self.decoder_start()) else {
+            return Ok(false);
+        };
+        let Some(&last) = turns.last().filter(|_| turns.len() > MANY_TURNS) else {
+            return Ok(false);
+        };
+        let rendered = Rendered::new(template, conversation)?;
+        let encoding = self.encoding(&rendered.whole, false)?;
+        if encoding.len() <= max_tokens || !rendered.blocks()?.is_empty() {
+            return Ok(false);
+        }
+        Ok(rendered.turn_by_prefix(self, &encoding, last)?.end > max_tokens)
     }
 
     /// Tokenizes what precedes the last turn in the loss.
@@ -126,31 +150,46 @@ impl<'a> Rendered<'a> {
         if !self.whole.starts_with(&prefix) {
             return Err(TextError::NotAPrefix { prompt: prefix, whole: self.whole.clone() });
         }
-        let next = self.next_content(turn, prefix.len())?;
         let calls = messages[turn].get("tool_calls").and_then(serde_json::Value::as_array);
         let is_call = calls.is_some_and(|calls| !calls.is_empty());
-        let closing = match is_call {
-            false => self.content_end(turn, prefix.len())?..next,
-            true => prefix.len()..next,
-        };
         let start = n_prompt(&tokenizer.encode_text(&prefix)?, encoding, prefix.len());
-        let mut tokens = start..encoding.len();
-        let offsets = encoding.get_offsets();
-        let is_inside =
-            |&token: &usize| offsets[token].1 > closing.start && offsets[token].0 < closing.end;
-        let ids = encoding.get_ids();
         let end = match is_call {
-            false => tokens.find(|token| is_inside(token) && tokenizer.is_special(ids[*token])),
-            // Calls may contain special tokens, such as one that begins them.
-            true => {
-                tokens.rfind(|token| is_inside(token) && tokenizer.end_ids().contains(&ids[*token]))
+            true => self.call_end(tokenizer, encoding, turn, prefix.len())?,
+            false => {
+                let content_end = self.content_end(turn, prefix.len())?;
+                let closing = content_end..self.next_message(turn, prefix.len())?;
+                let is_special = |id| tokenizer.is_special(id);
+                tokens_of(encoding, &closing, is_special).find(|&token| token >= start)
             }
         };
-        match end {
+        match end.filter(|&end| end >= start) {
             Some(end) => Ok(start..end + 1),
             None => Err(TextError::NoEndToken {
                 reason: format!("no special token follows message {turn} in {:?}", self.whole),
             }),
+        }
+    }
+
+    /// Token that ends a message with tool calls, whose rendering begins at byte `start`: the last end token of the
+    /// conversation up to the message, if that begins the whole, or else the last before the next message. Calls may
+    /// contain other special tokens, such as one that begins them.
+    fn call_end(
+        &self,
+        tokenizer: &Tokenizer,
+        encoding: &Encoding,
+        turn: usize,
+        start: usize,
+    ) -> Result<Option<usize>, TextError> {
+        let last_in = |end: usize| {
+            let is_end = |id| tokenizer.end_ids().contains(&id);
+            tokens_of(encoding, &(start..end), is_end).last()
+        };
+        // Templates may refuse, or render otherwise, a conversation that ends with a call.
+        let until = self.render(&self.conversation.messages()[..=turn], false).ok();
+        let inside = until.filter(|until| self.whole.starts_with(&**until));
+        match inside.and_then(|until| last_in(until.len())) {
+            Some(end) => Ok(Some(end)),
+            None => Ok(last_in(self.next_message(turn, start)?)),
         }
     }
 
@@ -166,31 +205,62 @@ impl<'a> Rendered<'a> {
             .ok_or_else(|| TextError::NoCompletion { whole: self.whole.clone() })
     }
 
-    /// Byte offset at which the content of a message after `turn` begins, whose rendering begins at `start`; the end of
-    /// the text after the last message with content.
-    fn next_content(&self, turn: usize, start: usize) -> Result<usize, TextError> {
-        let mark = self.absent_mark();
+    /// Byte offset at which the content or the first call of the message after `turn` begins, whose own rendering begins
+    /// at `start`; messages that the template omits are skipped. The end of the text after the last message.
+    fn next_message(&self, turn: usize, start: usize) -> Result<usize, TextError> {
         let mut messages = self.conversation.messages().to_vec();
-        let mut n_marked = 0;
-        for message in &mut messages[turn + 1..] {
-            if content(message).is_some_and(|text| !text.is_empty()) {
-                message.insert("content".to_owned(), mark.to_string().into());
-                n_marked += 1;
-            }
-        }
-        if n_marked == 0 {
+        if turn + 1 == messages.len() {
             return Ok(self.whole.len());
         }
+        let mark = self.absent_mark();
+        for message in &mut messages[turn + 1..] {
+            let is_call = mark_call(message, mark);
+            if !is_call || content(message).is_some_and(|text| !text.is_empty()) {
+                message.insert("content".to_owned(), mark.to_string().into());
+            }
+        }
         let marked = self.render(&messages, false)?;
-        let next = marked.get(start..).and_then(|rest| rest.find(mark)).map(|at| start + at);
-        next.filter(|&next| self.whole.get(..next) == Some(&marked[..next]))
-            .ok_or_else(|| TextError::NoCompletion { whole: self.whole.clone() })
+        let next = match marked.get(start..).and_then(|rest| rest.find(mark)) {
+            Some(at) => {
+                Some(start + at).filter(|&next| self.whole.get(..next) == Some(&marked[..next]))
+            }
+            None => Some(self.whole.len()).filter(|_| marked == self.whole),
+        };
+        next.ok_or_else(|| TextError::NoEndToken {
+            reason: format!("where message {} begins is not found in {:?}", turn + 1, self.whole),
+        })
     }
 
     /// A private-use character that the conversation does not have.
     fn absent_mark(&self) -> char {
         ('\u{e000}'..='\u{f8ff}').find(|&mark| !self.whole.contains(mark)).unwrap_or('\u{e000}')
     }
+}
+
+/// Replaces the name of a message's first tool call by a mark; returns whether there is one.
+fn mark_call(message: &mut JsonMessage, mark: char) -> bool {
+    let call = message.get_mut("tool_calls").and_then(|calls| calls.get_mut(0));
+    let call = call.and_then(serde_json::Value::as_object_mut);
+    let Some(call) = call else { return false };
+    let called = match call.get("function") {
+        Some(_) => call.get_mut("function").and_then(serde_json::Value::as_object_mut),
+        None => Some(call),
+    };
+    called.is_some_and(|called| called.insert("name".to_owned(), mark.to_string().into()).is_some())
+}
+
+/// Tokens in a byte range whose id `is_chosen`, in order.
+fn tokens_of(
+    encoding: &Encoding,
+    bytes: &Range<usize>,
+    is_chosen: impl Fn(u32) -> bool,
+) -> impl Iterator<Item = usize> {
+    let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).enumerate();
+    tokens
+        .filter(move |&(_, (&id, &(start, end)))| {
+            end > bytes.start && start < bytes.end && is_chosen(id)
+        })
+        .map(|(token, _)| token)
 }
 
 /// Tokens of a byte range.

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
-use litemoe_text::{RowContent, RowFile};
+use litemoe_text::RowFile;
 use serde::Serialize;
 
-use super::repeats::Prompt;
+use super::repeats::{Content, Prompt};
 use super::source::Source;
 use crate::splits::Split;
 
@@ -36,8 +36,8 @@ impl Overlap {
     }
 
     fn of_two(splits: [Split; 2], first: &RowFile, second: &RowFile) -> Option<Self> {
-        let contents: HashMap<&RowContent, usize> =
-            first.rows.iter().map(|row| &row.content).zip(first.lines.iter().copied()).collect();
+        let contents: HashMap<Content<'_>, usize> =
+            first.rows.iter().map(Content::of).zip(first.lines.iter().copied()).collect();
         let with_prompts = first.rows.iter().zip(&first.lines);
         let prompts: HashMap<Prompt<'_>, usize> =
             with_prompts.filter_map(|(row, &line)| Some((Prompt::of(row)?, line))).collect();
@@ -46,7 +46,7 @@ impl Overlap {
         let mut found = None;
         for (row, &line) in second.rows.iter().zip(&second.lines) {
             let same_prompt = || Prompt::of(row).and_then(|prompt| prompts.get(&prompt));
-            let (count, earlier) = match contents.get(&row.content) {
+            let (count, earlier) = match contents.get(&Content::of(row)) {
                 Some(earlier) => (&mut overlap.rows, earlier),
                 None => match same_prompt() {
                     Some(earlier) => (&mut overlap.prompts, earlier),

@@ -13,14 +13,51 @@ pub(super) enum Prompt<'a> {
 }
 
 impl<'a> Prompt<'a> {
-    /// `None` for running text.
+    /// The prompt of a row; one user's message is the text that a pair has. `None` for running text.
     pub(super) fn of(row: &'a Row) -> Option<Self> {
         match &row.content {
             RowContent::Pair { prompt, .. } => Some(Self::Text(prompt)),
-            RowContent::Conversation(chat) => Some(Self::Messages(chat.prompt(), chat.tools())),
+            RowContent::Conversation(chat) => Some(match (chat.prompt(), chat.tools()) {
+                ([message], None) if is_plain(message, "user") => Self::Text(content(message)),
+                (messages, tools) => Self::Messages(messages, tools),
+            }),
             RowContent::Text(_) => None,
         }
     }
+}
+
+/// A row's content; a conversation of a user's and the assistant's message is the pair.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Content<'a> {
+    Pair(&'a str, &'a str),
+    Other(&'a RowContent),
+}
+
+impl<'a> Content<'a> {
+    pub(super) fn of(row: &'a Row) -> Self {
+        match &row.content {
+            RowContent::Pair { prompt, completion } => Self::Pair(prompt, completion),
+            RowContent::Conversation(chat) => match (chat.messages(), chat.tools()) {
+                ([prompt, answer], None)
+                    if is_plain(prompt, "user") && is_plain(answer, "assistant") =>
+                {
+                    Self::Pair(content(prompt), content(answer))
+                }
+                _ => Self::Other(&row.content),
+            },
+            RowContent::Text(_) => Self::Other(&row.content),
+        }
+    }
+}
+
+/// Whether a message has this role, a text and nothing else.
+fn is_plain(message: &Map<String, Value>, role: &str) -> bool {
+    let is_text = message.get("content").is_some_and(Value::is_string);
+    message.len() == 2 && is_text && message.get("role").is_some_and(|found| found == role)
+}
+
+fn content(message: &Map<String, Value>) -> &str {
+    message.get("content").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Rows of a file that repeat earlier ones.
@@ -41,7 +78,7 @@ impl Repeats {
         let mut repeats = Self::default();
         let (mut contents, mut prompts) = (HashMap::new(), HashMap::new());
         for (row, &line) in file.rows.iter().zip(&file.lines) {
-            match contents.entry(&row.content) {
+            match contents.entry(Content::of(row)) {
                 Entry::Occupied(earlier) => {
                     repeats.duplicates += 1;
                     repeats.first_duplicate.get_or_insert([line, *earlier.get()]);

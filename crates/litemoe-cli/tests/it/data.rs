@@ -98,17 +98,45 @@ fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
 }
 
 #[test]
+fn a_pair_and_the_same_conversation_are_one_row() {
+    let bench = Bench::new();
+    let chat = |prompt: &str, completion: &str| json!({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]});
+    write(&bench.path("app/train.jsonl"), numbered(0..60));
+    let others = (100..158).map(|i| chat(&format!("prompt {i}"), "completion"));
+    let shared = [chat("prompt 9", "completion"), chat("prompt 10", "another")];
+    write(&bench.path("app/test.jsonl"), others.chain(shared));
+    let report = bench.json(&["data", "check", "app"]);
+    let overlap =
+        json!({"splits": ["train", "test"], "rows": 1, "prompts": 1, "of": 60, "first": [59, 10]});
+    assert_eq!(report["overlaps"], json!([overlap]));
+}
+
+#[test]
+fn with_a_model_rows_that_are_all_too_long_are_an_error() {
+    let bench = Bench::new();
+    write(&bench.path("long.jsonl"), numbered(0..60));
+    let arguments = ["data", "check", "long.jsonl", "--model", "model", "--max-tokens", "2"];
+    let run = bench.run(&arguments);
+    assert_eq!(run.code, 1);
+    let message = "long.jsonl: none of 60 rows is within 2 tokens";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+}
+
+#[test]
 fn with_a_model_lengths_are_tokens_and_special_tokens_are_found() {
     let bench = Bench::new();
     fs::remove_dir_all(bench.path("model")).expect("removed");
     copy_dir(&litemoe_fixtures::foundation_dir(), &bench.path("model"));
-    let rows =
-        [pair("a<|user|>b", "c"), pair(&"a ".repeat(40), "b"), pair("a", "<|user|><|endoftext|>")];
+    let rows = [
+        pair("a<|user|>b", "c"),
+        pair(&"a ".repeat(40), "<|as"),
+        pair("a<|", "user|><|endoftext|>"),
+    ];
     write(&bench.path("few.jsonl"), rows);
     let report =
         bench.json(&["data", "check", "few.jsonl", "--model", "model", "--max-tokens", "20"]);
     let file = &report["files"][0];
-    assert_eq!(file["special_tokens"], json!({"<|endoftext|>": 1, "<|user|>": 2}));
+    assert_eq!(file["special_tokens"], json!({"<|endoftext|>": 1, "<|user|>": 1}));
     assert_eq!((&file["too_long"], &file["max_tokens"]), (&json!(1), &json!(20)));
     assert_eq!((&file["lengths"]["unit"], &file["split"]), (&json!("tokens"), &Value::Null));
     // <|user|> a <|assistant|> " " <|user|> <|endoftext|> <|endoftext|>

@@ -3,8 +3,9 @@
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::object::{Object, without_line};
-use super::{RowError, recognise::Looks};
+use super::object::Object;
+use super::recognise::Looks;
+use super::{RowError, value::without_line};
 
 /// Why a text that begins with `[` is no array of objects.
 pub(super) enum NotItems {

@@ -24,13 +24,16 @@ impl RowShape {
         }
     }
 
-    /// Checks that a later row has the keys of this shape.
-    pub(super) fn expect(self, keys: &[&str]) -> Result<(), RowError> {
+    /// Checks that a later row has the keys of this shape and of no other. `set` are those that are not null.
+    pub(super) fn expect(self, keys: &[&str], set: &[&str]) -> Result<(), RowError> {
         let missing = self.required().iter().find(|key| !keys.contains(key));
-        let Some(&key) = missing else { return Ok(()) };
-        match Self::of(keys) {
-            Ok(found) => Err(RowError::OtherShape { expected: self, found }),
-            Err(_) => Err(RowError::Missing { key }),
+        match (Self::of(set), missing) {
+            (Ok(found), _) if found.required() != self.required() => {
+                Err(RowError::OtherShape { expected: self, found })
+            }
+            (Err(error @ RowError::Ambiguous { .. }), _) => Err(error),
+            (_, Some(&key)) => Err(RowError::Missing { key }),
+            (_, None) => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::RowError;
 use super::object::{Object, kind, wrong_type};
+use super::value::parsed;
 use crate::Conversation;
 use crate::conversation::role;
 
@@ -24,6 +25,15 @@ impl Turns {
     /// Reads the messages of `key`: with `role` and `content`, or with `from` and `value`. The loss covers the
     /// assistant's messages whose `weight` is not 0.
     pub(super) fn read(key: &'static str, items: Vec<Value>) -> Result<Self, RowError> {
+        Self::read_some(key, items, true)
+    }
+
+    /// As [`Self::read`], but the loss covers nothing.
+    pub(super) fn read_prompt(key: &'static str, items: Vec<Value>) -> Result<Self, RowError> {
+        Self::read_some(key, items, false)
+    }
+
+    fn read_some(key: &'static str, items: Vec<Value>, is_learned: bool) -> Result<Self, RowError> {
         let (mut messages, mut in_loss) = (Vec::new(), Vec::new());
         for (index, item) in items.into_iter().enumerate() {
             let at = format!("{key}[{index}]");
@@ -32,15 +42,11 @@ impl Turns {
             };
             let is_sharegpt = message.contains_key("from") && !message.contains_key("role");
             let mut message = if is_sharegpt { from_sharegpt(message, &at)? } else { message };
-            let covered = normalise(&mut message, &at)?;
+            let covered = normalise(&mut message, &at, is_learned)?;
             messages.push(message);
             in_loss.push(covered);
         }
         Ok(Self { messages, in_loss })
-    }
-
-    pub(super) fn leave_out_of_loss(&mut self) {
-        self.in_loss.fill(false);
     }
 
     pub(super) fn extend(&mut self, next: Self) {
@@ -92,8 +98,12 @@ pub(super) fn tools(object: &Object<'_>) -> Result<Option<Vec<Value>>, RowError>
 }
 
 /// Checks a message, joins the parts of its content with newlines, as the server does, parses the arguments of its tool
-/// calls and takes its `weight`. Returns whether the loss covers it.
-fn normalise(message: &mut Map<String, Value>, at: &str) -> Result<bool, RowError> {
+/// calls and takes its `weight`. Returns whether the loss covers it, which it does not unless `is_learned`.
+fn normalise(
+    message: &mut Map<String, Value>,
+    at: &str,
+    is_learned: bool,
+) -> Result<bool, RowError> {
     let role = match message.get("role") {
         Some(Value::String(role)) if ROLES.contains(&role.as_str()) => role.clone(),
         Some(Value::String(role)) => return Err(unknown_role(at, "role", role, ROLES)),
@@ -118,7 +128,7 @@ fn normalise(message: &mut Map<String, Value>, at: &str) -> Result<bool, RowErro
         message.insert("content".to_owned(), text.into());
     }
     let calls = parse_tool_calls(message, at)?;
-    let covered = take_weight(message, at)? && is_assistant;
+    let covered = take_weight(message, at)? && is_assistant && is_learned;
     match message.get("content") {
         Some(Value::String(text)) if text.trim().is_empty() && covered && !calls => {
             Err(RowError::EmptyCompletion { key: format!("{at}.content") })
@@ -178,12 +188,12 @@ fn parse_tool_calls(message: &mut Map<String, Value>, at: &str) -> Result<bool, 
             }
         }
         if let Some(Value::String(json)) = function.get("arguments") {
-            let parsed: Map<String, Value> =
-                serde_json::from_str(json).map_err(|error| RowError::Malformed {
+            let arguments: Map<String, Value> =
+                parsed(json).map_err(|reason| RowError::Malformed {
                     key: format!("{key}.function.arguments"),
-                    reason: format!("not the JSON of an object: {error}"),
+                    reason: format!("not the JSON of an object: {reason}"),
                 })?;
-            function.insert("arguments".to_owned(), parsed.into());
+            function.insert("arguments".to_owned(), arguments.into());
         }
     }
     Ok(!calls.is_empty())
@@ -226,11 +236,11 @@ fn from_sharegpt(mut given: Map<String, Value>, at: &str) -> Result<Map<String, 
         "system" => message("system", value.into()),
         "observation" | "tool" => message("tool", value.into()),
         "function_call" => {
-            let malformed = |error: serde_json::Error| RowError::Malformed {
+            let malformed = |reason: String| RowError::Malformed {
                 key: format!("{at}.value"),
-                reason: format!("not the JSON of a function call: {error}"),
+                reason: format!("not the JSON of a function call: {reason}"),
             };
-            let calls = match serde_json::from_str(&value).map_err(malformed)? {
+            let calls = match parsed(&value).map_err(malformed)? {
                 Value::Array(calls) => calls,
                 call => vec![call],
             };

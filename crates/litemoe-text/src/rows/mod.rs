@@ -10,6 +10,7 @@ mod recognise;
 mod shape;
 mod table;
 mod text;
+mod value;
 
 use std::fs;
 use std::path::Path;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::RowError;
+use super::value::{self, without_line};
 
 /// Keys and values of a row. Values are parsed on use, so those that nothing uses may hold anything.
 pub(super) struct Object<'t> {
@@ -47,6 +48,13 @@ impl<'t> Object<'t> {
         self.fields.keys().map(String::as_str).collect()
     }
 
+    /// Keys whose value is not null. Cells are not, because all rows of a table have the same.
+    pub(super) fn set_keys(&self) -> Vec<&str> {
+        let is_null = |field: &Field<'_>| matches!(field, Field::Json(raw) if raw.get() == "null");
+        let set = self.fields.iter().filter(|(_, field)| !is_null(field));
+        set.map(|(key, _)| key.as_str()).collect()
+    }
+
     /// The JSON value of a key; `None` if it is absent, null or an empty cell. A cell is a string.
     pub(super) fn value(&self, key: &str) -> Result<Option<Value>, RowError> {
         let value = match self.fields.get(key) {
@@ -74,8 +82,7 @@ impl<'t> Object<'t> {
 }
 
 fn parsed(key: &str, json: &str) -> Result<Value, RowError> {
-    serde_json::from_str(json)
-        .map_err(|error| RowError::Malformed { key: key.to_owned(), reason: without_line(&error) })
+    value::parsed(json).map_err(|reason| RowError::Malformed { key: key.to_owned(), reason })
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {
@@ -136,10 +143,4 @@ fn kind_of_text(text: &str) -> &'static str {
         Some(b'0'..=b'9' | b'-') => "a number",
         _ => "text",
     }
-}
-
-/// The message of a JSON error, without its line, which is that of the value.
-pub(super) fn without_line(error: &serde_json::Error) -> String {
-    let place = format!(" at line {} column ", error.line());
-    error.to_string().replace(&place, " at column ")
 }

@@ -12,10 +12,10 @@ pub(super) fn row(
     object: &Object<'_>,
     first: Option<RowShape>,
 ) -> Result<(Row, RowShape), RowError> {
-    let keys = object.keys();
+    let (keys, set_keys) = (object.keys(), object.set_keys());
     let shape = match first {
-        Some(shape) => shape.expect(&keys).map(|()| shape),
-        None => RowShape::of(&keys),
+        Some(shape) => shape.expect(&keys, &set_keys).map(|()| shape),
+        None => RowShape::of(&set_keys).or_else(|_| RowShape::of(&keys)),
     }?;
     let (content, shape) = match shape {
         RowShape::PromptCompletion | RowShape::MessageLists => prompt_completion(object)?,
@@ -32,16 +32,56 @@ pub(super) fn row(
 }
 
 fn prompt_completion(object: &Object<'_>) -> Result<(RowContent, RowShape), RowError> {
-    let Some(Value::Array(prompt)) = object.value("prompt")? else {
+    let lists = match object.value("prompt")? {
+        Some(Value::Array(prompt)) => Some([prompt, list(object, "completion")?]),
+        _ => messages_in_cells(object)?,
+    };
+    let Some([prompt, completion]) = lists else {
         let (prompt, completion) = (string(object, "prompt")?, completion(object, "completion")?);
         return Ok((RowContent::Pair { prompt, completion }, RowShape::PromptCompletion));
     };
-    let completion = list(object, "completion")?;
-    let mut turns = Turns::read("prompt", prompt)?;
-    turns.leave_out_of_loss();
+    let mut turns = Turns::read_prompt("prompt", prompt)?;
     turns.extend(Turns::read("completion", completion)?);
     let conversation = turns.into_conversation("completion", messages::tools(object)?)?;
     Ok((RowContent::Conversation(conversation), RowShape::MessageLists))
+}
+
+/// The lists of messages that a table's `prompt` and `completion` hold as JSON.
+fn messages_in_cells(object: &Object<'_>) -> Result<Option<[Vec<Value>; 2]>, RowError> {
+    let mixed = |key: &str| RowError::Type {
+        key: key.to_owned(),
+        expected: "a list of messages, as the other of `prompt` and `completion` is",
+        found: "a text",
+    };
+    match (messages_in_cell(object, "prompt")?, messages_in_cell(object, "completion")?) {
+        (Some(prompt), Some(completion)) => Ok(Some([prompt, completion])),
+        (Some(_), None) => Err(mixed("completion")),
+        (None, Some(_)) => Err(mixed("prompt")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn messages_in_cell(
+    object: &Object<'_>,
+    key: &'static str,
+) -> Result<Option<Vec<Value>>, RowError> {
+    let Some(Value::String(cell)) = object.value(key)?.filter(|_| object.is_cell(key)) else {
+        return Ok(None);
+    };
+    let is_python = ["[{'role':", "[{'content':"].iter().any(|start| cell.starts_with(start));
+    if is_python {
+        return Err(RowError::Malformed {
+            key: key.to_owned(),
+            reason: "a list of messages as Python prints it; write it as JSON".to_owned(),
+        });
+    }
+    let is_message = |item: &Value| item.get("role").is_some();
+    match serde_json::from_str(&cell) {
+        Ok(Value::Array(items)) if !items.is_empty() && items.iter().all(is_message) => {
+            list(object, key).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn conversation(object: &Object<'_>, key: &'static str) -> Result<RowContent, RowError> {

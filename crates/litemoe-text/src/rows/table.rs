@@ -1,5 +1,6 @@
 //! Rows of CSV.
 
+use std::collections::HashSet;
 use std::iter;
 
 use csv::{Position, ReaderBuilder};
@@ -20,9 +21,9 @@ pub(super) fn records<'t>(
     names: &'t [String],
 ) -> Box<dyn Iterator<Item = (usize, Result<Object<'t>, RowError>)> + 't> {
     let syntax = |reason: String| Err(RowError::Syntax { reason });
-    let twice = (1..names.len()).find(|&at| names[..at].contains(&names[at]));
-    if let Some(at) = twice {
-        let reason = format!("the header has the column `{}` twice", names[at]);
+    let mut before = HashSet::new();
+    if let Some(name) = names.iter().find(|name| !before.insert(*name)) {
+        let reason = format!("the header has the column `{name}` twice");
         return Box::new(iter::once((1, syntax(reason))));
     }
     if let Some((line, problem)) = broken_quotes(text) {

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::dirs::{foundation, sentencepiece, with_config, with_files, with_template};
 
 #[derive(Deserialize)]
-struct Golden {
-    templates: BTreeMap<String, String>,
+pub(crate) struct Golden {
+    pub(crate) templates: BTreeMap<String, String>,
     cases: Vec<Case>,
 }
 
@@ -31,7 +31,7 @@ struct Case {
     mask: Vec<u8>,
 }
 
-fn golden() -> Golden {
+pub(crate) fn golden() -> Golden {
     serde_json::from_str(include_str!("golden/assistant_masks.json")).unwrap()
 }
 
@@ -49,24 +49,34 @@ impl Case {
 }
 
 /// The row of an object.
-fn row(object: &Value) -> Row {
+pub(crate) fn row(object: &Value) -> Row {
     let dir = with_files(&[("rows.jsonl", object.to_string().as_bytes())]);
     RowFile::read(dir.path().join("rows.jsonl")).unwrap().rows.remove(0)
 }
 
-fn messages(turns: &[(&str, &str)]) -> Row {
+pub(crate) fn messages(turns: &[(&str, &str)]) -> Row {
     let turns = turns.iter().map(|(role, content)| json!({"role": role, "content": content}));
     row(&json!({"messages": turns.collect::<Vec<_>>()}))
 }
 
 /// The foundation's tokenizer and end token with another template.
-fn tokenizer(template: &str) -> Tokenizer {
+pub(crate) fn tokenizer(template: &str) -> Tokenizer {
     let config = json!({"chat_template": template, "eos_token": "<|endoftext|>"});
     Tokenizer::from_dir(with_config(&config).path()).unwrap()
 }
 
+/// A template without its `generation` tags.
+pub(crate) fn untagged(template: &str) -> String {
+    let plain = template
+        .replace("endgeneration", "endif")
+        .replace("generation %}", "if true %}")
+        .replace("generation -%}", "if true -%}");
+    assert!(!plain.contains(" generation") && plain.contains("add_generation_prompt"), "{plain}");
+    plain
+}
+
 /// Runs of tokens in the loss, decoded with their special tokens.
-fn spans(tokenizer: &Tokenizer, sequence: &Sequence) -> Vec<String> {
+pub(crate) fn spans(tokenizer: &Tokenizer, sequence: &Sequence) -> Vec<String> {
     let pairs: Vec<_> = sequence.tokens.iter().zip(&sequence.completion).collect();
     let runs = pairs.chunk_by(|(_, before), (_, after)| before == after).filter(|run| *run[0].1);
     let text = |run: &[(&u32, &bool)]| {
@@ -97,15 +107,7 @@ fn without_generation_blocks_the_masks_are_the_same() {
     let golden = golden();
     for case in golden.cases {
         let tagged = &golden.templates[&case.template];
-        let plain = tagged
-            .replace("endgeneration", "endif")
-            .replace("generation %}", "if true %}")
-            .replace("generation -%}", "if true -%}");
-        assert!(
-            !plain.contains(" generation") && plain.contains("add_generation_prompt"),
-            "{plain}"
-        );
-        let found = tokenizer(&plain).encode(&case.row()).unwrap();
+        let found = tokenizer(&untagged(tagged)).encode(&case.row()).unwrap();
         let (mut tokens, mut covered) = case.expected();
         if case.template == "thinking" {
             // Its blocks have a newline after the end token.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use litemoe_text::{ChatTemplate, Message, TextError};
 
@@ -194,5 +195,63 @@ fn the_date_is_formatted_and_a_bad_format_is_an_error() {
 fn templates_see_no_files() {
     for source in ["{% include '/etc/hostname' %}", "{% import 'x' as x %}"] {
         assert!(matches!(render(source), Err(TextError::TemplateFailed { .. })), "{source}");
+    }
+}
+
+#[test]
+fn a_long_template_is_compiled_in_linear_time_and_a_longer_one_refused() {
+    let start = Instant::now();
+    assert!(compile(&"{{1}}".repeat(200_000)).is_ok());
+    let brackets = ["(".repeat(200_000), ")".repeat(200_000)].concat();
+    for deep in [brackets, ".items".repeat(150_000), "['items']".repeat(100_000)] {
+        let error = compile(&format!("{{{{ a{deep} }}}}")).unwrap_err().to_string();
+        assert!(error.contains("an expression of more than 200 levels"), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let error = compile(&" ".repeat((1 << 20) + 1)).unwrap_err();
+    assert!(
+        matches!(error, TextError::TemplateTooLarge { bytes: 1_048_577, max_bytes: 1_048_576 }),
+        "{error}"
+    );
+    assert!(compile(&" ".repeat(1 << 20)).is_ok());
+}
+
+#[test]
+fn white_space_of_several_bytes_before_an_attribute_is_a_syntax_error() {
+    for space in ["\u{a0}", "\u{3000}"] {
+        let error = compile(&format!("{{{{ 1 *{space}b ~ .items }}}}")).unwrap_err();
+        assert!(matches!(error, TextError::TemplateSyntax { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_panic_of_the_engine_is_an_error() {
+    for block in
+        ["{% with %}{% break %}{% endwith %}", "{% generation %}{% continue %}{% endgeneration %}"]
+    {
+        let source = format!("{{% for m in messages %}}{block}{{% endfor %}}");
+        let error = render(&source).unwrap_err();
+        assert!(matches!(error, TextError::TemplateFailed { .. }), "{source}: {error}");
+    }
+}
+
+/// jinja2 computes the values of `with` outside its block, and escapes within `autoescape`.
+#[test]
+fn tags_that_the_engine_takes_otherwise_are_refused() {
+    for source in [
+        "{% with a=1, b=a %}{{ b }}{% endwith %}",
+        "{%- with a = [1, 2], b = f(3, x ~ a) -%}{% endwith %}",
+        "{% autoescape true %}{{ '<' }}{% endautoescape %}",
+    ] {
+        let error = compile(&format!("\n{source}")).unwrap_err();
+        assert!(matches!(error, TextError::TemplateSyntax { .. }), "{source}: {error}");
+        assert!(error.to_string().contains("begins in line 2"), "{source}: {error}");
+    }
+    for (source, text) in [
+        ("{% with a=1, b='a, b=a' %}{{ a ~ b }}{% endwith %}", "1a, b=a"),
+        ("{% set a = 2 %}{% with a=a, b={'a': 3}.a %}{{ a ~ b }}{% endwith %}{{ a }}", "232"),
+        ("{% with %}{% set a = 1 %}{{ a }}{% endwith %}{{ a }}", "1"),
+    ] {
+        assert_eq!(render(source).unwrap(), text, "{source}");
     }
 }

@@ -110,6 +110,11 @@ impl CheckArgs {
         if let Some(refusal) = found.as_ref().and_then(|found| found.refusal.as_ref()) {
             errors.push(Problem::in_row(path, refusal, found.as_ref().map_or(0, |it| it.refused)));
         }
+        if let (Some(found), Some(encoder)) = (&found, encoder)
+            && found.too_long == drawn.len()
+        {
+            errors.push(Problem::none_within(path, drawn.len(), encoder.max_tokens(self.row_args)));
+        }
         let lengths = match &found {
             Some(found) => Lengths::new("tokens", found.lengths.clone()),
             None => {

@@ -62,6 +62,13 @@ impl Problem {
         Self { file: file.to_owned(), line, message: error.to_string() }
     }
 
+    /// Error of a file whose rows are all skipped.
+    pub(super) fn none_within(file: &Path, n_rows: usize, max_tokens: usize) -> Self {
+        let message =
+            format!("{}: none of {n_rows} rows is within {max_tokens} tokens", file.display());
+        Self { file: file.to_owned(), line: None, message }
+    }
+
     /// Error of encoding a row, the first of `n`.
     pub(super) fn in_row(file: &Path, Refusal { line, error }: &Refusal, n: usize) -> Self {
         let others = match n {

@@ -79,10 +79,11 @@ impl Encoder {
     }
 
     /// Special tokens that the row's own text has.
-    fn written_in(&self, row: &Row) -> impl Iterator<Item = &String> {
-        let texts = row.texts().concat();
-        self.special_tokens
-            .iter()
-            .filter(move |token| !token.is_empty() && texts.contains(token.as_str()))
+    fn written_in<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a String> {
+        let texts = row.texts();
+        let is_in_text = move |token: &&String| {
+            !token.is_empty() && texts.iter().any(|text| text.contains(token.as_str()))
+        };
+        self.special_tokens.iter().filter(is_in_text)
     }
 }

@@ -1,5 +1,7 @@
 //! Formats, encodings and lines of files.
 
+use std::time::{Duration, Instant};
+
 use litemoe_text::{Row, RowContent, RowFormat, RowShape, TextError, read_rows};
 use proptest::prelude::*;
 
@@ -69,6 +71,38 @@ fn csv_of_other_shapes() {
     let row = one(format!("messages\n\"{messages}\"\n"));
     assert_eq!(row.completion(), Some("Hello"));
     assert_eq!(one("prompt,completion,label\n,c,\n"), Row::new("", "c"));
+}
+
+#[test]
+fn csv_of_lists_of_messages() {
+    let prompt = r#"[{""role"":""user"",""content"":""Hi""}]"#;
+    let completion = r#"[{""role"":""assistant"",""content"":""Hello""}]"#;
+    let file = read(format!("prompt,completion\n\"{prompt}\",\"{completion}\"\n"));
+    assert_eq!((file.shape, file.rows[0].completion()), (RowShape::MessageLists, Some("Hello")));
+    for (cells, key) in [
+        (format!("\"{prompt}\",Hello"), "`completion` is a text, expected a list of messages"),
+        (format!("Hi,\"{completion}\""), "`prompt` is a text, expected a list of messages"),
+        (
+            format!("\"{}\",Hello", prompt.replace("\"\"", "'")),
+            "`prompt`: a list of messages as Python prints it",
+        ),
+    ] {
+        let error = refused(format!("prompt,completion\n{cells}\n")).to_string();
+        assert!(error.contains("line 2: ") && error.contains(key), "{error}");
+    }
+    let lists = one("prompt,completion\n[1],\"[{\"\"a\"\":1}]\"\n");
+    assert_eq!(lists, Row::new("[1]", r#"[{"a":1}]"#));
+}
+
+#[test]
+fn csv_of_many_columns_is_read_in_linear_time() {
+    let columns: String = (0..80_000).map(|column| format!(",{column}")).collect();
+    let start = Instant::now();
+    let row = one(format!("prompt,completion{columns}\na,b{}\n", ",".repeat(80_000)));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(row, Row::new("a", "b"));
+    let error = refused(format!("prompt,completion{columns},7\n")).to_string();
+    assert!(error.contains("line 1: the header has the column `7` twice"), "{error}");
 }
 
 #[test]

@@ -191,7 +191,62 @@ fn the_first_row_decides_and_a_later_one_of_another_shape_is_refused() {
     let both = json!({"messages": polite, "prompt": "p", "completion": "c"}).to_string();
     let error = refused(&both).to_string();
     assert!(error.contains("its keys fit several shapes"), "{error}");
-    assert_eq!(read(format!("{messages}\n{both}")).rows.len(), 2);
+    let error = refused(format!("{messages}\n{both}")).to_string();
+    assert!(error.contains("line 2: its keys fit several shapes"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_null_is_absent() {
+    let pair = r#"{"prompt":"p","completion":"c","messages":null}"#;
+    assert_eq!(read(format!("{pair}\n{pair}")).rows, [Row::new("p", "c"), Row::new("p", "c")]);
+    let messages = json!({"messages": polite(), "prompt": null, "completion": null});
+    assert_eq!(read(messages.to_string()).shape, RowShape::Messages);
+    let text = r#"{"prompt":"p","completion":null,"text":"t"}"#;
+    assert_eq!(read(text).shape, RowShape::Text);
+    let error = refused(format!("{pair}\n{text}")).to_string();
+    assert!(error.contains("line 2: a row of another shape: `text`"), "{error}");
+}
+
+#[test]
+fn an_empty_answer_in_a_prompt_is_not_in_the_loss() {
+    let answer = |text: &str| json!({"role": "assistant", "content": text});
+    let prompt =
+        json!([{"role": "user", "content": "Hi"}, answer(""), {"role": "user", "content": "Hi!"}]);
+    let (messages, loss) =
+        conversation(&one(json!({"prompt": prompt, "completion": [answer("Hello")]}).to_string()));
+    assert_eq!((messages[1]["content"].as_str(), loss), (Some(""), vec![3]));
+    let error = refused(json!({"prompt": prompt, "completion": [answer("")]}).to_string());
+    assert!(error.to_string().contains("empty completion: `completion[0].content`"), "{error}");
+}
+
+/// Python reads `-0` as the integer 0.
+#[test]
+fn integers_are_those_of_python() {
+    let row = |arguments: &str| {
+        let call = format!(r#"{{"name":"f","arguments":{arguments}}}"#);
+        format!(
+            r#"{{"messages":[{{"role":"user","content":"-0 99999999999999999999"}},{{"role":"assistant","tool_calls":[{{"function":{call}}}]}}]}}"#
+        )
+    };
+    let arguments =
+        r#"{"a":-0,"b":[-0,18446744073709551615,-9223372036854775808],"c\"-0":-0.0,"d":-0e0}"#;
+    let quoted = serde_json::to_string(arguments).unwrap();
+    for arguments in [arguments, &quoted] {
+        let (messages, _) = conversation(&one(row(arguments)));
+        let found = messages[1]["tool_calls"][0]["function"]["arguments"].to_string();
+        let expected =
+            r#"{"a":0,"b":[0,18446744073709551615,-9223372036854775808],"c\"-0":-0.0,"d":-0.0}"#;
+        assert_eq!(found, expected);
+    }
+    for integer in ["18446744073709551616", "-9223372036854775809", "100000000000000000000000"] {
+        let object = format!(r#"{{"a":{integer}}}"#);
+        let error = refused(row(&object)).to_string();
+        let reason = format!("line 1: `messages`: the integer {integer} has more than 64 bits");
+        assert!(error.contains(&reason), "{error}");
+        let error = refused(row(&serde_json::to_string(&object).unwrap())).to_string();
+        let key = "`messages[1].tool_calls[0].function.arguments`: ";
+        assert!(error.contains(key) && error.contains(integer), "{error}");
+    }
 }
 
 #[test]
