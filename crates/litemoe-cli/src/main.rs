@@ -47,7 +47,7 @@ struct Cli {
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong arguments.";
 
 fn main() -> ExitCode {
-    litemoe_files::share_heap();
+    litemoe_files::share_heaps();
     let cli = Cli::parse();
     let _log = log::begin();
     if cli.verify {

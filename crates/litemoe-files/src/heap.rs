@@ -2,13 +2,17 @@
 
 #![allow(unsafe_code)]
 
-/// One heap for all threads: what one thread frees, every thread reuses (`M_ARENA_MAX` = 1). By default each thread has
-/// a heap of its own, and tensors that are freed by another thread than the next one's stay there unused.
-pub fn share_heap() {
+/// As many heaps as cores, which threads share (`M_ARENA_MAX`). By default there are eight times as many: new threads get
+/// heaps of their own, and what others have freed stays unused. With a single heap, threads wait for each other.
+pub fn share_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt takes no pointer, may be called from any thread and concerns later allocations only.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+    {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let heaps = libc::c_int::try_from(cores).unwrap_or(libc::c_int::MAX);
+        // SAFETY: mallopt takes no pointer, may be called from any thread and concerns later allocations only.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, heaps);
+        }
     }
 }
 

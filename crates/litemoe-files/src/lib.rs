@@ -11,7 +11,7 @@ mod staged_file;
 mod sweep;
 mod target;
 
-pub use heap::{map_large_allocations, share_heap};
+pub use heap::{map_large_allocations, share_heaps};
 pub use lock::TargetLock;
 pub use mapped::MappedFile;
 pub use staged_dir::{StagedDir, StagedFile};
