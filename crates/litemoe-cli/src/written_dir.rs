@@ -16,7 +16,7 @@ use crate::artefact;
 const RECORD: &str = ".litemoe-written.json";
 
 /// Writes a directory of files and their record atomically, unless the files are there with the same contents. Replaces
-/// only a directory that [`write`] wrote, as long as it is unchanged.
+/// only a directory that [`write()`] wrote, as long as it is unchanged.
 pub(crate) fn write(dir: &Path, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
     let is_there =
         |(name, bytes): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *bytes);
