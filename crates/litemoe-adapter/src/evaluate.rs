@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows, n_input};
-use crate::side_by_side::side_by_side;
+use crate::workers::Workers;
 
 /// Default number of tokens that an evaluation computes at once.
 pub const BATCH_TOKENS: usize = 1024;
@@ -105,10 +105,11 @@ pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
     check_rows(model, "evaluation", sequences)?;
     let mut scores = vec![RowEvaluation::default(); sequences.len()];
     let mut done = 0;
+    let workers = Workers::new(PARALLEL);
     let part_tokens = batch_tokens.div_ceil(PARALLEL);
     let batches = batches(sequences, part_tokens);
     for parts in at_once(sequences, &batches, part_tokens.saturating_mul(PARALLEL)) {
-        let found = side_by_side(&parts, |rows| {
+        let found = workers.run(&parts, |rows| {
             let batch = Batch::new(rows.iter().map(|&row| &sequences[row]));
             score_batch(model, &batch, mounted)
         });

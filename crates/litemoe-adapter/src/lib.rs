@@ -10,10 +10,10 @@ mod mount;
 pub mod peft;
 mod record;
 mod routing;
-mod side_by_side;
 mod tensors;
 mod to_foundation;
 mod tune;
+mod workers;
 
 pub use confidence_interval::{mean_95, share_95};
 pub use error::{AdapterError, RowProblem};

@@ -5,12 +5,12 @@ use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, S
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
-use crate::side_by_side::side_by_side;
+use crate::workers::Workers;
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MicroBatch {
-    /// MicroBatch-batch: rows per forward and backward pass, at least 1; gradients are accumulated.
+    /// Micro-batch: rows per forward and backward pass, at least 1; gradients are accumulated.
     pub rows: usize,
     /// Threads per micro-batch, at least 1, each with its own forward and backward pass. Small operations use one core,
     /// so two parallel passes are faster than two in sequence.
@@ -68,7 +68,7 @@ pub fn gradients<M: LanguageModel + Sync + ?Sized>(
 ) -> Result<Gradients, AdapterError> {
     check_rows(model, "training", rows)?;
     let rows: Vec<_> = rows.iter().map(|row| Row { row, noise: None }).collect();
-    Ok(batch_gradients(model, adapters, &rows, micro))
+    Ok(batch_gradients(model, adapters, &rows, micro, &Workers::new(micro.threads)))
 }
 
 /// A row of a batch.
@@ -85,6 +85,7 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     adapters: &Adapters,
     rows: &[Row<'_>],
     micro: MicroBatch,
+    workers: &Workers,
 ) -> Gradients {
     let n_targets = rows.iter().map(|row| row.row.n_completion()).sum();
     let part = |rows: &[Row<'_>]| {
@@ -98,7 +99,7 @@ pub(super) fn batch_gradients<M: LanguageModel + Sync + ?Sized>(
     let mut total = Gradients::default();
     for rows in rows.chunks(micro.rows.max(1)) {
         let parts: Vec<_> = rows.chunks(rows.len().div_ceil(micro.threads.max(1))).collect();
-        side_by_side(&parts, part).into_iter().for_each(|part| total.add(part));
+        workers.run(&parts, part).into_iter().for_each(|part| total.add(part));
     }
     for (site, lora) in adapters.loras() {
         let zeros = || Gradient { a: lora.a.zeros_like(), b: lora.b.zeros_like() };

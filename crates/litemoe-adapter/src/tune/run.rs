@@ -13,6 +13,7 @@ use super::state::{Best, RunId, TuneState};
 use super::tuned::Tuned;
 use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
+use crate::workers::Workers;
 use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
 
 /// Tuning checkpoint: file and interval.
@@ -84,7 +85,8 @@ pub fn tune<M: LanguageModel + Sync + ?Sized>(
     let state = resumed.unwrap_or_else(|| TuneState::start(initial));
     let shuffle = options.shuffle.then_some(options.seed);
     let order = Order::new(data.train.len(), options.batch, shuffle);
-    Run { model, data, options, state, order }.finish(saver.as_ref(), watcher)
+    let workers = Workers::new(options.micro().threads);
+    Run { model, data, options, state, order, workers }.finish(saver.as_ref(), watcher)
 }
 
 fn check<M: LanguageModel + Sync + ?Sized>(
@@ -147,6 +149,7 @@ struct Run<'a, M: ?Sized> {
     options: &'a TuneOptions,
     state: TuneState,
     order: Order,
+    workers: Workers,
 }
 
 impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
@@ -169,7 +172,8 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
         let step = self.state.step + 1;
         let rows = self.rows_of(step);
         let micro = self.options.micro();
-        let gradients = batch_gradients(self.model, &self.state.adapters, &rows, micro);
+        let gradients =
+            batch_gradients(self.model, &self.state.adapters, &rows, micro, &self.workers);
         if !gradients.loss.is_finite() {
             return Err(AdapterError::LossNotFinite { step, loss: gradients.loss });
         }
