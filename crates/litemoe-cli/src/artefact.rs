@@ -23,6 +23,7 @@ pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
+    tracing::debug!(file = %path.display(), "reading");
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
@@ -48,7 +49,9 @@ pub(crate) fn write_lines<T: Serialize>(
 
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     create_parent(path)?;
-    write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))
+    write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))?;
+    tracing::info!(file = %path.display(), bytes = text.len(), "written");
+    Ok(())
 }
 
 /// SHA-256 of a file's contents, in hex.

@@ -88,6 +88,9 @@ pub(crate) fn encode(
         bail!("{}: none of {n_rows} rows is within {max_tokens} tokens", file.display());
     }
     let skipped = encoded.skipped_too_long;
+    let (rows, tokens) =
+        (encoded.sequences.len(), encoded.sequences.iter().map(|row| row.tokens.len()));
+    tracing::info!(file = %file.display(), rows, tokens = tokens.sum::<usize>(), skipped, "read rows");
     if skipped > 0 {
         let file = file.display();
         crate::output::note(&format!(

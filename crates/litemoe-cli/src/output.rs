@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use crate::events::{self, Event};
+
 /// Failed write to standard output.
 #[derive(Debug)]
 struct Unprinted(io::Error);
@@ -60,8 +62,12 @@ pub(crate) fn is_quiet() -> bool {
 
 /// Prints a message to standard error, unless `--quiet`; control characters by their escapes.
 pub(crate) fn note(text: &str) {
-    if !is_quiet() {
-        message(text);
+    if is_quiet() {
+        return;
+    }
+    match events::are_on() {
+        true => events::emit(&Event::Note { message: text }),
+        false => message(text),
     }
 }
 
@@ -78,7 +84,10 @@ pub(crate) fn error(error: &anyhow::Error) {
             said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
         }
     }
-    message(&format!("error: {said}"));
+    match events::are_on() {
+        true => events::emit(&Event::Error { message: &said }),
+        false => message(&format!("error: {said}")),
+    }
 }
 
 /// Text as it is, or as a terminal shows it.

@@ -1,6 +1,7 @@
 //! Options of every command, completions and manual pages.
 
 use std::fs;
+use std::process::Command;
 
 use crate::bench::Bench;
 
@@ -55,4 +56,26 @@ fn the_number_of_threads_changes_no_result() {
     for wrong in ["0", "-1", "many"] {
         assert_eq!(bench.run(&[&args[..], &[wrong]].concat()).code, 2, "{wrong}");
     }
+}
+
+#[test]
+fn the_long_version_tells_the_build() {
+    let bench = Bench::new();
+    let short = bench.run(&["-V"]).stdout;
+    assert_eq!(short, format!("litemoe {}\n", env!("CARGO_PKG_VERSION")));
+    let long = bench.run(&["--version"]).stdout;
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(format!("{}\n", lines[0]), short);
+    let commit = lines[1].strip_prefix("commit: ").expect("the commit");
+    let is_hash = commit.len() == 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(is_hash || commit == "unknown", "{long}");
+    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    if let Some(head) = git.ok().filter(|git| git.status.success()) {
+        assert_eq!(commit, String::from_utf8_lossy(&head.stdout).trim());
+    }
+    let features = lines[2].strip_prefix("features: ").expect("the features");
+    assert_eq!(features.split(", ").any(|name| name == "hub"), cfg!(feature = "hub"), "{long}");
+    assert_eq!(features.split(", ").any(|name| name == "wgpu"), cfg!(feature = "wgpu"), "{long}");
+    assert!(lines[3].strip_prefix("target: ").is_some_and(|target| target.contains('-')), "{long}");
+    assert_eq!(bench.run(&["tune", "--version"]).stdout.lines().nth(1), Some(lines[1]));
 }

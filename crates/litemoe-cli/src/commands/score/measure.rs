@@ -105,11 +105,11 @@ impl MeasureArgs {
             None => &rows.sequences,
         };
         let steps = sequences.len() * loaded.model.n_blocks();
-        let bar = progress::bar(steps as u64, "scoring");
+        let bar = progress::begin("scoring", steps as u64, "row-blocks");
         let scored = score(&loaded.model, sequences, &options, &loaded.about(), |done| {
-            bar.set_position(done as u64);
+            bar.set(done as u64);
         })?;
-        bar.finish_and_clear();
+        bar.finish();
         // Only all shards together tell whether there are enough rows.
         for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
             output::note(&format!("warning: {warning}"));
