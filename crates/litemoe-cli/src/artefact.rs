@@ -22,7 +22,8 @@ pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
     ExpertScores::from_json(&read_text(path)?).with_context(|| path.display().to_string())
 }
 
-fn read_text(path: &Path) -> anyhow::Result<String> {
+/// Reads a text file; errors name it.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     tracing::debug!(file = %path.display(), "reading");
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

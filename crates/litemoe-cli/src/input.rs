@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::args::rows::RowArgs;
 use crate::model::Loaded;
+use crate::output;
 
 /// Tokenized rows of an app.
 pub(crate) struct Rows {
@@ -93,8 +94,10 @@ pub(crate) fn encode(
     tracing::info!(file = %file.display(), rows, tokens = tokens.sum::<usize>(), skipped, "read rows");
     if skipped > 0 {
         let file = file.display();
-        crate::output::note(&format!(
-            "{file}: {skipped} rows longer than {max_tokens} tokens are skipped"
+        output::note(&format!(
+            "{file}: {} longer than {max_tokens} tokens {} skipped",
+            output::counted(skipped, "row", "rows"),
+            if skipped == 1 { "is" } else { "are" },
         ));
     }
     Ok(encoded)

@@ -5,11 +5,11 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan, Sampling};
 use litemoe_files::map_large_allocations;
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
-use litemoe_text::Tokenizer;
+use litemoe_text::{Tokenizer, sampling_defaults};
 
 use crate::args::device::DeviceArgs;
 use crate::fingerprints::CacheEntry;
@@ -129,6 +129,11 @@ impl Loaded {
             family: self.checkpoint.family().to_owned(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// The model's own sampling, which options and requests change.
+    pub(crate) fn sampling(&self) -> anyhow::Result<Sampling> {
+        Ok(sampling_defaults(self.checkpoint.dir())?)
     }
 
     /// Loads an adapter, with its router bias, and checks that it changes the model's logits.

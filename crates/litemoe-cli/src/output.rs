@@ -112,6 +112,11 @@ fn plain(text: &str) -> Cow<'_, str> {
     plain.into()
 }
 
+/// A number with what it counts, in singular or plural.
+pub(crate) fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// Human-readable number of bytes, in binary units.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
