@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use crate::escape::plain;
+
 /// What this process runs.
 static SOURCE: OnceLock<Source> = OnceLock::new();
 
@@ -95,10 +97,10 @@ pub(crate) fn emit(event: &Event<'_>) {
     }
 }
 
-/// Writes an event.
+/// Writes an event; control characters by their escapes.
 pub(crate) fn emit_from(source: &Source, event: &Event<'_>) {
     if let Ok(line) = serde_json::to_string(&Line { event, source }) {
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        let _ = writeln!(io::stderr().lock(), "{}", plain(&line));
     }
 }
 

@@ -11,9 +11,9 @@ const FILTERS: [&str; 2] = ["LITEMOE_LOG", "RUST_LOG"];
 /// Number of `-v`.
 static VERBOSITY: OnceLock<u8> = OnceLock::new();
 
-/// The `-v` of this process, one item each.
-pub(crate) fn verbosity() -> impl Iterator<Item = ()> {
-    (0..VERBOSITY.get().copied().unwrap_or(0)).map(|_| ())
+/// Number of `-v` of this process, for child processes.
+pub(crate) fn verbosity() -> u8 {
+    VERBOSITY.get().copied().unwrap_or(0)
 }
 
 /// Begins the log on standard error; the guard writes the last lines when it is dropped.

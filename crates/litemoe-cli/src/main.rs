@@ -5,6 +5,7 @@ mod artefact;
 mod chat;
 mod commands;
 mod customize;
+mod escape;
 mod events;
 mod fingerprints;
 mod hub;

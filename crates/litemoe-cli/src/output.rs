@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use crate::escape::plain;
 use crate::events::{self, Event};
 
 /// Failed write to standard output.
@@ -93,23 +94,6 @@ pub(crate) fn error(error: &anyhow::Error) {
 /// Text as it is, or as a terminal shows it.
 fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
     if on_terminal { plain(text) } else { text.into() }
-}
-
-/// Text without control characters other than newline and tab: a file could hold a terminal's escape sequences. Each is
-/// replaced by its escape in JSON, so JSON stays the same value.
-fn plain(text: &str) -> Cow<'_, str> {
-    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(is_control) {
-        return text.into();
-    }
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_control(c) {
-            true => plain += &format!("\\u{:04x}", u32::from(c)),
-            false => plain.push(c),
-        }
-    }
-    plain.into()
 }
 
 /// A number with what it counts, in singular or plural.

@@ -1,7 +1,7 @@
 //! Progress on standard error: bars, plain lines or JSON events.
 
 use std::io::{self, IsTerminal};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -129,7 +129,7 @@ impl Progress {
     /// Sets what a bar and plain lines tell besides the count.
     pub(crate) fn detail(&self, detail: String) {
         self.bar.set_message(detail.clone());
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).detail = detail;
+        self.state().detail = detail;
     }
 
     /// A training step is done.
@@ -139,7 +139,7 @@ impl Progress {
 
     /// The adapter was validated after the last step.
     pub(crate) fn validated(&self, validation_loss: f64, validation_accuracy: f64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.told = Instant::now();
         match self.mode {
             ProgressMode::Json => events::emit(&Event::Validation {
@@ -153,7 +153,7 @@ impl Progress {
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         change(&mut state);
         self.bar.set_position(state.done);
         tracing::debug!(done = state.done, total = self.total, "{}", self.activity);
@@ -177,12 +177,16 @@ impl Progress {
     /// Ends the activity: its bar is removed.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match self.mode {
             ProgressMode::Json => events::emit(&Event::End(self.count(state.done, state.loss))),
             ProgressMode::Plain if state.line_at != Some(state.done) => self.print(&mut state),
             _ => {}
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, done: u64, loss: Option<f64>) -> Count<'_> {
@@ -206,8 +210,12 @@ impl Progress {
             "" => String::new(),
             detail => format!(", {detail}"),
         };
-        let (done, time) = (state.done, HumanDuration(self.start.elapsed()));
-        output::note(&format!("{activity}{file}: {done} of {total} {unit}{detail}, {time:#}"));
+        let done = match *unit {
+            "bytes" => format!("{} of {}", output::bytes(state.done), output::bytes(*total)),
+            unit => format!("{} of {total} {unit}", state.done),
+        };
+        let time = HumanDuration(self.start.elapsed());
+        output::note(&format!("{activity}{file}: {done}{detail}, {time:#}"));
     }
 }
 

@@ -179,7 +179,7 @@ impl Runner {
         if output::is_quiet() {
             command.arg("--quiet");
         }
-        command.args(log::verbosity().map(|_| "-v"));
+        command.args(std::iter::repeat_n("-v", log::verbosity().into()));
         command.arg("--progress").arg(progress::mode_name());
         command.arg("--app").arg(&self.app).arg("--stage").arg(name);
         let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);

@@ -17,7 +17,7 @@ fn expect_in_readme<T: Copy + Display + Serialize + FromStr + PartialEq>(
     assert_eq!(rows.len(), all.len(), "{option}");
     for (row, &value) in rows.into_iter().zip(all) {
         assert_eq!(row, format!("{start}`{value}` | {} |", about(value)));
-        assert_eq!(serde_json::to_value(value).unwrap(), value.to_string());
+        assert_eq!(serde_json::to_value(value).expect("JSON"), value.to_string());
         assert!(value.to_string().parse::<T>().is_ok_and(|parsed| parsed == value));
     }
 }

@@ -89,8 +89,7 @@ async fn one_seed_gives_one_text() {
     let fields = json!({ "seed": -7, "temperature": 0.8, "top_p": 0.9, "top_k": 30 });
     let text = content(&router, &fields).await;
     assert_eq!(text, content(&router, &fields).await);
-    let drawn = |fields: Value| {
-        let mut fields = fields;
+    let drawn = |mut fields: Value| {
         fields["temperature"] = 1.into();
         let router = router.clone();
         async move { content(&router, &fields).await }
