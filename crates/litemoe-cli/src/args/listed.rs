@@ -12,7 +12,7 @@ use litemoe_core::{Alignment, Criterion, MergeMethod, RouterRule, SimilarityKind
 use litemoe_text::LossTurns;
 
 use crate::args::auto::Auto;
-use crate::args::refit::RefitKind;
+use crate::args::refit_kind::RefitKind;
 
 /// Parser by [`FromStr`] that lists named values; others may be allowed too, such as numbers.
 #[derive(Clone)]

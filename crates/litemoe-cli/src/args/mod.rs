@@ -7,6 +7,7 @@ pub(crate) mod mount;
 pub(crate) mod plan;
 pub(crate) mod prompt;
 pub(crate) mod refit;
+pub(crate) mod refit_kind;
 pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod server;

@@ -8,7 +8,8 @@ use crate::args::device::DeviceArgs;
 use crate::args::listed;
 use crate::args::mount::MountOptions;
 use crate::args::plan::PlanArgs;
-use crate::args::refit::{REFIT_RANK, RefitKind};
+use crate::args::refit::REFIT_RANK;
+use crate::args::refit_kind::RefitKind;
 use crate::args::tune::TuneArgs;
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with controls

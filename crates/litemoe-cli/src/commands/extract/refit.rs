@@ -18,7 +18,8 @@ use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
 use litemoe_model::{Checkpoint, Model, StagedProxy, stage_proxy};
 use serde::{Deserialize, Serialize};
 
-use crate::args::refit::{RefitArgs, RefitKind};
+use crate::args::refit::RefitArgs;
+use crate::args::refit_kind::RefitKind;
 use crate::input::Rows;
 use crate::model::{self, Loaded};
 use crate::{artefact, output, progress};
