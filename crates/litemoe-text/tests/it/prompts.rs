@@ -84,7 +84,7 @@ fn parts_are_joined_and_arguments_in_a_string_are_parsed() {
 
 #[test]
 fn tools_and_documents_that_the_template_does_not_print_are_refused() {
-    let template = |source| ChatTemplate::new(source, BTreeMap::new()).unwrap();
+    let template = |source: &str| ChatTemplate::new(source, BTreeMap::new()).unwrap();
     let with = |key: &str| {
         prompt(&json!({"messages": [{"role": "user", "content": "a"}], key: [{"x": 1}]}))
     };
