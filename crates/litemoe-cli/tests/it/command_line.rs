@@ -81,3 +81,24 @@ fn the_long_version_tells_the_build() {
     assert!(lines[3].strip_prefix("target: ").is_some_and(|target| target.contains('-')), "{long}");
     assert_eq!(bench.run(&["tune", "--version"]).stdout.lines().nth(1), Some(lines[1]));
 }
+
+#[test]
+fn help_texts_list_the_values_of_options_with_a_line_about_each() {
+    let bench = Bench::new();
+    for (command, options) in [
+        ("score", &["- expert_output_gated: cosine ", "- last-turn: "][..]),
+        ("plan", &["- esft_gate:  mean ", "- litemoe: merge ", "- hungarian: ", "- drop_rows: "]),
+        ("extract", &["- low-rank: ", "- cpu: "]),
+        ("mount", &["- restricted: to the proxy's", "- accuracy: "]),
+        ("customize", &["- task:  ", "- restricted: ", "- low-rank: ", "- auto: ", "- json:  "]),
+    ] {
+        let help = bench.run(&[command, "--help"]).stdout;
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for option in options {
+            let option = option.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(&option), "{command}: {option}: {help}");
+        }
+        let short = bench.run(&[command, "-h"]).stdout;
+        assert!(short.contains("[possible values: "), "{command}: {short}");
+    }
+}
