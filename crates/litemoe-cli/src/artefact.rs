@@ -22,7 +22,9 @@ pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
     ExpertScores::from_json(&read_text(path)?).with_context(|| path.display().to_string())
 }
 
-fn read_text(path: &Path) -> anyhow::Result<String> {
+/// Reads a text file; errors name it.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    tracing::debug!(file = %path.display(), "reading");
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
@@ -48,7 +50,9 @@ pub(crate) fn write_lines<T: Serialize>(
 
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
     create_parent(path)?;
-    write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))
+    write_file(path, |file| file.write_all(text.as_bytes())).with_context(|| cannot_write(path))?;
+    tracing::info!(file = %path.display(), bytes = text.len(), "written");
+    Ok(())
 }
 
 /// SHA-256 of a file's contents, in hex.

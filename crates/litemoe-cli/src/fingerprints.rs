@@ -91,10 +91,15 @@ impl FingerprintCache for CacheEntry {
         let is_known = format == FORMAT && dir == self.dir && Some(&files) == self.unchanged();
         let text = fingerprint.to_string();
         let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_known && is_hash).then_some(fingerprint)
+        let found = (is_known && is_hash).then_some(fingerprint);
+        if let Some(fingerprint) = &found {
+            tracing::info!(dir = %self.dir.display(), %fingerprint, "read a fingerprint from the cache");
+        }
+        found
     }
 
     fn keep(&self, fingerprint: &Fingerprint) {
+        tracing::info!(dir = %self.dir.display(), %fingerprint, "computed a fingerprint");
         let keep = || {
             let (file, files) = (self.file.as_ref()?, self.unchanged()?);
             if !files.iter().all(Stamp::is_settled) {

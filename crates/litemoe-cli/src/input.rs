@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::args::rows::RowArgs;
 use crate::model::Loaded;
+use crate::output;
 
 /// Tokenized rows of an app.
 pub(crate) struct Rows {
@@ -88,10 +89,15 @@ pub(crate) fn encode(
         bail!("{}: none of {n_rows} rows is within {max_tokens} tokens", file.display());
     }
     let skipped = encoded.skipped_too_long;
+    let (rows, tokens) =
+        (encoded.sequences.len(), encoded.sequences.iter().map(|row| row.tokens.len()));
+    tracing::info!(file = %file.display(), rows, tokens = tokens.sum::<usize>(), skipped, "read rows");
     if skipped > 0 {
         let file = file.display();
-        crate::output::note(&format!(
-            "{file}: {skipped} rows longer than {max_tokens} tokens are skipped"
+        output::note(&format!(
+            "{file}: {} longer than {max_tokens} tokens {} skipped",
+            output::counted(skipped, "row", "rows"),
+            if skipped == 1 { "is" } else { "are" },
         ));
     }
     Ok(encoded)

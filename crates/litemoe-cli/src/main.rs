@@ -5,6 +5,8 @@ mod artefact;
 mod chat;
 mod commands;
 mod customize;
+mod escape;
+mod events;
 mod fingerprints;
 mod hub;
 mod input;
@@ -16,20 +18,23 @@ mod progress;
 mod row_check;
 mod signals;
 mod splits;
+mod version;
 mod work;
 mod written_dir;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::commands::Command;
+use crate::events::Source;
+use crate::progress::ProgressMode;
 
 /// Customize one mixture-of-experts (MoE) language model for many apps: score its experts on an app's data, extract a
 /// small proxy, tune a LoRA adapter on the proxy, and mount the adapter on the unchanged foundation.
 #[derive(Debug, Parser)]
-#[command(name = "litemoe", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "litemoe", version, long_version = version::long(), propagate_version = true, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,19 +47,33 @@ struct Cli {
     /// Print errors and results only: no progress and no notes.
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Log more on standard error: files, models, fingerprints, validations and tried mountings; twice: every step too.
+    /// LITEMOE_LOG or RUST_LOG, where set, decide instead.
+    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Progress on standard error.
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t)]
+    progress: ProgressMode,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong arguments.";
 
 fn main() -> ExitCode {
     litemoe_files::share_heaps();
-    let cli = Cli::parse();
-    let _log = log::begin();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let _log = log::begin(cli.verbose, cli.quiet);
+    events::set_source(match &cli.command {
+        Command::Stage(stage) => stage.source(),
+        _ => Source { app: None, stage: matches.subcommand_name().unwrap_or_default().to_owned() },
+    });
     if cli.verify {
         fingerprints::verify();
     }
     if cli.quiet {
         output::be_quiet();
+    } else {
+        progress::set_mode(cli.progress, cli.verbose > 0);
     }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,15 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan, Sampling};
 use litemoe_files::map_large_allocations;
 use litemoe_model::{Checkpoint, Model, ModelError};
 use litemoe_score::About;
-use litemoe_text::Tokenizer;
+use litemoe_text::{Tokenizer, sampling_defaults};
 
 use crate::args::device::DeviceArgs;
 use crate::fingerprints::CacheEntry;
@@ -23,6 +24,10 @@ pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
     let cache = CacheEntry::of(&dir);
     let opened = Checkpoint::open(&dir);
+    if let Ok(checkpoint) = &opened {
+        let (family, bytes) = (checkpoint.family(), checkpoint.expert_bytes());
+        tracing::info!(dir = %dir.display(), family, expert_bytes = bytes, "opened a model");
+    }
     let opened = opened.map(|checkpoint| checkpoint.cached(Arc::new(cache)));
     opened.map_err(|error| match (&error, hub::snapshot_id(&dir)) {
         (ModelError::NoWeights { .. } | ModelError::MissingShard { .. }, Some(id)) => {
@@ -102,8 +107,10 @@ impl Loaded {
         let device = device.open()?;
         let checkpoint = open(named)?;
         note_leftovers(&checkpoint);
+        let start = Instant::now();
         let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
         let model = make(&checkpoint, &device)?;
+        tracing::debug!(dir = %checkpoint.dir().display(), elapsed = ?start.elapsed(), "loaded the model");
         if tokenizer.vocab() > model.vocab() {
             let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
             bail!(
@@ -124,6 +131,11 @@ impl Loaded {
         }
     }
 
+    /// The model's own sampling, which options and requests change.
+    pub(crate) fn sampling(&self) -> anyhow::Result<Sampling> {
+        Ok(sampling_defaults(self.checkpoint.dir())?)
+    }
+
     /// Loads an adapter, with its router bias, and checks that it changes the model's logits.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
         Ok(self.mounted(dir, None)?.mounted)
@@ -142,6 +154,9 @@ impl Loaded {
         let fingerprint = self.checkpoint.fingerprint();
         let loaded = load_with_plan(dir, &self.model, fingerprint, plan).with_context(cannot)?;
         self.expect_effect(&loaded.mounted).with_context(cannot)?;
+        let is_routed = loaded.mounted.router_bias.is_some();
+        let n_loras = loaded.mounted.adapters.loras().count();
+        tracing::info!(dir = %dir.display(), n_loras, is_routed, "mounted an adapter");
         Ok(loaded)
     }
 

@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
+use crate::escape::plain;
+use crate::events::{self, Event};
+
 /// Failed write to standard output.
 #[derive(Debug)]
 struct Unprinted(io::Error);
@@ -60,8 +63,12 @@ pub(crate) fn is_quiet() -> bool {
 
 /// Prints a message to standard error, unless `--quiet`; control characters by their escapes.
 pub(crate) fn note(text: &str) {
-    if !is_quiet() {
-        message(text);
+    if is_quiet() {
+        return;
+    }
+    match events::are_on() {
+        true => events::emit(&Event::Note { message: text }),
+        false => message(text),
     }
 }
 
@@ -78,7 +85,10 @@ pub(crate) fn error(error: &anyhow::Error) {
             said = if said.is_empty() { cause } else { format!("{said}: {cause}") };
         }
     }
-    message(&format!("error: {said}"));
+    match events::are_on() {
+        true => events::emit(&Event::Error { message: &said }),
+        false => message(&format!("error: {said}")),
+    }
 }
 
 /// Text as it is, or as a terminal shows it.
@@ -86,21 +96,9 @@ fn shown(text: &str, on_terminal: bool) -> Cow<'_, str> {
     if on_terminal { plain(text) } else { text.into() }
 }
 
-/// Text without control characters other than newline and tab: a file could hold a terminal's escape sequences. Each is
-/// replaced by its escape in JSON, so JSON stays the same value.
-fn plain(text: &str) -> Cow<'_, str> {
-    let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(is_control) {
-        return text.into();
-    }
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_control(c) {
-            true => plain += &format!("\\u{:04x}", u32::from(c)),
-            false => plain.push(c),
-        }
-    }
-    plain.into()
+/// A number with what it counts, in singular or plural.
+pub(crate) fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Human-readable number of bytes, in binary units.

@@ -12,9 +12,10 @@ pub struct UnknownName {
     pub known: String,
 }
 
-/// Defines a fieldless enum with names: `ALL`, `name`, `Display`, `FromStr`, and serde by name.
+/// Defines a fieldless enum with names and one line about each value: `ALL`, `name`, `about`, `Display`, `FromStr`, and
+/// serde by name.
 macro_rules! named_enum {
-    ($(#[$meta:meta])* $type:ident, $what:literal, { $($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $type:ident, $what:literal, { $($(#[$doc:meta])* $variant:ident = $name:literal: $about:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(serde::Serialize, serde::Deserialize)]
@@ -27,6 +28,11 @@ macro_rules! named_enum {
             /// The name used in files and on the command line.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
+            }
+
+            /// One line about the value, for help texts.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about),+ }
             }
         }
 

@@ -7,9 +7,9 @@ named_enum! {
     /// Name of a plan's method on the command line and in files; [`PlanMethod`] has its options.
     MergeMethod, "merge method", {
         /// Pruning.
-        None = "none",
+        None = "none": "prune the experts that are not kept",
         /// LiteMoE's merging.
-        Litemoe = "litemoe",
+        Litemoe = "litemoe": "merge moderate experts into the most similar kept one, prune cold ones (LiteMoE §3.3)",
     }
 }
 
@@ -17,9 +17,9 @@ named_enum! {
     /// Alignment of an absorbed expert's neurons to the centroid's before averaging.
     Alignment, "alignment", {
         /// No alignment.
-        None = "none",
+        None = "none": "average the neurons in the order in which they are stored",
         /// Minimum-cost permutation (Hungarian algorithm).
-        Hungarian = "hungarian",
+        Hungarian = "hungarian": "minimum-cost permutation of the neurons before averaging (LiteMoE §3.4)",
     }
 }
 

@@ -34,13 +34,13 @@ named_enum! {
     /// 10.1145/3666025.3699355).
     RouterRule, "router rule", {
         /// Adds the probability of absorbed experts to their centroid, then selects the top-k.
-        Redirect = "redirect",
+        Redirect = "redirect": "add an absorbed expert's probability to its centroid, then select the top-k (LiteMoE)",
         /// Selects the top-k among kept and absorbed experts, then redirects each selection to its centroid.
-        RedirectSelected = "redirect_selected",
+        RedirectSelected = "redirect_selected": "select the top-k, then replace absorbed experts by their centroids",
         /// Deletes the router rows of removed and absorbed experts; the proxy loads in stock runtimes.
-        DropRows = "drop_rows",
+        DropRows = "drop_rows": "delete the router rows of pruned and absorbed experts; transformers loads such a proxy",
         /// Keeps all router rows and the softmax over them, then selects the top-k among the kept experts: without
         /// renormalisation, gates keep the scale they were trained with.
-        Mask = "mask",
+        Mask = "mask": "keep the softmax over all experts, select the top-k among the kept ones",
     }
 }

@@ -1,6 +1,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use litemoe_core::Sampling;
+
 use crate::{RequestLimits, Timeouts};
 
 /// Server options.
@@ -13,6 +15,8 @@ pub struct ServerOptions {
     pub max_in_flight: usize,
     /// Maximum number of open connections; further ones are accepted when one closes.
     pub max_connections: NonZeroUsize,
+    /// Values of the sampling parameters that a request does not have.
+    pub sampling: Sampling,
     /// Limits of one request.
     pub limits: RequestLimits,
     /// Time-outs of a connection.
@@ -32,7 +36,7 @@ pub struct ServerOptions {
 }
 
 impl Default for ServerOptions {
-    /// 64 waiting requests, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// Greedy decoding, 64 waiting requests, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
@@ -40,6 +44,7 @@ impl Default for ServerOptions {
             max_in_flight: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),
             max_unread: NonZeroUsize::new(1024).expect("1024 is not zero"),
+            sampling: Sampling::default(),
             limits: RequestLimits::default(),
             timeouts: Timeouts::default(),
             retry_after: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-use litemoe_text::{Message, TextError, Tokenizer};
+use litemoe_text::{Prompt, TextError, Tokenizer};
 
 use crate::limits::{Context, Excess};
 
@@ -25,21 +25,18 @@ impl From<TextError> for PromptError {
 /// a whole, which would take hundreds of bytes of memory for each of its bytes.
 pub(crate) fn encode(
     tokenizer: &Tokenizer,
-    messages: &[Message],
+    prompt: &Prompt,
     context: Context,
 ) -> Result<Vec<u32>, PromptError> {
-    match (tokenizer.template(), messages) {
-        (Some(template), _) => {
-            let text = template.render(messages, true)?;
-            check(tokenizer, &text, context)?;
-            Ok(tokenizer.encode_text(&text)?)
-        }
-        (None, [message]) => {
-            check(tokenizer, &message.content, context)?;
-            Ok(tokenizer.encode_prompt(messages)?)
-        }
-        (None, _) => Ok(tokenizer.encode_prompt(messages)?),
+    if let Some(template) = tokenizer.template() {
+        let text = prompt.render(template)?;
+        check(tokenizer, &text, context)?;
+        return Ok(tokenizer.encode_text(&text)?);
     }
+    if let Some(text) = prompt.user_text() {
+        check(tokenizer, text, context)?;
+    }
+    Ok(tokenizer.encode_chat(prompt)?)
 }
 
 /// Refuses a text that certainly has more tokens than the context.
@@ -75,6 +72,8 @@ fn segments(mut text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use litemoe_text::Message;
+
     use super::*;
     use crate::RequestLimits;
 
@@ -107,7 +106,7 @@ mod tests {
         {
             let messages = [Message::user(text)];
             let prompt = tokenizer.encode_prompt(&messages).unwrap();
-            let encoded = encode(&tokenizer, &messages, context(prompt.len())).unwrap();
+            let encoded = encode(&tokenizer, &messages[..].into(), context(prompt.len())).unwrap();
             assert_eq!(encoded, prompt);
         }
     }
@@ -118,7 +117,7 @@ mod tests {
         let messages = [Message::user("Turn on the lights in the attic. ".repeat(4000))];
         let n_prompt = tokenizer.encode_prompt(&messages).unwrap().len();
         let max_tokens = n_prompt * 9 / 10;
-        let error = encode(&tokenizer, &messages, context(max_tokens)).unwrap_err();
+        let error = encode(&tokenizer, &messages[..].into(), context(max_tokens)).unwrap_err();
         let expected = Excess::Text { max_tokens };
         assert!(matches!(error, PromptError::Excess(excess) if excess == expected), "{error:?}");
     }

@@ -39,6 +39,8 @@ pub enum TextError {
     TemplateTooLong { fuel: u64 },
     #[error("the chat template writes more than {max_bytes} bytes")]
     TemplateTooMuch { max_bytes: usize },
+    #[error("the chat template prints nothing of the {what}, so they would have no effect")]
+    NotRendered { what: &'static str },
     #[error("the model has no chat template, so it takes one user message, not {given}")]
     NoTemplate { given: String },
     #[error(

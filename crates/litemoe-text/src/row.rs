@@ -41,6 +41,27 @@ pub enum LossTurns {
     LastTurn,
 }
 
+impl LossTurns {
+    /// All values.
+    pub const ALL: &[Self] = &[Self::AllTurns, Self::LastTurn];
+
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllTurns => "all-turns",
+            Self::LastTurn => "last-turn",
+        }
+    }
+
+    /// One line about the value, for help texts.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::AllTurns => "every message of the assistant, unless its weight is 0",
+            Self::LastTurn => "its last message",
+        }
+    }
+}
+
 impl Row {
     /// A pair without label or references.
     pub fn new(prompt: impl Into<String>, completion: impl Into<String>) -> Self {
@@ -129,20 +150,14 @@ impl std::str::FromStr for LossTurns {
     type Err = UnknownLossTurns;
 
     fn from_str(name: &str) -> Result<Self, UnknownLossTurns> {
-        match name {
-            "all-turns" => Ok(Self::AllTurns),
-            "last-turn" => Ok(Self::LastTurn),
-            _ => Err(UnknownLossTurns { name: name.to_owned() }),
-        }
+        let known = Self::ALL.iter().copied().find(|turns| turns.name() == name);
+        known.ok_or_else(|| UnknownLossTurns { name: name.to_owned() })
     }
 }
 
 impl std::fmt::Display for LossTurns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::AllTurns => "all-turns",
-            Self::LastTurn => "last-turn",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -2,9 +2,12 @@
 
 pub(crate) mod auto;
 pub(crate) mod device;
+pub(crate) mod listed;
 pub(crate) mod mount;
 pub(crate) mod plan;
+pub(crate) mod prompt;
 pub(crate) mod refit;
+pub(crate) mod refit_kind;
 pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod server;

@@ -6,20 +6,20 @@ use litemoe_adapter::{BATCH_TOKENS, GuardOptions, Measure, MountRouting};
 use serde::{Deserialize, Serialize};
 
 use crate::args::auto::Auto;
+use crate::args::listed;
 
 /// Mounting options of `mount` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct MountOptions {
-    /// Routing of the app's tokens on the foundation: restricted (only to the proxy's experts), full (to any expert), a
-    /// number above 0 (penalty, subtracted from the router logits of experts outside the proxy), or auto (the best of
-    /// restricted, penalties 4, 2 and 1, and full on the validation rows).
-    #[arg(long, default_value_t = Auto::Auto)]
+    /// Routing of the app's tokens on the foundation; a number above 0 is a penalty, subtracted from the router logits
+    /// of experts outside the proxy.
+    #[arg(long, default_value_t = Auto::Auto, value_parser = listed::routing())]
     pub(crate) routing: Auto<MountRouting>,
     /// LoRA scale: factor on the scale of every LoRA, in [0, 1]; 0 does not mount the adapter. auto takes the best of
     /// 1, 0.75, 0.5 and 0.25 on the validation rows.
     #[arg(long, default_value_t = Auto::Auto)]
     pub(crate) scale: Auto<Scale>,
-    /// Metric on the validation rows that decides: the mean loss, or the exact-match accuracy (ties: the lower loss).
+    /// Metric on the validation rows that decides.
     #[arg(long, value_enum, default_value_t = By::Loss)]
     pub(crate) by: By,
     /// Number of validation rows to decide on, at least 1: the first N of the file.
@@ -78,7 +78,7 @@ impl fmt::Display for Scale {
 pub(crate) enum By {
     /// Lowest mean negative log-likelihood per completion token.
     Loss,
-    /// Highest exact-match accuracy.
+    /// Highest exact-match accuracy; ties go to the lower loss.
     Accuracy,
 }
 

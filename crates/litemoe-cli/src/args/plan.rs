@@ -6,6 +6,8 @@ use litemoe_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::args::listed;
+
 /// Plan options of `plan` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct PlanArgs {
@@ -13,16 +15,14 @@ pub(crate) struct PlanArgs {
     /// 4MiB (units B, kB, MB, GB, KiB, MiB, GiB).
     #[arg(long, default_value_t = PlanOptions::default().budget)]
     pub(crate) budget: Budget,
-    /// Criterion that ranks the experts: litemoe, frequency, soft_count, ean, task, reap, man, esft_gate, esft_token,
-    /// or random (the control).
-    #[arg(long, default_value_t = PlanOptions::default().score)]
+    /// Criterion that ranks the experts.
+    #[arg(long, default_value_t = PlanOptions::default().score, value_parser = listed::criterion())]
     pub(crate) score: Criterion,
-    /// Treatment of moderately important experts: none (pruned) or litemoe (merged into the most similar kept expert,
-    /// their centroid).
-    #[arg(long, default_value_t = MergeMethod::None)]
+    /// Treatment of moderately important experts.
+    #[arg(long, default_value_t = MergeMethod::None, value_parser = listed::merge_method())]
     pub(crate) merge: MergeMethod,
-    /// Similarity of two experts, with --merge litemoe: affinity or expert_output_gated [default: affinity].
-    #[arg(long, value_name = "KIND")]
+    /// Similarity of two experts, with --merge litemoe [default: affinity].
+    #[arg(long, value_name = "KIND", value_parser = listed::similarity())]
     pub(crate) similarity: Option<SimilarityKind>,
     /// Pruning threshold, with --merge litemoe: experts that score below this share of the uniform score are pruned,
     /// not merged [default: 0.6].
@@ -31,15 +31,12 @@ pub(crate) struct PlanArgs {
     /// Maximum number of experts that one centroid absorbs, with --merge litemoe [default: 3].
     #[arg(long, value_name = "N")]
     pub(crate) max_merged: Option<usize>,
-    /// Alignment of an absorbed expert's neurons to the centroid's before averaging, with --merge litemoe: hungarian
-    /// (minimum-cost permutation) or none [default: hungarian].
-    #[arg(long, value_name = "HOW")]
+    /// Alignment of an absorbed expert's neurons to the centroid's before averaging, with --merge litemoe [default:
+    /// hungarian].
+    #[arg(long, value_name = "HOW", value_parser = listed::alignment())]
     pub(crate) alignment: Option<Alignment>,
-    /// Treatment of pruned and absorbed experts by the proxy's router: drop_rows (delete their router rows;
-    /// transformers loads such a proxy), mask (keep the softmax over all experts, select among the kept ones), redirect
-    /// (add an absorbed expert's probability to its centroid, then select the top-k) or redirect_selected (select the
-    /// top-k, then replace absorbed experts by their centroids).
-    #[arg(long, default_value_t = PlanOptions::default().router)]
+    /// Treatment of pruned and absorbed experts by the proxy's router.
+    #[arg(long, default_value_t = PlanOptions::default().router, value_parser = listed::router_rule())]
     pub(crate) router: RouterRule,
 }
 

@@ -1,27 +1,13 @@
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::bail;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::args::device::DeviceArgs;
+use crate::args::refit_kind::RefitKind;
 use crate::args::rows::RowArgs;
 use crate::artefact;
-
-/// Refit of the kept experts' down projections by ridge regression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum RefitKind {
-    /// No refit: the proxy is a submodel of the foundation.
-    #[default]
-    None,
-    /// Low-rank change, written as an adapter of the unchanged proxy; `tune --init` continues from it.
-    LowRank,
-    /// Full-rank change of the proxy's own weights.
-    Full,
-}
 
 /// Default rank of a low-rank refit.
 pub(crate) const REFIT_RANK: usize = 16;
@@ -54,24 +40,6 @@ pub(crate) struct RefitArgs {
     pub(crate) refit_out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
-}
-
-impl fmt::Display for RefitKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::LowRank => "low-rank",
-            Self::Full => "full",
-        })
-    }
-}
-
-impl FromStr for RefitKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        ValueEnum::from_str(text, false).map_err(|_| "a refit is none, low-rank or full".to_owned())
-    }
 }
 
 impl RefitArgs {

@@ -3,14 +3,16 @@ use clap::Args;
 use litemoe_text::LossTurns;
 use serde::{Deserialize, Serialize};
 
+use crate::args::listed;
+
 /// Options of turning rows into tokens.
 #[derive(Debug, Clone, Copy, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct RowArgs {
     /// Maximum row length in tokens; longer rows are skipped and counted.
     #[arg(long, default_value_t = 512)]
     pub(crate) max_tokens: usize,
-    /// Which of the assistant's messages in a conversation the loss covers: all-turns or last-turn.
-    #[arg(long, value_name = "TURNS", default_value_t)]
+    /// Which of the assistant's messages in a conversation the loss covers.
+    #[arg(long, value_name = "TURNS", default_value_t, value_parser = listed::loss_turns())]
     pub(crate) loss: LossTurns,
 }
 

@@ -1,7 +1,7 @@
 use anyhow::bail;
 use litemoe_core::{CausalLm, Decoding, LanguageModel, MountedAdapter, Sampler, Sampling};
 use litemoe_model::KvCache;
-use litemoe_text::{Finish, Message};
+use litemoe_text::{Finish, Message, Prompt};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Loaded;
@@ -11,6 +11,8 @@ pub(crate) struct Conversation<'a> {
     loaded: &'a Loaded,
     mounted: Option<&'a MountedAdapter>,
     rule: Sampling,
+    /// Tools and documents.
+    context: Prompt,
     system: Option<String>,
     /// Messages of user and assistant in alternation.
     messages: Vec<Message>,
@@ -43,9 +45,10 @@ impl<'a> Conversation<'a> {
         loaded: &'a Loaded,
         mounted: Option<&'a MountedAdapter>,
         rule: Sampling,
+        context: Prompt,
     ) -> Self {
         let (cache, held) = (loaded.model.new_cache(), Vec::new());
-        Self { loaded, mounted, rule, system: None, messages: Vec::new(), cache, held }
+        Self { loaded, mounted, rule, context, system: None, messages: Vec::new(), cache, held }
     }
 
     /// Sets the system message.
@@ -120,7 +123,8 @@ impl<'a> Conversation<'a> {
 
     /// Tokens of the conversation up to the start of the assistant's answer.
     fn prompt(&self) -> anyhow::Result<Vec<u32>> {
-        let prompt = self.loaded.tokenizer.encode_prompt(&self.saved().messages)?;
+        let prompt = self.context.clone().with_messages(&self.saved().messages);
+        let prompt = self.loaded.tokenizer.encode_chat(&prompt)?;
         let (n_prompt, max_tokens) = (prompt.len(), self.loaded.model.max_tokens());
         if n_prompt >= max_tokens {
             bail!(
@@ -157,7 +161,7 @@ mod tests {
 
     fn conversation(loaded: &Loaded) -> Conversation<'_> {
         let rule = Sampling { temperature: 0.7, seed: 3, ..Sampling::default() };
-        Conversation::new(loaded, None, rule)
+        Conversation::new(loaded, None, rule, Prompt::default())
     }
 
     fn say(conversation: &mut Conversation<'_>, text: &str) -> (String, Reply) {

@@ -15,6 +15,7 @@ use litemoe_core::LanguageModel;
 use litemoe_text::Finish;
 
 use crate::args::device::DeviceArgs;
+use crate::args::prompt::ContextArgs;
 use crate::args::sampling::SamplingArgs;
 use crate::artefact;
 use crate::chat::command::{Command, HELP};
@@ -43,6 +44,8 @@ pub(crate) struct ChatArgs {
     #[arg(long)]
     max_tokens: Option<usize>,
     #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -50,6 +53,7 @@ pub(crate) struct ChatArgs {
 
 impl ChatArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let context = self.context.read()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         if loaded.tokenizer.template().is_none() {
             bail!(
@@ -58,7 +62,8 @@ impl ChatArgs {
             );
         }
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let mut conversation = Conversation::new(&loaded, mounted.as_ref(), self.sampling.rule());
+        let rule = self.sampling.rule(loaded.sampling()?);
+        let mut conversation = Conversation::new(&loaded, mounted.as_ref(), rule, context);
         conversation.set_system(self.system.clone());
         let mut chat = Chat { args: &self, conversation, interrupt: Interrupt::watch()? };
         chat.talk(&mut Input::open(), &loaded)

@@ -1,11 +1,13 @@
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::Args;
 use litemoe_core::{CausalLm, Decoding, Sampler};
-use litemoe_text::{Finish, Message, Piece, TokenLogprob};
+use litemoe_text::{Finish, Piece, TokenLogprob};
 use serde::Serialize;
 
 use crate::args::device::DeviceArgs;
+use crate::args::prompt::PromptArgs;
 use crate::args::sampling::SamplingArgs;
 use crate::model::Loaded;
 use crate::output;
@@ -16,15 +18,14 @@ pub(crate) struct GenerateArgs {
     /// The model: a Hugging Face model directory, or the id of a pulled model.
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// The user's message; the model's chat template, if any, is applied.
-    #[arg(long)]
-    prompt: String,
+    #[command(flatten)]
+    prompt: PromptArgs,
     /// Adapter to mount, a PEFT directory.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Maximum number of generated tokens.
-    #[arg(long, default_value_t = 128)]
-    max_tokens: usize,
+    /// Maximum number of generated tokens [default: up to the end of the model's context].
+    #[arg(long)]
+    max_tokens: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Log-probabilities of every generated token and of the N most probable tokens at its position. Needs --json.
@@ -50,15 +51,18 @@ struct Generated {
 
 impl GenerateArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let prompt = self.prompt.read()?;
         let loaded = Loaded::open(&self.model, self.device)?;
+        let rule = self.sampling.rule(loaded.sampling()?);
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
-        let prompt = loaded.tokenizer.encode_prompt(&[Message::user(self.prompt.as_str())])?;
+        let prompt = loaded.tokenizer.encode_chat(&prompt);
+        let prompt = prompt.with_context(|| self.prompt.origin())?;
         loaded.expect_ids(&prompt)?;
-        let (mut cache, sampler) = (loaded.model.new_cache(), Sampler::new(self.sampling.rule()));
+        let (mut cache, sampler) = (loaded.model.new_cache(), Sampler::new(rule));
         let mounted = mounted.as_ref();
         let decoding = Decoding::new(&loaded.model, mounted, &prompt, &mut cache, 0, sampler)
             .with_logprobs(self.logprobs)
-            .take(self.max_tokens);
+            .take(self.max_tokens.unwrap_or(usize::MAX));
         let mut answer = loaded.tokenizer.answer(&self.sampling.stop);
         let mut whole = Piece::default();
         for piece in answer.pieces(decoding) {

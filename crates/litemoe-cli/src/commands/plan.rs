@@ -67,10 +67,10 @@ impl Work for PlanCommand {
         let similarity: Option<Similarity> =
             self.similarity_file.as_deref().map(artefact::read).transpose()?;
         let experts = checkpoint.experts(&cpu()?);
-        let bar = progress::bar(scores.layers.len() as u64, "planning");
+        let bar = progress::begin("planning", scores.layers.len() as u64, "layers");
         let (plan, report) =
-            make_plan(&scores, similarity.as_ref(), &experts, &options, &mut |_| bar.inc(1))?;
-        bar.finish_and_clear();
+            make_plan(&scores, similarity.as_ref(), &experts, &options, &mut |_| bar.add(1))?;
+        bar.finish();
         artefact::write(&self.out, &plan)?;
         Ok(Planned {
             plan: self.out.clone(),

@@ -3,7 +3,7 @@ use std::process;
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_server::Server;
+use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::device::DeviceArgs;
@@ -40,6 +40,7 @@ impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
         let loaded = Loaded::open(&self.model, self.device)?;
+        let options = ServerOptions { sampling: loaded.sampling()?, ..options };
         let mut adapters = Vec::new();
         for text in &self.adapters {
             let (name, dir) = text

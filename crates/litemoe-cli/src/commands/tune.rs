@@ -3,7 +3,6 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
@@ -20,10 +19,11 @@ use crate::args::tune::TuneArgs;
 use crate::input::Rows;
 use crate::memory::{MemoryWatch, Peak};
 use crate::model::{self, Loaded};
+use crate::progress::{self, Progress};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
 use crate::work::{self, Report, Work};
-use crate::{artefact, hub, output, progress};
+use crate::{artefact, hub, output};
 
 /// Tune a LoRA adapter on a model with frozen weights
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -298,9 +298,9 @@ fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// Progress bar and log of a run.
+/// Progress and log of a run.
 struct Bar {
-    bar: ProgressBar,
+    progress: Progress,
     start: Instant,
     resumed_after: usize,
     tokens: u64,
@@ -310,9 +310,8 @@ struct Bar {
 
 impl Bar {
     fn new(steps: usize) -> Self {
-        let bar = progress::bar(steps as u64, "tuning");
         Self {
-            bar,
+            progress: progress::begin("tuning", steps as u64, "steps"),
             start: Instant::now(),
             resumed_after: 0,
             tokens: 0,
@@ -322,8 +321,8 @@ impl Bar {
     }
 
     fn finish(self) -> Log {
-        self.bar.finish_and_clear();
         let tokens_per_second = self.speed();
+        self.progress.finish();
         Log { resumed_after: self.resumed_after, losses: self.losses, tokens_per_second }
     }
 
@@ -342,7 +341,7 @@ struct Log {
 impl TuneObserver for Bar {
     fn resumed(&mut self, step: usize) {
         self.resumed_after = step;
-        self.bar.set_position(step as u64);
+        self.progress.set(step as u64);
         output::note(&format!("resumed after step {step}"));
     }
 
@@ -353,10 +352,14 @@ impl TuneObserver for Bar {
             self.validation = format!(", validation {:.3}", validation.loss());
         }
         let speed = self.speed();
-        self.bar.set_position(report.step as u64);
-        self.bar.set_message(format!(
-            "loss {:.3}{}, {speed:.0} tokens/s",
-            report.loss, self.validation
-        ));
+        let detail = format!("loss {:.3}{}, {speed:.0} tokens/s", report.loss, self.validation);
+        self.progress.detail(detail);
+        self.progress.stepped(report.step as u64, report.loss);
+        tracing::debug!(step = report.step, loss = report.loss, lr = report.lr, "stepped");
+        if let Some(validation) = report.validation {
+            let (loss, accuracy) = (validation.loss(), validation.accuracy());
+            tracing::info!(step = report.step, loss, accuracy, "validated");
+            self.progress.validated(loss, accuracy);
+        }
     }
 }

@@ -5,9 +5,11 @@ use clap::Args;
 
 use crate::args::auto::Auto;
 use crate::args::device::DeviceArgs;
+use crate::args::listed;
 use crate::args::mount::MountOptions;
 use crate::args::plan::PlanArgs;
-use crate::args::refit::{REFIT_RANK, RefitKind};
+use crate::args::refit::REFIT_RANK;
+use crate::args::refit_kind::RefitKind;
 use crate::args::tune::TuneArgs;
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with controls
@@ -26,10 +28,8 @@ pub(crate) struct CustomizeArgs {
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) plan: PlanArgs,
-    /// Refit of the proxy's down projections on the calibration rows by ridge regression, before tuning: low-rank (part
-    /// of the adapter), full (changes the proxy's weights), none, or auto (low-rank if the targets include all experts'
-    /// down projections, the model is decoder-only and a layer's sums fit 2 GiB; else none).
-    #[arg(long, value_name = "KIND", default_value_t = Auto::Auto)]
+    /// Refit of the proxy's down projections on the calibration rows by ridge regression, before tuning.
+    #[arg(long, value_name = "KIND", default_value_t = Auto::Auto, value_parser = listed::refit())]
     pub(super) refit: Auto<RefitKind>,
     /// Rank of --refit low-rank, at least 1.
     #[arg(long, value_name = "R", default_value_t = REFIT_RANK)]

@@ -12,6 +12,7 @@ use crate::commands::mount::MountArgs;
 use crate::commands::plan::PlanCommand;
 use crate::commands::score::ScoreWork;
 use crate::commands::tune::TuneCommand;
+use crate::events::Source;
 use crate::model;
 use crate::work::Work;
 
@@ -57,9 +58,20 @@ pub(crate) struct StageArgs {
     /// Resume from the checkpoint of an interrupted run.
     #[arg(long)]
     resume: bool,
+    /// App of the stage.
+    #[arg(long)]
+    app: String,
+    /// Name of the stage.
+    #[arg(long)]
+    stage: String,
 }
 
 impl StageArgs {
+    /// Where the stage's events come from.
+    pub(crate) fn source(&self) -> Source {
+        Source { app: Some(self.app.clone()), stage: self.stage.clone() }
+    }
+
     pub(crate) fn run(self) -> anyhow::Result<()> {
         end_with_parent()?;
         model::note_no_leftovers(); // every stage opens the same models

@@ -49,7 +49,7 @@ impl<'a> Loop<'a> {
         app: &'a App,
     ) -> anyhow::Result<Self> {
         let dir = options.out.join(&app.name);
-        let runner = Runner::new(dir.join("stages"), options.force)?;
+        let runner = Runner::new(&app.name, dir.join("stages"), options.force)?;
         Ok(Self { options, foundation, app, dir, runner })
     }
 

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, StageWork};
-use crate::{artefact, fingerprints, model, output};
+use crate::events::{self, Event, Source};
+use crate::{artefact, fingerprints, log, model, output, progress};
 
 /// Record of a finished stage.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub(crate) struct Stage<'a, W> {
 
 /// Runs stages and keeps their records in a directory.
 pub(crate) struct Runner {
+    app: String,
     program: PathBuf,
     program_digest: String,
     records: PathBuf,
@@ -56,15 +58,16 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Runner with its records in `records`.
-    pub(crate) fn new(records: PathBuf, force: bool) -> anyhow::Result<Self> {
+    /// Runner of an app's stages with its records in `records`.
+    pub(crate) fn new(app: &str, records: PathBuf, force: bool) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let program_digest = digest(&program)?;
         fs::create_dir_all(&records)
             .with_context(|| format!("cannot create the folder {}", records.display()))?;
         let lock = lock(&records)?;
         let (digests, seconds) = Default::default();
-        Ok(Self { program, program_digest, records, force, lock, digests, seconds })
+        let app = app.to_owned();
+        Ok(Self { app, program, program_digest, records, force, lock, digests, seconds })
     }
 
     /// Runs a stage, or returns the recorded report if nothing has changed, and tells the user which.
@@ -74,12 +77,16 @@ impl Runner {
         let job: Job = work.into();
         let key = self.key(&job, &inputs)?;
         if let Some(Record { report, seconds, .. }) = self.valid_record(&record, &key, &outputs) {
-            output::note(&format!("{name:<13} unchanged, skipped"));
+            self.tell(
+                name,
+                "unchanged, skipped",
+                &Event::StageEnd { skipped: true, elapsed: seconds },
+            );
             self.seconds.borrow_mut().insert(name.to_owned(), seconds);
             return Ok(report);
         }
         let _ = fs::remove_file(&record);
-        output::note(&format!("{name:<13} {about}"));
+        self.tell(name, about, &Event::StageBegin { about });
         let start = Instant::now();
         let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
         let seconds = start.elapsed().as_secs_f64();
@@ -93,7 +100,23 @@ impl Runner {
         let outputs = written;
         artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
+        if events::are_on() {
+            let end = Event::StageEnd { skipped: false, elapsed: seconds };
+            events::emit_from(&self.source(name), &end);
+        }
         Ok(report)
+    }
+
+    fn source(&self, stage: &str) -> Source {
+        Source { app: Some(self.app.clone()), stage: stage.to_owned() }
+    }
+
+    /// Tells the user about a stage: an event, or a note.
+    fn tell(&self, stage: &str, text: &str, event: &Event<'_>) {
+        match events::are_on() {
+            true => events::emit_from(&self.source(stage), event),
+            false => output::note(&format!("{stage:<13} {text}")),
+        }
     }
 
     /// Wall-clock seconds of every stage; of the earlier run for a skipped one.
@@ -156,6 +179,9 @@ impl Runner {
         if output::is_quiet() {
             command.arg("--quiet");
         }
+        command.args(std::iter::repeat_n("-v", log::verbosity().into()));
+        command.arg("--progress").arg(progress::mode_name());
+        command.arg("--app").arg(&self.app).arg("--stage").arg(name);
         let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
         if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {
             command.arg("--resume");

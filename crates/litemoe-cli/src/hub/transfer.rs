@@ -6,14 +6,14 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use indicatif::ProgressBar;
 
 use super::client::Answer;
 use super::digest::Hasher;
 use super::listing::Listed;
 use super::remote::{Remote, refusal};
 use super::repo_cache::{length, open};
-use crate::{output, progress};
+use crate::output;
+use crate::progress::{self, Progress};
 
 /// Bytes that must arrive within the time limit, and restart it.
 const PROGRESS: usize = 16 << 10;
@@ -62,10 +62,9 @@ impl Remote {
         let mut part = Part::open(&path, listed)?;
         let mut fetched = 0;
         if part.at < listed.size {
-            let bar = progress::bytes(listed.size, name);
-            let received = self.receive(name, &mut part, &bar);
-            bar.finish_and_clear();
-            fetched = received?;
+            let bar = progress::fetching(name, listed.size);
+            fetched = self.receive(name, &mut part, &bar)?;
+            bar.finish();
         }
         let Part { hasher, file, .. } = part;
         if hasher.finish() != listed.digest {
@@ -79,7 +78,7 @@ impl Remote {
     }
 
     /// Receives the rest of a part. Returns the bytes transferred.
-    fn receive(&self, name: &str, part: &mut Part<'_>, bar: &ProgressBar) -> anyhow::Result<u64> {
+    fn receive(&self, name: &str, part: &mut Part<'_>, bar: &Progress) -> anyhow::Result<u64> {
         let path = format!("/{}/resolve/{}/{name}", self.id.repo, self.listing.commit);
         let mut answer = self.client.get(&path, part.at)?;
         match answer.status() {
@@ -90,7 +89,7 @@ impl Remote {
         }
         let begun = part.at;
         part.expect_length(&answer)?;
-        bar.set_position(begun);
+        bar.set(begun);
         part.copy(&mut answer, bar).with_context(|| {
             let (there, size) = (output::bytes(part.at), output::bytes(part.listed.size));
             format!(
@@ -154,7 +153,7 @@ impl<'l> Part<'l> {
         }
     }
 
-    fn copy(&mut self, answer: &mut Answer<'_>, bar: &ProgressBar) -> anyhow::Result<()> {
+    fn copy(&mut self, answer: &mut Answer<'_>, bar: &Progress) -> anyhow::Result<()> {
         let mut block = vec![0; BLOCK];
         let mut since_restart = 0;
         while self.at < self.listed.size {
@@ -169,7 +168,7 @@ impl<'l> Part<'l> {
             self.file.write_all(&block[..read]).context("cannot write into the cache")?;
             self.hasher.update(&block[..read]);
             self.at += read as u64;
-            bar.set_position(self.at);
+            bar.set(self.at);
             since_restart += read;
             if since_restart >= PROGRESS {
                 since_restart = 0;

@@ -28,9 +28,9 @@ pub(crate) fn warnings(files: &[(Source<'_>, RowFile)]) -> Vec<String> {
         let (name, path, n_rows) = (source.name(), source.path.display(), file.rows.len());
         let few = source.few;
         if n_rows < few {
-            warnings.push(format!(
-                "{path}: {n_rows} {name} are few: with less than {few}, results are uncertain"
-            ));
+            let one = format!("{} alone", name.strip_suffix('s').unwrap_or(&name));
+            let n = output::counted(n_rows, &one, &format!("{name} are few"));
+            warnings.push(format!("{path}: {n}: with less than {few}, results are uncertain"));
         }
         warnings.extend(Repeats::of(file).warnings(&path.to_string()));
     }

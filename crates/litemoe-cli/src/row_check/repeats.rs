@@ -5,6 +5,8 @@ use litemoe_text::{Row, RowContent, RowFile};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::output::counted;
+
 /// What precedes a row's last completion.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Prompt<'a> {
@@ -102,13 +104,13 @@ impl Repeats {
 
     pub(super) fn warnings(&self, path: &str) -> Vec<String> {
         let duplicate = self.first_duplicate.map(|[line, earlier]| {
-            let n = self.duplicates;
-            format!("{path}: {n} rows are duplicates; the first is line {line}, as line {earlier}")
+            let n = counted(self.duplicates, "row is a duplicate", "rows are duplicates");
+            format!("{path}: {n}; the first is line {line}, as line {earlier}")
         });
         let conflict = self.first_conflict.map(|[line, earlier]| {
-            let n = self.conflicts;
+            let n = counted(self.conflicts, "row has", "rows have");
             format!(
-                "{path}: {n} rows have an earlier row's prompt, but another completion; the first is line {line}, \
+                "{path}: {n} an earlier row's prompt, but another completion; the first is line {line}, \
                  with the prompt of line {earlier}"
             )
         });

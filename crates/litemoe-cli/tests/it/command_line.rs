@@ -1,6 +1,7 @@
 //! Options of every command, completions and manual pages.
 
 use std::fs;
+use std::process::Command;
 
 use crate::bench::Bench;
 
@@ -54,5 +55,50 @@ fn the_number_of_threads_changes_no_result() {
     let args = ["logits", "model", "--ids", "5", "--threads"];
     for wrong in ["0", "-1", "many"] {
         assert_eq!(bench.run(&[&args[..], &[wrong]].concat()).code, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn the_long_version_tells_the_build() {
+    let bench = Bench::new();
+    let short = bench.run(&["-V"]).stdout;
+    assert_eq!(short, format!("litemoe {}\n", env!("CARGO_PKG_VERSION")));
+    let long = bench.run(&["--version"]).stdout;
+    let lines: Vec<&str> = long.lines().collect();
+    assert_eq!(format!("{}\n", lines[0]), short);
+    let commit = lines[1].strip_prefix("commit: ").expect("the commit");
+    let is_hash = commit.len() == 12 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(is_hash || commit == "unknown", "{long}");
+    if is_hash {
+        // HEAD may have moved since the build.
+        let known =
+            Command::new("git").args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).status();
+        assert!(known.is_ok_and(|status| status.success()), "{long}");
+    }
+    let features = lines[2].strip_prefix("features: ").expect("the features");
+    assert_eq!(features.split(", ").any(|name| name == "hub"), cfg!(feature = "hub"), "{long}");
+    assert_eq!(features.split(", ").any(|name| name == "wgpu"), cfg!(feature = "wgpu"), "{long}");
+    assert!(lines[3].strip_prefix("target: ").is_some_and(|target| target.contains('-')), "{long}");
+    assert_eq!(bench.run(&["tune", "--version"]).stdout.lines().nth(1), Some(lines[1]));
+}
+
+#[test]
+fn help_texts_list_the_values_of_options_with_a_line_about_each() {
+    let bench = Bench::new();
+    for (command, options) in [
+        ("score", &["- expert_output_gated: cosine ", "- last-turn: "][..]),
+        ("plan", &["- esft_gate:  mean ", "- litemoe: merge ", "- hungarian: ", "- drop_rows: "]),
+        ("extract", &["- low-rank: ", "- cpu: "]),
+        ("mount", &["- restricted: to the proxy's", "- accuracy: "]),
+        ("customize", &["- task:  ", "- restricted: ", "- low-rank: ", "- auto: ", "- json:  "]),
+    ] {
+        let help = bench.run(&[command, "--help"]).stdout;
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for option in options {
+            let option = option.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(&option), "{command}: {option}: {help}");
+        }
+        let short = bench.run(&[command, "-h"]).stdout;
+        assert!(short.contains("[possible values: "), "{command}: {short}");
     }
 }

@@ -75,7 +75,7 @@ fn duplicates_conflicts_and_overlaps_are_counted_with_their_lines() {
     let warnings = report["warnings"].to_string();
     for warning in [
         "2 rows are duplicates; the first is line 61, as line 4",
-        "1 rows have an earlier row's prompt, but another completion",
+        "1 row has an earlier row's prompt, but another completion",
         "1 of 62 test rows are train rows too",
     ] {
         assert!(warnings.contains(warning), "{warning}: {warnings}");
@@ -194,4 +194,45 @@ fn names_of_splits_are_clear() {
         assert!(run.stderr.contains(one) && run.stderr.contains(two), "{}", run.stderr);
         fs::remove_file(bench.path("app").join(two)).expect("removed");
     }
+}
+
+#[test]
+fn shown_rows_are_what_the_model_reads_and_learns() {
+    let bench = Bench::new();
+    let roles = ["system", "user", "assistant", "user", "assistant"];
+    let turns = roles.map(|role| json!({"role": role, "content": format!("a {role} é")}));
+    write(&bench.path("chat.jsonl"), [json!({"messages": turns}), json!({"messages": turns})]);
+    let args = ["data", "check", "chat.jsonl", "--model", "model", "--show", "1"];
+    let report = bench.json(&args);
+    let shown = report["files"][0]["shown"].as_array().expect("rows");
+    assert_eq!((shown.len(), &shown[0]["line"]), (1, &json!(1)));
+    let runs = shown[0]["runs"].as_array().expect("runs");
+    let parts: Vec<(&str, &str)> = runs
+        .iter()
+        .map(|run| (run["part"].as_str().expect("a name"), run["text"].as_str().expect("text")))
+        .collect();
+    let begin = "<|im_start|>system\na system é<|im_end|>\n<|im_start|>user\na user é<|im_end|>\n<|im_start|>assistant\n";
+    let next = "\n<|im_start|>user\na user é<|im_end|>\n<|im_start|>assistant\n";
+    let learnt = "a assistant é<|im_end|>";
+    assert_eq!(parts, [("context", begin), ("loss", learnt), ("context", next), ("loss", learnt)]);
+    let count = |part: &str| -> usize {
+        let of = runs.iter().filter(|run| run["part"] == part);
+        of.map(|run| run["ids"].as_array().expect("ids").len()).sum()
+    };
+    assert_eq!(shown[0]["in_loss"], count("loss"));
+    assert_eq!(shown[0]["tokens"], count("loss") + count("context"));
+    let text = bench.run(&args).stdout;
+    assert!(text.contains(&format!("    context {begin:?}\n")), "{text}");
+    let last = bench.json(&[&args[..], &["--loss", "last-turn"]].concat());
+    assert_eq!(last["files"][0]["shown"][0]["runs"].as_array().expect("runs").len(), 2);
+    assert!(bench.json(&args[..5])["files"][0].get("shown").is_none());
+    assert_eq!(bench.run(&["data", "check", "chat.jsonl", "--show", "1"]).code, 2);
+}
+
+#[test]
+fn one_row_is_told_in_the_singular() {
+    let bench = Bench::new();
+    write(&bench.path("one.jsonl"), numbered(0..1));
+    let run = bench.run(&["data", "check", "one.jsonl"]);
+    assert!(run.stdout.starts_with("rows: 1 row, JSON Lines"), "{}", run.stdout);
 }

@@ -24,6 +24,7 @@ mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
 mod outputs;
+mod progress;
 #[cfg(feature = "hub")]
 mod pull;
 mod refit;

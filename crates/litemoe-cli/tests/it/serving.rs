@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A running `litemoe serve` of the tiny model.
 struct Served {
-    _bench: Bench,
+    bench: Bench,
     child: Child,
     address: String,
     log: PathBuf,
@@ -45,7 +45,7 @@ impl Served {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a line").expect("text");
         let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
-        Self { _bench: bench, child, address, log }
+        Self { bench, child, address, log }
     }
 
     fn connect(&self) -> TcpStream {
@@ -252,11 +252,53 @@ fn idle_and_slow_connections_keep_no_one_waiting() {
     drop((idle, slow));
 }
 
+#[test]
+fn the_same_request_has_the_same_answer_as_the_command() {
+    let (mut bench, user) =
+        (Bench::new(), serde_json::json!([{"role": "user", "content": "add 3 and 4"}]));
+    for has_own in [false, true] {
+        if has_own {
+            edit_json(&bench.path("model/generation_config.json"), |config| {
+                config["do_sample"] = true.into();
+                config["temperature"] = 0.9.into();
+                config["top_k"] = 30.into();
+                config["repetition_penalty"] = 1.1.into();
+            });
+        }
+        fs::write(bench.path("messages.json"), user.to_string()).expect("written");
+        let server = Served::of(bench, &[], None);
+        for (options, fields) in [
+            (&[][..], ""),
+            (&["--temperature", "1", "--seed", "3"], r#","temperature":1,"seed":3"#),
+            (&["--top-k", "1"], r#","top_k":1"#),
+            (
+                &["--temperature", "0", "--presence-penalty", "1"],
+                r#","temperature":0,"presence_penalty":1"#,
+            ),
+        ] {
+            let arguments =
+                ["generate", "model", "--messages", "messages.json", "--max-tokens", "12"];
+            let said = server.bench.json(&[&arguments[..], options].concat());
+            let request = chat("add 3 and 4", &format!(r#","max_tokens":12{fields}"#));
+            let answer = answer(&mut server.connect(), &request);
+            let body = answer.split_once("\r\n\r\n").expect("a body").1;
+            let answer: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(
+                answer["choices"][0]["message"]["content"], said["text"],
+                "{has_own} {fields}"
+            );
+            assert_eq!(answer["usage"]["prompt_tokens"], said["prompt_tokens"]);
+        }
+        bench = Bench::new();
+    }
+}
+
 /// Requests from which the fuzzer starts.
 fn requests() -> Vec<Vec<u8>> {
     let fields = r#","max_tokens":3,"n":2,"stream":true,"stream_options":{"include_usage":true},"stop":["a","b"],
         "logit_bias":{"5":1.5},"temperature":0.5,"top_p":0.9,"top_k":3,"min_p":0.1,"seed":7,"logprobs":true,
-        "top_logprobs":2,"presence_penalty":0.1,"frequency_penalty":0.1,"repetition_penalty":1.1,"tools":[]"#;
+        "top_logprobs":2,"presence_penalty":0.1,"frequency_penalty":0.1,"repetition_penalty":1.1,"tools":[],"documents":[],
+        "chat_template_kwargs":{"a":[1,"b"]},"tool_choice":"auto""#;
     let parts = r#"[{"type":"text","text":"caf\u00e9 \ud83d\ude42"},{"type":"text","text":"b"}]"#;
     let parts = format!(
         r#"{{"model":"model","messages":[{{"role":"system","content":"s"}},{{"role":"user","content":{parts}}}],"max_tokens":2}}"#

@@ -15,7 +15,7 @@ fn commands() -> [Vec<&'static str>; 5] {
     [
         vec!["inspect", "model"],
         vec!["inspect", "model", "--json"],
-        vec!["plan", "model", "scores.json", "--budget", "0.5"],
+        vec!["plan", "model", "scores.json", "--budget", "0.5", "--progress", "none"],
         GENERATE.to_vec(),
         [&GENERATE[..], &["--json"]].concat(),
     ]

@@ -32,25 +32,25 @@ named_enum! {
     /// Expert importance criterion.
     Criterion, "score", {
         /// [`litemoe`](litemoe())
-        Litemoe = "litemoe",
+        Litemoe = "litemoe": "mean router probability over all tokens (LiteMoE, doi 10.1145/3666025.3699355)",
         /// [`frequency`](frequency())
-        Frequency = "frequency",
+        Frequency = "frequency": "share of tokens routed to the expert (MC-SMoE, arXiv 2310.01334)",
         /// [`soft_count`](soft_count())
-        SoftCount = "soft_count",
+        SoftCount = "soft_count": "sum of its routing weights (SEER-MoE, arXiv 2404.05089)",
         /// [`ean`](ean())
-        Ean = "ean",
+        Ean = "ean": "sum of its output norms (EAN, arXiv 2504.05586)",
         /// [`task`](task())
-        Task = "task",
+        Task = "task": "sum of its output norms times routing weights (arXiv 2606.15716)",
         /// [`reap`](reap())
-        Reap = "reap",
+        Reap = "reap": "mean of its output norms times routing weights over its tokens (REAP, arXiv 2510.13999)",
         /// [`man`](man())
-        Man = "man",
+        Man = "man": "mean of its output norms over its tokens (MAN, arXiv 2606.15716)",
         /// [`esft_gate`](esft_gate())
-        EsftGate = "esft_gate",
+        EsftGate = "esft_gate": "mean of its routing weight over all tokens, 0 where not selected (ESFT-Gate, arXiv 2407.01906)",
         /// [`esft_token`](esft_token())
-        EsftToken = "esft_token",
+        EsftToken = "esft_token": "its share of all selections of experts (ESFT-Token, arXiv 2407.01906)",
         /// [`random`](random()): the control.
-        Random = "random",
+        Random = "random": "random numbers, the control (arXiv 2606.10703)",
     }
 }
 

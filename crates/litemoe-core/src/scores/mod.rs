@@ -17,9 +17,9 @@ named_enum! {
     /// Origin of the sums.
     ScoreOrigin, "origin", {
         /// Measured by a forward pass over the rows.
-        Measured = "measured",
+        Measured = "measured": "measured by a forward pass over the rows",
         /// Predicted, without that pass.
-        Predicted = "predicted",
+        Predicted = "predicted": "predicted, without that pass",
     }
 }
 

@@ -4,6 +4,7 @@ mod batching;
 mod budget;
 mod exact_sum;
 mod layers;
+mod names;
 mod noise;
 mod packing;
 mod plan_options;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Request as HttpRequest, State as Extract};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use litemoe_text::{Message, Piece};
+use litemoe_text::{Piece, Prompt};
 
 use crate::api::answer::Answer;
 use crate::api::body::{self, Received};
@@ -33,7 +33,7 @@ pub(crate) async fn complete(
     let served = served.ok_or_else(|| ApiError::unknown_model(&chat.model))?;
     let _ = record.model.set(served.name.clone());
     chat.sampling.check_tokens(state.vocab)?;
-    state.context.check_bytes(n_bytes(&chat.messages))?;
+    state.context.check_bytes(chat.prompt.n_bytes())?;
 
     let refused = |refusal| match refusal {
         Refusal::Busy => ApiError::overloaded(state.options.retry_after),
@@ -41,7 +41,7 @@ pub(crate) async fn complete(
     };
     let client = Client { peer, model: served.name.clone() };
     let place = state.engine.enter(client).map_err(refused)?;
-    let prompt = tokenize(&state, chat.messages, reserved).await?;
+    let prompt = tokenize(&state, chat.prompt, reserved).await?;
     let _ = record.n_prompt.set(prompt.len());
     let max_new = state.context.room(prompt.len(), chat.max_new)?;
     if !chat.stream {
@@ -69,29 +69,20 @@ async fn parse(
     state: &State,
     Received { bytes, reserved }: Received,
 ) -> Result<(ChatRequest, Reserved), ApiError> {
-    let limits = state.options.limits.clone();
+    let (limits, sampling) = (state.options.limits.clone(), state.options.sampling.clone());
     let n_bytes = bytes.len();
-    let parse = move || (ChatRequest::parse(&bytes, &limits), reserved);
+    let parse = move || (ChatRequest::parse(&bytes, &limits, &sampling), reserved);
     let (chat, reserved) = state.lanes.run(n_bytes, parse).await.map_err(|_| ApiError::failed())?;
     Ok((chat?, reserved))
 }
 
-/// Bytes of a conversation: a chat template prints contents and roles.
-fn n_bytes(messages: &[Message]) -> usize {
-    messages.iter().map(|Message { role, content }| role.len() + content.len()).sum()
-}
-
 /// Tokenizes the conversation. Its memory is reserved until then.
-async fn tokenize(
-    state: &State,
-    messages: Vec<Message>,
-    reserved: Reserved,
-) -> Result<Vec<u32>, ApiError> {
+async fn tokenize(state: &State, prompt: Prompt, reserved: Reserved) -> Result<Vec<u32>, ApiError> {
     let (tokenizer, context) = (state.tokenizer.clone(), state.context);
-    let n_bytes = n_bytes(&messages);
+    let n_bytes = prompt.n_bytes();
     let encode = move || {
         let _reserved = reserved;
-        prompt::encode(&tokenizer, &messages, context)
+        prompt::encode(&tokenizer, &prompt, context)
     };
     let encoded = state.lanes.run(n_bytes, encode).await;
     let prompt = encoded.map_err(|_| ApiError::failed())??;

@@ -5,7 +5,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use litemoe_core::SamplingError;
-use litemoe_text::TextError;
+use litemoe_text::{RowError, TextError};
 use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
@@ -200,10 +200,25 @@ impl From<SamplingError> for ApiError {
     }
 }
 
+impl From<RowError> for ApiError {
+    fn from(error: RowError) -> Self {
+        let code = match error {
+            RowError::Type { .. } => "invalid_type",
+            _ => "invalid_value",
+        };
+        Self::bad_request(code, error.to_string()).of(error.key().unwrap_or("messages"))
+    }
+}
+
 impl From<TextError> for ApiError {
     fn from(error: TextError) -> Self {
         match error {
-            TextError::TemplateRaised { .. }
+            TextError::NotRendered { what } => {
+                Self::bad_request("unsupported_parameter", error.to_string()).of(what)
+            }
+            // A template may fail on tools, documents and variables of another form than it expects.
+            TextError::TemplateFailed { .. }
+            | TextError::TemplateRaised { .. }
             | TextError::TemplateTooLong { .. }
             | TextError::TemplateTooMuch { .. }
             | TextError::NoTemplate { .. } => {

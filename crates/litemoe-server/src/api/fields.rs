@@ -74,12 +74,17 @@ impl Fields {
     ) -> Result<(), ApiError> {
         match self.fields.remove(name) {
             Some(value) if !value.is_null() && !is_neutral(&value) => {
-                let path = self.path(name);
-                let message = format!("`{path}` with the value {value} is not supported");
-                Err(ApiError::bad_request("unsupported_parameter", message).of(path))
+                Err(self.unsupported(name, &value))
             }
             _ => Ok(()),
         }
+    }
+
+    /// An error of a value that cannot be honoured.
+    pub(crate) fn unsupported(&self, name: &str, value: &Value) -> ApiError {
+        let path = self.path(name);
+        let message = format!("`{path}` with the value {value} is not supported");
+        ApiError::bad_request("unsupported_parameter", message).of(path)
     }
 
     /// An error of a field's value.

@@ -1,12 +1,12 @@
-use litemoe_text::Message;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
-/// Reads the request's conversation.
-pub(crate) fn take(fields: &mut Fields, limits: &RequestLimits) -> Result<Vec<Message>, ApiError> {
+/// Reads the request's conversation: messages of `role` and `content`, with `tool_calls` of the assistant, and
+/// `tool_call_id` and `name` of tools.
+pub(crate) fn take(fields: &mut Fields, limits: &RequestLimits) -> Result<Vec<Value>, ApiError> {
     let messages: Vec<Value> = fields.required("messages", "a list of messages")?;
     let max = limits.max_messages;
     let expected = match messages.len() {
@@ -29,22 +29,40 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(&mut self, message: Value, path: &str) -> Result<Message, ApiError> {
+    fn read(&mut self, message: Value, path: &str) -> Result<Value, ApiError> {
         let mut fields = Fields::of(message, path)?;
-        let role = fields.required("role", "a string")?;
+        let role: String = fields.required("role", "a string")?;
+        let mut read = Map::from_iter([("role".to_owned(), role.as_str().into())]);
+        let calls = match role.as_str() {
+            "assistant" => fields.optional("tool_calls", "a list of tool calls")?,
+            _ => None,
+        };
+        let calls: Vec<Value> = calls.unwrap_or_default();
         let expected = "a string or a list of parts";
-        let content = match fields.required("content", expected)? {
-            Value::String(content) => content,
-            Value::Array(parts) => self.join(parts, &fields)?,
+        let content = match calls.is_empty() {
+            true => fields.required("content", expected)?,
+            false => fields.optional("content", expected)?.unwrap_or(Value::Null),
+        };
+        let content = match content {
+            Value::Array(parts) => self.join(parts, &fields)?.into(),
+            text @ (Value::String(_) | Value::Null) => text,
             _ => return Err(fields.invalid("content", "invalid_type", expected)),
         };
+        read.insert("content".to_owned(), content);
+        if !calls.is_empty() {
+            read.insert("tool_calls".to_owned(), calls.into());
+        }
+        for name in ["tool_call_id", "name"].into_iter().filter(|_| role == "tool") {
+            let value: Option<String> = fields.optional(name, "a string")?;
+            read.extend(value.map(|value| (name.to_owned(), value.into())));
+        }
         let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
         fields.neutral("tool_calls", is_empty)?;
         for name in ["name", "refusal", "audio", "function_call", "tool_call_id"] {
             fields.neutral(name, |_| false)?;
         }
         fields.finish()?;
-        Ok(Message { role, content })
+        Ok(read.into())
     }
 
     /// Joins the parts of a message with newlines.

@@ -10,6 +10,7 @@ mod log;
 mod messages;
 mod models;
 mod neutral;
+mod prompt;
 mod request;
 mod request_id;
 mod sampling;

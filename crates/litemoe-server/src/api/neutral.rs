@@ -9,8 +9,6 @@ type IsNeutral = fn(&Value) -> bool;
 /// Parameters of OpenAI's and similar APIs that are accepted only if they have no effect.
 const PARAMETERS: &[(&str, IsNeutral)] = &[
     ("response_format", |format| *format == json!({ "type": "text" })),
-    ("tools", is_empty),
-    ("tool_choice", |choice| choice == "none" || choice == "auto"),
     ("functions", is_empty),
     ("function_call", |choice| choice == "none" || choice == "auto"),
     ("modalities", |kinds| *kinds == json!(["text"])),
@@ -23,7 +21,6 @@ const PARAMETERS: &[(&str, IsNeutral)] = &[
     ("user", |_| true),
     ("metadata", |_| true),
     ("service_tier", |_| true),
-    ("parallel_tool_calls", |_| true),
 ];
 
 /// Reads all of them; refuses the first one with an effect, by name.

@@ -1,18 +1,18 @@
 use litemoe_core::Sampling;
-use litemoe_text::Message;
+use litemoe_text::Prompt;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
-use crate::api::{messages, neutral, sampling};
+use crate::api::{neutral, prompt, sampling};
 
 /// Chat completion request.
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
     pub(crate) model: String,
-    pub(crate) messages: Vec<Message>,
+    pub(crate) prompt: Prompt,
     pub(crate) n: usize,
     pub(crate) n_top: Option<usize>,
     pub(crate) max_new: Option<usize>,
@@ -23,15 +23,20 @@ pub(crate) struct ChatRequest {
 }
 
 impl ChatRequest {
-    pub(crate) fn parse(body: &[u8], limits: &RequestLimits) -> Result<Self, ApiError> {
+    /// Parses a body; parameters of sampling that it does not have are those of `defaults`.
+    pub(crate) fn parse(
+        body: &[u8],
+        limits: &RequestLimits,
+        defaults: &Sampling,
+    ) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body, limits.max_values)?;
         let request = Self {
             model: fields.required("model", "a string")?,
-            messages: messages::take(&mut fields, limits)?,
+            prompt: prompt::take(&mut fields, limits)?,
             n: n(&mut fields, limits.max_n)?,
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
-            sampling: sampling::take(&mut fields, limits.max_logit_bias)?,
+            sampling: sampling::take(&mut fields, limits.max_logit_bias, defaults)?,
             stop: stop(&mut fields, limits)?,
             stream: fields.optional("stream", "a boolean")?.unwrap_or(false),
             include_usage: include_usage(&mut fields)?,

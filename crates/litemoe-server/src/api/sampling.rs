@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 use litemoe_core::Sampling;
 use serde_json::{Map, Value};
@@ -10,20 +9,25 @@ use crate::api::fields::Fields;
 /// Maximum temperature of OpenAI's API.
 const MAX_TEMPERATURE: f32 = 2.0;
 
-/// Reads the sampling parameters: OpenAI's, and `top_k`, `min_p` and `repetition_penalty`.
-pub(crate) fn take(fields: &mut Fields, max_logit_bias: usize) -> Result<Sampling, ApiError> {
+/// Reads the sampling parameters: OpenAI's, and `top_k`, `min_p` and `repetition_penalty`. Those that are missing are
+/// those of `defaults`.
+pub(crate) fn take(
+    fields: &mut Fields,
+    max_logit_bias: usize,
+    defaults: &Sampling,
+) -> Result<Sampling, ApiError> {
     let mut number =
         |name, default| fields.optional::<f32>(name, "a number").map(|n| n.unwrap_or(default));
     let sampling = Sampling {
-        temperature: number("temperature", 1.0)?,
-        top_p: number("top_p", 1.0)?,
-        min_p: number("min_p", 0.0)?,
-        repetition_penalty: number("repetition_penalty", 1.0)?,
-        presence_penalty: number("presence_penalty", 0.0)?,
-        frequency_penalty: number("frequency_penalty", 0.0)?,
-        top_k: top_k(fields)?,
+        temperature: number("temperature", defaults.temperature)?,
+        top_p: number("top_p", defaults.top_p)?,
+        min_p: number("min_p", defaults.min_p)?,
+        repetition_penalty: number("repetition_penalty", defaults.repetition_penalty)?,
+        presence_penalty: number("presence_penalty", defaults.presence_penalty)?,
+        frequency_penalty: number("frequency_penalty", defaults.frequency_penalty)?,
+        top_k: top_k(fields)?.unwrap_or(defaults.top_k),
         logit_bias: logit_bias(fields, max_logit_bias)?,
-        seed: seed(fields)?,
+        seed: seed(fields)?.unwrap_or(defaults.seed),
     };
     sampling.check()?;
     match sampling.temperature > MAX_TEMPERATURE {
@@ -32,10 +36,12 @@ pub(crate) fn take(fields: &mut Fields, max_logit_bias: usize) -> Result<Samplin
     }
 }
 
-fn top_k(fields: &mut Fields) -> Result<usize, ApiError> {
-    match fields.optional::<i64>("top_k", "a whole number")?.unwrap_or(0) {
-        -1 => Ok(0),
-        top_k => usize::try_from(top_k)
+fn top_k(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    match fields.optional::<i64>("top_k", "a whole number")? {
+        None => Ok(None),
+        Some(-1) => Ok(Some(0)),
+        Some(top_k) => usize::try_from(top_k)
+            .map(Some)
             .map_err(|_| fields.invalid("top_k", "invalid_value", "at least 0, or -1 for all")),
     }
 }
@@ -53,10 +59,10 @@ fn logit_bias(fields: &mut Fields, max: usize) -> Result<BTreeMap<u32, f32>, Api
     biases.ok_or_else(|| fields.invalid("logit_bias", "invalid_type", expected))
 }
 
-/// Seed: any integer; random if missing.
-fn seed(fields: &mut Fields) -> Result<u64, ApiError> {
+/// Seed: any integer.
+fn seed(fields: &mut Fields) -> Result<Option<u64>, ApiError> {
     let number: Option<Value> = fields.optional("seed", "a whole number")?;
-    let Some(number) = number else { return Ok(RandomState::new().build_hasher().finish()) };
+    let Some(number) = number else { return Ok(None) };
     let whole = number.as_u64().or_else(|| number.as_i64().map(i64::cast_unsigned));
-    whole.ok_or_else(|| fields.invalid("seed", "invalid_type", "a whole number"))
+    whole.map(Some).ok_or_else(|| fields.invalid("seed", "invalid_type", "a whole number"))
 }

@@ -1,6 +1,8 @@
+use litemoe_core::Sampling;
+use litemoe_server::ServerOptions;
 use serde_json::{Value, json};
 
-use crate::client::{answer, chat, content, get, post, read, serving};
+use crate::client::{answer, chat, content, get, post, read, serving, serving_with};
 use crate::toy::{MAX_TOKENS, Step, Toy, tokens};
 
 const TEXT: &str = "Größe 🙂: on\n\noff";
@@ -87,11 +89,31 @@ async fn one_seed_gives_one_text() {
     let fields = json!({ "seed": -7, "temperature": 0.8, "top_p": 0.9, "top_k": 30 });
     let text = content(&router, &fields).await;
     assert_eq!(text, content(&router, &fields).await);
-    assert_ne!(text, content(&router, &json!({ "seed": 8 })).await);
-    assert_ne!(content(&router, &json!({})).await, content(&router, &json!({})).await);
+    let drawn = |mut fields: Value| {
+        fields["temperature"] = 1.into();
+        let router = router.clone();
+        async move { content(&router, &fields).await }
+    };
+    assert_ne!(text, drawn(json!({ "seed": 8 })).await);
+    assert_eq!(drawn(json!({})).await, drawn(json!({ "seed": 0 })).await);
     let greedy = content(&router, &json!({ "temperature": 0 })).await;
-    assert_eq!(greedy, content(&router, &json!({ "top_k": 1, "seed": 3 })).await);
-    assert_eq!(greedy, content(&router, &json!({ "top_p": 0, "seed": 4 })).await);
+    assert_ne!(greedy, drawn(json!({})).await);
+    assert_eq!(greedy, drawn(json!({ "top_k": 1, "seed": 3 })).await);
+    assert_eq!(greedy, drawn(json!({ "top_p": 0, "seed": 4 })).await);
+}
+
+#[tokio::test]
+async fn what_a_request_does_not_have_is_as_the_options_say() {
+    let babble = || Toy::doing(vec![Step::Babble; 20]);
+    let greedy = content(&serving(babble()), &json!({ "temperature": 0 })).await;
+    assert_eq!(content(&serving(babble()), &json!({})).await, greedy);
+    let sampling = Sampling { temperature: 0.9, top_k: 7, seed: 4, ..Sampling::default() };
+    let router = serving_with(babble(), ServerOptions { sampling, ..ServerOptions::default() });
+    let own = content(&router, &json!({})).await;
+    let all = json!({ "temperature": 0.9, "top_k": 7, "seed": 4 });
+    assert_eq!(own, content(&serving(babble()), &all).await);
+    assert_ne!(own, content(&router, &json!({ "seed": 5 })).await);
+    assert_eq!(content(&router, &json!({ "temperature": 0 })).await, greedy);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response};
 use litemoe_server::{Server, ServerOptions};
+use litemoe_text::Tokenizer;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -15,7 +16,12 @@ pub(crate) fn serving(toy: Toy) -> Router {
 }
 
 pub(crate) fn serving_with(toy: Toy, options: ServerOptions) -> Router {
-    let server = Server::new("toy", toy, tokenizer(), options).unwrap();
+    serving_by(toy, tokenizer(), options)
+}
+
+/// The same with another tokenizer.
+pub(crate) fn serving_by(toy: Toy, tokenizer: Tokenizer, options: ServerOptions) -> Router {
+    let server = Server::new("toy", toy, tokenizer, options).unwrap();
     server.with_adapter("toy/app", adapter()).unwrap().into_router()
 }
 

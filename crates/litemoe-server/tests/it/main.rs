@@ -17,4 +17,5 @@ mod parameters;
 mod queue;
 mod sampling;
 mod stream;
+mod tools;
 mod toy;

@@ -34,7 +34,6 @@ async fn what_is_not_supported_is_refused_by_name() {
     expect(
         "unsupported_parameter",
         &[
-            (json!({ "tools": [{ "type": "function" }] }), "tools"),
             (json!({ "response_format": { "type": "json_object" } }), "response_format"),
             (json!({ "tool_choice": "required" }), "tool_choice"),
             (message(json!({ "tool_calls": [{}] })), "messages[0].tool_calls"),

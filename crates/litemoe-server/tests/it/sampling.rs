@@ -21,12 +21,12 @@ fn texts(answer: &Value) -> Vec<String> {
 #[tokio::test]
 async fn several_texts_of_one_seed_differ_and_the_first_is_the_only_one() {
     let router = serving(babble(12));
-    let several = answer(&router, &json!({ "n": 3, "seed": 5 })).await;
+    let several = answer(&router, &json!({ "n": 3, "temperature": 1, "seed": 5 })).await;
     let texts = texts(&several);
     assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), 3);
-    assert_eq!(texts[0], content(&router, &json!({ "seed": 5 })).await);
+    assert_eq!(texts[0], content(&router, &json!({ "temperature": 1, "seed": 5 })).await);
     assert_eq!(several, {
-        let mut again = answer(&router, &json!({ "n": 3, "seed": 5 })).await;
+        let mut again = answer(&router, &json!({ "n": 3, "temperature": 1, "seed": 5 })).await;
         again["id"] = several["id"].clone();
         again["created"] = several["created"].clone();
         again
@@ -39,7 +39,7 @@ async fn several_texts_of_one_seed_differ_and_the_first_is_the_only_one() {
 #[tokio::test]
 async fn several_texts_are_streamed_by_their_index() {
     let router = serving(babble(12));
-    let mut fields = json!({ "n": 3, "seed": 5, "stop": ["a", "e"] });
+    let mut fields = json!({ "n": 3, "temperature": 1, "seed": 5, "stop": ["a", "e"] });
     let whole = texts(&answer(&router, &fields).await);
     fields["stream"] = true.into();
     fields["stream_options"] = json!({ "include_usage": true });

@@ -45,9 +45,9 @@ async fn the_usage_comes_last_when_asked_for() {
 async fn a_stream_says_what_a_whole_answer_says() {
     let router = serving(Toy::doing(vec![Step::Babble; 30]));
     for mut fields in [
-        json!({ "seed": 1 }),
-        json!({ "seed": 2, "stop": ["a", "Q", "e"] }),
-        json!({ "seed": 3, "max_tokens": 7 }),
+        json!({ "temperature": 1, "seed": 1 }),
+        json!({ "temperature": 1, "seed": 2, "stop": ["a", "Q", "e"] }),
+        json!({ "temperature": 1, "seed": 3, "max_tokens": 7 }),
     ] {
         let whole = content(&router, &fields).await;
         fields["stream"] = true.into();

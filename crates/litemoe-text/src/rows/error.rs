@@ -46,6 +46,21 @@ pub enum RowError {
     Unsupported { key: String, what: String, advice: &'static str },
 }
 
+impl RowError {
+    /// Key at fault, as a path in the row, if it is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Missing { key } | Self::NoAssistant { key } | Self::NoPrompt { key } => Some(key),
+            Self::Malformed { key, .. }
+            | Self::Type { key, .. }
+            | Self::EmptyCompletion { key }
+            | Self::UnknownRole { key, .. }
+            | Self::Unsupported { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
 fn keys_in_words(keys: &[String]) -> String {
     let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
     match keys.is_empty() {

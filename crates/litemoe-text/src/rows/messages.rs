@@ -42,7 +42,7 @@ impl Turns {
             };
             let is_sharegpt = message.contains_key("from") && !message.contains_key("role");
             let mut message = if is_sharegpt { from_sharegpt(message, &at)? } else { message };
-            let covered = normalise(&mut message, &at, is_learned)?;
+            let covered = normalise(&mut message, &at, Some(ROLES), is_learned)?;
             messages.push(message);
             in_loss.push(covered);
         }
@@ -89,25 +89,57 @@ pub(super) fn tools(object: &Object<'_>) -> Result<Option<Vec<Value>>, RowError>
         Some(Value::Array(tools)) => tools,
         Some(other) => return Err(wrong_type("tools", "a list of tools", &other)),
     };
-    match tools.iter().position(|tool| !tool.is_object()) {
-        Some(index) => {
-            Err(wrong_type(format!("tools[{index}]"), "a tool, an object", &tools[index]))
-        }
-        None => Ok(Some(tools).filter(|tools| !tools.is_empty())),
+    Ok(Some(checked_tools(tools)?).filter(|tools| !tools.is_empty()))
+}
+
+/// Tools, all of which must be objects.
+pub(crate) fn checked_tools(tools: Vec<Value>) -> Result<Vec<Value>, RowError> {
+    objects("tools", "a tool, an object", tools)
+}
+
+/// Documents, all of which must be objects.
+pub(crate) fn checked_documents(documents: Vec<Value>) -> Result<Vec<Value>, RowError> {
+    objects("documents", "a document, an object", documents)
+}
+
+fn objects(key: &str, expected: &'static str, items: Vec<Value>) -> Result<Vec<Value>, RowError> {
+    match items.iter().position(|item| !item.is_object()) {
+        Some(index) => Err(wrong_type(format!("{key}[{index}]"), expected, &items[index])),
+        None => Ok(items),
     }
 }
 
+/// Reads the messages of a prompt, of any role that the template may know.
+pub(crate) fn prompt_messages(
+    key: &str,
+    items: Vec<Value>,
+) -> Result<Vec<Map<String, Value>>, RowError> {
+    let read = |(index, item)| {
+        let at = format!("{key}[{index}]");
+        let Value::Object(mut message) = item else {
+            return Err(wrong_type(at, "a message, an object", &item));
+        };
+        normalise(&mut message, &at, None, false)?;
+        Ok(message)
+    };
+    items.into_iter().enumerate().map(read).collect()
+}
+
 /// Checks a message, joins the parts of its content with newlines, as the server does, parses the arguments of its tool
-/// calls and takes its `weight`. Returns whether the loss covers it, which it does not unless `is_learned`.
+/// calls and takes its `weight`. Its role must be one of `roles`, if they are given. Returns whether the loss covers it,
+/// which it does not unless `is_learned`.
 fn normalise(
     message: &mut Map<String, Value>,
     at: &str,
+    roles: Option<&'static [&'static str]>,
     is_learned: bool,
 ) -> Result<bool, RowError> {
-    let role = match message.get("role") {
-        Some(Value::String(role)) if ROLES.contains(&role.as_str()) => role.clone(),
-        Some(Value::String(role)) => return Err(unknown_role(at, "role", role, ROLES)),
-        other => {
+    let role = match (message.get("role"), roles) {
+        (Some(Value::String(role)), Some(roles)) if !roles.contains(&role.as_str()) => {
+            return Err(unknown_role(at, "role", role, roles));
+        }
+        (Some(Value::String(role)), _) => role.clone(),
+        (other, _) => {
             return Err(wrong_type(
                 format!("{at}.role"),
                 "a string",

@@ -17,7 +17,9 @@ use std::path::Path;
 
 pub use self::error::RowError;
 use self::json::NotItems;
+pub(crate) use self::messages::{checked_documents, checked_tools, prompt_messages};
 use self::object::Object;
+pub(crate) use self::object::wrong_type;
 pub use self::shape::RowShape;
 use self::table::Header;
 use crate::{Row, TextError};

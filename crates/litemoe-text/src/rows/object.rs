@@ -128,7 +128,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 }
 
 /// Error for a value of another type than expected.
-pub(super) fn wrong_type(
+pub(crate) fn wrong_type(
     key: impl Into<String>,
     expected: &'static str,
     found: &Value,

@@ -12,6 +12,7 @@ mod encode;
 mod fuzz;
 mod golden;
 mod load;
+mod prompts;
 mod rows;
 mod stream;
 mod template;

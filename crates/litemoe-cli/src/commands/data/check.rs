@@ -32,6 +32,10 @@ pub(crate) struct CheckArgs {
     /// Render and measure N rows of each file, at least 1, drawn by --seed [default: all].
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
+    /// Also print the first N rows of each file as tokens: what the model reads, and which tokens are in the loss. Needs
+    /// --model.
+    #[arg(long, value_name = "N", requires = "model")]
+    show: Option<usize>,
     /// Seed that draws the rows of --limit.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -60,7 +64,7 @@ impl CheckArgs {
             );
         }
         let encoder = self.model.as_deref().map(Encoder::open).transpose()?;
-        let checked = self.check(&sources, encoder.as_ref());
+        let checked = self.check(&sources, encoder.as_ref())?;
         if self.json {
             output::json(&checked)?;
         } else {
@@ -73,7 +77,7 @@ impl CheckArgs {
         }
     }
 
-    fn check(&self, sources: &[Source<'_>], encoder: Option<&Encoder>) -> Checked {
+    fn check(&self, sources: &[Source<'_>], encoder: Option<&Encoder>) -> anyhow::Result<Checked> {
         let mut checked = Checked::default();
         let mut files = Vec::new();
         for source in sources {
@@ -84,7 +88,7 @@ impl CheckArgs {
                         &file,
                         encoder,
                         &mut checked.errors,
-                    ));
+                    )?);
                     files.push((*source, file));
                 }
                 Err(error) => checked.errors.push(Problem::of(source.path, &error)),
@@ -93,7 +97,7 @@ impl CheckArgs {
         checked.overlaps = Overlap::all(&files);
         checked.warnings = row_check::warnings(&files);
         checked.warnings.extend(checked.files.iter().flat_map(FileReport::warnings));
-        checked
+        Ok(checked)
     }
 
     fn file_report(
@@ -102,7 +106,7 @@ impl CheckArgs {
         file: &RowFile,
         encoder: Option<&Encoder>,
         errors: &mut Vec<Problem>,
-    ) -> FileReport {
+    ) -> anyhow::Result<FileReport> {
         let limit = self.limit.map_or(usize::MAX, NonZeroUsize::get);
         let drawn = draw(file.rows.len(), limit, self.seed);
         let path: &Path = source.path;
@@ -121,7 +125,9 @@ impl CheckArgs {
                 Lengths::new("characters", drawn.iter().map(|&row| characters(file, row)).collect())
             }
         };
-        FileReport {
+        let first = &drawn[..self.show.unwrap_or(0).min(drawn.len())];
+        let shown = encoder.map(|encoder| encoder.show(file, first, self.row_args)).transpose()?;
+        Ok(FileReport {
             split: source.split,
             file: path.to_owned(),
             format: file.format.name(),
@@ -133,7 +139,8 @@ impl CheckArgs {
             special_tokens: found.map(|found| found.special_tokens).unwrap_or_default(),
             max_tokens: encoder.map(|encoder| encoder.max_tokens(self.row_args)),
             lengths,
-        }
+            shown: shown.unwrap_or_default(),
+        })
     }
 }
 

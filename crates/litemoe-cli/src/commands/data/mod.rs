@@ -3,6 +3,7 @@
 mod check;
 mod lengths;
 mod report;
+mod shown;
 mod tokens;
 
 use clap::{Args, Subcommand};

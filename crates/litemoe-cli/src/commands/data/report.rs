@@ -5,6 +5,7 @@ use litemoe_text::TextError;
 use serde::Serialize;
 
 use super::lengths::{Bin, Lengths};
+use super::shown::ShownRow;
 use super::tokens::Refusal;
 use crate::output;
 use crate::row_check::{Overlap, Repeats};
@@ -42,6 +43,9 @@ pub(super) struct FileReport {
     /// Number of measured rows whose text has each special token; only with a model.
     pub(super) special_tokens: BTreeMap<String, usize>,
     pub(super) lengths: Lengths,
+    /// The first measured rows as tokens, with `--show`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) shown: Vec<ShownRow>,
 }
 
 /// A file or row that is refused.
@@ -101,7 +105,8 @@ impl FileReport {
     fn print(&self) -> anyhow::Result<()> {
         let Self { rows, format, shape, .. } = self;
         let name = self.split.map_or("rows", Split::name);
-        output::line(&format!("{name}: {rows} rows, {format}, {shape}, {}", self.file.display()))?;
+        let rows = output::counted(*rows, "row", "rows");
+        output::line(&format!("{name}: {rows}, {format}, {shape}, {}", self.file.display()))?;
         let Lengths { unit, min, median, p95, max, histogram } = &self.lengths;
         output::line(&format!("  {unit}: {min} to {max}, median {median}, 95 % up to {p95}"))?;
         let most = histogram.iter().map(|bin| bin.rows).max().unwrap_or(0).max(1);
@@ -109,7 +114,7 @@ impl FileReport {
             let bar = "█".repeat((rows * BAR).div_ceil(most));
             output::line(format!("  ≤ {up_to:<7} {rows:>7} {bar}").trim_end())?;
         }
-        Ok(())
+        self.shown.iter().try_for_each(ShownRow::print)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use litemoe_text::{Row, RowFile, TextError, Tokenizer};
 
+use super::shown::ShownRow;
 use crate::args::rows::RowArgs;
 use crate::model;
 
@@ -76,6 +77,20 @@ impl Encoder {
             }
         }
         found
+    }
+
+    /// The rows that can be encoded, as tokens.
+    pub(super) fn show(
+        &self,
+        file: &RowFile,
+        which: &[usize],
+        args: RowArgs,
+    ) -> Result<Vec<ShownRow>, TextError> {
+        let encoded = which.iter().filter_map(|&index| {
+            let row = file.rows[index].clone().with_loss(args.loss);
+            Some((file.lines[index], self.tokenizer.encode(&row).ok()?))
+        });
+        encoded.map(|(line, row)| ShownRow::new(line, &row, &self.tokenizer)).collect()
     }
 
     /// Special tokens that the row's own text has.

@@ -13,14 +13,14 @@ pub(super) fn answers(
     rows: &[Row],
     max_new: usize,
 ) -> anyhow::Result<Vec<String>> {
-    let bar = progress::bar(rows.len() as u64, "answering");
+    let bar = progress::begin("answering", rows.len() as u64, "rows");
     let answers = rows.iter().map(|row| {
         let answer = answer(loaded, mounted, row, max_new);
-        bar.inc(1);
+        bar.add(1);
         answer
     });
     let answers = answers.collect();
-    bar.finish_and_clear();
+    bar.finish();
     answers
 }
 

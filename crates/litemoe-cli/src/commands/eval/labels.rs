@@ -56,14 +56,14 @@ impl Labels {
         rows: &TestRows,
         batch_tokens: usize,
     ) -> anyhow::Result<Vec<&str>> {
-        let bar = progress::bar(rows.rows.len() as u64, "choosing");
+        let bar = progress::begin("choosing", rows.rows.len() as u64, "rows");
         let choices = rows.rows.iter().zip(&rows.numbers).map(|(row, number)| {
             let choice = self.choice(loaded, mounted, row, batch_tokens);
-            bar.inc(1);
+            bar.add(1);
             choice.with_context(|| format!("row {number}"))
         });
         let choices = choices.collect();
-        bar.finish_and_clear();
+        bar.finish();
         choices
     }
 

@@ -105,11 +105,11 @@ impl EvalArgs {
         mounted: Option<&MountedAdapter>,
         rows: &TestRows,
     ) -> anyhow::Result<Vec<RowEvaluation>> {
-        let bar = progress::bar(rows.sequences.len() as u64, "evaluating");
-        let told = &mut |done| bar.set_position(done as u64);
+        let bar = progress::begin("evaluating", rows.sequences.len() as u64, "rows");
+        let told = &mut |done| bar.set(done as u64);
         let (model, batch_tokens) = (&loaded.model, self.batch_tokens);
         let scores = evaluate_rows(model, &rows.sequences, mounted, batch_tokens, told)?;
-        bar.finish_and_clear();
+        bar.finish();
         Ok(scores)
     }
 

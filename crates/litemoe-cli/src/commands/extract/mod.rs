@@ -74,13 +74,13 @@ impl ExtractArgs {
 
     /// Writes the plan's proxy to a temporary directory, not yet renamed to its target.
     fn staged(&self, checkpoint: &Checkpoint, plan: &Plan) -> anyhow::Result<StagedProxy> {
-        let bar = progress::bar(plan.layers.len() as u64, "extracting");
+        let bar = progress::begin("extracting", plan.layers.len() as u64, "layers");
         let experts = checkpoint.experts(&cpu()?);
         let staged = stage_proxy(checkpoint, plan, &self.out, None, &mut |layer, plan| {
-            bar.inc(1);
+            bar.add(1);
             Ok(merged_experts(layer, plan, &experts)?)
         })?;
-        bar.finish_and_clear();
+        bar.finish();
         Ok(staged)
     }
 }

@@ -18,7 +18,8 @@ use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
 use litemoe_model::{Checkpoint, Model, StagedProxy, stage_proxy};
 use serde::{Deserialize, Serialize};
 
-use crate::args::refit::{RefitArgs, RefitKind};
+use crate::args::refit::RefitArgs;
+use crate::args::refit_kind::RefitKind;
 use crate::input::Rows;
 use crate::model::{self, Loaded};
 use crate::{artefact, output, progress};
@@ -127,13 +128,13 @@ impl<'a> Refit<'a> {
         let changes = Changes(StagedDir::new(self.out, |_| true)?);
         let layers = self.solved(proxy, &mut |layer, change| changes.put(layer, &change))?;
         proxy.release();
-        let bar = progress::bar(plan.layers.len() as u64, "rewriting");
+        let bar = progress::begin("rewriting", plan.layers.len() as u64, "layers");
         let refitted =
             stage_proxy(self.foundation(), plan, self.out, Some("full"), &mut |layer, plan| {
-                bar.inc(1);
+                bar.add(1);
                 changes.added(layer, plan.groups.len(), checkpoint)
             })?;
-        bar.finish_and_clear();
+        bar.finish();
         refitted.commit()?;
         Ok(self.report(None, layers))
     }
@@ -145,20 +146,20 @@ impl<'a> Refit<'a> {
         take: &mut dyn FnMut(LayerId, DownChange) -> Result<(), Box<dyn Error + Send + Sync>>,
     ) -> anyhow::Result<Vec<LayerReport>> {
         let steps = 2 * self.rows.sequences.len() * proxy.n_blocks();
-        let bar = progress::bar(steps as u64, "refitting");
+        let bar = progress::begin("refitting", steps as u64, "row-blocks");
         let mut layers = Vec::new();
         let mut take_layer = |LayerRefit { layer, tokens, solution }: LayerRefit| {
             let (before, after) = (solution.before, solution.after);
-            bar.set_message(format!("layer {layer}: {before:.3} to {after:.3}"));
+            bar.detail(format!("layer {layer}: {before:.3} to {after:.3}"));
             layers.push(LayerReport { layer, tokens, before, after });
             take(layer, solution.change)
         };
         let take_layer: TakeLayer<'_> = &mut take_layer;
         let options = RefitOptions { rank: self.args.rank(), ..RefitOptions::default() };
         let (foundation, rows) = (&self.foundation.model, &self.rows.sequences);
-        refit(foundation, proxy, rows, &options, take_layer, |done| bar.set_position(done as u64))?;
+        refit(foundation, proxy, rows, &options, take_layer, |done| bar.set(done as u64))?;
         foundation.release();
-        bar.finish_and_clear();
+        bar.finish();
         Ok(layers)
     }
 

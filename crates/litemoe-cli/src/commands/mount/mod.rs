@@ -243,11 +243,14 @@ fn guard(
     options: GuardOptions,
 ) -> anyhow::Result<Guard> {
     let n_tried = options.max_tried(kept.is_some());
-    let bar = progress::bar((rows.len() * n_tried) as u64, "guarding");
+    let bar = progress::begin("guarding", (rows.len() * n_tried) as u64, "rows");
     let adapters = &adapter.mounted.adapters;
     let found = choose_mount(&loaded.model, adapters, kept, rows, options, &mut |done| {
-        bar.set_position(done as u64);
+        bar.set(done as u64);
     })?;
-    bar.finish_and_clear();
+    bar.finish();
+    for tried in &found.tried {
+        tracing::info!(?tried, "tried a routing and scale");
+    }
     Ok(found)
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::ScoreReport;
 use crate::args::device::DeviceArgs;
+use crate::args::listed;
 use crate::args::rows::RowArgs;
 use crate::input::Rows;
 use crate::memory::MemoryWatch;
@@ -36,8 +37,8 @@ pub(crate) struct MeasureArgs {
     #[arg(long, value_name = "I/N")]
     #[serde(skip)]
     pub(crate) shard: Option<ShardIndex>,
-    /// Also measure expert similarity: affinity or expert_output_gated.
-    #[arg(long, value_name = "KIND")]
+    /// Also measure expert similarity.
+    #[arg(long, value_name = "KIND", value_parser = listed::similarity())]
     pub(crate) similarity: Option<SimilarityKind>,
     /// Also write the similarities to a separate file.
     #[arg(long, value_name = "FILE", requires = "similarity")]
@@ -105,11 +106,11 @@ impl MeasureArgs {
             None => &rows.sequences,
         };
         let steps = sequences.len() * loaded.model.n_blocks();
-        let bar = progress::bar(steps as u64, "scoring");
+        let bar = progress::begin("scoring", steps as u64, "row-blocks");
         let scored = score(&loaded.model, sequences, &options, &loaded.about(), |done| {
-            bar.set_position(done as u64);
+            bar.set(done as u64);
         })?;
-        bar.finish_and_clear();
+        bar.finish();
         // Only all shards together tell whether there are enough rows.
         for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
             output::note(&format!("warning: {warning}"));
