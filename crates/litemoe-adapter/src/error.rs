@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, Site};
+use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, SealError, Site};
 use thiserror::Error;
 
 use crate::{KeptError, MountRouting};
@@ -32,6 +32,10 @@ pub enum AdapterError {
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{} was changed or damaged: its contents have the SHA-256 {found}, but {stated} is recorded", path.display()
+    )]
+    Changed { path: PathBuf, stated: String, found: String },
     #[error("{}: {source}", path.display())]
     Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
     #[error("{} is not there, so {} is no PEFT adapter", path.display(), directory(path))]
@@ -152,6 +156,15 @@ impl AdapterError {
 
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self + '_ {
         move |source| Self::Json { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn seal(path: &Path) -> impl FnOnce(SealError) -> Self + '_ {
+        move |error| match error {
+            SealError::Json(source) => Self::Json { path: path.to_owned(), source },
+            SealError::Changed { stated, found } => {
+                Self::Changed { path: path.to_owned(), stated, found }
+            }
+        }
     }
 }
 

@@ -34,7 +34,8 @@ pub enum Effect {
     Unmet,
 }
 
-/// Writes an adapter directory atomically: PEFT's two files, and `litemoe.json` if there is a record.
+/// Writes an adapter directory atomically: PEFT's two files, and `litemoe.json`, with their hashes, if there is a
+/// record.
 ///
 /// # Errors
 /// I/O errors, and a target that may not be replaced, see [`check_save`]; the target is unchanged then.
@@ -47,8 +48,9 @@ pub fn save(
 ) -> Result<(), AdapterError> {
     let write = || {
         let mut dir = StagedDir::new(target, is_own)?;
-        peft::write(&mut dir, adapters, sites, config)?;
+        let peft_sha256 = Some(peft::write(&mut dir, adapters, sites, config)?);
         if let Some(record) = record {
+            let record = AdapterRecord { peft_sha256, ..record.clone() };
             record.write(dir.file(RECORD_FILE)?)?;
         }
         dir.commit()
@@ -71,8 +73,8 @@ pub fn is_own(dir: &Path) -> bool {
 /// Loads an adapter directory for a model and checks that it was made for it.
 ///
 /// # Errors
-/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; a router bias that does not fit
-/// the model; files that disagree about having a bias.
+/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; files that are not those of the
+/// record; a router bias that does not fit the model; files that disagree about having a bias.
 pub fn load<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -95,6 +97,7 @@ fn read_for<M: LanguageModel + ?Sized>(
     let router_bias = record.as_ref().map(|record| record.router_bias(dir, layers));
     let router_bias = router_bias.transpose()?.flatten();
     let read = peft::read(dir, model.linear_sites(), &model.device())?;
+    record.as_ref().map(|record| record.check_files(dir, &read)).transpose()?;
     check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
     let mounted = MountedAdapter { adapters: read.adapters, router_bias };
     let checked = mounted.check_routing(layers);

@@ -8,6 +8,7 @@ mod customize;
 mod fingerprints;
 mod hub;
 mod input;
+mod input_files;
 mod log;
 mod memory;
 mod model;
@@ -16,6 +17,7 @@ mod progress;
 mod row_check;
 mod signals;
 mod splits;
+mod stamp;
 mod work;
 mod written_dir;
 

@@ -34,6 +34,7 @@ mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
+mod sealed;
 pub mod similarity;
 mod site;
 
@@ -69,5 +70,6 @@ pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
 pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
+pub use sealed::{SealError, Sealed};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;

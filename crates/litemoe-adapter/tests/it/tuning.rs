@@ -137,6 +137,30 @@ fn a_killed_run_goes_on_to_the_same_adapter() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let path = dir.path().join("state.safetensors");
+    let finished = run(&model, &short(), Some(&path)).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for place in (0..whole.len()).step_by(whole.len() / 150) {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1 << (place % 8);
+        std::fs::write(&path, flipped).unwrap();
+        match run(&model, &short(), Some(&path)) {
+            Err(_) => noticed += 1,
+            Ok(tuned) => assert!(same_bits(&tuned.adapters, &finished.adapters), "byte {place}"),
+        }
+    }
+    assert!(noticed > 140, "{noticed}");
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, flipped).unwrap();
+    let error = run(&model, &short(), Some(&path)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, AdapterError::Changed { .. }), "{error}");
+}
+
+#[test]
 fn a_finished_run_is_not_run_again() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let path = dir.path().join("state.safetensors");

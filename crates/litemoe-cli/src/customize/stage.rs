@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, StageWork};
+use crate::input_files::InputFiles;
 use crate::{artefact, fingerprints, model, output};
 
 /// Record of a finished stage.
@@ -50,8 +51,8 @@ pub(crate) struct Runner {
     /// File lock of the directory. Every stage inherits it, so a stage that outlives this process holds the lock until
     /// it ends.
     lock: File,
-    /// Digests of paths, dropped when a stage writes the path.
-    digests: RefCell<BTreeMap<PathBuf, String>>,
+    /// Digests of paths and the files that they are of; dropped when a stage writes the path.
+    digests: RefCell<BTreeMap<PathBuf, (String, InputFiles)>>,
     seconds: RefCell<BTreeMap<String, f64>>,
 }
 
@@ -82,6 +83,7 @@ impl Runner {
         output::note(&format!("{name:<13} {about}"));
         let start = Instant::now();
         let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
+        self.expect_unchanged(&inputs)?;
         let seconds = start.elapsed().as_secs_f64();
         let mut written = BTreeMap::new();
         for path in outputs {
@@ -91,7 +93,7 @@ impl Runner {
             }
         }
         let outputs = written;
-        artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
+        artefact::write_sealed(&record, &Record { key, outputs, seconds, report: &report })?;
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
         Ok(report)
     }
@@ -111,15 +113,24 @@ impl Runner {
     }
 
     fn digest(&self, path: &Path) -> anyhow::Result<String> {
-        if let Some(known) = self.digests.borrow().get(path) {
+        if let Some((known, files)) = self.digests.borrow().get(path) {
+            files.expect_unchanged()?;
             return Ok(known.clone());
         }
+        let files = InputFiles::of(&[path]);
         let found = model_digest(path).map_or_else(|| digest(path), Ok)?;
-        self.digests.borrow_mut().insert(path.to_owned(), found.clone());
+        self.digests.borrow_mut().insert(path.to_owned(), (found.clone(), files));
         Ok(found)
     }
 
-    fn valid_record<R: DeserializeOwned>(
+    /// Checks that inputs are those that the key of their stage is of.
+    fn expect_unchanged(&self, inputs: &[&Path]) -> anyhow::Result<()> {
+        let digests = self.digests.borrow();
+        let mut known = inputs.iter().filter_map(|input| digests.get(*input));
+        Ok(known.try_for_each(|(_, files)| files.expect_unchanged())?)
+    }
+
+    fn valid_record<R: Serialize + DeserializeOwned>(
         &self,
         path: &Path,
         key: &str,
@@ -137,7 +148,7 @@ impl Runner {
         (record.key == key && whole && all).then_some(record)
     }
 
-    fn spawn<R: DeserializeOwned>(
+    fn spawn<R: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         job: &Job,

@@ -28,6 +28,7 @@ mod outputs;
 mod pull;
 mod refit;
 mod rows;
+mod seals;
 mod serving;
 mod shards;
 mod stdout;

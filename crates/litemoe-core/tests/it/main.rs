@@ -9,3 +9,4 @@ mod packing;
 mod plan_options;
 mod sampling_rule;
 mod scores;
+mod sealed;
