@@ -24,9 +24,11 @@ pub enum AdapterError {
     #[error("the loss of step {step} is {loss}; a smaller learning rate may help")]
     LossNotFinite { step: usize, loss: f64 },
     #[error(
-        "row {row} has a loss of {nll}: the model or the adapter gives logits that are no numbers"
+        "the gradient of step {step} at {site} is too large, or not finite; a smaller learning rate may help"
     )]
-    EvaluationNotFinite { row: usize, nll: f64 },
+    GradientNotFinite { step: usize, site: Site },
+    #[error("row {row}: a logit of the model, or of the model with the adapter, is {logit}")]
+    EvaluationNotFinite { row: usize, logit: f32 },
 
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -119,6 +121,8 @@ pub enum AdapterError {
     Plan { source: PlanError },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
     NoEffect { sites: usize },
+    #[error("without the adapter a logit of the model is {logit}")]
+    ModelLogitsNotFinite { logit: f32 },
     #[error("under the adapter a logit is {logit}: its updates are too large")]
     LogitsNotFinite { logit: f32 },
 

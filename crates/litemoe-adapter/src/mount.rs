@@ -38,7 +38,8 @@ pub enum Effect {
 /// record.
 ///
 /// # Errors
-/// I/O errors, and a target that may not be replaced, see [`check_save`]; the target is unchanged then.
+/// LoRAs that do not fit `sites` or hold a value that is not finite, a target that may not be replaced, see
+/// [`check_save`], and I/O errors; the target is unchanged then.
 pub fn save(
     target: &Path,
     adapters: &Adapters,
@@ -46,6 +47,7 @@ pub fn save(
     config: &PeftConfig,
     record: Option<&AdapterRecord>,
 ) -> Result<(), AdapterError> {
+    check_fit(adapters, sites)?;
     let write = || {
         let mut dir = StagedDir::new(target, is_own)?;
         let peft_sha256 = Some(peft::write(&mut dir, adapters, sites, config)?);
@@ -172,7 +174,7 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
 ///
 /// # Errors
 /// [`AdapterError::NoEffect`] if some nonzero LoRA is applied to the tokens but no logit changes;
-/// [`AdapterError::LogitsNotFinite`].
+/// [`AdapterError::ModelLogitsNotFinite`] and [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
     mounted: &MountedAdapter,
@@ -192,8 +194,12 @@ pub fn probe<M: LanguageModel + ?Sized>(
     };
     let plain = floats(model.logits(&input, &mut { bare }));
     let adapted = floats(model.logits(&input, &mut Pass::mounted(Some(mounted))));
-    if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {
-        return Err(AdapterError::LogitsNotFinite { logit: *logit });
+    let not_finite = |logits: &[f32]| logits.iter().copied().find(|logit| !logit.is_finite());
+    if let Some(logit) = not_finite(&plain) {
+        return Err(AdapterError::ModelLogitsNotFinite { logit });
+    }
+    if let Some(logit) = not_finite(&adapted) {
+        return Err(AdapterError::LogitsNotFinite { logit });
     }
     let moved = plain.iter().zip(&adapted).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     match moved {

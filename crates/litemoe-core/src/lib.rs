@@ -52,7 +52,7 @@ pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use generation::{Generation, PREFILL_CHUNK, SampledToken};
+pub use generation::{Generation, NotFiniteLogit, PREFILL_CHUNK, SampledToken};
 pub use input::{Input, Sequence, Stream, TokenRow};
 pub use lora::Lora;
 pub use model::{

@@ -4,7 +4,7 @@ use litemoe_adapter::{
     AdapterError, Checkpoint, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions, Tuned,
     evaluate, gradients, tune,
 };
-use litemoe_core::{Adapters, Fingerprint};
+use litemoe_core::{Adapters, Fingerprint, Lora, Site};
 use litemoe_model::Model;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -230,6 +230,19 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let huge = random_adapters(&model, 3).scaled(1e38);
     let error = tune(&model, &huge, data, &short(), None, &mut ()).unwrap_err();
     assert!(matches!(error, AdapterError::LossNotFinite { step: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_gradient_that_cannot_be_squared_stops_the_run() {
+    let (model, rows) = (model(), rows());
+    let data = TuneData { train: &rows, validation: &[] };
+    let lora = |(site, lora): (&Site, &Lora)| {
+        let (a, b) = (lora.a.clone().mul_scalar(1e-25), lora.b.clone().mul_scalar(1e25));
+        (site.clone(), Lora { a, b, scale: lora.scale })
+    };
+    let uneven: Adapters = random_adapters(&model, 3).loras().map(lora).collect();
+    let error = tune(&model, &uneven, data, &short(), None, &mut ()).unwrap_err();
+    assert!(matches!(error, AdapterError::GradientNotFinite { step: 1, .. }), "{error}");
 }
 
 #[test]

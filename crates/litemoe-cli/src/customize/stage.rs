@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use litemoe_core::sha256_hex;
@@ -80,11 +80,21 @@ impl Runner {
             return Ok(report);
         }
         let _ = fs::remove_file(&record);
-        output::note(&format!("{name:<13} {about}"));
-        let start = Instant::now();
-        let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
+        let files = StageFiles::of(&self.records, name);
+        let finished = if self.force { None } else { files.finished(&key, &outputs) };
+        let (report, seconds): (W::Report, f64) = match finished {
+            Some(finished) => {
+                output::note(&format!("{name:<13} finished, not run again"));
+                finished
+            }
+            None => {
+                output::note(&format!("{name:<13} {about}"));
+                let start = Instant::now();
+                let report = self.spawn(name, &job, &key, checkpoint)?;
+                (report, start.elapsed().as_secs_f64())
+            }
+        };
         self.expect_unchanged(&inputs)?;
-        let seconds = start.elapsed().as_secs_f64();
         let mut written = BTreeMap::new();
         for path in outputs {
             self.digests.borrow_mut().remove(path);
@@ -94,6 +104,7 @@ impl Runner {
         }
         let outputs = written;
         artefact::write_sealed(&record, &Record { key, outputs, seconds, report: &report })?;
+        files.remove();
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
         Ok(report)
     }
@@ -155,8 +166,7 @@ impl Runner {
         key: &str,
         checkpoint: Option<&Path>,
     ) -> anyhow::Result<R> {
-        let [begun, job_file, report] =
-            ["begun", "job", "report"].map(|kind| self.records.join(format!("{name}.{kind}")));
+        let StageFiles { begun, job: job_file, report } = StageFiles::of(&self.records, name);
         artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
         command.arg("stage");
@@ -171,21 +181,67 @@ impl Runner {
         if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {
             command.arg("--resume");
         }
-        if checkpoint.is_some() {
-            write_file(&begun, |file| file.write_all(key.as_bytes()))
-                .with_context(|| format!("cannot write {}", begun.display()))?;
-        }
+        let _ = fs::remove_file(&report); // it may not exist
+        write_file(&begun, |file| file.write_all(key.as_bytes()))
+            .with_context(|| format!("cannot write {}", begun.display()))?;
         command.arg("--").arg(&job_file).arg(&report).stdin(self.lock.try_clone()?);
         let status = command.status().with_context(|| format!("cannot start the stage {name}"))?;
         if !status.success() {
             bail!("the stage {name} failed ({status})");
         }
-        let done = artefact::read(&report)?;
-        for file in [begun, job_file, report] {
-            let _ = fs::remove_file(&file); // it may not exist
-        }
-        Ok(done)
+        artefact::read(&report)
     }
+}
+
+/// Files of a stage that is running, or was when its parent ended.
+struct StageFiles {
+    /// Key of the stage, written before it begins.
+    begun: PathBuf,
+    /// Its work.
+    job: PathBuf,
+    /// Its report, which it writes after its outputs.
+    report: PathBuf,
+}
+
+impl StageFiles {
+    fn of(records: &Path, name: &str) -> Self {
+        let file = |kind: &str| records.join(format!("{name}.{kind}"));
+        Self { begun: file("begun"), job: file("job"), report: file("report") }
+    }
+
+    /// Report and wall-clock seconds of a stage that finished before its parent could record it. `None` if it did not
+    /// finish, if its inputs are others now, or if an output has changed since.
+    fn finished<R: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        outputs: &[&Path],
+    ) -> Option<(R, f64)> {
+        if fs::read_to_string(&self.begun).ok()? != key {
+            return None;
+        }
+        let report = artefact::read(&self.report).ok()?;
+        let [begun, ended] = [&self.begun, &self.report].map(|file| modified(file));
+        let (begun, ended) = (begun?, ended?);
+        let is_older = |output: &&Path| last_change(output).is_none_or(|time| time <= ended);
+        let seconds = ended.duration_since(begun).ok()?.as_secs_f64();
+        outputs.iter().all(is_older).then_some((report, seconds))
+    }
+
+    fn remove(&self) {
+        for file in [&self.begun, &self.job, &self.report] {
+            let _ = fs::remove_file(file); // it may not exist
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// The last change of a file, or of a directory and its files; `None` if there is none.
+fn last_change(path: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|file| modified(&file.path())).chain(modified(path)).max()
 }
 
 fn lock(records: &Path) -> anyhow::Result<File> {

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod bench;
+#[cfg(unix)]
+mod changing_inputs;
 mod chat;
 mod command_line;
 mod control_characters;
@@ -23,6 +25,7 @@ mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod memory;
+mod not_finite;
 mod outputs;
 #[cfg(feature = "hub")]
 mod pull;

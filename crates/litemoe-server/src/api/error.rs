@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use litemoe_core::SamplingError;
+use litemoe_core::{NotFiniteLogit, SamplingError};
 use litemoe_text::TextError;
 use serde_json::{Value, json};
 
@@ -197,6 +197,13 @@ impl From<PromptError> for ApiError {
 impl From<SamplingError> for ApiError {
     fn from(error: SamplingError) -> Self {
         Self::bad_request("invalid_value", error.to_string()).of(error.parameter())
+    }
+}
+
+impl From<NotFiniteLogit> for ApiError {
+    fn from(error: NotFiniteLogit) -> Self {
+        let failed = Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        Self { code: Some("logits_not_finite"), ..failed }
     }
 }
 
