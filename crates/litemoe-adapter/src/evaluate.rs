@@ -238,6 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn a_row_has_no_score_if_any_logit_is_not_finite() {
+        let score = |other: f32| score_row([(&[1.0, other][..], &0)].into_iter());
+        assert_eq!(score(1.0).map(|row| (row.tokens, row.exact)), Ok((1, true)));
+        assert!((score(1.0).expect("finite").nll - 2f64.ln()).abs() < 1e-9);
+        assert_eq!(score(f32::NEG_INFINITY), Err(f32::NEG_INFINITY));
+        assert_eq!(score(f32::INFINITY), Err(f32::INFINITY));
+        assert!(score(f32::NAN).is_err_and(f32::is_nan));
+    }
+
+    #[test]
     fn two_batches_at_once_have_at_most_batch_tokens() {
         let found = |n_inputs: &[usize]| groups(n_inputs, 20);
         assert_eq!(found(&[5, 5, 4, 5, 5]), [vec![vec![5, 5], vec![5, 5]], vec![vec![4]]]);

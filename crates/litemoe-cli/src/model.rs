@@ -20,13 +20,17 @@ const PROBE_TOKENS: u32 = 16;
 
 /// Opens a model directory or a pulled model, without loading weights. Checks a proxy against its record.
 pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = open_unchecked(named)?;
+    checkpoint.check_record()?;
+    Ok(checkpoint)
+}
+
+/// As [`open`], but without reading a proxy's weights for the check.
+pub(crate) fn open_unchecked(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
     let cache = CacheEntry::of(&dir);
     let opened = Checkpoint::open(&dir);
-    let opened = opened.and_then(|checkpoint| {
-        let checkpoint = checkpoint.cached(Arc::new(cache));
-        checkpoint.check_record().map(|()| checkpoint)
-    });
+    let opened = opened.map(|checkpoint| checkpoint.cached(Arc::new(cache)));
     opened.map_err(|error| match (&error, hub::snapshot_id(&dir)) {
         (ModelError::NoWeights { .. } | ModelError::MissingShard { .. }, Some(id)) => {
             anyhow::Error::new(error).context(format!(

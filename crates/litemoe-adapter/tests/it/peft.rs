@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_adapter::{AdapterError, LoadedAdapter, peft, save};
+use litemoe_adapter::{AdapterError, AdapterRecord, LoadedAdapter, peft, save};
 use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, MoeModel, Site};
 use litemoe_files::StagedDir;
 use proptest::prelude::*;

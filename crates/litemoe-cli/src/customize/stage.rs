@@ -210,7 +210,7 @@ impl StageFiles {
     }
 
     /// Report and wall-clock seconds of a stage that finished before its parent could record it. `None` if it did not
-    /// finish, if its inputs are others now, or if an output has changed since.
+    /// finish, if its inputs are others now, or if an output is not there or has changed since.
     fn finished<R: Serialize + DeserializeOwned>(
         &self,
         key: &str,
@@ -222,7 +222,7 @@ impl StageFiles {
         let report = artefact::read(&self.report).ok()?;
         let [begun, ended] = [&self.begun, &self.report].map(|file| modified(file));
         let (begun, ended) = (begun?, ended?);
-        let is_older = |output: &&Path| last_change(output).is_none_or(|time| time <= ended);
+        let is_older = |output: &&Path| last_change(output).is_some_and(|time| time <= ended);
         let seconds = ended.duration_since(begun).ok()?.as_secs_f64();
         outputs.iter().all(is_older).then_some((report, seconds))
     }
@@ -267,7 +267,8 @@ fn model_digest(dir: &Path) -> Option<String> {
     if !dir.is_dir() {
         return None;
     }
-    let checkpoint = model::open(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
+    let checkpoint =
+        model::open_unchecked(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
     let files = fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.path()));
     let mut files = files.collect::<Option<Vec<_>>>()?;
     files.retain(|path| path.extension().is_none_or(|extension| extension != "safetensors"));

@@ -3,6 +3,7 @@
 mod batching;
 mod budget;
 mod exact_sum;
+mod generation;
 mod layers;
 mod noise;
 mod packing;
