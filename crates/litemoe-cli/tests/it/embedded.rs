@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::bench::{Bench, edit_json};
 
-const QUICK: [&str; 12] = [
+pub(crate) const QUICK: [&str; 12] = [
     "customize",
     "--steps",
     "4",
@@ -131,69 +131,6 @@ fn a_stage_that_finished_before_a_kill_is_not_run_again() {
     let left: Vec<_> = fs::read_dir(&stages).expect("a folder").flatten().collect();
     let is_left = |name: &str| [".begun", ".job", ".report"].iter().any(|end| name.ends_with(end));
     assert!(!left.iter().any(|file| is_left(&file.file_name().to_string_lossy())), "{left:?}");
-}
-
-/// Kills the loop when its `n`th record is there, until it comes to its end; each run goes on where the last one was.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_loop_that_is_killed_at_every_stage_comes_to_the_same_end() {
-    use std::process::Stdio;
-    use std::time::{Duration, Instant};
-
-    let bench = Bench::new();
-    let quick = [&QUICK[..], &["--guard-rows", "8", "--no-controls"]].concat();
-    let run_to_the_end = [&quick[..], &["--out", "whole"]].concat();
-    assert_eq!(bench.run(&run_to_the_end).code, 0);
-    let records = |out: &str| -> Vec<String> {
-        let entries = fs::read_dir(bench.path(out).join("home/stages")).into_iter().flatten();
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect()
-    };
-    let n_stages = records("whole").len();
-    let mut kept = Vec::new();
-    for n in 1..n_stages {
-        let mut command = bench.command(&quick);
-        let mut running =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        let begin = Instant::now();
-        while records("litemoe-out").len() < n && running.try_wait().expect("asked").is_none() {
-            assert!(begin.elapsed() < Duration::from_secs(120), "no stage ended");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        running.kill().expect("killed");
-        running.wait().expect("ended");
-        let lock = fs::File::open(bench.path("litemoe-out/home/stages/lock")).expect("a lock");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while lock.try_lock().is_err() {
-            assert!(Instant::now() < deadline, "a stage goes on without its parent");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let now = records("litemoe-out");
-        assert!(kept.iter().all(|name| now.contains(name)), "{kept:?} {now:?}");
-        kept = now;
-    }
-    let last = bench.run(&quick);
-    assert_eq!(last.code, 0, "{}", last.stderr);
-    let said = |name: &str, what: &str| {
-        last.stderr.lines().any(|line| line.starts_with(name) && line.contains(what))
-    };
-    assert!(kept.iter().all(|name| said(name, "skipped")), "{kept:?}: {}", last.stderr);
-    for file in
-        ["scores.json", "plan.json", "proxy/model.safetensors", "mounted/adapter_config.json"]
-    {
-        let read = |out: &str| fs::read(bench.path(out).join("home").join(file)).ok();
-        assert!(read("whole") == read("litemoe-out"), "{file}");
-    }
-    let hidden = |dir: &str| -> Vec<String> {
-        let entries = fs::read_dir(bench.path(dir)).expect("a folder").flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.starts_with('.') || name.ends_with(".checkpoint")).collect()
-    };
-    assert_eq!(hidden("litemoe-out/home"), Vec::<String>::new());
-    let left = fs::read_dir(bench.path("litemoe-out/home/stages")).expect("a folder").flatten();
-    let left: Vec<String> =
-        left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    assert!(left.iter().all(|name| name.ends_with(".json") || name == "lock"), "{left:?}");
 }
 
 #[cfg(unix)]

@@ -23,6 +23,8 @@ mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
 mod not_finite;

@@ -62,7 +62,7 @@ proptest! {
     fn a_flipped_bit_is_noticed_or_changes_nothing(place in any::<prop::sample::Index>(), bit in 0..8) {
         let mut json = written(true).into_bytes();
         let place = place.index(json.len());
-        json[place] ^= 1 << bit;
+        json[place] ^= 1u8 << bit;
         if let Ok(read) = Sealed::<Plan>::parse(&json) {
             prop_assert_eq!(read, plan());
         }
