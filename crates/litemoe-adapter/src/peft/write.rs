@@ -20,8 +20,8 @@ use crate::tensors::MatrixFile;
 /// PEFT version whose format is written.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// Writes PEFT's two files into a staged directory, in f32, and returns their hashes. `sites` are the model's linear weights: if every weight of
-/// one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
+/// Writes PEFT's two files into a staged directory, in f32, and returns their hashes. `sites` are the model's linear
+/// weights: if every weight of one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
 ///
 /// If ranks or scales differ between sites, the defaults are those of per-expert LoRAs, or else of the first site, and
 /// the others become patterns. PEFT ignores patterns for per-expert LoRAs, so these are brought to one rank and scale.

@@ -2,12 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::OFlags;
+
 use crate::bench::{Bench, Run};
+
+/// Longest time of a run.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Gives a file another modification time; its contents are the same.
 fn touch(path: &Path) {
@@ -23,9 +29,20 @@ fn run_while_changing(bench: &Bench, args: &[&str], fed: &str, change: impl FnOn
     assert!(made.expect("mkfifo runs").success());
     let mut command = bench.command(args);
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let running = command.spawn().expect("the binary runs");
-    // Opened once the command opens it.
-    let mut pipe = File::options().write(true).open(&path).expect("a pipe");
+    let mut running = command.spawn().expect("the binary runs");
+    let (begin, mut pipe) = (Instant::now(), None);
+    while pipe.is_none() {
+        let ended = running.try_wait().expect("asked");
+        assert!(
+            ended.is_none() && begin.elapsed() < LONG,
+            "{args:?} does not read {fed}: {ended:?}"
+        );
+        // Opened once the command opens it.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        pipe = File::options().write(true).custom_flags(flags).open(&path).ok();
+        sleep(Duration::from_millis(1));
+    }
+    let mut pipe = pipe.expect("a pipe");
     change();
     pipe.write_all(&contents).expect("it is read");
     drop(pipe);
@@ -43,7 +60,8 @@ fn nothing_is_written_when_an_input_changed() {
     fs::write(bench.path("labels.json"), r#"["return 1", "return 2"]"#).expect("written");
     let template = "model/chat_template.jinja";
     let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--steps", "2"];
-    let mount = ["mount", "model", "adapter", "--plan", "plan.json", "--scale", "1"];
+    let mount =
+        ["mount", "model", "adapter", "--plan", "plan.json", "--scale", "1", "--routing", "full"];
     let refit = ["--refit", "low-rank", "--data", "rows.jsonl"];
     let predictions = ["eval", "model", "rows.jsonl", "--predictions", "new"];
     let cases: [(&[&str], &str, &str); 10] = [
@@ -132,7 +150,7 @@ fn a_weight_file_that_is_replaced_between_the_stages_of_customize_is_noticed() {
     let running = command.spawn().expect("the binary runs");
     let (begin, record) = (Instant::now(), bench.path("out/app/stages/score.json"));
     while !record.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(120), "no stage ended");
+        assert!(begin.elapsed() < LONG, "no stage ended");
         sleep(Duration::from_millis(2));
     }
     let weights = bench.path("model/model.safetensors");

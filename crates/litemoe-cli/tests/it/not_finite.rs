@@ -41,8 +41,19 @@ fn refused(bench: &Bench, args: &[&str], mentions: &[&str]) {
     assert_eq!(after, before, "{args:?}");
 }
 
-const TUNE: [&str; 9] =
-    ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--steps", "2", "--batch", "4"];
+const TUNE: [&str; 11] = [
+    "tune",
+    "model",
+    "rows.jsonl",
+    "--validation",
+    "rows.jsonl",
+    "--steps",
+    "2",
+    "--batch",
+    "4",
+    "--out",
+    "tuned",
+];
 
 #[test]
 fn an_overflow_after_the_last_block() {

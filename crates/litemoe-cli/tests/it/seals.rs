@@ -141,12 +141,7 @@ fn the_error_names_the_file_and_files_without_checksums_are_read() {
         (&extract, "plan.json", "\"share\": 1.0", "\"share\": 1"),
         (&extract, "plan.json", "\"budget\": \"0.5\"", "\"budget\": \"0.4\""),
         (&eval, "adapter/litemoe.json", "\"best_step\": ", "\"best_step\": 1"),
-        (
-            &eval,
-            "adapter/adapter_config.json",
-            "\"alpha_pattern\": {}",
-            "\"alpha_pattern\": {\"x\": 1}",
-        ),
+        (&eval, "adapter/adapter_config.json", "\"lora_alpha\": 8", "\"lora_alpha\": 9"),
         (&eval, "proxy/tokenizer.json", "\"model\"", " \"model\""),
         (&eval, "proxy/litemoe_proxy.json", "\"version\": 1", "\"version\": 2"),
     ] {
