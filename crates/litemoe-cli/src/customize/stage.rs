@@ -74,13 +74,14 @@ impl Runner {
         let record = self.records.join(format!("{name}.json"));
         let job: Job = work.into();
         let key = self.key(&job, &inputs)?;
+        let files = StageFiles::of(&self.records, name);
         if let Some(Record { report, seconds, .. }) = self.valid_record(&record, &key, &outputs) {
             output::note(&format!("{name:<13} unchanged, skipped"));
+            files.remove(); // if its parent ended right after it was recorded
             self.seconds.borrow_mut().insert(name.to_owned(), seconds);
             return Ok(report);
         }
         let _ = fs::remove_file(&record);
-        let files = StageFiles::of(&self.records, name);
         let finished = if self.force { None } else { files.finished(&key, &outputs) };
         let (report, seconds): (W::Report, f64) = match finished {
             Some(finished) => {

@@ -114,7 +114,7 @@ fn a_stage_that_finished_before_a_kill_is_not_run_again() {
         assert_eq!(run.code, 0, "{}", run.stderr);
         assert!(run.stderr.contains(text), "{}", run.stderr);
     };
-    for name in ["score", "extract", "tune", "mount", "mounted"] {
+    for name in ["score", "extract", "tune", "tuned_proxy"] {
         unrecorded(name);
         says(&format!("{name:<13} finished, not run again"));
         says(&format!("{name:<13} unchanged, skipped"));
