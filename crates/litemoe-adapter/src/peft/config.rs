@@ -5,7 +5,7 @@ use litemoe_core::LinearSite;
 use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
-use super::sha256;
+use super::sha256::{self, INERT};
 use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
@@ -30,24 +30,6 @@ impl PeftConfig {
         if self.routed { LITEMOE_FILE } else { MODEL_FILE }
     }
 }
-
-/// Keys that do not affect what a loaded adapter computes.
-pub(super) const INERT: [&str; 14] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "corda_config",
-    "eva_config",
-    "inference_mode",
-    "loftq_config",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_core",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "task_type",
-    "velora_config", // replaces the backward pass only
-];
 
 /// Keys that are read.
 const READ: [&str; 14] = [

@@ -1,6 +1,7 @@
 //! Writes the proxy model of a plan as a model directory.
 
 mod file;
+mod names;
 mod record;
 pub(crate) mod weights;
 
@@ -16,24 +17,11 @@ use crate::checkpoint::{PLAN_FILE, weight_files};
 use crate::families::family::PROXY_PREFIX;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
+pub use crate::proxy::names::SIDE_FILES;
+use crate::proxy::names::WEIGHT_FILE;
 use crate::proxy::record::{ProxyRecord, RECORD_FILE};
 use crate::proxy::weights::{MakeExperts, ProxyWeights};
 use crate::{Checkpoint, ModelError};
-
-const WEIGHT_FILE: &str = "model.safetensors";
-
-/// Files of a model directory besides its configuration and weights; copied to a proxy unchanged.
-pub const SIDE_FILES: [&str; 9] = [
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-];
 
 /// Writes the proxy model that a plan defines on a foundation.
 ///

@@ -5,7 +5,7 @@ use litemoe_core::{Fingerprint, Sealed, sha256_hex};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::PLAN_FILE;
-use crate::proxy::SIDE_FILES;
+use crate::proxy::names::{SIDE_FILES, WEIGHT_FILE};
 use crate::{Checkpoint, ModelError, Origin};
 
 /// File name of the record of a proxy's files.
@@ -75,7 +75,7 @@ impl Checkpoint {
         }
         if record.origin.as_ref() != self.origin() {
             let (key, found) = ("__metadata__".to_owned(), format!("{:?}", self.origin()));
-            let path = self.dir().join(super::WEIGHT_FILE);
+            let path = self.dir().join(WEIGHT_FILE);
             return Err(ModelError::Value {
                 path,
                 key,
