@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, Site};
+use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, SealError, Site};
 use thiserror::Error;
 
 use crate::{KeptError, MountRouting};
@@ -24,14 +24,20 @@ pub enum AdapterError {
     #[error("the loss of step {step} is {loss}; a smaller learning rate may help")]
     LossNotFinite { step: usize, loss: f64 },
     #[error(
-        "row {row} has a loss of {nll}: the model or the adapter gives logits that are no numbers"
+        "the gradient of step {step} at {site} is too large, or not finite; a smaller learning rate may help"
     )]
-    EvaluationNotFinite { row: usize, nll: f64 },
+    GradientNotFinite { step: usize, site: Site },
+    #[error("row {row}: a logit of the model, or of the model with the adapter, is {logit}")]
+    EvaluationNotFinite { row: usize, logit: f32 },
 
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{} was changed or damaged: its contents have the SHA-256 {found}, but {stated} is recorded", path.display()
+    )]
+    Changed { path: PathBuf, stated: String, found: String },
     #[error("{}: {source}", path.display())]
     Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
     #[error("{} is not there, so {} is no PEFT adapter", path.display(), directory(path))]
@@ -115,6 +121,8 @@ pub enum AdapterError {
     Plan { source: PlanError },
     #[error("the adapter's {sites} updates are not zero, but no logit moves: something drops them")]
     NoEffect { sites: usize },
+    #[error("without the adapter a logit of the model is {logit}")]
+    ModelLogitsNotFinite { logit: f32 },
     #[error("under the adapter a logit is {logit}: its updates are too large")]
     LogitsNotFinite { logit: f32 },
 
@@ -152,6 +160,15 @@ impl AdapterError {
 
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self + '_ {
         move |source| Self::Json { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn seal(path: &Path) -> impl FnOnce(SealError) -> Self + '_ {
+        move |error| match error {
+            SealError::Json(source) => Self::Json { path: path.to_owned(), source },
+            SealError::Changed { stated, found } => {
+                Self::Changed { path: path.to_owned(), stated, found }
+            }
+        }
     }
 }
 

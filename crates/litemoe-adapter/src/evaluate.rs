@@ -94,7 +94,7 @@ pub fn evaluate<M: LanguageModel + Sync + ?Sized>(
 /// runs next to another if both fit. `progress` receives the number of rows done.
 ///
 /// # Errors
-/// A row that the model cannot take, no rows, or a negative log-likelihood that is not finite.
+/// A row that the model cannot take, no rows, or a logit that is not finite.
 pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     sequences: &[Sequence],
@@ -114,15 +114,13 @@ pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
             score_batch(model, &batch, mounted)
         });
         for (&row, score) in parts.into_iter().flatten().zip(found.into_iter().flatten()) {
-            scores[row] = score;
+            scores[row] =
+                score.map_err(|logit| AdapterError::EvaluationNotFinite { row, logit })?;
             done += 1;
         }
         progress(done);
     }
-    match scores.iter().enumerate().find(|(_, score)| !score.nll.is_finite()) {
-        Some((row, score)) => Err(AdapterError::EvaluationNotFinite { row, nll: score.nll }),
-        None => Ok(scores),
-    }
+    Ok(scores)
 }
 
 /// Batches of row indices, longest rows first, so that memory peaks at the start.
@@ -165,24 +163,34 @@ fn at_once<'b>(
     groups
 }
 
+/// Score of a row, or the first of its logits that is not finite.
+type RowScore = Result<RowEvaluation, f32>;
+
 fn score_batch<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     batch: &Batch,
     mounted: Option<&MountedAdapter>,
-) -> Vec<RowEvaluation> {
+) -> Vec<RowScore> {
     let mut pass = Pass::mounted(mounted);
     let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
     let logits = floats(model.head(hidden, &mut pass));
     let mut places = logits.chunks_exact(model.vocab()).zip(&batch.targets);
-    let score = |&n: &usize| score_row(places.by_ref().take(n));
+    let score = |&n: &usize| {
+        let of_row: Vec<_> = places.by_ref().take(n).collect();
+        score_row(of_row.into_iter())
+    };
     batch.row_targets.iter().map(score).collect()
 }
 
-fn score_row<'a>(places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowEvaluation {
+fn score_row<'a>(mut places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowScore {
     let start = RowEvaluation { exact: true, ..RowEvaluation::default() };
-    places.fold(start, |row, (logits, &target)| {
+    places.try_fold(start, |row, (logits, &target)| {
+        if let Some(&logit) = logits.iter().find(|logit| !logit.is_finite()) {
+            return Err(logit);
+        }
         let (nll, is_best) = score_token(logits, target as usize);
-        RowEvaluation { nll: row.nll + nll, tokens: row.tokens + 1, exact: row.exact && is_best }
+        let (nll, tokens) = (row.nll + nll, row.tokens + 1);
+        Ok(RowEvaluation { nll, tokens, exact: row.exact && is_best })
     })
 }
 
@@ -228,6 +236,16 @@ mod tests {
             .iter()
             .map(|group| group.iter().map(lengths).collect())
             .collect()
+    }
+
+    #[test]
+    fn a_row_has_no_score_if_any_logit_is_not_finite() {
+        let score = |other: f32| score_row([(&[1.0, other][..], &0)].into_iter());
+        assert_eq!(score(1.0).map(|row| (row.tokens, row.exact)), Ok((1, true)));
+        assert!((score(1.0).expect("finite").nll - 2f64.ln()).abs() < 1e-9);
+        assert_eq!(score(f32::NEG_INFINITY), Err(f32::NEG_INFINITY));
+        assert_eq!(score(f32::INFINITY), Err(f32::INFINITY));
+        assert!(score(f32::NAN).is_err_and(f32::is_nan));
     }
 
     #[test]

@@ -34,10 +34,12 @@ pub enum Effect {
     Unmet,
 }
 
-/// Writes an adapter directory atomically: PEFT's two files, and `litemoe.json` if there is a record.
+/// Writes an adapter directory atomically: PEFT's two files, and `litemoe.json`, with their hashes, if there is a
+/// record.
 ///
 /// # Errors
-/// I/O errors, and a target that may not be replaced, see [`check_save`]; the target is unchanged then.
+/// LoRAs that do not fit `sites` or hold a value that is not finite, a target that may not be replaced, see
+/// [`check_save`], and I/O errors; the target is unchanged then.
 pub fn save(
     target: &Path,
     adapters: &Adapters,
@@ -45,10 +47,12 @@ pub fn save(
     config: &PeftConfig,
     record: Option<&AdapterRecord>,
 ) -> Result<(), AdapterError> {
+    check_fit(adapters, sites)?;
     let write = || {
         let mut dir = StagedDir::new(target, is_own)?;
-        peft::write(&mut dir, adapters, sites, config)?;
+        let peft_sha256 = Some(peft::write(&mut dir, adapters, sites, config)?);
         if let Some(record) = record {
+            let record = AdapterRecord { peft_sha256, ..record.clone() };
             record.write(dir.file(RECORD_FILE)?)?;
         }
         dir.commit()
@@ -71,8 +75,8 @@ pub fn is_own(dir: &Path) -> bool {
 /// Loads an adapter directory for a model and checks that it was made for it.
 ///
 /// # Errors
-/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; a router bias that does not fit
-/// the model; files that disagree about having a bias.
+/// Those of [`peft::read`], [`AdapterRecord::read`] and [`AdapterRecord::check_base`]; files that are not those of the
+/// record; a router bias that does not fit the model; files that disagree about having a bias.
 pub fn load<M: LanguageModel + ?Sized>(
     dir: &Path,
     model: &M,
@@ -95,6 +99,7 @@ fn read_for<M: LanguageModel + ?Sized>(
     let router_bias = record.as_ref().map(|record| record.router_bias(dir, layers));
     let router_bias = router_bias.transpose()?.flatten();
     let read = peft::read(dir, model.linear_sites(), &model.device())?;
+    record.as_ref().map(|record| record.check_files(dir, &read)).transpose()?;
     check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
     let mounted = MountedAdapter { adapters: read.adapters, router_bias };
     let checked = mounted.check_routing(layers);
@@ -169,7 +174,7 @@ fn check_lora(site: &Site, lora: &Lora, expected: [usize; 2]) -> Result<(), Adap
 ///
 /// # Errors
 /// [`AdapterError::NoEffect`] if some nonzero LoRA is applied to the tokens but no logit changes;
-/// [`AdapterError::LogitsNotFinite`].
+/// [`AdapterError::ModelLogitsNotFinite`] and [`AdapterError::LogitsNotFinite`].
 pub fn probe<M: LanguageModel + ?Sized>(
     model: &M,
     mounted: &MountedAdapter,
@@ -189,8 +194,12 @@ pub fn probe<M: LanguageModel + ?Sized>(
     };
     let plain = floats(model.logits(&input, &mut { bare }));
     let adapted = floats(model.logits(&input, &mut Pass::mounted(Some(mounted))));
-    if let Some(logit) = adapted.iter().find(|logit| !logit.is_finite()) {
-        return Err(AdapterError::LogitsNotFinite { logit: *logit });
+    let not_finite = |logits: &[f32]| logits.iter().copied().find(|logit| !logit.is_finite());
+    if let Some(logit) = not_finite(&plain) {
+        return Err(AdapterError::ModelLogitsNotFinite { logit });
+    }
+    if let Some(logit) = not_finite(&adapted) {
+        return Err(AdapterError::LogitsNotFinite { logit });
     }
     let moved = plain.iter().zip(&adapted).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
     match moved {

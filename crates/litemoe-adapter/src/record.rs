@@ -1,9 +1,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias};
+use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias, Sealed};
 use serde::{Deserialize, Serialize};
 
+use crate::peft::{self, PeftAdapter, PeftSha256};
 use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
 
 /// File name of the adapter record, next to PEFT's files.
@@ -112,13 +113,17 @@ pub struct AdapterRecord {
     pub tune: TuneOptions,
     /// Final metrics of tuning.
     pub metrics: TuneMetrics,
+    /// Hashes of PEFT's files, which [`save`](crate::save) sets and reading checks; `None` in records of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peft_sha256: Option<PeftSha256>,
 }
 
 impl AdapterRecord {
     /// Reads `litemoe.json` in an adapter directory; `None` if there is none, as in adapters of other programs.
     ///
     /// # Errors
-    /// A file that cannot be read, has another schema, or another version.
+    /// A file that cannot be read, has another schema or version, or other contents than its [checksum](Sealed) is of.
     pub fn read(dir: &Path) -> Result<Option<Self>, AdapterError> {
         let path = dir.join(RECORD_FILE);
         let bytes = match std::fs::read(&path) {
@@ -127,7 +132,27 @@ impl AdapterRecord {
             Err(error) => return Err(AdapterError::io(&path)(error)),
         };
         check_version(&path, &bytes)?;
-        serde_json::from_slice(&bytes).map(Some).map_err(AdapterError::json(&path))
+        Sealed::parse(&bytes).map(Some).map_err(AdapterError::seal(&path))
+    }
+
+    /// Checks that PEFT's files in `dir` are those that the record was written with.
+    ///
+    /// # Errors
+    /// [`AdapterError::Changed`]
+    pub(crate) fn check_files(&self, dir: &Path, read: &PeftAdapter) -> Result<(), AdapterError> {
+        let Some(stated) = &self.peft_sha256 else { return Ok(()) };
+        let (found, tensors) = (&read.sha256, read.config.model_file());
+        let files = [
+            (peft::CONFIG_FILE, &found.config, &stated.config),
+            (tensors, &found.tensors, &stated.tensors),
+        ];
+        match files.into_iter().find(|(_, found, stated)| found != stated) {
+            Some((file, found, stated)) => {
+                let (stated, found) = (stated.clone(), found.clone());
+                Err(AdapterError::Changed { path: dir.join(file), stated, found })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Router bias of a mounted adapter, for a model of these layers; `None` if it has none. `dir` is the directory of
@@ -145,9 +170,9 @@ impl AdapterRecord {
         Ok(bias.transpose()?.flatten())
     }
 
-    /// Writes the record as indented JSON.
+    /// Writes the record as indented JSON with a [checksum](Sealed).
     pub fn write(&self, mut out: impl Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut out, self)?;
+        serde_json::to_writer_pretty(&mut out, &Sealed(self))?;
         out.write_all(b"\n")
     }
 

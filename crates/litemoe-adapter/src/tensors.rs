@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{DType, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
+use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
 
@@ -23,6 +24,12 @@ impl MatrixFile {
         self.bytes.insert(name, (bytes, shape));
     }
 
+    /// SHA-256 of the matrices, see [`sha256`].
+    pub(crate) fn sha256(&self) -> String {
+        let matrices = self.bytes.iter();
+        sha256(matrices.map(|(name, (bytes, shape))| (&**name, Dtype::F32, &shape[..], &bytes[..])))
+    }
+
     /// The file's bytes, deterministic because there is only one metadata entry to order.
     pub(crate) fn encode(&self, key: &str, value: String) -> Result<Vec<u8>, SafeTensorError> {
         let mut views = Vec::with_capacity(self.bytes.len());
@@ -39,6 +46,7 @@ pub(crate) struct Matrices {
     /// Tensors by the names they are read by, with those in the file.
     tensors: BTreeMap<String, (String, TensorData)>,
     metadata: HashMap<String, String>,
+    sha256: String,
 }
 
 impl Matrices {
@@ -58,8 +66,13 @@ impl Matrices {
         let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
+        let mut views: Vec<_> = file.iter().collect();
+        views.sort_unstable_by_key(|&(name, _)| name);
+        let parts = views.iter();
+        let sha256 =
+            sha256(parts.map(|(name, view)| (*name, view.dtype(), view.shape(), view.data())));
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.iter() {
+        for (name, view) in views {
             let found = (name.to_owned(), data(path, name, &view)?);
             if let Some((other, _)) = tensors.insert(rename(name), found) {
                 let (path, tensors) = (path.to_owned(), [other, name.to_owned()]);
@@ -67,7 +80,12 @@ impl Matrices {
             }
         }
         let metadata = header.metadata().clone().unwrap_or_default();
-        Ok(Self { path: path.to_owned(), tensors, metadata })
+        Ok(Self { path: path.to_owned(), tensors, metadata, sha256 })
+    }
+
+    /// SHA-256 of all matrices of the file under their names there, see [`sha256`].
+    pub(crate) fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     pub(crate) fn metadata(&self, key: &str) -> Option<&str> {
@@ -120,6 +138,20 @@ impl Matrices {
         }
         Err(unknown(&self.path, self.names().map(|name| self.name_in_file(name))))
     }
+}
+
+/// SHA-256, in hex, of tensors in order of their names: name, dtype, shape and bytes of each. Every part is
+/// length-prefixed, so that no two files hash the same bytes.
+fn sha256<'a>(tensors: impl Iterator<Item = (&'a str, Dtype, &'a [usize], &'a [u8])>) -> String {
+    let mut hash = Sha256::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let (dtype, shape) = (format!("{dtype:?}"), format!("{shape:?}"));
+        for part in [name.as_bytes(), dtype.as_bytes(), shape.as_bytes(), bytes] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The error for unknown tensors, naming the first few.

@@ -5,14 +5,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use litemoe_core::ExpertScores;
+use litemoe_core::{ExpertScores, Sealed};
 use litemoe_files::{TargetLock, check_target_file, write_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-/// Reads a JSON artefact; errors name the file.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+/// Reads a JSON artefact, and checks its checksum if it has one; errors name the file.
+pub(crate) fn read<T: Serialize + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    Sealed::parse(read_text(path)?.as_bytes())
+        .with_context(|| format!("{} is not what it should be", path.display()))
+}
+
+/// Reads a JSON list; errors name the file.
+pub(crate) fn read_list(path: &Path) -> anyhow::Result<Vec<String>> {
     serde_json::from_str(&read_text(path)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
@@ -26,6 +32,11 @@ pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
     tracing::debug!(file = %path.display(), "reading");
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Writes a JSON artefact with a checksum, see [`Sealed`], atomically.
+pub(crate) fn write_sealed<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    write(path, &Sealed(value))
 }
 
 /// Writes a JSON artefact atomically.

@@ -3,16 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
 
 use litemoe_core::{Fingerprint, sha256_hex};
 use litemoe_model::FingerprintCache;
 use serde::{Deserialize, Serialize};
 
 use crate::artefact;
-
-/// Minimum age of a file's last change: a younger file may change again without a new modification time.
-const SETTLED: Duration = Duration::from_secs(2);
+use crate::stamp::Stamp;
 
 /// Set by `--verify`: ignore the cache.
 static VERIFY: OnceLock<()> = OnceLock::new();
@@ -48,16 +45,6 @@ struct Kept {
     dir: PathBuf,
     files: Vec<Stamp>,
     fingerprint: Fingerprint,
-}
-
-/// What changes when a file changes: name, size, modification time, and on Unix device, inode and change time, which a
-/// copy with an old modification time does not keep.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    name: PathBuf,
-    bytes: u64,
-    modified: SystemTime,
-    unix: [i64; 4],
 }
 
 impl CacheEntry {
@@ -107,32 +94,11 @@ impl FingerprintCache for CacheEntry {
             }
             let (format, dir) = (FORMAT.to_owned(), self.dir.clone());
             let kept = Kept { format, dir, files: files.clone(), fingerprint: fingerprint.clone() };
-            artefact::write(file, &kept).ok()
+            artefact::write_sealed(file, &kept).ok()
         };
         if keep().is_none() {
             tracing::debug!(dir = %self.dir.display(), "the fingerprint is not kept");
         }
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        let (bytes, modified) = (metadata.len(), metadata.modified().ok()?);
-        #[cfg(unix)]
-        let unix = {
-            use std::os::unix::fs::MetadataExt;
-            [metadata.dev() as i64, metadata.ino() as i64, metadata.ctime(), metadata.ctime_nsec()]
-        };
-        #[cfg(not(unix))]
-        let unix = [0; 4];
-        Some(Self { name: path.file_name()?.into(), bytes, modified, unix })
-    }
-
-    fn is_settled(&self) -> bool {
-        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(self.unix[2].max(0) as u64);
-        let is_old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > SETTLED);
-        is_old(self.modified) && is_old(changed)
     }
 }
 
@@ -147,8 +113,10 @@ fn stamps(dir: &Path) -> Option<Vec<Stamp>> {
 #[cfg(test)]
 mod tests {
     use std::thread::sleep;
+    use std::time::Duration;
 
     use super::*;
+    use crate::stamp::SETTLED;
 
     fn model() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");

@@ -19,8 +19,15 @@ use crate::output;
 /// Number of tokens of the probe that checks an adapter's effect.
 const PROBE_TOKENS: u32 = 16;
 
-/// Opens a model directory or a pulled model, without loading weights.
+/// Opens a model directory or a pulled model, without loading weights. Checks a proxy against its record.
 pub(crate) fn open(named: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = open_unchecked(named)?;
+    checkpoint.check_record()?;
+    Ok(checkpoint)
+}
+
+/// As [`open`], but without reading a proxy's weights for the check.
+pub(crate) fn open_unchecked(named: &Path) -> anyhow::Result<Checkpoint> {
     let dir = hub::locate(named)?;
     let cache = CacheEntry::of(&dir);
     let opened = Checkpoint::open(&dir);

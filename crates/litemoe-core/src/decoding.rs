@@ -1,12 +1,14 @@
 use std::fmt;
 
-use crate::{CausalLm, Generation, MountedAdapter, SampledToken, Sampler, logits_rows};
+use crate::{
+    CausalLm, Generation, MountedAdapter, NotFiniteLogit, SampledToken, Sampler, logits_rows,
+};
 
 /// Autoregressive decoding of one prompt, as an iterator of tokens until the model's maximum length: a [`Generation`]
 /// and its loop.
 ///
 /// Each call samples one token; the model runs that token on the next call. The cache therefore holds the prompt and
-/// all sampled tokens except the last.
+/// all sampled tokens except the last. An error, of logits that are not finite, is the last item.
 pub struct Decoding<'a, M: CausalLm> {
     model: &'a M,
     mounted: Option<&'a MountedAdapter>,
@@ -41,9 +43,9 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
 }
 
 impl<M: CausalLm> Iterator for Decoding<'_, M> {
-    type Item = SampledToken;
+    type Item = Result<SampledToken, NotFiniteLogit>;
 
-    fn next(&mut self) -> Option<SampledToken> {
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
             let tokens = self.generation.pending();
             if tokens.is_empty() {
@@ -54,7 +56,7 @@ impl<M: CausalLm> Iterator for Decoding<'_, M> {
                 true => logits_rows(logits.unsqueeze_dim(0)).pop().unwrap_or_default(),
                 false => Vec::new(),
             };
-            if let Some(drawn) = self.generation.advance(&logits) {
+            if let Some(drawn) = self.generation.advance(&logits).transpose() {
                 return Some(drawn);
             }
         }

@@ -1,3 +1,5 @@
+use thiserror::Error;
+
 use crate::{CausalLm, Logprobs, MountedAdapter, Sampler};
 
 /// Prefill chunk size in tokens: bounds the attention scores, which grow quadratically with the chunk.
@@ -12,6 +14,21 @@ pub struct SampledToken {
     pub logprobs: Option<Logprobs>,
 }
 
+/// A logit that is not a finite number: no token is sampled from it.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+#[error(
+    "after {n_sampled} generated tokens the logit of token {token} is {logit}: the model or the adapter does not compute \
+     with this text"
+)]
+pub struct NotFiniteLogit {
+    /// Token of the logit.
+    pub token: u32,
+    /// Its logit: NaN or infinite.
+    pub logit: f32,
+    /// Number of tokens of the text that were sampled before.
+    pub n_sampled: usize,
+}
+
 /// State of one text's generation, without the loop: the caller runs [`Self::pending`] and passes the resulting logits
 /// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_CHUNK`] (prefill),
 /// then each sampled token in turn (decode).
@@ -23,6 +40,7 @@ pub struct Generation {
     left: Vec<u32>,
     /// Maximum number of tokens still to sample.
     room: usize,
+    n_sampled: usize,
 }
 
 impl Generation {
@@ -55,7 +73,7 @@ impl Generation {
     /// When `left` is empty.
     pub fn new(left: Vec<u32>, room: usize, sampler: Sampler) -> Self {
         assert!(!left.is_empty(), "nothing of the prompt is left to run");
-        Self { sampler, n_top: None, left, room }
+        Self { sampler, n_top: None, left, room, n_sampled: 0 }
     }
 
     /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
@@ -64,7 +82,7 @@ impl Generation {
         Self { n_top, ..self }
     }
 
-    /// Tokens to run next; empty when the length limit is reached.
+    /// Tokens to run next; empty when the length limit is reached, and after an error of [`Self::advance`].
     pub fn pending(&self) -> &[u32] {
         match self.room {
             0 => &[],
@@ -73,17 +91,25 @@ impl Generation {
     }
 
     /// Takes the logits after the pending tokens, `[vocab]`, and samples a token unless part of the prompt remains.
-    pub fn advance(&mut self, logits: &[f32]) -> Option<SampledToken> {
+    ///
+    /// # Errors
+    /// A logit to sample from that is not finite; the generation is over then.
+    pub fn advance(&mut self, logits: &[f32]) -> Result<Option<SampledToken>, NotFiniteLogit> {
         let n_run = self.pending().len();
         self.left.drain(..n_run);
         if !self.left.is_empty() {
-            return None;
+            return Ok(None);
+        }
+        if let Some((token, &logit)) = (0..).zip(logits).find(|(_, logit)| !logit.is_finite()) {
+            self.room = 0;
+            return Err(NotFiniteLogit { token, logit, n_sampled: self.n_sampled });
         }
         self.room = self.room.saturating_sub(1);
+        self.n_sampled += 1;
         let token = self.sampler.next(logits);
         self.left.push(token);
         let logprobs = self.n_top.map(|n_top| Logprobs::new(logits, token, n_top));
-        Some(SampledToken { token, logprobs })
+        Ok(Some(SampledToken { token, logprobs }))
     }
 
     /// Whether [`Self::advance`] samples from the next logits; those inside a prompt need not be read.

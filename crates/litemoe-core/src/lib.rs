@@ -34,6 +34,7 @@ mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
+mod sealed;
 pub mod similarity;
 mod site;
 
@@ -51,7 +52,7 @@ pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use generation::{Generation, PREFILL_CHUNK, SampledToken};
+pub use generation::{Generation, NotFiniteLogit, PREFILL_CHUNK, SampledToken};
 pub use input::{Input, Sequence, Stream, TokenRow};
 pub use lora::Lora;
 pub use model::{
@@ -69,5 +70,6 @@ pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
 pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
+pub use sealed::{SealError, Sealed};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;

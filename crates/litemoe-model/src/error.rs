@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{ExpertId, LayerId, PlanError};
+use litemoe_core::{ExpertId, LayerId, PlanError, SealError};
 use thiserror::Error;
 
 /// Error of reading or writing a model directory.
@@ -14,6 +14,10 @@ pub enum ModelError {
     Io { path: PathBuf, source: io::Error },
     #[error("{}: not the JSON it should be: {source}", path.display())]
     Json { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{} was changed or damaged: its contents have the SHA-256 {found}, but {stated} is recorded", path.display()
+    )]
+    Changed { path: PathBuf, stated: String, found: String },
     #[error("{}: the key `{key}` is missing", path.display())]
     MissingKey { path: PathBuf, key: String },
     #[error("{}: `{key}` is {found}, but it must be {expected}", path.display())]
@@ -80,5 +84,14 @@ impl ModelError {
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Json { path, source }
+    }
+
+    /// Error of a record with a checksum.
+    pub(crate) fn seal(path: &Path) -> impl FnOnce(SealError) -> Self {
+        let path = path.to_owned();
+        move |error| match error {
+            SealError::Json(source) => Self::Json { path, source },
+            SealError::Changed { stated, found } => Self::Changed { path, stated, found },
+        }
     }
 }

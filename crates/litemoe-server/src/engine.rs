@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use litemoe_core::CausalLm;
-use litemoe_text::{Piece, Tokenizer};
+use litemoe_core::{CausalLm, NotFiniteLogit};
+use litemoe_text::{Piece, TextError, Tokenizer};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Span;
@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Displaced,
     /// The request was cancelled because its events were not received.
     Unread,
+    /// The model's logits for the request are not finite.
+    NotFinite(NotFiniteLogit),
     /// Internal failure, not caused by the request; details are in the log.
     Failed,
 }
@@ -180,7 +182,10 @@ fn answer<M: CausalLm>(model: &M, tokenizer: &Tokenizer, job: Job) {
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the generation failed");
-            Event::Failed
+            match error {
+                TextError::Logits(error) => Event::NotFinite(error),
+                _ => Event::Failed,
+            }
         }
         Err(_) => {
             tracing::error!("the generation panicked");

@@ -60,7 +60,7 @@ pub(crate) fn generate<M: CausalLm>(
         }
         let logits = step(model, request.mounted.as_deref(), running(&mut texts));
         for (text, logits) in running(&mut texts).zip(logits) {
-            if let Some(drawn) = text.generation.advance(&logits) {
+            if let Some(drawn) = text.generation.advance(&logits)? {
                 listener.hear(text.index, text.answer.push(&drawn)?);
             }
         }

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use litemoe_core::SampledToken;
+use litemoe_core::{NotFiniteLogit, SampledToken};
 
 use crate::prefix::Prefix;
 use crate::stop::{Passed, StopScanner};
@@ -125,17 +125,21 @@ impl Answer<'_> {
         }
     }
 
-    /// The pieces of an iterator of sampled tokens.
+    /// The pieces of an iterator of sampled tokens. An error, of [`Self::push`] or of the iterator, is the last item.
     pub fn pieces(
         &mut self,
-        mut tokens: impl Iterator<Item = SampledToken>,
+        mut tokens: impl Iterator<Item = Result<SampledToken, NotFiniteLogit>>,
     ) -> impl Iterator<Item = Result<Piece, TextError>> {
         std::iter::from_fn(move || {
             if self.is_over() {
                 return None;
             }
             Some(match tokens.next() {
-                Some(drawn) => self.push(&drawn),
+                Some(Ok(drawn)) => self.push(&drawn),
+                Some(Err(error)) => {
+                    self.detokenizer = None;
+                    Err(error.into())
+                }
                 None => self.finish(),
             })
         })

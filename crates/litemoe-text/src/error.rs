@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use litemoe_core::NotFiniteLogit;
 use thiserror::Error;
 
 use crate::RowError;
@@ -69,6 +70,8 @@ pub enum TextError {
     Encode { reason: String },
     #[error("cannot turn tokens into text: {reason}")]
     Decode { reason: String },
+    #[error(transparent)]
+    Logits(#[from] NotFiniteLogit),
     #[error("row {row}: {error}")]
     InRow { row: usize, error: Box<TextError> },
 }

@@ -5,6 +5,7 @@ use litemoe_core::LinearSite;
 use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
+use super::sha256::{self, INERT};
 use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
@@ -25,28 +26,10 @@ pub struct PeftConfig {
 
 impl PeftConfig {
     /// Name of the tensor file.
-    pub(super) fn model_file(&self) -> &'static str {
+    pub(crate) fn model_file(&self) -> &'static str {
         if self.routed { LITEMOE_FILE } else { MODEL_FILE }
     }
 }
-
-/// Keys that do not affect what a loaded adapter computes.
-const INERT: [&str; 14] = [
-    "auto_mapping",
-    "base_model_name_or_path",
-    "corda_config",
-    "eva_config",
-    "inference_mode",
-    "loftq_config",
-    "lora_dropout",
-    "lora_ga_config",
-    "megatron_core",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "task_type",
-    "velora_config", // replaces the backward pass only
-];
 
 /// Keys that are read.
 const READ: [&str; 14] = [
@@ -98,6 +81,8 @@ pub(super) struct LoraConfig {
     pub(super) layers: Option<Layers>,
     /// PEFT version that wrote it.
     pub(super) peft_version: Option<String>,
+    /// SHA-256 of the keys that affect the computation.
+    pub(super) sha256: String,
     excluded: Targets,
     rank: usize,
     alpha: f64,
@@ -137,6 +122,7 @@ impl LoraConfig {
             targets,
             parameters,
             peft_version: keys.text("peft_version"),
+            sha256: sha256::of_config(&keys.json),
             excluded: keys.targets("exclude_modules")?.unwrap_or_else(Targets::none),
             rank: keys.rank("r", keys.required("r")?)?,
             alpha: keys.alpha("lora_alpha", keys.required("lora_alpha")?)?,

@@ -14,6 +14,7 @@ mod padding;
 mod pattern;
 mod python;
 mod read;
+mod sha256;
 mod stack;
 mod stacked;
 mod targets;
@@ -21,6 +22,7 @@ mod write;
 
 pub use config::PeftConfig;
 pub use read::{PeftAdapter, read};
+pub use sha256::PeftSha256;
 pub use write::write;
 
 /// File name of the configuration.

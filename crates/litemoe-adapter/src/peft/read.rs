@@ -10,7 +10,9 @@ use super::found_order::order_of;
 use super::padding::trimmed;
 use super::stack::Stack;
 use super::targets::{Targets, suffixes};
-use super::{CONFIG_FILE, PICKLE_FILE, PeftConfig, saved_name, tensor_names, transposed};
+use super::{
+    CONFIG_FILE, PICKLE_FILE, PeftConfig, PeftSha256, saved_name, tensor_names, transposed,
+};
 use crate::AdapterError;
 use crate::evaluate::floats;
 use crate::init_lora::{ends_with, leaves};
@@ -23,6 +25,8 @@ pub struct PeftAdapter {
     pub adapters: Adapters,
     /// Other fields of the configuration.
     pub config: PeftConfig,
+    /// Hashes of the files.
+    pub sha256: PeftSha256,
 }
 
 /// Reads a PEFT adapter directory for a model with these linear weights.
@@ -48,6 +52,8 @@ pub fn read(
     let stacks = Stack::claimed(&config, &banks);
     check_parameters(&config_path, &config, &stacks, &targets)?;
     let mut matrices = Matrices::read_as(&model_path, saved_name)?;
+    let sha256 =
+        PeftSha256 { config: config.sha256.clone(), tensors: matrices.sha256().to_owned() };
     let claimed = claimed(&config, &targets, &matrices);
     check_names(&model_path, &claimed, &stacks, &matrices)?;
     check_found(&model_path, &config, &targets, &claimed)?;
@@ -64,7 +70,7 @@ pub fn read(
     }
     matrices.finish()?;
     let adapters = without_blanks(updates, sites);
-    Ok(PeftAdapter { adapters, config: config.written })
+    Ok(PeftAdapter { adapters, config: config.written, sha256 })
 }
 
 /// Removes all-zero LoRAs of experts and the zero-padding of lower ranks.

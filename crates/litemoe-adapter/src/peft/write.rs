@@ -10,7 +10,9 @@ use super::bank::Bank;
 use super::padding::evened;
 use super::stacked::Stacked;
 use super::targets::suffixes;
-use super::{CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, tensor_names, transposed};
+use super::{
+    CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, PeftSha256, sha256, tensor_names, transposed,
+};
 use crate::evaluate::floats;
 use crate::init_lora::{divisor, scale};
 use crate::tensors::MatrixFile;
@@ -18,8 +20,8 @@ use crate::tensors::MatrixFile;
 /// PEFT version whose format is written.
 const PEFT_VERSION: &str = "0.21.2";
 
-/// Writes PEFT's two files into a staged directory, in f32. `sites` are the model's linear weights: if every weight of
-/// one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
+/// Writes PEFT's two files into a staged directory, in f32, and returns their hashes. `sites` are the model's linear
+/// weights: if every weight of one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
 ///
 /// If ranks or scales differ between sites, the defaults are those of per-expert LoRAs, or else of the first site, and
 /// the others become patterns. PEFT ignores patterns for per-expert LoRAs, so these are brought to one rank and scale.
@@ -36,7 +38,7 @@ pub fn write(
     adapters: &Adapters,
     sites: &[LinearSite],
     config: &PeftConfig,
-) -> io::Result<()> {
+) -> io::Result<PeftSha256> {
     let mut banks = Bank::all(sites);
     // Loaders of PEFT's format stack a layer's experts; for `LITEMOE_TYPE` they are not stacked.
     banks.retain(|bank| bank.stack.only && !config.routed);
@@ -46,10 +48,14 @@ pub fn write(
         false => with_blanks(&evened(&without(adapters, &banks), sites), sites),
     };
     let mut file = dir.file(CONFIG_FILE)?;
-    serde_json::to_writer_pretty(&mut file, &configuration(&adapters, &stacks, sites, config))?;
+    let configuration = configuration(&adapters, &stacks, sites, config);
+    serde_json::to_writer_pretty(&mut file, &configuration)?;
     file.write_all(b"\n")?;
     drop(file);
-    dir.file(config.model_file())?.write_all(&tensors(&adapters, stacks, sites)?)
+    let tensors = tensors(&adapters, stacks, sites);
+    let bytes = tensors.encode("format", "pt".to_owned()).map_err(io::Error::other)?;
+    dir.file(config.model_file())?.write_all(&bytes)?;
+    Ok(PeftSha256 { config: sha256::of_config(&configuration), tensors: tensors.sha256() })
 }
 
 /// Modules of the weights that PEFT adapts as parameters, by site.
@@ -87,7 +93,7 @@ fn with_blanks(adapters: &Adapters, sites: &[LinearSite]) -> Adapters {
     all
 }
 
-fn tensors(adapters: &Adapters, stacks: Vec<Stacked>, sites: &[LinearSite]) -> io::Result<Vec<u8>> {
+fn tensors(adapters: &Adapters, stacks: Vec<Stacked>, sites: &[LinearSite]) -> MatrixFile {
     let (mut file, modules) = (MatrixFile::new(), modules(sites));
     for (site, lora) in adapters.loras() {
         let names = tensor_names(modules.get(site).unwrap_or(&site).as_str());
@@ -100,7 +106,7 @@ fn tensors(adapters: &Adapters, stacks: Vec<Stacked>, sites: &[LinearSite]) -> i
     for (name, values, shape) in stacks.into_iter().flat_map(|stack| stack.matrices) {
         file.insert(name, &values, shape);
     }
-    file.encode("format", "pt".to_owned()).map_err(io::Error::other)
+    file
 }
 
 /// Rank and scale of a LoRA in the configuration.
@@ -139,7 +145,7 @@ fn configuration(
     stacks: &[Stacked],
     sites: &[LinearSite],
     config: &PeftConfig,
-) -> Value {
+) -> Map<String, Value> {
     let modules = modules(sites);
     let entries = entries(adapters, stacks, &modules);
     let experts = sites.iter().filter(|site| site.role.is_expert());
@@ -163,7 +169,7 @@ fn configuration(
     let weights = weights.map(|module| format!("{module}.weight"));
     let stacks = stacks.iter().map(|stack| stack.parameter.clone());
     let parameters: BTreeSet<String> = stacks.chain(weights).collect();
-    json!({
+    let configuration = json!({
         "alora_invocation_tokens": null,
         "alpha_pattern": alphas,
         "arrow_config": null,
@@ -205,7 +211,11 @@ fn configuration(
         "use_qalora": false,
         "use_rslora": config.rslora,
         "velora_config": null,
-    })
+    });
+    match configuration {
+        Value::Object(configuration) => configuration,
+        _ => unreachable!("it is written as an object"),
+    }
 }
 
 impl Entry<'_> {

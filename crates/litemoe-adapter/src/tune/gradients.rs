@@ -5,6 +5,7 @@ use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, S
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
+use crate::evaluate::floats;
 use crate::workers::Workers;
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
@@ -39,6 +40,18 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// The first site whose sum of squared gradients, which AdamW accumulates, is not finite.
+    pub(super) fn not_finite(&self) -> Option<&Site> {
+        let squares = |matrix: &Tensor<2>| matrix.clone().square().sum();
+        let of_sites = self.by_site.values().map(|Gradient { a, b }| squares(a) + squares(b));
+        let of_sites: Vec<Tensor<1>> = of_sites.collect();
+        if of_sites.is_empty() {
+            return None;
+        }
+        let sums = floats(Tensor::cat(of_sites, 0));
+        self.by_site.keys().zip(sums).find(|(_, sum)| !sum.is_finite()).map(|(site, _)| site)
+    }
+
     fn add(&mut self, part: Self) {
         self.loss += part.loss;
         for (site, gradient) in part.by_site {

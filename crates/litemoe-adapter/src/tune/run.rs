@@ -67,7 +67,7 @@ impl TuneObserver for () {}
 ///
 /// # Errors
 /// Options out of range, rows the model cannot take, adapters that do not fit it, a checkpoint of another run or one
-/// that cannot be read or written, and a loss that is not finite.
+/// that cannot be read or written, and a loss or a gradient that is not finite.
 pub fn tune<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     initial: &Adapters,
@@ -176,6 +176,9 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
             batch_gradients(self.model, &self.state.adapters, &rows, micro, &self.workers);
         if !gradients.loss.is_finite() {
             return Err(AdapterError::LossNotFinite { step, loss: gradients.loss });
+        }
+        if let Some(site) = gradients.not_finite() {
+            return Err(AdapterError::GradientNotFinite { step, site: site.clone() });
         }
         let (loss, lr) = (gradients.loss, self.options.lr_at(step));
         self.update(AdamW { lr, weight_decay: self.options.weight_decay, step }, gradients);

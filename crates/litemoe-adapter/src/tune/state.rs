@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, Fingerprint, Lora, Sequence, Site};
+use litemoe_core::{Adapters, Fingerprint, Lora, SealError, Sealed, Sequence, Site};
 use litemoe_files::write_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Best {
 }
 
 /// Identity of a run: hashes and values that a checkpoint carries.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunId {
     model: Fingerprint,
@@ -113,6 +113,9 @@ struct Header {
     step: usize,
     tokens: u64,
     best: Option<BestHeader>,
+    /// SHA-256 of the matrices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    matrices_sha256: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,16 +147,17 @@ impl TuneState {
     }
 
     pub(super) fn write(&self, path: &Path, run: &RunId) -> Result<(), AdapterError> {
-        let best = self.best.as_ref();
-        let header = serde_json::json!({
-            "run": run,
-            "step": self.step,
-            "tokens": self.tokens,
-            "best": best.map(|best| BestHeader { step: best.step, validation: best.validation }),
-        });
-        let bytes = self
-            .matrices()
-            .encode(KEY, header.to_string())
+        let (matrices, best) = (self.matrices(), self.best.as_ref());
+        let header = Header {
+            run: run.clone(),
+            step: self.step,
+            tokens: self.tokens,
+            best: best.map(|best| BestHeader { step: best.step, validation: best.validation }),
+            matrices_sha256: Some(matrices.sha256()),
+        };
+        let header = serde_json::to_string(&Sealed(&header)).map_err(AdapterError::json(path))?;
+        let bytes = matrices
+            .encode(KEY, header)
             .map_err(|source| AdapterError::Safetensors { path: path.to_owned(), source })?;
         write_file(path, |file| file.write_all(&bytes)).map_err(AdapterError::io(path))
     }
@@ -183,6 +187,10 @@ impl TuneState {
         let mut file = Matrices::read(path)?;
         let header = header(path, &file)?;
         run.check(path, &header.run)?;
+        if let Some(stated) = header.matrices_sha256.filter(|stated| stated != file.sha256()) {
+            let found = file.sha256().to_owned();
+            return Err(AdapterError::Changed { path: path.to_owned(), stated, found });
+        }
         let adapters = read_adapters(&mut file, initial, "weight")?;
         let moments = read_moments(&mut file, initial)?;
         let best = match header.best {
@@ -204,7 +212,10 @@ fn name(site: &Site, which: &str, what: &str) -> String {
 fn header(path: &Path, file: &Matrices) -> Result<Header, AdapterError> {
     let broken = |problem: String| AdapterError::NotACheckpoint { path: path.to_owned(), problem };
     let json = file.metadata(KEY).ok_or_else(|| broken(format!("its metadata has no {KEY}")))?;
-    serde_json::from_str(json).map_err(|error| broken(error.to_string()))
+    Sealed::parse(json.as_bytes()).map_err(|error| match error {
+        SealError::Json(error) => broken(error.to_string()),
+        changed @ SealError::Changed { .. } => AdapterError::seal(path)(changed),
+    })
 }
 
 fn read_adapters(

@@ -26,6 +26,7 @@ pub(crate) fn record() -> AdapterRecord {
             validation_accuracy: Some(0.5),
             tokens: 1000,
         },
+        peft_sha256: None,
     }
 }
 

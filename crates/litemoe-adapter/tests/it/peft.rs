@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_adapter::{AdapterError, LoadedAdapter, peft, save};
+use litemoe_adapter::{AdapterError, AdapterRecord, LoadedAdapter, peft, save};
 use litemoe_core::{Adapters, LinearRole, LinearSite, Lora, MoeModel, Site};
 use litemoe_files::StagedDir;
 use proptest::prelude::*;
@@ -233,6 +233,8 @@ fn a_written_adapter_keeps_its_record() {
     let (adapters, record) = (random_adapters(&model, 0), crate::mounting::record());
     save(&target, &adapters, model.linear_sites(), &Default::default(), Some(&record)).unwrap();
     let loaded: LoadedAdapter = litemoe_adapter::load(&target, &model, &record.foundation).unwrap();
-    assert_eq!(loaded.record, Some(record));
+    let peft_sha256 = loaded.record.as_ref().unwrap().peft_sha256.clone();
+    assert!(peft_sha256.is_some());
+    assert_eq!(loaded.record, Some(AdapterRecord { peft_sha256, ..record }));
     assert!(same_bits(&loaded.mounted.adapters, &adapters));
 }

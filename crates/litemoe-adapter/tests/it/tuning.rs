@@ -4,7 +4,7 @@ use litemoe_adapter::{
     AdapterError, Checkpoint, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions, Tuned,
     evaluate, gradients, tune,
 };
-use litemoe_core::{Adapters, Fingerprint};
+use litemoe_core::{Adapters, Fingerprint, Lora, Site};
 use litemoe_model::Model;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -137,6 +137,30 @@ fn a_killed_run_goes_on_to_the_same_adapter() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let path = dir.path().join("state.safetensors");
+    let finished = run(&model, &short(), Some(&path)).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut noticed = 0;
+    for place in (0..whole.len()).step_by(whole.len() / 150) {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1 << (place % 8);
+        std::fs::write(&path, flipped).unwrap();
+        match run(&model, &short(), Some(&path)) {
+            Err(_) => noticed += 1,
+            Ok(tuned) => assert!(same_bits(&tuned.adapters, &finished.adapters), "byte {place}"),
+        }
+    }
+    assert!(noticed > 140, "{noticed}");
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, flipped).unwrap();
+    let error = run(&model, &short(), Some(&path)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, AdapterError::Changed { .. }), "{error}");
+}
+
+#[test]
 fn a_finished_run_is_not_run_again() {
     let (model, dir) = (model(), TempDir::new().unwrap());
     let path = dir.path().join("state.safetensors");
@@ -206,6 +230,19 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let huge = random_adapters(&model, 3).scaled(1e38);
     let error = tune(&model, &huge, data, &short(), None, &mut ()).unwrap_err();
     assert!(matches!(error, AdapterError::LossNotFinite { step: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_gradient_that_cannot_be_squared_stops_the_run() {
+    let (model, rows) = (model(), rows());
+    let data = TuneData { train: &rows, validation: &[] };
+    let lora = |(site, lora): (&Site, &Lora)| {
+        let (a, b) = (lora.a.clone().mul_scalar(1e-25), lora.b.clone().mul_scalar(1e25));
+        (site.clone(), Lora { a, b, scale: lora.scale })
+    };
+    let uneven: Adapters = random_adapters(&model, 3).loras().map(lora).collect();
+    let error = tune(&model, &uneven, data, &short(), None, &mut ()).unwrap_err();
+    assert!(matches!(error, AdapterError::GradientNotFinite { step: 1, .. }), "{error}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl<'a> Conversation<'a> {
         let decoding =
             Decoding::new(model, self.mounted, &prompt, &mut self.cache, n_held, sampler)
                 .take(max_new.unwrap_or(usize::MAX))
-                .inspect(|drawn| tokens.push(drawn.token));
+                .inspect(|drawn| tokens.extend(drawn.iter().map(|drawn| drawn.token)));
         let (mut text, mut finish) = (String::new(), None);
         for piece in tokenizer.answer(stops).pieces(decoding) {
             let piece = piece?;

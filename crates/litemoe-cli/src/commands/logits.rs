@@ -44,7 +44,12 @@ impl LogitsArgs {
         let mut pass = Pass::mounted(mounted.as_ref());
         let logits = loaded.model.logits(&input, &mut pass);
         let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        let rows = flat.chunks(loaded.model.vocab()).map(<[f32]>::to_vec);
+        let vocab = loaded.model.vocab();
+        if let Some(index) = flat.iter().position(|logit| !logit.is_finite()) {
+            let (position, token, logit) = (index / vocab, index % vocab, flat[index]);
+            bail!("at position {position} the logit of token {token} is {logit}");
+        }
+        let rows = flat.chunks(vocab).map(<[f32]>::to_vec);
         if self.json {
             return output::json(&Logits { logits: rows.collect() });
         }

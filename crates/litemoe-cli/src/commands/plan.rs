@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::device::cpu;
 use crate::args::plan::PlanArgs;
+use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak};
 use crate::work::{self, Report, Work};
-use crate::{artefact, model, output, progress};
+use crate::{artefact, hub, model, output, progress};
 
 /// Plan a proxy from scores: which experts it keeps, merges and prunes
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -57,11 +58,13 @@ impl Work for PlanCommand {
     fn execute(&self) -> anyhow::Result<Planned> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let options = self.options.options()?;
-        let checkpoint = model::open(&self.model)?;
-        model::note_leftovers(&checkpoint);
-        let mut inputs = vec![checkpoint.dir(), &self.scores];
+        let model = hub::locate(&self.model)?;
+        let mut inputs = vec![model.as_path(), &self.scores];
         inputs.extend(self.similarity_file.as_deref());
         artefact::check_file(&self.out, &inputs)?;
+        let inputs = InputFiles::of(&inputs);
+        let checkpoint = model::open(&self.model)?;
+        model::note_leftovers(&checkpoint);
         let scores = artefact::read_scores(&self.scores)?;
         model::expect_fingerprint(&checkpoint, &scores.fingerprint, &self.scores)?;
         let similarity: Option<Similarity> =
@@ -71,7 +74,8 @@ impl Work for PlanCommand {
         let (plan, report) =
             make_plan(&scores, similarity.as_ref(), &experts, &options, &mut |_| bar.add(1))?;
         bar.finish();
-        artefact::write(&self.out, &plan)?;
+        inputs.expect_unchanged()?;
+        artefact::write_sealed(&self.out, &plan)?;
         Ok(Planned {
             plan: self.out.clone(),
             hash: plan.hash(),

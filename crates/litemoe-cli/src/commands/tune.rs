@@ -17,6 +17,7 @@ use super::hot::hottest;
 use crate::args::device::DeviceArgs;
 use crate::args::tune::TuneArgs;
 use crate::input::Rows;
+use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak};
 use crate::model::{self, Loaded};
 use crate::progress::{self, Progress};
@@ -112,12 +113,13 @@ impl TuneCommand {
         Ok(check_save(&self.out)?)
     }
 
-    fn lock(&self) -> anyhow::Result<TargetLock> {
+    /// Locks the output, and takes the stamps of the inputs.
+    fn lock(&self) -> anyhow::Result<(TargetLock, InputFiles)> {
         let model = hub::locate(&self.model)?;
         let mut inputs = vec![model.as_path(), &self.train, &self.validation];
         let others = [&self.plan, &self.init, &self.scores];
         inputs.extend(others.into_iter().filter_map(Option::as_deref));
-        artefact::lock_dir(&self.out, &inputs)
+        Ok((artefact::lock_dir(&self.out, &inputs)?, InputFiles::of(&inputs)))
     }
 
     fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
@@ -173,6 +175,7 @@ impl TuneCommand {
                 validation_accuracy: tuned.validation.map(|found| found.accuracy()),
                 tokens: tuned.tokens,
             },
+            peft_sha256: None,
         };
         let task = if loaded.model.has_encoder() { "SEQ_2_SEQ_LM" } else { "CAUSAL_LM" };
         let config = PeftConfig {
@@ -226,7 +229,7 @@ impl Work for TuneCommand {
     fn execute(&self) -> anyhow::Result<TunedReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
-        let _lock = self.lock()?;
+        let (_lock, inputs) = self.lock()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
         let train = Rows::read(&self.train, &loaded, self.options.row_args)?;
@@ -255,6 +258,7 @@ impl Work for TuneCommand {
         let tuned =
             tune(&loaded.model, &initial, data, &self.tune_options(), Some(checkpoint), &mut bar)?;
         let log = bar.finish();
+        inputs.expect_unchanged()?;
         self.save(&loaded, plan.as_ref(), &tuned)?;
         std::fs::remove_file(&state)
             .with_context(|| format!("cannot remove {}", state.display()))?;

@@ -10,6 +10,8 @@ mod stage;
 mod stages;
 mod table;
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
 
 use self::app::{App, NamedApp};
@@ -17,6 +19,7 @@ pub(crate) use self::args::CustomizeArgs;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::report::Report;
+use crate::input_files::InputFiles;
 use crate::{artefact, hub, output, row_check};
 
 impl CustomizeArgs {
@@ -32,11 +35,15 @@ impl CustomizeArgs {
         for app in &apps {
             row_check::note(&app.sources()).with_context(|| format!("app {}", app.name))?;
         }
+        let rows = apps.iter().flat_map(|app| [&app.train, &app.validation, &app.test]);
+        let inputs: Vec<&PathBuf> = rows.chain([&foundation]).collect();
+        let inputs = InputFiles::of(&inputs);
         let mut report = Report { apps: Vec::new() };
         for app in &apps {
             let looped = Loop::new(&self, &foundation, app)?;
             report.apps.push(looped.run().with_context(|| format!("app {}", app.name))?);
         }
+        inputs.expect_unchanged()?;
         artefact::write(&self.out.join("report.json"), &report)?;
         if self.json {
             output::json(&report)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use litemoe_core::sha256_hex;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, StageWork};
 use crate::events::{self, Event, Source};
+use crate::input_files::InputFiles;
 use crate::{artefact, fingerprints, log, model, output, progress};
 
 /// Record of a finished stage.
@@ -52,8 +53,8 @@ pub(crate) struct Runner {
     /// File lock of the directory. Every stage inherits it, so a stage that outlives this process holds the lock until
     /// it ends.
     lock: File,
-    /// Digests of paths, dropped when a stage writes the path.
-    digests: RefCell<BTreeMap<PathBuf, String>>,
+    /// Digests of paths and the files that they are of; dropped when a stage writes the path.
+    digests: RefCell<BTreeMap<PathBuf, (String, InputFiles)>>,
     seconds: RefCell<BTreeMap<String, f64>>,
 }
 
@@ -76,20 +77,34 @@ impl Runner {
         let record = self.records.join(format!("{name}.json"));
         let job: Job = work.into();
         let key = self.key(&job, &inputs)?;
+        let files = StageFiles::of(&self.records, name);
         if let Some(Record { report, seconds, .. }) = self.valid_record(&record, &key, &outputs) {
             self.tell(
                 name,
                 "unchanged, skipped",
                 &Event::StageEnd { skipped: true, elapsed: seconds },
             );
+            files.remove(); // if its parent ended right after it was recorded
             self.seconds.borrow_mut().insert(name.to_owned(), seconds);
             return Ok(report);
         }
         let _ = fs::remove_file(&record);
-        self.tell(name, about, &Event::StageBegin { about });
-        let start = Instant::now();
-        let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let finished = if self.force { None } else { files.finished(&key, &outputs) };
+        let skipped = finished.is_some();
+        let (report, seconds): (W::Report, f64) = match finished {
+            Some((report, seconds)) => {
+                let end = Event::StageEnd { skipped, elapsed: seconds };
+                self.tell(name, "finished, not run again", &end);
+                (report, seconds)
+            }
+            None => {
+                self.tell(name, about, &Event::StageBegin { about });
+                let start = Instant::now();
+                let report = self.spawn(name, &job, &key, checkpoint)?;
+                (report, start.elapsed().as_secs_f64())
+            }
+        };
+        self.expect_unchanged(&inputs)?;
         let mut written = BTreeMap::new();
         for path in outputs {
             self.digests.borrow_mut().remove(path);
@@ -98,10 +113,11 @@ impl Runner {
             }
         }
         let outputs = written;
-        artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
+        artefact::write_sealed(&record, &Record { key, outputs, seconds, report: &report })?;
+        files.remove();
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
-        if events::are_on() {
-            let end = Event::StageEnd { skipped: false, elapsed: seconds };
+        if events::are_on() && !skipped {
+            let end = Event::StageEnd { skipped, elapsed: seconds };
             events::emit_from(&self.source(name), &end);
         }
         Ok(report)
@@ -134,15 +150,24 @@ impl Runner {
     }
 
     fn digest(&self, path: &Path) -> anyhow::Result<String> {
-        if let Some(known) = self.digests.borrow().get(path) {
+        if let Some((known, files)) = self.digests.borrow().get(path) {
+            files.expect_unchanged()?;
             return Ok(known.clone());
         }
+        let files = InputFiles::of(&[path]);
         let found = model_digest(path).map_or_else(|| digest(path), Ok)?;
-        self.digests.borrow_mut().insert(path.to_owned(), found.clone());
+        self.digests.borrow_mut().insert(path.to_owned(), (found.clone(), files));
         Ok(found)
     }
 
-    fn valid_record<R: DeserializeOwned>(
+    /// Checks that inputs are those that the key of their stage is of.
+    fn expect_unchanged(&self, inputs: &[&Path]) -> anyhow::Result<()> {
+        let digests = self.digests.borrow();
+        let mut known = inputs.iter().filter_map(|input| digests.get(*input));
+        Ok(known.try_for_each(|(_, files)| files.expect_unchanged())?)
+    }
+
+    fn valid_record<R: Serialize + DeserializeOwned>(
         &self,
         path: &Path,
         key: &str,
@@ -160,15 +185,14 @@ impl Runner {
         (record.key == key && whole && all).then_some(record)
     }
 
-    fn spawn<R: DeserializeOwned>(
+    fn spawn<R: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         job: &Job,
         key: &str,
         checkpoint: Option<&Path>,
     ) -> anyhow::Result<R> {
-        let [begun, job_file, report] =
-            ["begun", "job", "report"].map(|kind| self.records.join(format!("{name}.{kind}")));
+        let StageFiles { begun, job: job_file, report } = StageFiles::of(&self.records, name);
         artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
         command.arg("stage");
@@ -186,21 +210,67 @@ impl Runner {
         if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {
             command.arg("--resume");
         }
-        if checkpoint.is_some() {
-            write_file(&begun, |file| file.write_all(key.as_bytes()))
-                .with_context(|| format!("cannot write {}", begun.display()))?;
-        }
+        let _ = fs::remove_file(&report); // it may not exist
+        write_file(&begun, |file| file.write_all(key.as_bytes()))
+            .with_context(|| format!("cannot write {}", begun.display()))?;
         command.arg("--").arg(&job_file).arg(&report).stdin(self.lock.try_clone()?);
         let status = command.status().with_context(|| format!("cannot start the stage {name}"))?;
         if !status.success() {
             bail!("the stage {name} failed ({status})");
         }
-        let done = artefact::read(&report)?;
-        for file in [begun, job_file, report] {
-            let _ = fs::remove_file(&file); // it may not exist
-        }
-        Ok(done)
+        artefact::read(&report)
     }
+}
+
+/// Files of a stage that is running, or was when its parent ended.
+struct StageFiles {
+    /// Key of the stage, written before it begins.
+    begun: PathBuf,
+    /// Its work.
+    job: PathBuf,
+    /// Its report, which it writes after its outputs.
+    report: PathBuf,
+}
+
+impl StageFiles {
+    fn of(records: &Path, name: &str) -> Self {
+        let file = |kind: &str| records.join(format!("{name}.{kind}"));
+        Self { begun: file("begun"), job: file("job"), report: file("report") }
+    }
+
+    /// Report and wall-clock seconds of a stage that finished before its parent could record it. `None` if it did not
+    /// finish, if its inputs are others now, or if an output is not there or has changed since.
+    fn finished<R: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        outputs: &[&Path],
+    ) -> Option<(R, f64)> {
+        if fs::read_to_string(&self.begun).ok()? != key {
+            return None;
+        }
+        let report = artefact::read(&self.report).ok()?;
+        let [begun, ended] = [&self.begun, &self.report].map(|file| modified(file));
+        let (begun, ended) = (begun?, ended?);
+        let is_older = |output: &&Path| last_change(output).is_some_and(|time| time <= ended);
+        let seconds = ended.duration_since(begun).ok()?.as_secs_f64();
+        outputs.iter().all(is_older).then_some((report, seconds))
+    }
+
+    fn remove(&self) {
+        for file in [&self.begun, &self.job, &self.report] {
+            let _ = fs::remove_file(file); // it may not exist
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// The last change of a file, or of a directory and its files; `None` if there is none.
+fn last_change(path: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|file| modified(&file.path())).chain(modified(path)).max()
 }
 
 fn lock(records: &Path) -> anyhow::Result<File> {
@@ -226,7 +296,8 @@ fn model_digest(dir: &Path) -> Option<String> {
     if !dir.is_dir() {
         return None;
     }
-    let checkpoint = model::open(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
+    let checkpoint =
+        model::open_unchecked(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
     let files = fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.path()));
     let mut files = files.collect::<Option<Vec<_>>>()?;
     files.retain(|path| path.extension().is_none_or(|extension| extension != "safetensors"));

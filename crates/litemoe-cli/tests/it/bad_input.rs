@@ -334,6 +334,7 @@ fn an_adapter_for_another_base() {
 fn an_adapter_that_is_all_zero() {
     let bench = Bench::new();
     bench.tune("model", "adapter", &[]);
+    fs::remove_file(bench.path("adapter/litemoe.json")).expect("removed");
     rewrite_file(&bench.path("adapter/adapter_model.safetensors"), |name, _, data| {
         if name.contains("lora_B") {
             data.fill(0);

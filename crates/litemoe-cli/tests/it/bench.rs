@@ -154,10 +154,11 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-/// Edits a JSON file in place.
+/// Edits a JSON file in place, and removes its checksum.
 pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value =
         serde_json::from_slice(&fs::read(path).expect("the file is there")).expect("JSON");
     edit(&mut value);
+    value.as_object_mut().map(|record| record.remove("sha256"));
     fs::write(path, value.to_string()).expect("the file is written");
 }

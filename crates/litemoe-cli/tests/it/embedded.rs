@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::bench::{Bench, edit_json};
 
-const QUICK: [&str; 12] = [
+pub(crate) const QUICK: [&str; 12] = [
     "customize",
     "--steps",
     "4",
@@ -87,6 +89,48 @@ fn a_changed_record_is_not_trusted() {
         "{}",
         again.stderr
     );
+}
+
+/// The state that a kill between a stage's end and its record leaves.
+#[test]
+fn a_stage_that_finished_before_a_kill_is_not_run_again() {
+    let bench = Bench::new();
+    let quick = [&QUICK[..], &["--guard-rows", "8", "--no-controls"]].concat();
+    let whole = bench.json(&quick);
+    let stages = bench.path("litemoe-out/home/stages");
+    let unrecorded = |name: &str| {
+        let record = stages.join(format!("{name}.json"));
+        let read: Value =
+            serde_json::from_slice(&fs::read(&record).expect("a record")).expect("JSON");
+        let write = |kind: &str, text: &str| {
+            fs::write(stages.join(format!("{name}.{kind}")), text).expect("written");
+        };
+        write("begun", read["key"].as_str().expect("a key"));
+        write("report", &read["report"].to_string());
+        fs::remove_file(record).expect("removed");
+    };
+    let says = |text: &str| {
+        let run = bench.run(&quick);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains(text), "{}", run.stderr);
+    };
+    for name in ["score", "extract", "tune", "tuned_proxy"] {
+        unrecorded(name);
+        says(&format!("{name:<13} finished, not run again"));
+        says(&format!("{name:<13} unchanged, skipped"));
+    }
+    assert_eq!(bench.json(&quick)["apps"][0]["mounted"], whole["apps"][0]["mounted"]);
+    unrecorded("score");
+    fs::write(stages.join("score.begun"), "another key").expect("written");
+    says("score         scoring");
+    unrecorded("score");
+    let file = fs::File::options().write(true).open(bench.path("litemoe-out/home/scores.json"));
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    file.and_then(|file| file.set_modified(later)).expect("a modification time");
+    says("score         scoring");
+    let left: Vec<_> = fs::read_dir(&stages).expect("a folder").flatten().collect();
+    let is_left = |name: &str| [".begun", ".job", ".report"].iter().any(|end| name.ends_with(end));
+    assert!(!left.iter().any(|file| is_left(&file.file_name().to_string_lossy())), "{left:?}");
 }
 
 #[cfg(unix)]

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod bench;
+#[cfg(unix)]
+mod changing_inputs;
 mod chat;
 mod command_line;
 mod control_characters;
@@ -21,14 +23,18 @@ mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
+mod not_finite;
 mod outputs;
 mod progress;
 #[cfg(feature = "hub")]
 mod pull;
 mod refit;
 mod rows;
+mod seals;
 mod serving;
 mod shards;
 mod stdout;

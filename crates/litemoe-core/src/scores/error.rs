@@ -1,7 +1,7 @@
 use thiserror::Error;
 
 use super::version::SCORES_VERSION;
-use crate::{Fingerprint, LayerId};
+use crate::{Fingerprint, LayerId, SealError};
 
 /// Error of reading or adding scores.
 #[derive(Debug, Error)]
@@ -14,6 +14,8 @@ pub enum ScoresError {
     Version { found: u32 },
     #[error("these are no scores")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Changed(SealError),
     #[error("the sums of layer {layer} are not all of the same experts")]
     Experts { layer: LayerId },
     #[error("scores of the model {one} and of the model {other} do not add up")]
@@ -26,4 +28,13 @@ pub enum ScoresError {
     SameRows { sha256: String },
     #[error("the sums of layer {layer} are not finite numbers")]
     NotFinite { layer: LayerId },
+}
+
+impl From<SealError> for ScoresError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Json(error) => Self::Json(error),
+            changed => Self::Changed(changed),
+        }
+    }
 }

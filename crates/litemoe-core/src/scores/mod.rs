@@ -11,7 +11,7 @@ pub use self::error::ScoresError;
 pub use self::layer_sums::LayerSums;
 pub use self::version::SCORES_VERSION;
 use crate::name::named_enum;
-use crate::{Criterion, Fingerprint, LayerId, Similarity, SimilarityKind, by_layer};
+use crate::{Criterion, Fingerprint, LayerId, Sealed, Similarity, SimilarityKind, by_layer};
 
 named_enum! {
     /// Origin of the sums.
@@ -73,10 +73,11 @@ pub struct ExpertScores {
 }
 
 impl ExpertScores {
-    /// Parses `scores.json`.
+    /// Parses `scores.json` and checks its [checksum](Sealed).
     ///
     /// # Errors
-    /// Invalid JSON, another version, or a layer whose sums differ in their number of experts.
+    /// Invalid JSON, another version, contents of another hash, or a layer whose sums differ in their number of
+    /// experts.
     pub fn from_json(json: &str) -> Result<Self, ScoresError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -86,7 +87,7 @@ impl ExpertScores {
         if found != SCORES_VERSION {
             return Err(ScoresError::Version { found });
         }
-        let scores: Self = serde_json::from_str(json)?;
+        let scores: Self = Sealed::parse(json.as_bytes())?;
         match scores.layers.iter().find(|(_, sums)| !sums.is_consistent()) {
             Some((&layer, _)) => Err(ScoresError::Experts { layer }),
             None => Ok(scores),

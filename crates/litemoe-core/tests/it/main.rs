@@ -3,6 +3,7 @@
 mod batching;
 mod budget;
 mod exact_sum;
+mod generation;
 mod layers;
 mod names;
 mod noise;
@@ -10,3 +11,4 @@ mod packing;
 mod plan_options;
 mod sampling_rule;
 mod scores;
+mod sealed;

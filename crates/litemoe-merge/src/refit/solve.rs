@@ -44,6 +44,9 @@ pub fn solve(
         return Err(MergeError::Rank { layer, rank, largest });
     }
     let (r_squares, t_squares) = (sums.r_squares, sums.t_squares);
+    if !(r_squares.is_finite() && t_squares.is_finite()) {
+        return Err(MergeError::RefitNotFinite { layer });
+    }
     let system = System::factored(layer, sums, ridge)?;
     let (change, explained) = match rank {
         None => system.full(device),

@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use litemoe_core::{
-    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack,
+    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Sealed,
+    Stack,
 };
 
 use crate::checkpoint::expert_tensors::ExpertTensors;
@@ -27,7 +28,6 @@ use crate::config::read::file::ConfigFile;
 use crate::config::{FeedForwardConfig, ModelConfig, RopeConfig};
 use crate::families::family::{Family, Names};
 use crate::families::registry::family_of;
-use crate::json::read_json;
 use crate::leftovers::{self, INERT, Leftover, LeftoverReason};
 use crate::{ModelError, Origin};
 
@@ -394,7 +394,9 @@ fn read_config(dir: &Path) -> Result<Read, ModelError> {
 }
 
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
-    read_json(&dir.join(PLAN_FILE))
+    let path = dir.join(PLAN_FILE);
+    let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
+    Sealed::parse(&bytes).map_err(ModelError::seal(&path))
 }
 
 /// Routed experts of a checkpoint, read from the memory map onto a device on request.

@@ -1,5 +1,5 @@
 use litemoe_core::Fingerprint;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Keys of a proxy's safetensors metadata, the fields of `Metadata` below.
@@ -8,7 +8,8 @@ pub(crate) const ORIGIN_PLAN: &str = "litemoe_plan";
 pub(crate) const ORIGIN_REFIT: &str = "litemoe_refit";
 
 /// Provenance of a proxy, from the safetensors metadata of its weight file. Other runtimes ignore it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Origin {
     /// Fingerprint of the foundation.
     pub foundation: Fingerprint,

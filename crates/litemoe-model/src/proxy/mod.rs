@@ -1,12 +1,14 @@
 //! Writes the proxy model of a plan as a model directory.
 
 mod file;
+mod names;
+mod record;
 pub(crate) mod weights;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Plan, RouterRule};
+use litemoe_core::{Plan, RouterRule, Sealed};
 use litemoe_files::{StagedDir, holds_only};
 use serde_json::{Map, Value};
 
@@ -15,23 +17,11 @@ use crate::checkpoint::{PLAN_FILE, weight_files};
 use crate::families::family::PROXY_PREFIX;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
+pub use crate::proxy::names::SIDE_FILES;
+use crate::proxy::names::WEIGHT_FILE;
+use crate::proxy::record::{ProxyRecord, RECORD_FILE};
 use crate::proxy::weights::{MakeExperts, ProxyWeights};
 use crate::{Checkpoint, ModelError};
-
-const WEIGHT_FILE: &str = "model.safetensors";
-
-/// Files of a model directory besides its configuration and weights; copied to a proxy unchanged.
-pub const SIDE_FILES: [&str; 9] = [
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-];
 
 /// Writes the proxy model that a plan defines on a foundation.
 ///
@@ -68,12 +58,16 @@ impl StagedProxy {
         self.dir.path()
     }
 
-    /// Moves the proxy to the target.
+    /// Adds `litemoe_proxy.json`, the [record](Checkpoint::check_record) of its files, and moves the proxy to the
+    /// target. Reads the files again.
     ///
     /// # Errors
-    /// I/O errors; the target is then unchanged.
+    /// As [`Checkpoint::open`], and I/O errors; the target is then unchanged.
     pub fn commit(self) -> Result<(), ModelError> {
-        self.dir.commit().map_err(ModelError::io(&self.target))
+        let record = ProxyRecord::of(&Checkpoint::open(self.path())?)?;
+        let mut proxy = ProxyDir { dir: self.dir, target: &self.target };
+        proxy.file(RECORD_FILE, |out| out.json(&Sealed(&record)))?;
+        proxy.dir.commit().map_err(ModelError::io(&self.target))
     }
 }
 
@@ -96,7 +90,7 @@ pub fn stage_proxy(
 
 /// Whether a directory holds a proxy that [`write_proxy`] wrote, and nothing else.
 fn is_own(dir: &Path) -> bool {
-    let names = [&["config.json", PLAN_FILE, WEIGHT_FILE], &SIDE_FILES[..]].concat();
+    let names = [&["config.json", PLAN_FILE, WEIGHT_FILE, RECORD_FILE], &SIDE_FILES[..]].concat();
     let has_origin = |tensors: StoredTensors| {
         tensors.values().next().is_some_and(|tensor| tensor.file.origin.is_some())
     };
@@ -131,7 +125,7 @@ fn write_into(
     let mut proxy = ProxyDir { dir, target };
     proxy.file("config.json", |out| out.json(&config(checkpoint, plan)?))?;
     if plan.options.router != RouterRule::DropRows {
-        proxy.file(PLAN_FILE, |out| out.json(plan))?;
+        proxy.file(PLAN_FILE, |out| out.json(&Sealed(plan)))?;
     }
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);

@@ -276,13 +276,13 @@ fn uneven_layers_cannot_drop_rows_but_can_redirect() {
     // A proxy is not a foundation; opening it checks its plan.
     let again = write_proxy(&proxy, &plan, &folder.path().join("again"), &mut copies).unwrap_err();
     assert!(matches!(again, ModelError::IsProxy { .. }));
-    fs::write(
-        target.join("plan.json"),
-        fs::read_to_string(target.join("plan.json"))
-            .unwrap()
-            .replace("\"version\": 1", "\"version\": 7"),
-    )
-    .unwrap();
+    let text = fs::read_to_string(target.join("plan.json")).unwrap();
+    let later = text.replace("\"version\": 1", "\"version\": 7");
+    fs::write(target.join("plan.json"), &later).unwrap();
+    assert!(matches!(Checkpoint::open(&target), Err(ModelError::Changed { .. })));
+    let mut later: serde_json::Map<_, _> = serde_json::from_str(&later).unwrap();
+    later.remove("sha256").unwrap();
+    fs::write(target.join("plan.json"), serde_json::to_string(&later).unwrap()).unwrap();
     let error = Checkpoint::open(&target).unwrap_err().to_string();
     assert!(error.contains("plan.json") && error.contains("version 7"), "{error}");
     fs::remove_file(target.join("plan.json")).unwrap();

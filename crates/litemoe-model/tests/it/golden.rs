@@ -54,7 +54,7 @@ fn greedy_tokens_equal_the_reference() {
         let (model, prompt) = (load(tiny(name)), &reference.input_ids);
         let (mut cache, sampler) = (model.new_cache(), Sampler::new(Sampling::default()));
         let decoding = Decoding::new(&model, None, prompt, &mut cache, 0, sampler);
-        let tokens: Vec<u32> = decoding.take(32).map(|drawn| drawn.token).collect();
+        let tokens: Vec<u32> = decoding.take(32).map(|drawn| drawn.unwrap().token).collect();
         assert_eq!(tokens, reference.greedy, "{name}");
     }
 }
@@ -67,13 +67,14 @@ fn decoding_goes_on_from_what_the_cache_holds_until_the_longest_row_is_full() {
     let mut cache = model.new_cache();
     let whole: Vec<_> = Decoding::new(&model, None, prompt, &mut cache, 0, sampler())
         .with_logprobs(Some(2))
+        .map(Result::unwrap)
         .collect();
     assert_eq!(prompt.len() + whole.len(), model.max_tokens());
     assert_eq!(cache.len(), model.max_tokens() - 1);
     for n_held in [1, prompt.len() - 1] {
         cache.truncate(n_held);
         let again = Decoding::new(&model, None, prompt, &mut cache, n_held, sampler());
-        let again: Vec<u32> = again.map(|drawn| drawn.token).collect();
+        let again: Vec<u32> = again.map(|drawn| drawn.unwrap().token).collect();
         assert!(again.iter().eq(whole.iter().map(|drawn| &drawn.token)), "from {n_held}");
     }
     let all: Vec<u32> = prompt.iter().copied().chain(whole.iter().map(|d| d.token)).collect();

@@ -111,6 +111,7 @@ async fn whole(
             }
             Some(Event::Displaced) => return Err(ApiError::overloaded(state.options.retry_after)),
             Some(Event::Unread) => return Err(ApiError::unread()),
+            Some(Event::NotFinite(error)) => return Err(error.into()),
             Some(Event::Failed) | None => return Err(ApiError::failed()),
         }
     }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use litemoe_core::SamplingError;
+use litemoe_core::{NotFiniteLogit, SamplingError};
 use litemoe_text::{RowError, TextError};
 use serde_json::{Value, json};
 
@@ -207,6 +207,13 @@ impl From<RowError> for ApiError {
             _ => "invalid_value",
         };
         Self::bad_request(code, error.to_string()).of(error.key().unwrap_or("messages"))
+    }
+}
+
+impl From<NotFiniteLogit> for ApiError {
+    fn from(error: NotFiniteLogit) -> Self {
+        let failed = Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        Self { code: Some("logits_not_finite"), ..failed }
     }
 }
 

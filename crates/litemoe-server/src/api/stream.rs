@@ -47,6 +47,7 @@ fn chunks_of(answer: &Answer, event: Event, retry_after: Duration) -> Vec<String
         Event::Finished(usage) => answer.end(usage).iter().map(json).collect(),
         Event::Displaced => error(ApiError::overloaded(retry_after)),
         Event::Unread => error(ApiError::unread()),
+        Event::NotFinite(logit) => error(logit.into()),
         Event::Failed => error(ApiError::failed()),
     }
 }

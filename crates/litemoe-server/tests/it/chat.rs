@@ -142,3 +142,27 @@ async fn a_model_that_breaks_fails_one_request_alone() {
     assert_eq!(content(&router, &json!({ "model": "toy/app" })).await, "x");
     assert_eq!(get(&router, "/health").await.status(), 200);
 }
+
+#[tokio::test]
+async fn logits_that_are_no_numbers_fail_one_request_alone_and_are_named() {
+    let say = Step::Say(tokens("x")[0]);
+    let mut toy = Toy::doing(vec![say, say, Step::Nan]);
+    toy.adapted = vec![say];
+    let router = serving(toy);
+    for n in [1, 2] {
+        let response = post(&router, &chat(&json!({ "n": n }))).await;
+        assert_eq!(response.status(), 500);
+        let error = &read(response).await["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("server_error"), &json!("logits_not_finite"))
+        );
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("after 2 generated tokens the logit of token 7 is NaN"),
+            "{message}"
+        );
+    }
+    assert_eq!(content(&router, &json!({ "model": "toy/app" })).await, "x");
+    assert_eq!(content(&router, &json!({ "max_tokens": 2 })).await, "xx");
+}

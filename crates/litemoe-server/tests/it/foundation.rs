@@ -34,7 +34,7 @@ async fn the_foundation_says_what_it_says_without_a_server() {
         let prompt = tokenizer.encode_prompt(&[Message::user(question)]).unwrap();
         let (mut cache, sampler) = (model.new_cache(), Sampler::new(sampling.clone()));
         let drawn: Vec<u32> = Decoding::new(&model, None, &prompt, &mut cache, 0, sampler)
-            .map(|drawn| drawn.token)
+            .map(|drawn| drawn.unwrap().token)
             .take_while(|token| !model.eos_ids().contains(token))
             .take(24)
             .collect();

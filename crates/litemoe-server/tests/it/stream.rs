@@ -70,6 +70,10 @@ async fn an_error_amid_a_stream_is_an_event() {
         chunks(&serving(Toy::doing(vec![say, say, Step::Panic])), &json!({ "stream": true })).await;
     assert_eq!(texts(&chunks), "xx");
     assert_eq!(chunks.last().unwrap()["error"]["type"], "server_error");
+    let chunks =
+        self::chunks(&serving(Toy::doing(vec![say, Step::Nan])), &json!({ "stream": true })).await;
+    assert_eq!(texts(&chunks), "x");
+    assert_eq!(chunks.last().unwrap()["error"]["code"], "logits_not_finite");
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Say(u32),
     /// Every letter is equally likely.
     Babble,
+    /// The logit of token 7 is NaN.
+    Nan,
     /// Panics.
     Panic,
 }
@@ -164,6 +166,7 @@ fn logits(step: Step) -> Tensor<1> {
     match step {
         Step::Say(token) => logits[token as usize] = 0.0,
         Step::Babble => logits[LETTERS].fill(0.0),
+        Step::Nan => logits[7] = f32::NAN,
         Step::Panic => panic!("as the test wants"),
     }
     Tensor::from_data(logits.as_slice(), &Device::flex())

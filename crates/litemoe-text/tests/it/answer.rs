@@ -13,7 +13,7 @@ static BYTE_FALLBACK: LazyLock<Tokenizer> = LazyLock::new(sentencepiece);
 fn pieces(tokenizer: &Tokenizer, ids: &[u32], stops: &[String]) -> (Vec<Piece>, usize) {
     let drawn = |&token: &u32| {
         let logprobs = Logprobs { token: -0.5, top: vec![(token, -0.5)] };
-        SampledToken { token, logprobs: Some(logprobs) }
+        Ok(SampledToken { token, logprobs: Some(logprobs) })
     };
     let mut answer = tokenizer.answer(stops);
     let pieces = answer.pieces(ids.iter().map(drawn)).map(Result::unwrap).collect();

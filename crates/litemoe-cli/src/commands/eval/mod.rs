@@ -24,6 +24,7 @@ use self::report::Found;
 use self::test_rows::TestRows;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
+use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
 use crate::row_check::{self, Source};
@@ -90,13 +91,15 @@ impl EvalArgs {
         work::run(&self, self.json)
     }
 
-    /// Checks that the predictions replace no input and at most a regular file.
-    fn check_predictions(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.predictions else { return Ok(()) };
+    /// Checks that the predictions replace no input and at most a regular file, and takes the stamps of the inputs.
+    fn check_predictions(&self) -> anyhow::Result<InputFiles> {
         let model = hub::locate(&self.model)?;
         let mut inputs = vec![model.as_path(), &self.data];
         inputs.extend(self.labels.as_deref().into_iter().chain(self.adapter.as_deref()));
-        artefact::check_file(path, &inputs)
+        if let Some(path) = &self.predictions {
+            artefact::check_file(path, &inputs)?;
+        }
+        Ok(InputFiles::of(&inputs))
     }
 
     fn scores(
@@ -157,7 +160,7 @@ impl Work for EvalArgs {
 
     fn execute(&self) -> anyhow::Result<Evaluated> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        self.check_predictions()?;
+        let inputs = self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let rows = TestRows::read(
@@ -182,6 +185,7 @@ impl Work for EvalArgs {
             rows: &rows,
             scores,
         };
+        inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
         Ok(Evaluated::new(&found, start.elapsed(), memory.peak()))
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use self::refit::{Refit, RefitReport};
 use crate::args::device::cpu;
 use crate::args::refit::RefitArgs;
+use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak};
 use crate::row_check::{self, Source};
 use crate::work::{self, Report, Work};
@@ -94,6 +95,7 @@ impl Work for ExtractArgs {
         let mut inputs = vec![model.as_path(), &self.plan];
         inputs.extend(self.refit.data.as_deref());
         let _lock = artefact::lock_dir(&self.out, &inputs)?;
+        let input_files = InputFiles::of(&inputs);
         let refit = Refit::prepared(&self.refit, &self.model, &self.out, &inputs)?;
         let opened;
         let checkpoint = match &refit {
@@ -108,15 +110,16 @@ impl Work for ExtractArgs {
         let staged = self.staged(checkpoint, &plan)?;
         let report = match &refit {
             None => {
+                input_files.expect_unchanged()?;
                 staged.commit()?;
                 None
             }
-            Some(refit) => Some(refit.run(&plan, staged)?),
+            Some(refit) => Some(refit.run(&plan, staged, &input_files)?),
         };
         Ok(Extracted {
             expert_bytes: ExpertBytes {
                 foundation: checkpoint.expert_bytes(),
-                proxy: model::open(&self.out)?.expert_bytes(),
+                proxy: Checkpoint::open(&self.out)?.expert_bytes(),
             },
             refit: report,
             proxy: self.out.clone(),

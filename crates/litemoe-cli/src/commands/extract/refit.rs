@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::refit::RefitArgs;
 use crate::args::refit_kind::RefitKind;
 use crate::input::Rows;
+use crate::input_files::InputFiles;
 use crate::model::{self, Loaded};
 use crate::{artefact, output, progress};
 
@@ -82,12 +83,17 @@ impl<'a> Refit<'a> {
     }
 
     /// Refits a proxy, then renames it and its adapter to their targets.
-    pub(super) fn run(&self, plan: &Plan, staged: StagedProxy) -> anyhow::Result<RefitReport> {
+    pub(super) fn run(
+        &self,
+        plan: &Plan,
+        staged: StagedProxy,
+        inputs: &InputFiles,
+    ) -> anyhow::Result<RefitReport> {
         let checkpoint = Checkpoint::open(staged.path())?;
         let proxy = Model::stream(&checkpoint, &self.foundation.model.device())?;
         match self.args.refit {
-            RefitKind::LowRank => self.low_rank(plan, staged, &checkpoint, &proxy),
-            _ => self.full(plan, &checkpoint, &proxy),
+            RefitKind::LowRank => self.low_rank(plan, staged, &checkpoint, &proxy, inputs),
+            _ => self.full(plan, &checkpoint, &proxy, inputs),
         }
     }
 
@@ -98,6 +104,7 @@ impl<'a> Refit<'a> {
         staged: StagedProxy,
         checkpoint: &Checkpoint,
         proxy: &Model,
+        inputs: &InputFiles,
     ) -> anyhow::Result<RefitReport> {
         let sites = down_sites(proxy)?;
         let mut adapters = Adapters::default();
@@ -112,6 +119,7 @@ impl<'a> Refit<'a> {
             task_type: Some("CAUSAL_LM".to_owned()),
             ..PeftConfig::default()
         };
+        inputs.expect_unchanged()?;
         save(&target, &adapters, proxy.linear_sites(), &config, Some(&record))?;
         staged.commit()?;
         Ok(self.report(Some(target), layers))
@@ -124,6 +132,7 @@ impl<'a> Refit<'a> {
         plan: &Plan,
         checkpoint: &Checkpoint,
         proxy: &Model,
+        inputs: &InputFiles,
     ) -> anyhow::Result<RefitReport> {
         let changes = Changes(StagedDir::new(self.out, |_| true)?);
         let layers = self.solved(proxy, &mut |layer, change| changes.put(layer, &change))?;
@@ -135,6 +144,7 @@ impl<'a> Refit<'a> {
                 changes.added(layer, plan.groups.len(), checkpoint)
             })?;
         bar.finish();
+        inputs.expect_unchanged()?;
         refitted.commit()?;
         Ok(self.report(None, layers))
     }
@@ -189,6 +199,7 @@ impl<'a> Refit<'a> {
                 validation_accuracy: None,
                 tokens: layers.first().map_or(0, |layer| layer.tokens),
             },
+            peft_sha256: None,
         }
     }
 

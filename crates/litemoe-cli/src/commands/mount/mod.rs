@@ -21,6 +21,7 @@ use crate::args::device::DeviceArgs;
 use crate::args::mount::{MountOptions, Scale};
 use crate::args::rows::RowArgs;
 use crate::input::Rows;
+use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
 use crate::model::{self, Loaded, matrix_bytes};
 use crate::row_check::{self, Source};
@@ -95,11 +96,12 @@ impl MountArgs {
         }
     }
 
-    fn lock(&self) -> anyhow::Result<TargetLock> {
+    /// Locks the output, and takes the stamps of the inputs.
+    fn lock(&self) -> anyhow::Result<(TargetLock, InputFiles)> {
         let foundation = hub::locate(&self.foundation)?;
         let mut inputs = vec![foundation.as_path(), &self.adapter];
         inputs.extend(self.plan.as_deref().into_iter().chain(self.validation.as_deref()));
-        artefact::lock_dir(&self.out, &inputs)
+        Ok((artefact::lock_dir(&self.out, &inputs)?, InputFiles::of(&inputs)))
     }
 
     fn check_adapter(
@@ -207,13 +209,14 @@ impl Work for MountArgs {
     fn execute(&self) -> anyhow::Result<Mounted> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
-        let _lock = self.lock()?;
+        let (_lock, inputs) = self.lock()?;
         let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
         let loaded = Loaded::open(&self.foundation, self.device)?;
         let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
         self.check_adapter(&loaded, &adapter, plan.as_ref())?;
         let kept = plan.as_ref().map(KeptExperts::of_plan);
         let guard = self.choose(&loaded, &adapter, kept.as_ref())?;
+        inputs.expect_unchanged()?;
         match guard.choice {
             Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
             None => self.remove()?,

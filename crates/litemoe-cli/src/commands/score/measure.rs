@@ -12,6 +12,7 @@ use crate::args::device::DeviceArgs;
 use crate::args::listed;
 use crate::args::rows::RowArgs;
 use crate::input::Rows;
+use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
 use crate::model::Loaded;
 use crate::work::Work;
@@ -84,9 +85,12 @@ impl MeasureArgs {
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
         }
+        let model = hub::locate(&self.model)?;
+        let inputs = [model.as_path(), &self.data];
         for out in [Some(&self.out), self.similarity_out.as_ref()].into_iter().flatten() {
-            artefact::check_file(out, &[&hub::locate(&self.model)?, &self.data])?;
+            artefact::check_file(out, &inputs)?;
         }
+        let inputs = InputFiles::of(&inputs);
         let loaded = Loaded::stream(&self.model, device)?;
         let rows = Rows::read(&self.data, &loaded, row_args)?;
         let rows = match self.rows {
@@ -115,11 +119,12 @@ impl MeasureArgs {
         for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
             output::note(&format!("warning: {warning}"));
         }
+        inputs.expect_unchanged()?;
         if let (Some(path), Some(kind)) = (&self.similarity_out, self.similarity) {
             let similarity = scored.scores.similarity(kind).context("it was not measured")?;
-            artefact::write(path, &similarity)?;
+            artefact::write_sealed(path, &similarity)?;
         }
-        artefact::write(&self.out, &scored.scores)?;
+        artefact::write_sealed(&self.out, &scored.scores)?;
         let out = self.out.clone();
         Ok(ScoreReport::new(out, &scored.scores, rows.skipped, start, &memory))
     }

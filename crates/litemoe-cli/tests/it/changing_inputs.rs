@@ -1,0 +1,170 @@
+//! Inputs that change while a command reads them: nothing is written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::OFlags;
+
+use crate::bench::{Bench, Run};
+
+/// Longest time of a run.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Gives a file another modification time; its contents are the same.
+fn touch(path: &Path) {
+    let file = File::options().write(true).open(path).expect("a file");
+    file.set_modified(SystemTime::now() + Duration::from_secs(1)).expect("a modification time");
+}
+
+/// Runs a command that reads one of its files, `fed`, from a pipe, and changes another file when it does.
+fn run_while_changing(bench: &Bench, args: &[&str], fed: &str, change: impl FnOnce()) -> Run {
+    let (path, contents) = (bench.path(fed), bench.read(fed));
+    fs::remove_file(&path).expect("removed");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut command = bench.command(args);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().expect("the binary runs");
+    let (begin, mut pipe) = (Instant::now(), None);
+    while pipe.is_none() {
+        let ended = running.try_wait().expect("asked");
+        assert!(
+            ended.is_none() && begin.elapsed() < LONG,
+            "{args:?} does not read {fed}: {ended:?}"
+        );
+        // Opened once the command opens it.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        pipe = File::options().write(true).custom_flags(flags).open(&path).ok();
+        sleep(Duration::from_millis(1));
+    }
+    let mut pipe = pipe.expect("a pipe");
+    change();
+    pipe.write_all(&contents).expect("it is read");
+    drop(pipe);
+    let run = Run::of(&running.wait_with_output().expect("it ends"));
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, contents).expect("written");
+    run
+}
+
+#[test]
+fn nothing_is_written_when_an_input_changed() {
+    let bench = Bench::new();
+    bench.extract(&[]);
+    bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
+    fs::write(bench.path("labels.json"), r#"["return 1", "return 2"]"#).expect("written");
+    let template = "model/chat_template.jinja";
+    let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--steps", "2"];
+    let mount =
+        ["mount", "model", "adapter", "--plan", "plan.json", "--scale", "1", "--routing", "full"];
+    let refit = ["--refit", "low-rank", "--data", "rows.jsonl"];
+    let predictions = ["eval", "model", "rows.jsonl", "--predictions", "new"];
+    let cases: [(&[&str], &str, &str); 10] = [
+        (&["score", "model", "rows.jsonl", "--out", "new"], template, "model/model.safetensors"),
+        (&["score", "model", "rows.jsonl", "--out", "new"], template, "rows.jsonl"),
+        (
+            &["plan", "model", "scores.json", "--budget", "0.5", "--out", "new"],
+            "scores.json",
+            "model/config.json",
+        ),
+        (
+            &["extract", "model", "plan.json", "--out", "new"],
+            "plan.json",
+            "model/model.safetensors",
+        ),
+        (
+            &[&["extract", "model", "plan.json", "--out", "new"], &refit[..]].concat(),
+            "plan.json",
+            "rows.jsonl",
+        ),
+        (
+            &[&["extract", "model", "plan.json", "--out", "new", "--refit", "full"], &refit[2..]]
+                .concat(),
+            "plan.json",
+            "model/tokenizer.json",
+        ),
+        (&[&tune[..], &["--out", "new"]].concat(), template, "model/tokenizer.json"),
+        (
+            &[&mount[..], &["--out", "new"]].concat(),
+            "plan.json",
+            "adapter/adapter_model.safetensors",
+        ),
+        (&["eval", "model", "rows.jsonl", "--json"], template, "rows.jsonl"),
+        (&predictions, template, "model/config.json"),
+    ];
+    for (args, fed, changed) in cases {
+        let before = bench.names();
+        let run = run_while_changing(&bench, args, fed, || touch(&bench.path(changed)));
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {}", run.stderr);
+        let error = format!("{changed} changed while it was read, so nothing was written");
+        assert!(run.stderr.contains(&error), "{args:?}: {}", run.stderr);
+        let mut left = bench.names();
+        left.retain(|name| !before.contains(name));
+        // A tuning run can go on from its checkpoint.
+        let expected: &[&str] = if args[0] == "tune" { &["new.checkpoint"] } else { &[] };
+        assert_eq!(left, expected, "{args:?}");
+        let run = run_while_changing(&bench, args, fed, || ());
+        assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
+        for name in bench.names().iter().filter(|name| name.starts_with("new")) {
+            let path = bench.path(name);
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            removed.expect("removed");
+        }
+    }
+}
+
+#[test]
+fn a_weight_file_that_is_replaced_between_the_stages_of_customize_is_noticed() {
+    let bench = Bench::new();
+    for name in ["train", "valid", "test"] {
+        fs::create_dir_all(bench.path("app")).expect("a folder");
+        fs::copy(bench.path("rows.jsonl"), bench.path(&format!("app/{name}.jsonl")))
+            .expect("copied");
+    }
+    let customize = [
+        "customize",
+        "--foundation",
+        "model",
+        "--app",
+        "app",
+        "--out",
+        "out",
+        "--budget",
+        "0.5",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+        "--limit",
+        "8",
+        "--no-controls",
+    ];
+    let mut command = bench.command(&customize);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = command.spawn().expect("the binary runs");
+    let (begin, record) = (Instant::now(), bench.path("out/app/stages/score.json"));
+    while !record.exists() {
+        assert!(begin.elapsed() < LONG, "no stage ended");
+        sleep(Duration::from_millis(2));
+    }
+    let weights = bench.path("model/model.safetensors");
+    fs::copy(&weights, bench.path("copy")).expect("copied");
+    fs::rename(bench.path("copy"), &weights).expect("replaced");
+    let run = Run::of(&running.wait_with_output().expect("it ends"));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("model/model.safetensors changed while it was read"),
+        "{}",
+        run.stderr
+    );
+    assert!(!bench.path("out/report.json").exists());
+    let again = bench.run(&customize);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(again.stderr.contains("score         unchanged, skipped"), "{}", again.stderr);
+}

@@ -1,0 +1,15 @@
+/// Name of the weight file.
+pub(super) const WEIGHT_FILE: &str = "model.safetensors";
+
+/// Files of a model directory besides its configuration and weights; copied to a proxy unchanged.
+pub const SIDE_FILES: [&str; 9] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+];
