@@ -1,18 +1,26 @@
 //! Reading of `tokenizer.json` by the library `tokenizers`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use litemoe_files::{JsonLimits, n_json_values, read_json_limited};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokenizers::Tokenizer;
 
 use crate::TextError;
 use crate::config::TextConfig;
 use crate::special_tokens::{SpecialTokens, WrittenToken};
 use crate::tokenizer_class::TokenizerClass;
+use crate::vocabulary;
+
+/// Limits of the file, several times the largest known one.
+const LIMITS: JsonLimits = JsonLimits { max_bytes: 128 << 20, max_values: 4_000_000 };
+
+/// Maximum values of the steps of one kind.
+const MAX_STEP_VALUES: usize = 10_000;
 
 /// Maximum steps of one kind in a tokenizer, far more than real ones have.
 const MAX_STEPS: usize = 16;
@@ -28,8 +36,9 @@ pub(crate) fn read(
 ) -> Result<(Tokenizer, BTreeMap<String, String>), TextError> {
     let file = dir.join("tokenizer.json");
     let malformed = |reason| TextError::Malformed { file: file.clone(), reason };
-    let json = fs::read(&file).map_err(|reason| TextError::Read { file: file.clone(), reason })?;
-    let steps: Steps =
+    let json = read_json_limited(&file, LIMITS)
+        .map_err(|reason| TextError::Read { file: file.clone(), reason })?;
+    let steps: Steps<'_> =
         serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
     steps.check().map_err(malformed)?;
     let class = class(dir, config, &json)?;
@@ -91,32 +100,43 @@ pub(crate) fn catch_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Re
     }
 }
 
-/// Parts of a file that process texts, and its added tokens.
+/// Parts of a file that process texts, its added tokens and its model.
 #[derive(Deserialize)]
-struct Steps {
+struct Steps<'j> {
     added_tokens: Option<Vec<WrittenToken>>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    decoder: Option<Value>,
+    #[serde(borrow)]
+    normalizer: Option<&'j RawValue>,
+    #[serde(borrow)]
+    pre_tokenizer: Option<&'j RawValue>,
+    #[serde(borrow)]
+    decoder: Option<&'j RawValue>,
+    #[serde(borrow)]
+    model: Option<&'j RawValue>,
 }
 
-impl Steps {
-    /// Checks that the steps cannot lengthen texts without bound.
+impl Steps<'_> {
+    /// Checks that the steps cannot lengthen texts without bound, and that the tokens are short and few enough.
     fn check(&self) -> Result<(), String> {
         let kinds = [
-            ("normalizer", &self.normalizer),
-            ("pre_tokenizer", &self.pre_tokenizer),
-            ("decoder", &self.decoder),
+            ("normalizer", self.normalizer),
+            ("pre_tokenizer", self.pre_tokenizer),
+            ("decoder", self.decoder),
         ];
         for (kind, steps) in kinds {
+            let Some(json) = steps.map(RawValue::get) else { continue };
+            if n_json_values(json.as_bytes()) > MAX_STEP_VALUES {
+                return Err(format!("{kind}: it has more than {MAX_STEP_VALUES} values"));
+            }
+            let steps: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
             let mut growths = Vec::new();
-            steps.iter().for_each(|steps| collect_growths(steps, &mut growths));
+            collect_growths(&steps, &mut growths);
             let growth = growths.iter().fold(1, |product: usize, &g| product.saturating_mul(g));
             if growths.len() > MAX_STEPS || growth > MAX_GROWTH {
                 return Err(format!("{kind}: more than {MAX_STEPS} steps, or texts grow too much"));
             }
         }
-        Ok(())
+        vocabulary::check_added(self.added_tokens.iter().flatten().map(WrittenToken::content))?;
+        self.model.map_or(Ok(()), |model| vocabulary::check_model(model.get()))
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::LinearSite;
+use litemoe_files::{JsonLimits, read_json_limited};
 use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
@@ -9,6 +10,9 @@ use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
 use crate::init_lora::ends_with;
+
+/// Limits of `adapter_config.json`, enough for a rank and an α of every expert.
+const LIMITS: JsonLimits = JsonLimits { max_bytes: 16 << 20, max_values: 500_000 };
 
 /// Fields of a PEFT configuration other than ranks, α and targets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -123,7 +127,7 @@ pub(super) fn module_paths(weight: &LinearSite) -> impl Iterator<Item = &str> {
 
 impl LoraConfig {
     pub(super) fn read(path: &Path) -> Result<Self, AdapterError> {
-        let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
+        let bytes = read_json_limited(path, LIMITS).map_err(AdapterError::io(path))?;
         let json = serde_json::from_slice(&bytes).map_err(AdapterError::json(path))?;
         let keys = Keys { path, json };
         keys.refuse_unimplemented()?;

@@ -22,6 +22,8 @@ mod hub;
 mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
+mod kills;
+#[cfg(target_os = "linux")]
 mod memory;
 mod outputs;
 #[cfg(feature = "hub")]

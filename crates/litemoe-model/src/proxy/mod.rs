@@ -3,15 +3,15 @@
 mod file;
 pub(crate) mod weights;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{Plan, RouterRule};
-use litemoe_files::{StagedDir, holds_only};
+use litemoe_files::{StagedDir, holds_only, read_limited};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::stored::StoredTensors;
 use crate::checkpoint::{PLAN_FILE, weight_files};
+use crate::config::read::file::CONFIG_LIMITS;
 use crate::families::family::PROXY_PREFIX;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
@@ -32,6 +32,9 @@ pub const SIDE_FILES: [&str; 9] = [
     "tokenizer_config.json",
     "vocab.json",
 ];
+
+/// Maximum bytes of a side file, several times the largest known tokenizer.
+const MAX_SIDE_BYTES: u64 = 128 << 20;
 
 /// Writes the proxy model that a plan defines on a foundation.
 ///
@@ -136,7 +139,7 @@ fn write_into(
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);
         if from.exists() {
-            let bytes = fs::read(&from).map_err(ModelError::io(&from))?;
+            let bytes = read_limited(&from, MAX_SIDE_BYTES).map_err(ModelError::io(&from))?;
             proxy.file(name, |out| out.bytes(&bytes))?;
         }
     }
@@ -146,7 +149,7 @@ fn write_into(
 
 /// The foundation's configuration with the proxy's expert count, or with a `litemoe_` model type.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
-    let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"))?;
+    let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"), CONFIG_LIMITS)?;
     // MXFP4 experts are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {
