@@ -18,7 +18,7 @@ const ADAPTERS: [&str; 3] = ["plain", "patterned", "ours_experts"];
 const ADAPTER: Bound = Bound { fixed: 8 << 20, per_byte: 600, per_value: 600 };
 
 /// Bound of reading `litemoe.json`.
-const RECORD: Bound = Bound { fixed: 1 << 12, per_byte: 2, per_value: 160 };
+const RECORD: Bound = Bound { fixed: 1 << 12, per_byte: 8, per_value: 160 };
 
 /// Reads fuzzed documents as one file of the adapters.
 fn check(documents: &[Vec<u8>], name: &str, file: impl Fn(usize, &[u8]) -> Vec<u8>) {

@@ -170,6 +170,7 @@ fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use litemoe_core::{Group, LayerPlan, PLAN_VERSION, PlanOptions};
 
