@@ -64,8 +64,7 @@ fn fuzzed_records() {
     let adapters = random_adapters(&model, 4);
     let routings = [MountRouting::Full, MountRouting::Restricted, MountRouting::Biased(1.5)];
     let dirs = routings.map(|routing| mounted(&model, &adapters, routing));
-    let documents =
-        dirs.each_ref().map(|dir| fs::read(dir.path.join(RECORD_FILE)).unwrap());
+    let documents = dirs.each_ref().map(|dir| fs::read(dir.path.join(RECORD_FILE)).unwrap());
     let mut read = 0;
     fuzz_json(&documents, |from, document| {
         let dir = &dirs[from].path;

@@ -29,7 +29,8 @@ struct Metadata {
 /// # Errors
 /// When the shards are too short for the tensors, or longer than tensors and headers can be.
 pub(super) fn check_total(index: &Path, shards: &[u64]) -> anyhow::Result<()> {
-    let json = read_limited(index, MAX_INDEX).with_context(|| format!("cannot read {}", index.display()))?;
+    let json = read_limited(index, MAX_INDEX)
+        .with_context(|| format!("cannot read {}", index.display()))?;
     let read: Index = serde_json::from_slice(&json)
         .with_context(|| format!("{} is not what it should be", index.display()))?;
     let Some(total) = read.metadata.total_size else { return Ok(()) };

@@ -121,8 +121,7 @@ fn expect_no_orphan(bench: &Bench) {
 /// Starts a command, kills it after a time, and checks that no process of it goes on.
 fn kill_after(bench: &Bench, line: &str, time: Duration) {
     let mut command: Command = bench.command(&words(line));
-    let mut child =
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
     sleep(time);
     child.kill().expect("killed");
     child.wait().expect("ended");
@@ -147,7 +146,10 @@ fn bench() -> Bench {
         run(&bench, &format!("score model rows.jsonl --batch 2 --shard {shard} --out {out}"));
     }
     run(&bench, "score model others.jsonl --batch 2 --shard 2/2 --out 3.json");
-    run(&bench, "plan model scores.json --similarity-file similarity.json --out other.json --budget 0.75");
+    run(
+        &bench,
+        "plan model scores.json --similarity-file similarity.json --out other.json --budget 0.75",
+    );
     fs::create_dir(bench.path("app")).expect("a folder");
     for split in ["train", "validation", "test"] {
         fs::copy(bench.path("rows.jsonl"), bench.path(&format!("app/{split}.jsonl")))
@@ -183,8 +185,7 @@ impl<'b> Case<'b> {
         let before = all();
         let (time, _) = run(bench, line);
         let outputs = paths.iter().cloned().zip(before.into_iter().zip(all()));
-        let outputs: Vec<_> =
-            outputs.map(|(path, (old, new))| Output { path, old, new }).collect();
+        let outputs: Vec<_> = outputs.map(|(path, (old, new))| Output { path, old, new }).collect();
         assert!(outputs.iter().any(|output| output.old != output.new), "{line} is as before");
         Self { bench, line, time, outputs, names: names(bench) }
     }
@@ -231,8 +232,7 @@ fn file_names(bench: &Bench) -> Vec<PathBuf> {
 
 #[test]
 fn killed_commands_leave_old_or_new_outputs_and_nothing_else() {
-    let n_kills =
-        std::env::var(KILLS).map_or(DEFAULT_KILLS, |kills| kills.parse().expect(KILLS));
+    let n_kills = std::env::var(KILLS).map_or(DEFAULT_KILLS, |kills| kills.parse().expect(KILLS));
     let bench = bench();
     let cases = COMMANDS.map(|command| Case::new(&bench, command));
     let (time, _) = run(&bench, CUSTOMIZE);

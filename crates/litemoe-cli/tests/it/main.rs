@@ -5,6 +5,8 @@ mod bench;
 mod chat;
 mod command_line;
 mod control_characters;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod data;
 mod determinism;
 mod doors;

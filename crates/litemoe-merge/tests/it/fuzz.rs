@@ -29,8 +29,7 @@ fn values() -> Vec<Vec<f64>> {
 fn fuzzed_plans() {
     let source = Experts::random(N_EXPERTS, 1, 3, 0);
     let (scores, similarity) = (scores(&values(), Criterion::Litemoe), similarity(N_EXPERTS));
-    let made =
-        make_plan(&scores, Some(&similarity), &source, &merging(), &mut |_| ()).unwrap().0;
+    let made = make_plan(&scores, Some(&similarity), &source, &merging(), &mut |_| ()).unwrap().0;
     let document = serde_json::to_vec(&made).unwrap();
     let mut used = 0;
     fuzz_json(&[document], |_, document| {

@@ -149,7 +149,8 @@ fn write_into(
 
 /// The foundation's configuration with the proxy's expert count, or with a `litemoe_` model type.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
-    let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"), CONFIG_LIMITS)?;
+    let mut config: Map<String, Value> =
+        read_json(&checkpoint.dir().join("config.json"), CONFIG_LIMITS)?;
     // MXFP4 experts are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {

@@ -25,8 +25,7 @@ fn fuzzed_scores() {
     fuzz_json(&documents, |_, document| {
         let Ok(json) = std::str::from_utf8(document) else { return };
         let mut scores = None;
-        let allocated =
-            allocation_counter::measure(|| scores = ExpertScores::from_json(json).ok());
+        let allocated = allocation_counter::measure(|| scores = ExpertScores::from_json(json).ok());
         BOUND.check(document, allocated.bytes_max);
         let Some(scores) = scores else { return };
         read += 1;

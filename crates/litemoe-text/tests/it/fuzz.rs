@@ -166,8 +166,7 @@ fn check(dir: &Path, name: &str, documents: &[Vec<u8>], bound: Bound, texts: &[&
     fuzz_json(documents, |_, document| {
         overwrite(&dir.join(name), document);
         let mut tokenizer = None;
-        let allocated =
-            allocation_counter::measure(|| tokenizer = Tokenizer::from_dir(dir).ok());
+        let allocated = allocation_counter::measure(|| tokenizer = Tokenizer::from_dir(dir).ok());
         bound.check(document, allocated.bytes_max);
         let Some(tokenizer) = tokenizer else { return };
         read += 1;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use litemoe_fixtures::fuzz::Bound;
 use litemoe_text::{RowFile, TextError, Tokenizer};
@@ -150,7 +151,8 @@ fn configurations_of_many_values() {
     for name in ["tokenizer_config.json", "special_tokens_map.json", "config.json"] {
         let with = |value: &str| {
             let json = format!("{{\"new\":{value}}}");
-            read(dir.path(), name, &json, CONFIGURATION).map_or_else(|e| e.to_string(), |_| String::new())
+            read(dir.path(), name, &json, CONFIGURATION)
+                .map_or_else(|e| e.to_string(), |_| String::new())
         };
         assert_eq!(with(&zeros(499_998)), "");
         assert_refused(&with(&zeros(500_000)), "more than 500000 values");
@@ -164,6 +166,33 @@ fn configurations_of_many_values() {
     };
     assert_eq!(template(1 << 20), Ok(()));
     assert_refused(&template((1 << 20) + 1).unwrap_err(), "more than 1048576 bytes");
+}
+
+#[test]
+fn a_long_text_before_an_answer_is_not_searched_for_special_tokens() {
+    let template = |n: usize| {
+        format!(
+            "{{% for m in messages %}}{{% if m.role == 'assistant' %}}{{{{ 'x' * {n} ~ m.content }}}}</s>\
+             {{% else %}}{{{{ m.content }}}}{{% endif %}}{{% endfor %}}"
+        )
+    };
+    let with = |n: usize, n_special: usize| {
+        let special: Vec<_> = (0..n_special).map(|i| format!("{i:x}")).collect();
+        let config = serde_json::json!({
+            "chat_template": template(n), "eos_token": "</s>", "extra_special_tokens": special
+        });
+        let tokenizer = vocabularies::sentencepiece().to_string();
+        let dir = with_files(&[
+            ("tokenizer.json", tokenizer.as_bytes()),
+            ("tokenizer_config.json", config.to_string().as_bytes()),
+        ]);
+        Tokenizer::from_dir(dir.path()).unwrap().assistant_prefix().len()
+    };
+    assert_eq!(with(4096, 1), 4096);
+    assert_eq!(with(4097, 1), 0);
+    let start = Instant::now();
+    assert_eq!(with(1 << 20, 50_000), 0);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]
