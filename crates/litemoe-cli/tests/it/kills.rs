@@ -259,3 +259,15 @@ fn killed_commands_leave_old_or_new_outputs_and_nothing_else() {
         assert_eq!(file_names(&bench), names, "customize killed at {share}");
     }
 }
+
+#[test]
+fn a_stage_does_not_begin_when_the_process_that_started_it_has_ended() {
+    let bench = Bench::new();
+    let run = bench.run(&["stage", "--parent", "1", "job.json", "report.json"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("process 1, which started this stage, has ended"),
+        "{}",
+        run.stderr
+    );
+}
