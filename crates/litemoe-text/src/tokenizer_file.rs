@@ -128,6 +128,7 @@ impl Steps<'_> {
                 return Err(format!("{kind}: it has more than {MAX_STEP_VALUES} values"));
             }
             let steps: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            check_tries(&steps).map_err(|reason| format!("{kind}: {reason}"))?;
             let mut growths = Vec::new();
             collect_growths(&steps, &mut growths);
             let growth = growths.iter().fold(1, |product: usize, &g| product.saturating_mul(g));
@@ -138,6 +139,32 @@ impl Steps<'_> {
         vocabulary::check_added(self.added_tokens.iter().flatten().map(WrittenToken::content))?;
         self.model.map_or(Ok(()), |model| vocabulary::check_model(model.get()))
     }
+}
+
+/// Checks that the tries of precompiled normalizers are no longer than their data: the library reserves the memory that
+/// they state, up to 8 GiB.
+fn check_tries(step: &Value) -> Result<(), String> {
+    match step {
+        Value::Array(steps) => steps.iter().try_for_each(check_tries),
+        Value::Object(fields) => {
+            if let Some(Value::String(data)) = fields.get("precompiled_charsmap")
+                && let Some(bytes) = trie_bytes(data).filter(|&bytes| bytes > data.len())
+            {
+                return Err(format!("a precompiled trie of {bytes} bytes is cut off"));
+            }
+            fields.values().try_for_each(check_tries)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Length of the trie that precompiled data begins with, the first 32 bits of the base64, little-endian.
+fn trie_bytes(data: &str) -> Option<usize> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |byte: &u8| ALPHABET.iter().position(|known| known == byte);
+    let digits = data.as_bytes().get(..6)?.iter();
+    let bits = digits.map(digit).try_fold(0, |bits, digit| Some(bits << 6 | digit? as u64))?;
+    usize::try_from(u32::try_from(bits >> 4).ok()?.swap_bytes()).ok()
 }
 
 /// Collects the factor by which each step can lengthen a text.
@@ -165,5 +192,27 @@ fn growth(kind: &str, step: &Value) -> usize {
         "Prepend" => 1 + length("prepend"),
         "Replace" => length("content"),
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_trie_is_that_of_the_library() {
+        for (data, bytes) in [
+            ("BAAAAAAYQA=", Some(4)),
+            ("BABAAAAYQA=", Some(0x0040_0004)),
+            ("/////w==", Some(0xffff_ffff)),
+            ("ALQCAAA", Some(177_152)),
+            ("AAA", None),
+            ("A?AAAAAA", None),
+        ] {
+            assert_eq!(trie_bytes(data), bytes, "{data}");
+        }
+        let steps = |data: &str| serde_json::json!([{ "a": { "precompiled_charsmap": data } }]);
+        assert_eq!(check_tries(&steps("BAAAAAAYQA=")), Ok(()));
+        assert!(check_tries(&steps("BABAAAAYQA=")).is_err());
     }
 }

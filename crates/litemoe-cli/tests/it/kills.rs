@@ -164,8 +164,6 @@ struct Case<'b> {
     line: &'static str,
     time: Duration,
     outputs: Vec<Output>,
-    /// Names in the folder after an undisturbed run.
-    names: Vec<String>,
 }
 
 struct Output {
@@ -187,11 +185,12 @@ impl<'b> Case<'b> {
         let outputs = paths.iter().cloned().zip(before.into_iter().zip(all()));
         let outputs: Vec<_> = outputs.map(|(path, (old, new))| Output { path, old, new }).collect();
         assert!(outputs.iter().any(|output| output.old != output.new), "{line} is as before");
-        Self { bench, line, time, outputs, names: names(bench) }
+        Self { bench, line, time, outputs }
     }
 
     /// Kills the command at a share of its time, with or without old outputs, and runs it again.
     fn kill(&self, share: f32, is_fresh: bool) {
+        let before = names(self.bench);
         for output in &self.outputs {
             restore(&output.path, if is_fresh { const { &BTreeMap::new() } } else { &output.old });
         }
@@ -206,7 +205,7 @@ impl<'b> Case<'b> {
         for output in &self.outputs {
             assert!(contents(&output.path) == output.new, "{} differs at {share}", self.line);
         }
-        assert_eq!(names(self.bench), self.names, "{} at {share}", self.line);
+        assert_eq!(names(self.bench), before, "{} at {share}", self.line);
     }
 }
 

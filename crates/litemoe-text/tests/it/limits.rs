@@ -109,7 +109,10 @@ fn added_tokens() {
     let added = |n: usize, len: usize| {
         let token = |i: usize| {
             let content = format!("{i:04x}{}", "x".repeat(len - 4));
-            format!("{{\"id\":{i},\"content\":\"{content}\",\"special\":true}}")
+            format!(
+                "{{\"id\":{i},\"content\":\"{content}\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\
+                 \"normalized\":false,\"special\":true}}"
+            )
         };
         list(n, token)
     };
