@@ -25,6 +25,10 @@ const MAX_STEP_VALUES: usize = 10_000;
 /// Maximum steps of one kind in a tokenizer, far more than real ones have.
 const MAX_STEPS: usize = 16;
 
+/// Maximum bytes of the regular expressions of one kind of steps, several times those of the longest known ones. The
+/// automaton of a character class takes tens of kilobytes.
+const MAX_PATTERNS: usize = 4096;
+
 /// Maximum factor by which the steps of one kind may lengthen a text.
 const MAX_GROWTH: usize = 10_000;
 
@@ -128,6 +132,12 @@ impl Steps<'_> {
                 return Err(format!("{kind}: it has more than {MAX_STEP_VALUES} values"));
             }
             let steps: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            let patterns = pattern_bytes(&steps);
+            if patterns > MAX_PATTERNS {
+                return Err(format!(
+                    "{kind}: patterns of {patterns} bytes, more than {MAX_PATTERNS}"
+                ));
+            }
             check_tries(&steps).map_err(|reason| format!("{kind}: {reason}"))?;
             let mut growths = Vec::new();
             collect_growths(&steps, &mut growths);
@@ -138,6 +148,18 @@ impl Steps<'_> {
         }
         vocabulary::check_added(self.added_tokens.iter().flatten().map(WrittenToken::content))?;
         self.model.map_or(Ok(()), |model| vocabulary::check_model(model.get()))
+    }
+}
+
+/// Bytes of all regular expressions in steps.
+fn pattern_bytes(step: &Value) -> usize {
+    match step {
+        Value::Array(steps) => steps.iter().map(pattern_bytes).sum(),
+        Value::Object(fields) => {
+            let pattern = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
+            pattern + fields.values().map(pattern_bytes).sum::<usize>()
+        }
+        _ => 0,
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dirs::{foundation, with_files};
-use crate::limits::{CONFIGURATION, ROWS, TOKENIZER};
+use crate::limits::{CONFIGURATION, PATTERNS, ROWS, TOKENIZER};
 use crate::vocabularies;
 
 /// Fragments of texts: edge cases of encodings and of tokenizers.
@@ -160,14 +160,20 @@ fn dir_of(vocabulary: &Value) -> TempDir {
 }
 
 /// Reads fuzzed documents as one file of a tokenizer within a bound, and uses what is read.
-fn check(dir: &Path, name: &str, documents: &[Vec<u8>], bound: Bound, texts: &[&str]) {
+fn check(
+    dir: &Path,
+    name: &str,
+    documents: &[Vec<u8>],
+    bound: impl Fn(&[u8]) -> Bound,
+    texts: &[&str],
+) {
     fs::write(dir.join(name), "").unwrap();
     let mut read = 0;
     fuzz_json(documents, |_, document| {
         overwrite(&dir.join(name), document);
         let mut tokenizer = None;
         let allocated = allocation_counter::measure(|| tokenizer = Tokenizer::from_dir(dir).ok());
-        bound.check(document, allocated.bytes_max);
+        bound(document).check(document, allocated.bytes_max);
         let Some(tokenizer) = tokenizer else { return };
         read += 1;
         // Only termination matters.
@@ -184,7 +190,11 @@ fn fuzzed_tokenizers() {
     let documents = vocabularies().map(|vocabulary| vocabulary.to_string().into_bytes());
     let dir = dir_of(&vocabularies::sentencepiece());
     let texts = ["", "ab  É中1\n", "<s>a <unk>🙂</s>"];
-    check(dir.path(), "tokenizer.json", &documents, TOKENIZER, &texts);
+    let bound = |document: &[u8]| match document.windows(5).any(|part| part == b"Regex") {
+        true => PATTERNS,
+        false => TOKENIZER,
+    };
+    check(dir.path(), "tokenizer.json", &documents, bound, &texts);
 }
 
 #[test]
@@ -192,7 +202,7 @@ fn fuzzed_tokenizer_configurations() {
     let documents = [litemoe_fixtures::foundation_dir(), litemoe_fixtures::tiny_dir()]
         .map(|dir| fs::read(dir.join("tokenizer_config.json")).unwrap());
     let dir = dir_of(&vocabularies::word_level());
-    check(dir.path(), "tokenizer_config.json", &documents, CONFIGURATION, &["a"]);
+    check(dir.path(), "tokenizer_config.json", &documents, |_| CONFIGURATION, &["a"]);
 }
 
 #[test]
@@ -202,7 +212,7 @@ fn fuzzed_special_tokens() {
         "extra_special_tokens": { "image_token": "<i>" } });
     let dir = dir_of(&vocabularies::sentencepiece());
     let documents = [map.to_string().into_bytes()];
-    check(dir.path(), "special_tokens_map.json", &documents, CONFIGURATION, &["a<i>"]);
+    check(dir.path(), "special_tokens_map.json", &documents, |_| CONFIGURATION, &["a<i>"]);
 }
 
 #[test]
@@ -210,7 +220,7 @@ fn fuzzed_added_tokens() {
     let added = json!({ "<s>": 0, "<a>": 266, "<|b|>": 267, " c ": 268 });
     let dir = dir_of(&vocabularies::sentencepiece());
     let documents = [added.to_string().into_bytes()];
-    check(dir.path(), "added_tokens.json", &documents, CONFIGURATION, &["a<|b|> c "]);
+    check(dir.path(), "added_tokens.json", &documents, |_| CONFIGURATION, &["a<|b|> c "]);
 }
 
 #[test]
@@ -220,9 +230,9 @@ fn fuzzed_model_configurations_of_tokenizers() {
     let generation = json!({ "eos_token_id": [1, 2], "transformers_version": "5.0" });
     let [model, generation] = [model, generation].map(|json| [json.to_string().into_bytes()]);
     let dir = dir_of(&vocabularies::unigram());
-    check(dir.path(), "config.json", &model, CONFIGURATION, &["a"]);
+    check(dir.path(), "config.json", &model, |_| CONFIGURATION, &["a"]);
     fs::remove_file(dir.path().join("config.json")).unwrap();
-    check(dir.path(), "generation_config.json", &generation, CONFIGURATION, &["a"]);
+    check(dir.path(), "generation_config.json", &generation, |_| CONFIGURATION, &["a"]);
 }
 
 #[test]

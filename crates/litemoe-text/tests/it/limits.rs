@@ -13,6 +13,9 @@ use crate::vocabularies;
 /// Bound of reading `tokenizer.json`. The bytes of a document may all be those of tokens in a trie.
 pub(crate) const TOKENIZER: Bound = Bound { fixed: 1 << 20, per_byte: 400, per_value: 600 };
 
+/// The same for a tokenizer with regular expressions.
+pub(crate) const PATTERNS: Bound = Bound { fixed: 128 << 20, ..TOKENIZER };
+
 /// Bound of reading a tokenizer's other files. Their bytes may be those of added tokens.
 pub(crate) const CONFIGURATION: Bound = Bound { fixed: 1 << 20, per_byte: 128, per_value: 600 };
 
@@ -82,6 +85,28 @@ fn parts_of_tokenizers() {
     }
     assert_refused(&with_part("decoder", &zeros(9_998)), "data did not match");
     assert_refused(&with_part("decoder", &zeros(10_000)), "more than 10000 values");
+}
+
+#[test]
+fn regular_expressions() {
+    let with = |pattern: &str| {
+        let split = format!(
+            "{{\"type\":\"Split\",\"pattern\":{{\"Regex\":\"{pattern}\"}},\"behavior\":\"Isolated\",\"invert\":false}}"
+        );
+        let mut tokenizer = vocabularies::word_level();
+        tokenizer["pre_tokenizer"] = serde_json::from_str(&split).unwrap();
+        let dir = with_files(&[]);
+        let json = tokenizer.to_string();
+        let read = read(dir.path(), "tokenizer.json", &json, PATTERNS);
+        read.map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    assert_eq!(with(&"a|".repeat(2048)), "");
+    assert_refused(&with(&format!("{}b", "a|".repeat(2048))), "4097 bytes, more than 4096");
+    for part in
+        [r"\\w", r"\\w(?!a)", r"\\p{L}(?!a)", r"(?i:\\w)", r"\\w{9}(?!a)", r"[^\\s\\p{L}](?=b)|"]
+    {
+        with(&part.repeat(4000 / part.len()));
+    }
 }
 
 #[test]
