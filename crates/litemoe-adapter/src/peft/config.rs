@@ -14,6 +14,9 @@ use crate::init_lora::ends_with;
 /// Limits of `adapter_config.json`, enough for a rank and an α of every expert.
 const LIMITS: JsonLimits = JsonLimits { max_bytes: 16 << 20, max_values: 500_000 };
 
+/// Maximum entries of a table whose patterns are more than a name.
+const MAX_EXPRESSIONS: usize = 256;
+
 /// Fields of a PEFT configuration other than ranks, α and targets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PeftConfig {
@@ -357,8 +360,16 @@ impl Keys<'_> {
         let entry = |(text, value): (&String, &Value)| {
             Ok((Pattern::suffix(self.path, key, text)?, read(value)?))
         };
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let is_expression = |text: &&String| !text.replace("\\.", "").bytes().all(is_name);
         match self.json.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(table))
+                if table.keys().filter(is_expression).count() > MAX_EXPRESSIONS =>
+            {
+                let expected = format!("at most {MAX_EXPRESSIONS} expressions that are no names");
+                Err(self.unsupported(key, &table.len().into(), &expected))
+            }
             Some(Value::Object(table)) => table.iter().map(entry).collect(),
             Some(other) => Err(self.unsupported(key, other, "must be a table")),
         }

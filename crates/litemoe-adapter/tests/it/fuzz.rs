@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{golden, model, random_adapters};
 use crate::guarding::mounted;
-use crate::peft::copy;
+use crate::peft::{copy, set};
 
 const ADAPTERS: [&str; 3] = ["plain", "patterned", "ours_experts"];
 
@@ -112,4 +112,28 @@ fn a_record_above_its_limit_is_not_read() {
     };
     assert!(!with(16 << 20).contains("more than"));
     assert!(with((16 << 20) + 1).contains("more than 16777216 bytes"));
+}
+
+#[test]
+fn regular_expressions_are_few_and_small() {
+    let ((_keep, dir), model) = (copy("plain"), model());
+    let with = |patterns: serde_json::Map<String, serde_json::Value>| {
+        set(&dir, "rank_pattern", patterns.into());
+        let mut error = String::new();
+        let allocated = allocation_counter::measure(|| {
+            let read = peft::read(&dir, model.linear_sites(), &Device::flex());
+            error = read.map_or_else(|error| error.to_string(), |_| String::new());
+        });
+        (error, allocated.bytes_max)
+    };
+    let patterns =
+        |n: usize, text: &str| (0..n).map(|index| (format!("{index}{text}"), 4.into())).collect();
+    let (error, peak) = with(patterns(256, "a+"));
+    assert!(error.is_empty() && peak < 64 << 20, "{error}, {peak} bytes");
+    let (error, _) = with(patterns(257, "a+"));
+    assert!(error.contains("at most 256 expressions"), "{error}");
+    let (error, peak) = with(patterns(2000, "model.layers.q_proj"));
+    assert!(error.is_empty() && peak < 128 << 20, "{error}, {peak} bytes");
+    let (error, peak) = with(patterns(1, r"\w{900}"));
+    assert!(error.contains("size limit") && peak < 32 << 20, "{error}, {peak} bytes");
 }
