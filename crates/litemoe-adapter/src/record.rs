@@ -2,6 +2,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias, Sealed};
+use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
 
 use crate::peft::{self, PeftAdapter, PeftSha256};
@@ -12,6 +13,9 @@ pub const RECORD_FILE: &str = "litemoe.json";
 
 /// Version of the schema of `litemoe.json`.
 pub const RECORD_VERSION: u32 = 2;
+
+/// Maximum bytes of `litemoe.json`, far above any model.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Mapping of an adapter's sites from the proxy to the foundation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +130,7 @@ impl AdapterRecord {
     /// A file that cannot be read, has another schema or version, or other contents than its [checksum](Sealed) is of.
     pub fn read(dir: &Path) -> Result<Option<Self>, AdapterError> {
         let path = dir.join(RECORD_FILE);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match read_limited(&path, MAX_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(AdapterError::io(&path)(error)),

@@ -2,11 +2,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
+use litemoe_files::read_limited;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
+
+/// Maximum bytes of a file, which is in memory with its tensors.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// Maximum bytes of a header, enough for two matrices of each of 250 000 weights; its tables take many times as much.
+const MAX_HEADER_BYTES: u64 = 32 << 20;
 
 /// A safetensors file of f32 matrices with one metadata entry.
 pub(crate) struct MatrixFile {
@@ -62,8 +69,12 @@ impl Matrices {
         path: &Path,
         rename: impl Fn(&str) -> String,
     ) -> Result<Self, AdapterError> {
-        let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
         let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
+        let bytes = read_limited(path, MAX_BYTES).map_err(AdapterError::io(path))?;
+        let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+        if header > MAX_HEADER_BYTES {
+            return Err(broken(SafeTensorError::HeaderTooLarge));
+        }
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
         let mut views: Vec<_> = file.iter().collect();

@@ -6,32 +6,45 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use litemoe_core::{ExpertScores, Sealed};
-use litemoe_files::{TargetLock, check_target_file, write_file};
+use litemoe_files::{TargetLock, check_target_file, read_limited, write_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+/// Maximum bytes of a JSON artefact, far above any model's plan.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Maximum bytes of expert scores, far above any model's sums.
+const MAX_SCORES_BYTES: u64 = 8 << 30;
+
 /// Reads a JSON artefact, and checks its checksum if it has one; errors name the file.
 pub(crate) fn read<T: Serialize + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    Sealed::parse(read_text(path)?.as_bytes())
+    Sealed::parse(&read_bytes(path, MAX_BYTES)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
 /// Reads a JSON list; errors name the file.
 pub(crate) fn read_list(path: &Path) -> anyhow::Result<Vec<String>> {
-    serde_json::from_str(&read_text(path)?)
+    serde_json::from_slice(&read_bytes(path, MAX_BYTES)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
 /// Reads expert scores; errors name the file.
 pub(crate) fn read_scores(path: &Path) -> anyhow::Result<ExpertScores> {
-    ExpertScores::from_json(&read_text(path)?).with_context(|| path.display().to_string())
+    let json = String::from_utf8(read_bytes(path, MAX_SCORES_BYTES)?)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    ExpertScores::from_json(&json).with_context(|| path.display().to_string())
 }
 
 /// Reads a text file; errors name it.
 pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    String::from_utf8(read_bytes(path, MAX_BYTES)?)
+        .with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn read_bytes(path: &Path, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
     tracing::debug!(file = %path.display(), "reading");
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    read_limited(path, max_bytes).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Writes a JSON artefact with a checksum, see [`Sealed`], atomically.

@@ -47,3 +47,25 @@ fn is_own(dir: &Path) -> bool {
     };
     holds_only(dir, &names) && record.iter().all(is_unchanged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_of_the_files_makes_a_directory_the_programs_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path().join("foundation");
+        write(&dir, &[("a", b"1"), ("b", b"2")]).expect("written");
+        assert!(is_own(&dir));
+        let record = fs::read(dir.join(RECORD)).expect("a record");
+        let read = |json: &[u8]| serde_json::from_slice::<BTreeMap<String, String>>(json).ok();
+        let mut others = 0;
+        litemoe_fixtures::fuzz::fuzz_json(std::slice::from_ref(&record), |_, document| {
+            fs::write(dir.join(RECORD), document).expect("written");
+            assert_eq!(is_own(&dir), read(document) == read(&record));
+            others += usize::from(!is_own(&dir));
+        });
+        assert!(others > 0);
+    }
+}

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod heap;
+mod limited;
 mod lock;
 mod mapped;
 mod replace;
@@ -12,6 +13,7 @@ mod sweep;
 mod target;
 
 pub use heap::{map_large_allocations, share_heaps};
+pub use limited::{JsonLimits, n_json_values, read_json_limited, read_limited};
 pub use lock::TargetLock;
 pub use mapped::MappedFile;
 pub use staged_dir::{StagedDir, StagedFile};

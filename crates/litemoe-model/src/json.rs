@@ -1,17 +1,20 @@
 //! JSON from untrusted files, in memory bounded by a few times the file: a tree of values would take 50 times the file.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
+use litemoe_files::{JsonLimits, read_json_limited};
 use serde::de::{DeserializeOwned, Deserializer as _, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::ModelError;
 
-/// Reads a JSON file.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
-    let bytes = fs::read(path).map_err(ModelError::io(path))?;
+/// Reads a JSON file within limits.
+pub(crate) fn read_json<T: DeserializeOwned>(
+    path: &Path,
+    limits: JsonLimits,
+) -> Result<T, ModelError> {
+    let bytes = read_json_limited(path, limits).map_err(ModelError::io(path))?;
     serde_json::from_slice(&bytes).map_err(ModelError::json(path))
 }
 

@@ -7,6 +7,10 @@ use crate::{literal, python};
 /// Maximum depth of brackets, and number of methods after one value: more than the engine's parser takes.
 const MAX_DEPTH: usize = 200;
 
+/// Maximum operators, attributes, calls and filters in a row, those around a bracket included. The engine's tree of an
+/// expression is that deep, and it builds and frees it by recursion.
+const MAX_LINKS: usize = 400;
+
 /// Rewrites an expression so that the engine computes what Jinja does:
 ///
 /// - string literals have Python's escapes;
@@ -15,7 +19,7 @@ const MAX_DEPTH: usize = 200;
 ///   the missing key.
 ///
 /// # Errors
-/// A string literal that the engine cannot have, and brackets deeper than [`MAX_DEPTH`].
+/// A string literal that the engine cannot have, brackets deeper than [`MAX_DEPTH`], and more than [`MAX_LINKS`].
 pub(crate) fn rewritten(code: &str) -> Result<String, String> {
     let mut frames = Vec::new();
     let mut frame = Frame::default();
@@ -35,10 +39,12 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                     frame.begin_operand();
                 }
                 frame.n_tokens += 1;
+                frame.link()?;
                 if frames.len() == MAX_DEPTH {
                     return Err(too_deep());
                 }
-                frames.push((mem::take(&mut frame), text, is_postfix));
+                let inner = Frame { n_links_around: frame.n_links_in_all(), ..Frame::default() };
+                frames.push((mem::replace(&mut frame, inner), text, is_postfix));
             }
             Kind::Close => {
                 let Some((outer, open, is_postfix)) = frames.pop() else {
@@ -68,7 +74,7 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                 frame.push(text, Last::Operand);
             }
             Kind::Name => frame.name(text, is_called)?,
-            Kind::Symbol => frame.symbol(text),
+            Kind::Symbol => frame.symbol(text)?,
         }
     }
     frame.end_operand(false);
@@ -116,6 +122,10 @@ struct Frame {
     dot: usize,
     /// Number of filters around that value.
     n_wrapped: usize,
+    /// Number of links since the last comma or colon.
+    n_links: usize,
+    /// Number of links around the brackets.
+    n_links_around: usize,
 }
 
 impl Frame {
@@ -123,6 +133,19 @@ impl Frame {
         self.out.push_str(text);
         self.n_tokens += 1;
         self.last = last;
+    }
+
+    fn n_links_in_all(&self) -> usize {
+        self.n_links_around + self.n_links
+    }
+
+    /// Counts a part of an expression that makes the engine's tree deeper.
+    fn link(&mut self) -> Result<(), String> {
+        self.n_links += 1;
+        match self.n_links_in_all() > MAX_LINKS {
+            true => Err(format!("an expression of more than {MAX_LINKS} operators in a row")),
+            false => Ok(()),
+        }
     }
 
     /// A value begins, to which attributes and items may follow.
@@ -157,6 +180,9 @@ impl Frame {
     }
 
     fn name(&mut self, name: &str, is_called: bool) -> Result<(), String> {
+        if matches!(name, "and" | "or" | "not" | "if" | "else" | "in" | "is") {
+            self.link()?;
+        }
         match (self.last, name) {
             (Last::Dot, _) => {
                 let is_loop = &self.out[self.value..self.dot] == "loop";
@@ -181,7 +207,11 @@ impl Frame {
         Ok(())
     }
 
-    fn symbol(&mut self, symbol: &str) {
+    fn symbol(&mut self, symbol: &str) -> Result<(), String> {
+        match symbol {
+            "," | ":" => self.n_links = 0,
+            _ => self.link()?,
+        }
         match symbol {
             "." => {
                 self.dot = self.out.len();
@@ -194,6 +224,7 @@ impl Frame {
             "*" | "**" | "/" | "//" | "%" => self.push(symbol, Last::Operator),
             _ => self.boundary(symbol),
         }
+        Ok(())
     }
 
     /// Passes the last value, up to `end`, through a filter.

@@ -1,12 +1,16 @@
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use litemoe_files::{JsonLimits, read_json_limited, read_limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::TextError;
+use crate::template::MAX_SOURCE;
+
+/// Limits of a configuration file, ten times the largest known one.
+const LIMITS: JsonLimits = JsonLimits { max_bytes: 16 << 20, max_values: 500_000 };
 
 /// Text configuration of a model directory, without its tokens.
 #[derive(Debug, Default)]
@@ -33,7 +37,7 @@ impl TextConfig {
         let declared = TokenizerConfig::deserialize(&tokenizer).map_err(|error| {
             TextError::Malformed { file: file.clone(), reason: error.to_string() }
         })?;
-        let template = match read_optional(&dir.join("chat_template.jinja"))? {
+        let template = match read_template(&dir.join("chat_template.jinja"))? {
             Some(template) => Some(template),
             None => declared.chat_template.map(|written| written.choose(file)).transpose()?,
         };
@@ -127,20 +131,30 @@ fn decoder_start(dir: &Path) -> Result<Option<u32>, TextError> {
     Ok(config.map(|config| config.decoder_start_token_id.or(config.pad_token_id).unwrap_or(0)))
 }
 
-/// A JSON file's value; `None` if the file does not exist.
+/// The value of a JSON file within [`LIMITS`]; `None` if the file does not exist.
 pub(crate) fn read_json<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, TextError> {
     let malformed = |reason: serde_json::Error| TextError::Malformed {
         file: file.into(),
         reason: reason.to_string(),
     };
-    let text = read_optional(file)?;
-    text.map(|text| serde_json::from_str(&text).map_err(malformed)).transpose()
+    let json = optional(file, read_json_limited(file, LIMITS))?;
+    json.map(|json| serde_json::from_slice(&json).map_err(malformed)).transpose()
 }
 
-/// The text of a file; `None` if it does not exist.
-fn read_optional(file: &Path) -> Result<Option<String>, TextError> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+/// The text of a template's file; `None` if it does not exist.
+fn read_template(file: &Path) -> Result<Option<String>, TextError> {
+    let bytes = optional(file, read_limited(file, MAX_SOURCE as u64))?;
+    let not_text = |error: std::string::FromUtf8Error| TextError::Malformed {
+        file: file.into(),
+        reason: error.to_string(),
+    };
+    bytes.map(|bytes| String::from_utf8(bytes).map_err(not_text)).transpose()
+}
+
+/// What was read of a file; `None` if it does not exist.
+fn optional(file: &Path, read: io::Result<Vec<u8>>) -> Result<Option<Vec<u8>>, TextError> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(reason) => Err(TextError::Read { file: file.into(), reason }),
     }

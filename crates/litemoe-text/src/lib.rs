@@ -29,6 +29,7 @@ mod tokenizer;
 mod tokenizer_class;
 mod tokenizer_file;
 mod turns;
+mod vocabulary;
 
 pub use answer::{Answer, Finish, Piece};
 pub use chrf::Chrf;

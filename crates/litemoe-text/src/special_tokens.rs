@@ -10,6 +10,7 @@ use tokenizers::AddedToken;
 use crate::TextError;
 use crate::config::read_json;
 use crate::tokenizer_class::TokenizerClass;
+use crate::vocabulary;
 
 /// Special tokens that every tokenizer may name.
 const NAMED: [&str; 7] =
@@ -55,6 +56,10 @@ pub(crate) struct WrittenToken {
 }
 
 impl WrittenToken {
+    pub(crate) fn content(&self) -> &str {
+        &self.content
+    }
+
     fn token(self) -> AddedToken {
         AddedToken::from(self.content, self.special)
             .single_word(self.single_word)
@@ -96,6 +101,9 @@ impl SpecialTokens {
                 class.extra(config).map_err(|reason| merged.malformed("extra_ids", &reason))?;
             tokens.extra.extend(extra.into_iter().map(|content| Special { content, flags: None }));
         }
+        let added = tokens.added.values().map(|token| token.content.as_str());
+        vocabulary::check_added(added.chain(tokens.all_special()))
+            .map_err(|reason| TextError::Malformed { file: merged.file.clone(), reason })?;
         // Of two tokens with the same text, the first counts.
         let known: HashMap<&str, &AddedToken> =
             tokens.added.values().rev().map(|token| (&*token.content, token)).collect();

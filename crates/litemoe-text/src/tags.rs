@@ -4,29 +4,39 @@ use std::collections::HashSet;
 
 use crate::{assistant_mask, bounded, code};
 
+/// Maximum `elif` of a template, each of which the engine nests in the one before.
+const MAX_ELIFS: usize = 400;
+
 /// Rewrites a template for the engine: newlines and string literals as Python reads them; `{% generation %}`,
 /// transformers' tag that marks assistant tokens without changing the text, as a scope with a block of the filter of
 /// [`assistant_mask`]; values assigned to variables through a filter of [`bounded`]; and expressions as [`code`] does.
 ///
 /// # Errors
 /// What the engine cannot have or would compute otherwise, with its line: a string literal, `autoescape`, and a `with`
-/// whose value names an earlier target.
+/// whose value names an earlier target. What would overflow the engine's stack: a long expression, also of a tag without
+/// an end, and more than [`MAX_ELIFS`].
 pub(crate) fn rewritten(source: &str) -> Result<String, String> {
+    if source.matches("elif").count() > MAX_ELIFS {
+        return Err(format!("more than {MAX_ELIFS} `elif`"));
+    }
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = String::with_capacity(source.len());
     let mut rest = &*source;
     while let Some((before, opening)) = next_opening(rest) {
         text.push_str(before);
         let body = &rest[before.len() + opening.len()..];
-        let Some(end) = end_of(opening, body) else {
-            return Ok(text + &rest[before.len()..]);
-        };
-        let (inside, after) = body.split_at(end);
-        text.push_str(opening);
         let in_line = |reason| {
             let line = source[..source.len() - body.len()].matches('\n').count() + 1;
             format!("{reason} (in a tag or expression that begins in line {line})")
         };
+        let Some(end) = end_of(opening, body) else {
+            if opening != "{#" {
+                code::rewritten(body).map_err(in_line)?;
+            }
+            return Ok(text + &rest[before.len()..]);
+        };
+        let (inside, after) = body.split_at(end);
+        text.push_str(opening);
         match opening {
             "{%" => text.push_str(&rewritten_tag(inside).map_err(in_line)?),
             "{{" => {
@@ -117,6 +127,7 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
             Some((target, value)) => {
                 let filter =
                     if target.contains('.') { bounded::SET_ATTRIBUTE } else { bounded::SET };
+                code::rewritten(target)?;
                 let value = code::rewritten(value)?;
                 body.replace(words, &format!("set {target} = ({value})|{filter}"))
             }
@@ -131,7 +142,10 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
                         check_with(code)?;
                         name.to_owned() + &code::rewritten(code)?
                     }
-                    "set" => body.to_owned(),
+                    "set" => {
+                        code::rewritten(code)?;
+                        body.to_owned()
+                    }
                     _ => name.to_owned() + &code::rewritten(code)?,
                 }
             }

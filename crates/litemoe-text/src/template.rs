@@ -19,7 +19,7 @@ const NAME: &str = "chat_template";
 const FUEL: u64 = 2_000_000;
 
 /// Maximum bytes of a template: many times the longest known one.
-const MAX_SOURCE: usize = 1 << 20;
+pub(crate) const MAX_SOURCE: usize = 1 << 20;
 
 /// Maximum bytes of a rendered conversation: longer than any model's context.
 const MAX_OUTPUT: usize = 16 << 20;

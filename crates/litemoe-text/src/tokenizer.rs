@@ -7,6 +7,9 @@ use crate::config::TextConfig;
 use crate::tokenizer_file::{self, catch_panic};
 use crate::{ChatTemplate, Message, TextError};
 
+/// Maximum bytes of a text that a template inserts before an answer; every special token is searched for in it.
+const MAX_PREFIX: usize = 4096;
+
 /// Tokenizer and chat template of a model.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -57,7 +60,9 @@ impl Tokenizer {
             Self { inner, template, special_ids, end_ids, end_id, assistant_prefix, decoder_start };
         if let Some(plain) = tokenizer.plain_answer() {
             tokenizer.end_ids.extend(plain.end);
-            tokenizer.assistant_prefix = tokenizer.printed(plain.lead);
+            if plain.lead.len() <= MAX_PREFIX {
+                tokenizer.assistant_prefix = tokenizer.printed(plain.lead);
+            }
         }
         Ok(tokenizer)
     }
@@ -74,7 +79,8 @@ impl Tokenizer {
     }
 
     /// Text that the chat template inserts between a prompt and the assistant's message, such as a space or an empty
-    /// think block, without special tokens: a model may generate it, but it is not part of the message.
+    /// think block, without special tokens: a model may generate it, but it is not part of the message. Empty if it has
+    /// more than 4 KiB.
     pub fn assistant_prefix(&self) -> &str {
         &self.assistant_prefix
     }

@@ -1,21 +1,33 @@
 //! Reading of `tokenizer.json` by the library `tokenizers`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use litemoe_files::{JsonLimits, n_json_values, read_json_limited};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokenizers::Tokenizer;
 
 use crate::TextError;
 use crate::config::TextConfig;
 use crate::special_tokens::{SpecialTokens, WrittenToken};
 use crate::tokenizer_class::TokenizerClass;
+use crate::vocabulary;
+
+/// Limits of the file, several times the largest known one.
+const LIMITS: JsonLimits = JsonLimits { max_bytes: 128 << 20, max_values: 4_000_000 };
+
+/// Maximum values of the steps of one kind.
+const MAX_STEP_VALUES: usize = 10_000;
 
 /// Maximum steps of one kind in a tokenizer, far more than real ones have.
 const MAX_STEPS: usize = 16;
+
+/// Maximum bytes of the regular expressions of one kind of steps, several times those of the longest known ones. The
+/// automaton of a character class takes tens of kilobytes.
+const MAX_PATTERNS: usize = 4096;
 
 /// Maximum factor by which the steps of one kind may lengthen a text.
 const MAX_GROWTH: usize = 10_000;
@@ -28,8 +40,9 @@ pub(crate) fn read(
 ) -> Result<(Tokenizer, BTreeMap<String, String>), TextError> {
     let file = dir.join("tokenizer.json");
     let malformed = |reason| TextError::Malformed { file: file.clone(), reason };
-    let json = fs::read(&file).map_err(|reason| TextError::Read { file: file.clone(), reason })?;
-    let steps: Steps =
+    let json = read_json_limited(&file, LIMITS)
+        .map_err(|reason| TextError::Read { file: file.clone(), reason })?;
+    let steps: Steps<'_> =
         serde_json::from_slice(&json).map_err(|error| malformed(error.to_string()))?;
     steps.check().map_err(malformed)?;
     let class = class(dir, config, &json)?;
@@ -91,33 +104,89 @@ pub(crate) fn catch_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Re
     }
 }
 
-/// Parts of a file that process texts, and its added tokens.
+/// Parts of a file that process texts, its added tokens and its model.
 #[derive(Deserialize)]
-struct Steps {
+struct Steps<'j> {
     added_tokens: Option<Vec<WrittenToken>>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    decoder: Option<Value>,
+    #[serde(borrow)]
+    normalizer: Option<&'j RawValue>,
+    #[serde(borrow)]
+    pre_tokenizer: Option<&'j RawValue>,
+    #[serde(borrow)]
+    decoder: Option<&'j RawValue>,
+    #[serde(borrow)]
+    model: Option<&'j RawValue>,
 }
 
-impl Steps {
-    /// Checks that the steps cannot lengthen texts without bound.
+impl Steps<'_> {
+    /// Checks that the steps cannot lengthen texts without bound, and that the tokens are short and few enough.
     fn check(&self) -> Result<(), String> {
         let kinds = [
-            ("normalizer", &self.normalizer),
-            ("pre_tokenizer", &self.pre_tokenizer),
-            ("decoder", &self.decoder),
+            ("normalizer", self.normalizer),
+            ("pre_tokenizer", self.pre_tokenizer),
+            ("decoder", self.decoder),
         ];
         for (kind, steps) in kinds {
+            let Some(json) = steps.map(RawValue::get) else { continue };
+            if n_json_values(json.as_bytes()) > MAX_STEP_VALUES {
+                return Err(format!("{kind}: it has more than {MAX_STEP_VALUES} values"));
+            }
+            let steps: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+            let patterns = pattern_bytes(&steps);
+            if patterns > MAX_PATTERNS {
+                return Err(format!(
+                    "{kind}: patterns of {patterns} bytes, more than {MAX_PATTERNS}"
+                ));
+            }
+            check_tries(&steps).map_err(|reason| format!("{kind}: {reason}"))?;
             let mut growths = Vec::new();
-            steps.iter().for_each(|steps| collect_growths(steps, &mut growths));
+            collect_growths(&steps, &mut growths);
             let growth = growths.iter().fold(1, |product: usize, &g| product.saturating_mul(g));
             if growths.len() > MAX_STEPS || growth > MAX_GROWTH {
                 return Err(format!("{kind}: more than {MAX_STEPS} steps, or texts grow too much"));
             }
         }
-        Ok(())
+        vocabulary::check_added(self.added_tokens.iter().flatten().map(WrittenToken::content))?;
+        self.model.map_or(Ok(()), |model| vocabulary::check_model(model.get()))
     }
+}
+
+/// Bytes of all regular expressions in steps.
+fn pattern_bytes(step: &Value) -> usize {
+    match step {
+        Value::Array(steps) => steps.iter().map(pattern_bytes).sum(),
+        Value::Object(fields) => {
+            let pattern = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
+            pattern + fields.values().map(pattern_bytes).sum::<usize>()
+        }
+        _ => 0,
+    }
+}
+
+/// Checks that the tries of precompiled normalizers are no longer than their data: the library reserves the memory that
+/// they state, up to 8 GiB.
+fn check_tries(step: &Value) -> Result<(), String> {
+    match step {
+        Value::Array(steps) => steps.iter().try_for_each(check_tries),
+        Value::Object(fields) => {
+            if let Some(Value::String(data)) = fields.get("precompiled_charsmap")
+                && let Some(bytes) = trie_bytes(data).filter(|&bytes| bytes > data.len())
+            {
+                return Err(format!("a precompiled trie of {bytes} bytes is cut off"));
+            }
+            fields.values().try_for_each(check_tries)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Length of the trie that precompiled data begins with, the first 32 bits of the base64, little-endian.
+fn trie_bytes(data: &str) -> Option<usize> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |byte: &u8| ALPHABET.iter().position(|known| known == byte);
+    let digits = data.as_bytes().get(..6)?.iter();
+    let bits = digits.map(digit).try_fold(0, |bits, digit| Some(bits << 6 | digit? as u64))?;
+    usize::try_from(u32::try_from(bits >> 4).ok()?.swap_bytes()).ok()
 }
 
 /// Collects the factor by which each step can lengthen a text.
@@ -145,5 +214,27 @@ fn growth(kind: &str, step: &Value) -> usize {
         "Prepend" => 1 + length("prepend"),
         "Replace" => length("content"),
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_trie_is_that_of_the_library() {
+        for (data, bytes) in [
+            ("BAAAAAAYQA=", Some(4)),
+            ("BABAAAAYQA=", Some(0x0040_0004)),
+            ("/////w==", Some(0xffff_ffff)),
+            ("ALQCAAA", Some(177_152)),
+            ("AAA", None),
+            ("A?AAAAAA", None),
+        ] {
+            assert_eq!(trie_bytes(data), bytes, "{data}");
+        }
+        let steps = |data: &str| serde_json::json!([{ "a": { "precompiled_charsmap": data } }]);
+        assert_eq!(check_tries(&steps("BAAAAAAYQA=")), Ok(()));
+        assert!(check_tries(&steps("BABAAAAYQA=")).is_err());
     }
 }

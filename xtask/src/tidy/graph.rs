@@ -16,9 +16,9 @@ const FIXTURES: &str = "litemoe-fixtures";
 fn allowed(member: &str) -> Option<Vec<&'static str>> {
     Some(match member {
         CORE | FILES | FIXTURES | "xtask" => vec![],
-        KERNELS | TEXT | "litemoe-score" | "litemoe-merge" => vec![CORE],
+        KERNELS | "litemoe-score" | "litemoe-merge" => vec![CORE],
         "litemoe-model" => vec![CORE, FILES, KERNELS],
-        "litemoe-adapter" => vec![CORE, FILES],
+        TEXT | "litemoe-adapter" => vec![CORE, FILES],
         "litemoe-server" => vec![CORE, TEXT],
         "litemoe-cli" | "litemoe-benches" => libraries(),
         _ => return None,

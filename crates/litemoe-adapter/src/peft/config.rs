@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::LinearSite;
+use litemoe_files::{JsonLimits, read_json_limited};
 use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
@@ -10,6 +11,12 @@ use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
 use crate::init_lora::ends_with;
+
+/// Limits of `adapter_config.json`, enough for a rank and an α of every expert.
+const LIMITS: JsonLimits = JsonLimits { max_bytes: 16 << 20, max_values: 500_000 };
+
+/// Maximum entries of a table whose patterns are more than a name.
+const MAX_EXPRESSIONS: usize = 256;
 
 /// Fields of a PEFT configuration other than ranks, α and targets.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -108,7 +115,7 @@ pub(super) fn module_paths(weight: &LinearSite) -> impl Iterator<Item = &str> {
 
 impl LoraConfig {
     pub(super) fn read(path: &Path) -> Result<Self, AdapterError> {
-        let bytes = std::fs::read(path).map_err(AdapterError::io(path))?;
+        let bytes = read_json_limited(path, LIMITS).map_err(AdapterError::io(path))?;
         let json = serde_json::from_slice(&bytes).map_err(AdapterError::json(path))?;
         let keys = Keys { path, json };
         keys.refuse_unimplemented()?;
@@ -339,8 +346,16 @@ impl Keys<'_> {
         let entry = |(text, value): (&String, &Value)| {
             Ok((Pattern::suffix(self.path, key, text)?, read(value)?))
         };
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let is_expression = |text: &&String| !text.replace("\\.", "").bytes().all(is_name);
         match self.json.get(key) {
             None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Object(table))
+                if table.keys().filter(is_expression).count() > MAX_EXPRESSIONS =>
+            {
+                let expected = format!("at most {MAX_EXPRESSIONS} expressions that are no names");
+                Err(self.unsupported(key, &table.len().into(), &expected))
+            }
             Some(Value::Object(table)) => table.iter().map(entry).collect(),
             Some(other) => Err(self.unsupported(key, other, "must be a table")),
         }

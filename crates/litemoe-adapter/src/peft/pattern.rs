@@ -8,6 +8,9 @@ use crate::AdapterError;
 /// Steps back that matching one path may take; a pattern that needs more would take ages on all paths of a model.
 const MAX_STEPS: usize = 100_000;
 
+/// Maximum bytes of the automaton of each part of an expression between look-arounds and back-references.
+const MAX_AUTOMATON: usize = 1 << 20;
+
 /// A Python regular expression of a configuration, look-around and back-references included. What Python's `re` lacks,
 /// or reads in another way, is refused ([`python`]).
 #[derive(Debug, Clone)]
@@ -48,7 +51,10 @@ impl Pattern {
         end: &str,
     ) -> Result<Self, AdapterError> {
         let anchored = format!("^(?:{whole}){end}");
-        let compile = || RegexBuilder::new(&anchored).backtrack_limit(MAX_STEPS).build();
+        let compile = || {
+            let mut builder = RegexBuilder::new(&anchored);
+            builder.backtrack_limit(MAX_STEPS).delegate_size_limit(MAX_AUTOMATON).build()
+        };
         let regex =
             python::check(whole).and_then(|()| compile().map_err(|error| error.to_string()));
         let (path, text) = (path.to_owned(), text.to_owned());

@@ -145,12 +145,12 @@ fn a_routing_is_a_word_or_a_number() {
 }
 
 /// The directory of an adapter mounted with a routing.
-struct Dir {
+pub(crate) struct Dir {
     _keep: TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
-fn mounted(model: &Model, adapters: &Adapters, routing: MountRouting) -> Dir {
+pub(crate) fn mounted(model: &Model, adapters: &Adapters, routing: MountRouting) -> Dir {
     let keep = TempDir::new().unwrap();
     let path = keep.path().join("mounted");
     let experts = Some(kept(model));

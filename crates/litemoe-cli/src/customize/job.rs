@@ -55,6 +55,9 @@ pub(crate) struct StageArgs {
     job: PathBuf,
     /// Output file of the report.
     report: PathBuf,
+    /// Process that waits for the stage.
+    #[arg(long)]
+    parent: u32,
     /// Resume from the checkpoint of an interrupted run.
     #[arg(long)]
     resume: bool,
@@ -73,7 +76,7 @@ impl StageArgs {
     }
 
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        end_with_parent()?;
+        end_with_parent(self.parent)?;
         model::note_no_leftovers(); // every stage opens the same models
         match artefact::read(&self.job)? {
             Job::Eval(work) => self.report(work),
@@ -93,8 +96,21 @@ impl StageArgs {
 
 /// Has the kernel send SIGTERM to this process when its parent ends, so that no stage outlives `customize`. Linux alone;
 /// elsewhere such a stage runs to its end and holds the lock of the records until then.
-fn end_with_parent() -> std::io::Result<()> {
+///
+/// # Errors
+/// When the parent has ended already.
+fn end_with_parent(parent: u32) -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    {
+        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        let found = getppid().map(Pid::as_raw_nonzero);
+        if found.is_none_or(|found| u32::try_from(found.get()).ok() != Some(parent)) {
+            anyhow::bail!("the process {parent}, which started this stage, has ended");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
     Ok(())
 }

@@ -195,7 +195,7 @@ impl Runner {
         let StageFiles { begun, job: job_file, report } = StageFiles::of(&self.records, name);
         artefact::write(&job_file, job)?;
         let mut command = Command::new(&self.program);
-        command.arg("stage");
+        command.arg("stage").arg("--parent").arg(std::process::id().to_string());
         command.env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string());
         if fingerprints::is_verified() {
             command.arg("--verify");

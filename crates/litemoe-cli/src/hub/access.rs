@@ -1,15 +1,18 @@
 //! Access to the Hugging Face Hub, from the environment.
 
-use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use litemoe_files::read_limited;
 
 use super::{cache, variable};
 
 /// Default seconds without progress after which a request is given up.
 const PATIENCE: u64 = 30;
 const MAX_PATIENCE: u64 = 3600;
+/// Maximum bytes of the token's file.
+const MAX_TOKEN_BYTES: u64 = 1 << 16;
 
 /// Offline mode: whether the environment forbids network access.
 pub(super) fn is_offline() -> bool {
@@ -46,11 +49,11 @@ pub(super) fn token() -> anyhow::Result<Option<String>> {
         return Ok(None);
     }
     let said = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
-    let path = match variable("HF_TOKEN_PATH") {
+    let path: PathBuf = match variable("HF_TOKEN_PATH") {
         Some(path) => path.into(),
         None => cache::home()?.join("token"),
     };
-    let token = said.or_else(|| fs::read_to_string(path).ok());
+    let token = said.or_else(|| String::from_utf8(read_limited(&path, MAX_TOKEN_BYTES).ok()?).ok());
     let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
     if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         bail!("the hub's token, from HF_TOKEN or a login, holds a character that no token has");

@@ -177,6 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_listings() {
+        let id: ModelId = "org/name".parse().expect("an id");
+        let (sha, git) = ("ab".repeat(32), "cd".repeat(20));
+        let json = format!(
+            r#"{{"sha": "{git}", "gated": false, "siblings": [{{"rfilename": "a/b", "size": 3, "blobId": "{git}"}},
+                {{"rfilename": "c", "size": 5, "blobId": "{git}", "lfs": {{"sha256": "{sha}", "size": 5}}}}]}}"#
+        );
+        let mut read = 0;
+        litemoe_fixtures::fuzz::fuzz_json(&[json.into_bytes()], |_, document| {
+            let Ok(listing) = Listing::parse(document, &id) else { return };
+            read += 1;
+            assert!(is_commit(&listing.commit));
+            for name in listing.files.keys() {
+                assert_eq!(fault(name), None);
+                let _ = listing.file(name);
+            }
+        });
+        assert!(read > 0);
+    }
+
+    #[test]
     fn lengths_and_hashes_are_read_and_missing_ones_are_named() {
         let id: ModelId = "org/name".parse().expect("an id");
         let (sha, git) = ("ab".repeat(32), "cd".repeat(20));

@@ -1,13 +1,16 @@
 //! Lengths of shards against the length of all tensors that their index states.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use litemoe_files::read_limited;
 use serde::Deserialize;
 
 /// Maximum bytes of a safetensors header, a limit of the format's own library, and of the length before it.
 const MAX_HEADER: u64 = 100_000_000 + 8;
+
+/// Maximum bytes of an index, as where it is opened.
+const MAX_INDEX: u64 = 100_000_000;
 
 #[derive(Deserialize)]
 struct Index {
@@ -26,7 +29,8 @@ struct Metadata {
 /// # Errors
 /// When the shards are too short for the tensors, or longer than tensors and headers can be.
 pub(super) fn check_total(index: &Path, shards: &[u64]) -> anyhow::Result<()> {
-    let json = fs::read(index).with_context(|| format!("cannot read {}", index.display()))?;
+    let json = read_limited(index, MAX_INDEX)
+        .with_context(|| format!("cannot read {}", index.display()))?;
     let read: Index = serde_json::from_slice(&json)
         .with_context(|| format!("{} is not what it should be", index.display()))?;
     let Some(total) = read.metadata.total_size else { return Ok(()) };
@@ -42,4 +46,22 @@ pub(super) fn check_total(index: &Path, shards: &[u64]) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzzed_indices() {
+        let json = br#"{"metadata": {"total_size": 300}, "weight_map": {"a": "1", "b": "2"}}"#;
+        let folder = tempfile::tempdir().expect("a folder");
+        let index = folder.path().join("index.json");
+        let mut read = 0;
+        litemoe_fixtures::fuzz::fuzz_json(&[json.to_vec()], |_, document| {
+            std::fs::write(&index, document).expect("written");
+            read += usize::from(check_total(&index, &[100, 200]).is_ok());
+        });
+        assert!(read > 0);
+    }
 }

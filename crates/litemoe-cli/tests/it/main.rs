@@ -7,6 +7,8 @@ mod changing_inputs;
 mod chat;
 mod command_line;
 mod control_characters;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod data;
 mod determinism;
 mod doors;
@@ -23,8 +25,10 @@ mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
-#[cfg(all(feature = "embedded", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 mod kills;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+mod loop_kills;
 #[cfg(target_os = "linux")]
 mod memory;
 mod not_finite;

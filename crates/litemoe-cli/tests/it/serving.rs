@@ -13,10 +13,10 @@ use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
 use crate::bench::{Bench, edit_json};
 
 /// Long enough on any machine.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A running `litemoe serve` of the tiny model.
-struct Served {
+pub(crate) struct Served {
     bench: Bench,
     child: Child,
     address: String,
@@ -29,7 +29,7 @@ impl Served {
     }
 
     /// Serves a bench's model with `RUST_LOG`.
-    fn of(bench: Bench, options: &[&str], filter: Option<&str>) -> Self {
+    pub(crate) fn of(bench: Bench, options: &[&str], filter: Option<&str>) -> Self {
         let log = File::create(bench.path("log")).expect("a file");
         Self::logging(bench, options, filter, log.into())
     }
@@ -48,11 +48,11 @@ impl Served {
         Self { bench, child, address, log }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         connect(&self.address)
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).expect("the log is there")).into_owned()
     }
 
@@ -76,7 +76,7 @@ impl Served {
     }
 
     /// A field of `/proc/PID/status` in MiB.
-    fn memory(&self, field: &str) -> u64 {
+    pub(crate) fn memory(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the process runs");
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
@@ -84,7 +84,7 @@ impl Served {
     }
 
     /// Checks that a healthy request is answered; returns the time.
-    fn health(&self) -> Duration {
+    pub(crate) fn health(&self) -> Duration {
         let begin = Instant::now();
         let answer = answer(&mut self.connect(), &get("/health"));
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
@@ -106,7 +106,7 @@ fn connect(address: &str) -> TcpStream {
 }
 
 /// Sends a request and reads everything until the connection is closed.
-fn answer(stream: &mut TcpStream, request: &str) -> String {
+pub(crate) fn answer(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
@@ -122,7 +122,7 @@ fn post(body: &str) -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn chat(content: &str, fields: &str) -> String {
+pub(crate) fn chat(content: &str, fields: &str) -> String {
     let messages = format!(r#"[{{"role":"user","content":"{content}"}}]"#);
     post(&format!(r#"{{"model":"model","messages":{messages}{fields}}}"#))
 }
@@ -294,7 +294,7 @@ fn the_same_request_has_the_same_answer_as_the_command() {
 }
 
 /// Requests from which the fuzzer starts.
-fn requests() -> Vec<Vec<u8>> {
+pub(crate) fn requests() -> Vec<Vec<u8>> {
     let fields = r#","max_tokens":3,"n":2,"stream":true,"stream_options":{"include_usage":true},"stop":["a","b"],
         "logit_bias":{"5":1.5},"temperature":0.5,"top_p":0.9,"top_k":3,"min_p":0.1,"seed":7,"logprobs":true,
         "top_logprobs":2,"presence_penalty":0.1,"frequency_penalty":0.1,"repetition_penalty":1.1,"tools":[],"documents":[],

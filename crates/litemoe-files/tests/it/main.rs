@@ -1,5 +1,6 @@
-//! Tests of memory maps, staged writes and locks.
+//! Tests of memory maps, limited reading, staged writes and locks.
 
+mod limited;
 mod lock;
 mod mapped;
 mod siblings;

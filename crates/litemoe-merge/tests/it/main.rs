@@ -5,6 +5,7 @@
 mod alignment;
 mod budget;
 mod experts;
+mod fuzz;
 mod matching;
 mod merging;
 mod partitioning;

@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 use crate::experts::Experts;
 
-const LAYERS: [LayerId; 2] = [LayerId::decoder(1), LayerId::decoder(4)];
+pub(crate) const LAYERS: [LayerId; 2] = [LayerId::decoder(1), LayerId::decoder(4)];
 
 /// Scores whose values by this criterion are `values`.
-fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
+pub(crate) fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
     let layer = |values: &Vec<f64>| {
         let sums = |of| match of {
             true => ExactSums::from(values.clone()),
@@ -49,7 +49,7 @@ fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores {
 }
 
 /// Similarity that falls with the distance of the experts' indices.
-fn similarity(n_experts: usize) -> Similarity {
+pub(crate) fn similarity(n_experts: usize) -> Similarity {
     let value = |i: usize, j: usize| 1.0 - i.abs_diff(j) as f64 / n_experts as f64;
     let table: Vec<Vec<f64>> =
         (0..n_experts).map(|i| (0..n_experts).map(|j| value(i, j)).collect()).collect();
@@ -62,7 +62,7 @@ fn similarity(n_experts: usize) -> Similarity {
     }
 }
 
-fn merging() -> PlanOptions {
+pub(crate) fn merging() -> PlanOptions {
     merging_by(LitemoeOptions::default())
 }
 

@@ -20,8 +20,8 @@ use crate::{ModelError, Origin};
 
 const LEN_BYTES: usize = size_of::<u64>();
 
-/// As in the `safetensors` crate.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Maximum bytes of a header, as in the `safetensors` crate, and of a sharded checkpoint index.
+pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Maximum dimensions of a tensor, far above any model.
 const MAX_DIMS: usize = 8;

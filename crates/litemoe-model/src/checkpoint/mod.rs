@@ -20,6 +20,7 @@ use litemoe_core::{
     ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Sealed,
     Stack,
 };
+use litemoe_files::{JsonLimits, read_json_limited};
 
 use crate::checkpoint::expert_tensors::ExpertTensors;
 use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors};
@@ -372,6 +373,9 @@ fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
     family.names.iter().find(used).unwrap_or(family.released_names())
 }
 
+/// Limits of a proxy's plan, far above any model: a permutation of the neurons of every expert.
+const PLAN_LIMITS: JsonLimits = JsonLimits { max_bytes: 1 << 30, max_values: 1 << 28 };
+
 /// Family, configuration, whether it is a proxy's with a router rule of its own, and the leftover keys.
 type Read = (&'static Family, ModelConfig, bool, Vec<Leftover>);
 
@@ -395,7 +399,7 @@ fn read_config(dir: &Path) -> Result<Read, ModelError> {
 
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
     let path = dir.join(PLAN_FILE);
-    let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
+    let bytes = read_json_limited(&path, PLAN_LIMITS).map_err(ModelError::io(&path))?;
     Sealed::parse(&bytes).map_err(ModelError::seal(&path))
 }
 

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use litemoe_files::read_limited;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::ModelError;
-use crate::checkpoint::header::read_file;
+use crate::checkpoint::header::{MAX_HEADER_BYTES, read_file};
 use crate::checkpoint::stored::StoredTensors;
 use crate::json::for_each_member;
 
@@ -87,7 +87,7 @@ impl<'a> Index<'a> {
 /// # Errors
 /// When it cannot be read.
 pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
-    let json = fs::read(index).map_err(ModelError::io(index))?;
+    let json = read_limited(index, MAX_HEADER_BYTES).map_err(ModelError::io(index))?;
     let mut shards = BTreeSet::new();
     Index::of(index, &json)?.for_each(|_, shard| {
         shards.insert(shard);
@@ -97,7 +97,7 @@ pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
 }
 
 fn read_shards(dir: &Path, index_path: &Path) -> Result<Opened, ModelError> {
-    let json = fs::read(index_path).map_err(ModelError::io(index_path))?;
+    let json = read_limited(index_path, MAX_HEADER_BYTES).map_err(ModelError::io(index_path))?;
     let index = Index::of(index_path, &json)?;
     let mut tensors = StoredTensors::new();
     for shard in index.shards(dir)? {

@@ -5,20 +5,20 @@ mod names;
 mod record;
 pub(crate) mod weights;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{Plan, RouterRule, Sealed};
-use litemoe_files::{StagedDir, holds_only};
+use litemoe_files::{StagedDir, holds_only, read_limited};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::stored::StoredTensors;
 use crate::checkpoint::{PLAN_FILE, weight_files};
+use crate::config::read::file::CONFIG_LIMITS;
 use crate::families::family::PROXY_PREFIX;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
 pub use crate::proxy::names::SIDE_FILES;
-use crate::proxy::names::WEIGHT_FILE;
+use crate::proxy::names::{MAX_SIDE_BYTES, WEIGHT_FILE};
 use crate::proxy::record::{ProxyRecord, RECORD_FILE};
 use crate::proxy::weights::{MakeExperts, ProxyWeights};
 use crate::{Checkpoint, ModelError};
@@ -130,7 +130,7 @@ fn write_into(
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);
         if from.exists() {
-            let bytes = fs::read(&from).map_err(ModelError::io(&from))?;
+            let bytes = read_limited(&from, MAX_SIDE_BYTES).map_err(ModelError::io(&from))?;
             proxy.file(name, |out| out.bytes(&bytes))?;
         }
     }
@@ -140,7 +140,8 @@ fn write_into(
 
 /// The foundation's configuration with the proxy's expert count, or with a `litemoe_` model type.
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
-    let mut config: Map<String, Value> = read_json(&checkpoint.dir().join("config.json"))?;
+    let mut config: Map<String, Value> =
+        read_json(&checkpoint.dir().join("config.json"), CONFIG_LIMITS)?;
     // MXFP4 experts are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {
@@ -161,6 +162,7 @@ fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use litemoe_core::{Group, LayerPlan, PLAN_VERSION, PlanOptions};
 

@@ -13,3 +13,6 @@ pub const SIDE_FILES: [&str; 9] = [
     "tokenizer_config.json",
     "vocab.json",
 ];
+
+/// Maximum bytes of a side file, several times the largest known tokenizer.
+pub(super) const MAX_SIDE_BYTES: u64 = 128 << 20;

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
-use std::fs;
 
 use litemoe_core::{Fingerprint, Sealed, sha256_hex};
+use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::PLAN_FILE;
-use crate::proxy::names::{SIDE_FILES, WEIGHT_FILE};
+use crate::proxy::names::{MAX_SIDE_BYTES, SIDE_FILES, WEIGHT_FILE};
 use crate::{Checkpoint, ModelError, Origin};
 
 /// File name of the record of a proxy's files.
@@ -34,7 +34,7 @@ impl ProxyRecord {
         for name in names() {
             let path = proxy.dir().join(name);
             if path.exists() {
-                let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
+                let bytes = read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?;
                 files.insert(name.to_owned(), sha256_hex(&bytes));
             }
         }
@@ -60,7 +60,7 @@ impl Checkpoint {
         if !path.exists() {
             return Ok(());
         }
-        let bytes = fs::read(&path).map_err(ModelError::io(&path))?;
+        let bytes = read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?;
         let record: ProxyRecord = Sealed::parse(&bytes).map_err(ModelError::seal(&path))?;
         if record.version != VERSION {
             let (key, found) = ("version".to_owned(), record.version.to_string());
@@ -68,7 +68,8 @@ impl Checkpoint {
         }
         for (name, stated) in names().filter_map(|name| Some((name, record.files.get(name)?))) {
             let path = self.dir().join(name);
-            let found = sha256_hex(&fs::read(&path).map_err(ModelError::io(&path))?);
+            let found =
+                sha256_hex(&read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?);
             if found != *stated {
                 return Err(ModelError::Changed { path, stated: stated.clone(), found });
             }

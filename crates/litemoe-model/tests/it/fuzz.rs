@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use litemoe_core::{LanguageModel, Pass, RouterRule};
-use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
+use litemoe_fixtures::fuzz::fuzz_json;
 use litemoe_model::{Checkpoint, Model};
 
 use crate::edit::Copy;
@@ -41,7 +41,7 @@ fn fuzzed_configurations() {
     let copies = TINY.map(Copy::of);
     let documents = copies.each_ref().map(|copy| fs::read(copy.file("config.json")).unwrap());
     let mut opened = 0;
-    fuzz(&documents, JSON_VALUES, |from, document| {
+    fuzz_json(&documents, |from, document| {
         overwrite(&copies[from].file("config.json"), document);
         opened += usize::from(runs(copies[from].path(), document.len()));
     });
@@ -63,7 +63,7 @@ fn fuzzed_plans() {
     let path = |from: usize| proxies[from].dir.join("plan.json");
     let documents = [0, 1].map(|from| fs::read(path(from)).unwrap());
     let mut opened = 0;
-    fuzz(&documents, JSON_VALUES, |from, document| {
+    fuzz_json(&documents, |from, document| {
         overwrite(&path(from), document);
         opened += usize::from(runs(&proxies[from].dir, document.len()));
     });
@@ -75,7 +75,7 @@ fn fuzzed_indices() {
     let copy = Copy::of("windowed");
     let path = copy.file("model.safetensors.index.json");
     let mut opened = 0;
-    fuzz(&[fs::read(&path).unwrap()], JSON_VALUES, |_, document| {
+    fuzz_json(&[fs::read(&path).unwrap()], |_, document| {
         overwrite(&path, document);
         opened += usize::from(open_within(copy.path(), document.len()).is_ok());
     });
@@ -88,7 +88,7 @@ fn fuzzed_headers() {
     let files = copies.each_ref().map(|copy| fs::read(copy.file("model.safetensors")).unwrap());
     let headers = files.each_ref().map(|file| split(file).0[8..].to_vec());
     let mut opened = 0;
-    fuzz(&headers, JSON_VALUES, |from, header| {
+    fuzz_json(&headers, |from, header| {
         // One length in sixteen is wrong.
         let wrong = header.iter().fold(0_u64, |sum, &byte| sum.rotate_left(5) ^ u64::from(byte));
         let len = header.len() as u64 ^ if wrong % 16 == 0 { wrong } else { 0 };

@@ -21,11 +21,10 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Result<Object<'_
     lines.map(|(line, json)| (line, Object::parse(json)))
 }
 
-/// Objects with the lines at which they begin.
-type Items<'t> = Vec<(usize, Result<Object<'t>, RowError>)>;
-
 /// Items of a JSON array and the lines at which they begin.
-pub(super) fn items(text: &str) -> Result<Items<'_>, NotItems> {
+pub(super) fn items(
+    text: &str,
+) -> Result<impl Iterator<Item = (usize, Result<Object<'_>, RowError>)>, NotItems> {
     let items: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| not_array(text, &error))?;
     let kind = |starts: fn(u8) -> bool| {
@@ -38,15 +37,14 @@ pub(super) fn items(text: &str) -> Result<Items<'_>, NotItems> {
         return Err(NotItems::Looks(LIST_OF_LISTS));
     }
     let (mut line, mut counted) = (1, 0);
-    let placed = items.into_iter().map(|item| {
+    Ok(items.into_iter().map(move |item| {
         let item = item.get();
         // The items are slices of the text.
         let offset = item.as_ptr().addr() - text.as_ptr().addr();
         line += text[counted..offset].matches('\n').count();
         counted = offset;
         (line, Object::parse(item))
-    });
-    Ok(placed.collect())
+    }))
 }
 
 const LIST_OF_STRINGS: Looks =

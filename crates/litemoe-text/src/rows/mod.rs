@@ -12,8 +12,9 @@ mod table;
 mod text;
 mod value;
 
-use std::fs;
 use std::path::Path;
+
+use litemoe_files::read_limited;
 
 pub use self::error::RowError;
 use self::json::NotItems;
@@ -23,6 +24,9 @@ pub(crate) use self::object::wrong_type;
 pub use self::shape::RowShape;
 use self::table::Header;
 use crate::{Row, TextError};
+
+/// Maximum bytes of a file; its rows are in memory at once.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Rows of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +74,8 @@ impl RowFile {
     /// - [`TextError::NoRows`], [`TextError::Read`], [`TextError::Malformed`]
     pub fn read(path: impl AsRef<Path>) -> Result<Self, TextError> {
         let file = path.as_ref();
-        let bytes =
-            fs::read(file).map_err(|reason| TextError::Read { file: file.into(), reason })?;
+        let bytes = read_limited(file, MAX_BYTES)
+            .map_err(|reason| TextError::Read { file: file.into(), reason })?;
         let not_rows = |(looks, advice)| TextError::NotRows { file: file.into(), looks, advice };
         if let Some(looks) = recognise::binary(&bytes) {
             return Err(not_rows(looks));

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -12,7 +13,8 @@ use super::value::{self, without_line};
 
 /// Keys and values of a row. Values are parsed on use, so those that nothing uses may hold anything.
 pub(super) struct Object<'t> {
-    fields: BTreeMap<String, Field<'t>>,
+    /// Names of columns are the table's: a copy for each record would take more than the file.
+    fields: BTreeMap<Cow<'t, str>, Field<'t>>,
 }
 
 /// Value of a key.
@@ -39,20 +41,20 @@ impl<'t> Object<'t> {
     }
 
     /// A record of a table.
-    pub(super) fn record(cells: impl IntoIterator<Item = (String, String)>) -> Self {
-        let fields = cells.into_iter().map(|(name, cell)| (name, Field::Cell(cell)));
+    pub(super) fn record(cells: impl IntoIterator<Item = (&'t str, String)>) -> Self {
+        let fields = cells.into_iter().map(|(name, cell)| (name.into(), Field::Cell(cell)));
         Self { fields: fields.collect() }
     }
 
     pub(super) fn keys(&self) -> Vec<&str> {
-        self.fields.keys().map(String::as_str).collect()
+        self.fields.keys().map(|key| &**key).collect()
     }
 
     /// Keys whose value is not null. Cells are not, because all rows of a table have the same.
     pub(super) fn set_keys(&self) -> Vec<&str> {
         let is_null = |field: &Field<'_>| matches!(field, Field::Json(raw) if raw.get() == "null");
         let set = self.fields.iter().filter(|(_, field)| !is_null(field));
-        set.map(|(key, _)| key.as_str()).collect()
+        set.map(|(key, _)| &**key).collect()
     }
 
     /// The JSON value of a key; `None` if it is absent, null or an empty cell. A cell is a string.
@@ -103,7 +105,7 @@ impl<'de> Visitor<'de> for Fields {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
         let mut fields = BTreeMap::new();
         while let Some((key, raw)) = map.next_entry::<String, &'de RawValue>()? {
-            match fields.entry(key) {
+            match fields.entry(Cow::Owned(key)) {
                 Entry::Vacant(entry) => entry.insert(Field::Json(raw)),
                 Entry::Occupied(entry) => {
                     let message = format!("duplicate field `{}`", entry.key());

@@ -42,7 +42,7 @@ pub(super) fn records<'t>(
     let records = ReaderBuilder::new().from_reader(text.as_bytes()).into_records();
     Box::new(records.map(move |record| match record {
         Ok(record) => {
-            let cells = names.iter().cloned().zip(record.iter().map(str::to_owned));
+            let cells = names.iter().map(String::as_str).zip(record.iter().map(str::to_owned));
             (line(record.position()), Ok(Object::record(cells)))
         }
         Err(error) => (line(error.position()), syntax(reason(&error))),

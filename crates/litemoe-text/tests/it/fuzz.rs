@@ -5,12 +5,13 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
+use litemoe_fixtures::fuzz::{Bound, fuzz, fuzz_json};
 use litemoe_text::{ChatTemplate, Message, Row, RowFile, TextError, Tokenizer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::dirs::{foundation, with_files};
+use crate::limits::{CONFIGURATION, PATTERNS, ROWS, TOKENIZER};
 use crate::vocabularies;
 
 /// Fragments of texts: edge cases of encodings and of tokenizers.
@@ -158,23 +159,42 @@ fn dir_of(vocabulary: &Value) -> TempDir {
     with_files(&[("tokenizer.json", tokenizer.as_bytes()), ("tokenizer_config.json", config)])
 }
 
+/// Reads fuzzed documents as one file of a tokenizer within a bound, and uses what is read.
+fn check(
+    dir: &Path,
+    name: &str,
+    documents: &[Vec<u8>],
+    bound: impl Fn(&[u8]) -> Bound,
+    texts: &[&str],
+) {
+    fs::write(dir.join(name), "").unwrap();
+    let mut read = 0;
+    fuzz_json(documents, |_, document| {
+        overwrite(&dir.join(name), document);
+        let mut tokenizer = None;
+        let allocated = allocation_counter::measure(|| tokenizer = Tokenizer::from_dir(dir).ok());
+        bound(document).check(document, allocated.bytes_max);
+        let Some(tokenizer) = tokenizer else { return };
+        read += 1;
+        // Only termination matters.
+        for text in texts {
+            let _ = turn_around(&tokenizer, text);
+        }
+        let _ = tokenizer.decode(&[0, 4, u32::MAX, 1, 300]);
+    });
+    assert!(read > 0);
+}
+
 #[test]
 fn fuzzed_tokenizers() {
     let documents = vocabularies().map(|vocabulary| vocabulary.to_string().into_bytes());
     let dir = dir_of(&vocabularies::sentencepiece());
-    let mut read = 0;
-    fuzz(&documents, JSON_VALUES, |_, document| {
-        overwrite(&dir.path().join("tokenizer.json"), document);
-        if let Ok(tokenizer) = Tokenizer::from_dir(dir.path()) {
-            read += 1;
-            // Only termination matters.
-            for text in ["", "ab  É中1\n", "<s>a <unk>🙂</s>"] {
-                let _ = turn_around(&tokenizer, text);
-            }
-            let _ = tokenizer.decode(&[0, 4, u32::MAX, 1, 300]);
-        }
-    });
-    assert!(read > 0);
+    let texts = ["", "ab  É中1\n", "<s>a <unk>🙂</s>"];
+    let bound = |document: &[u8]| match document.windows(5).any(|part| part == b"Regex") {
+        true => PATTERNS,
+        false => TOKENIZER,
+    };
+    check(dir.path(), "tokenizer.json", &documents, bound, &texts);
 }
 
 #[test]
@@ -182,15 +202,37 @@ fn fuzzed_tokenizer_configurations() {
     let documents = [litemoe_fixtures::foundation_dir(), litemoe_fixtures::tiny_dir()]
         .map(|dir| fs::read(dir.join("tokenizer_config.json")).unwrap());
     let dir = dir_of(&vocabularies::word_level());
-    let mut read = 0;
-    fuzz(&documents, JSON_VALUES, |_, document| {
-        overwrite(&dir.path().join("tokenizer_config.json"), document);
-        if let Ok(tokenizer) = Tokenizer::from_dir(dir.path()) {
-            read += 1;
-            let _ = tokenizer.encode(&Row::new("a", "b"));
-        }
-    });
-    assert!(read > 0);
+    check(dir.path(), "tokenizer_config.json", &documents, |_| CONFIGURATION, &["a"]);
+}
+
+#[test]
+fn fuzzed_special_tokens() {
+    let flags = json!({ "content": "<s>", "lstrip": false, "normalized": true, "rstrip": false, "single_word": false });
+    let map = json!({ "bos_token": flags, "eos_token": "</s>", "additional_special_tokens": ["<a>", flags],
+        "extra_special_tokens": { "image_token": "<i>" } });
+    let dir = dir_of(&vocabularies::sentencepiece());
+    let documents = [map.to_string().into_bytes()];
+    check(dir.path(), "special_tokens_map.json", &documents, |_| CONFIGURATION, &["a<i>"]);
+}
+
+#[test]
+fn fuzzed_added_tokens() {
+    let added = json!({ "<s>": 0, "<a>": 266, "<|b|>": 267, " c ": 268 });
+    let dir = dir_of(&vocabularies::sentencepiece());
+    let documents = [added.to_string().into_bytes()];
+    check(dir.path(), "added_tokens.json", &documents, |_| CONFIGURATION, &["a<|b|> c "]);
+}
+
+#[test]
+fn fuzzed_model_configurations_of_tokenizers() {
+    let model = json!({ "model_type": "switch_transformers", "tokenizer_class": "T5Tokenizer", "eos_token_id": [1, 2],
+        "is_encoder_decoder": true, "decoder_start_token_id": 0, "pad_token_id": 0, "layers": [{ "a": [0] }] });
+    let generation = json!({ "eos_token_id": [1, 2], "transformers_version": "5.0" });
+    let [model, generation] = [model, generation].map(|json| [json.to_string().into_bytes()]);
+    let dir = dir_of(&vocabularies::unigram());
+    check(dir.path(), "config.json", &model, |_| CONFIGURATION, &["a"]);
+    fs::remove_file(dir.path().join("config.json")).unwrap();
+    check(dir.path(), "generation_config.json", &generation, |_| CONFIGURATION, &["a"]);
 }
 
 #[test]
@@ -258,9 +300,12 @@ fn fuzzed_rows() {
     let path = dir.path().join("rows.jsonl");
     let tokenizer = foundation();
     let mut read = vec![0; documents.len()];
-    fuzz(&documents, JSON_VALUES, |from, document| {
+    fuzz_json(&documents, |from, document| {
         overwrite(&path, document);
-        if let Ok(file) = RowFile::read(&path) {
+        let mut file = None;
+        let allocated = allocation_counter::measure(|| file = RowFile::read(&path).ok());
+        ROWS.check(document, allocated.bytes_max);
+        if let Some(file) = file {
             read[from] += 1;
             let _ = tokenizer.encode(&file.rows[0]);
         }

@@ -11,6 +11,7 @@ mod dirs;
 mod encode;
 mod fuzz;
 mod golden;
+mod limits;
 mod load;
 mod prompts;
 mod rows;

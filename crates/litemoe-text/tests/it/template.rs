@@ -44,6 +44,47 @@ fn too_costly(source: &str) -> TextError {
 }
 
 #[test]
+fn expressions_are_as_long_as_the_stack_allows() {
+    let compiled = |source: &str| ChatTemplate::new(source, BTreeMap::new());
+    let links = [
+        ("x", " ~ x"),
+        ("x", " and x"),
+        ("x", " == x"),
+        ("x", " ** x"),
+        ("x", ".x"),
+        ("x", "[0]"),
+        ("x", "()"),
+        ("x", "|trim"),
+        ("x", " if x else x"),
+        ("x", " is not string"),
+        ("x", " not in x"),
+    ];
+    for (start, link) in links {
+        let source = |n: usize| format!("{{{{ {start}{} }}}}", link.repeat(n));
+        compiled(&source(100)).unwrap_or_else(|error| panic!("{link}: {error}"));
+        for n in [1000, 200_000 / link.len()] {
+            let long = source(n);
+            let unclosed = long.trim_end_matches(" }}");
+            let header = format!("{{% set a{} %}}b{{% endset %}}", "|trim".repeat(n));
+            for source in [&long, unclosed, &header] {
+                let error = compiled(source).unwrap_err().to_string();
+                assert!(error.contains("in a row"), "{link}: {error:.200}");
+            }
+        }
+    }
+    for sign in ["not ", "- ", "("] {
+        let error = compiled(&format!("{{{{ {}x", sign.repeat(100_000))).unwrap_err().to_string();
+        assert!(error.contains("more than"), "{sign}: {error:.200}");
+    }
+    let list = format!("{{{{ [{}] | length }}}}", "x.y ~ 1, ".repeat(10_000));
+    compiled(&list).unwrap();
+    let elifs = |n: usize| format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(n));
+    compiled(&elifs(400)).unwrap();
+    let error = compiled(&elifs(401)).unwrap_err().to_string();
+    assert!(error.contains("more than 400 `elif`"), "{error:.200}");
+}
+
+#[test]
 fn a_template_without_end_runs_out_of_fuel() {
     for source in [
         "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",

@@ -1,13 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use litemoe_files::{JsonLimits, read_json_limited};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::ModelError;
 use crate::json::for_each_member;
 use crate::leftovers;
+
+/// Limits of a configuration, far above any model.
+pub(crate) const CONFIG_LIMITS: JsonLimits =
+    JsonLimits { max_bytes: 16 << 20, max_values: 2_000_000 };
 
 /// Maximum parts of a value, far above any model. More are a broken file, and would take many times its size in memory.
 const MAX_PARTS: usize = 2048;
@@ -42,7 +46,7 @@ fn is_usual(number: f64) -> bool {
 
 impl ConfigFile {
     pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
-        let json = fs::read(path).map_err(ModelError::io(path))?;
+        let json = read_json_limited(path, CONFIG_LIMITS).map_err(ModelError::io(path))?;
         Self::of(path, String::new(), &json, ModelError::json(path))
     }
 
