@@ -16,11 +16,13 @@ mod python;
 mod read;
 mod stack;
 mod stacked;
+mod summary;
 mod targets;
 mod write;
 
 pub use config::PeftConfig;
 pub use read::{PeftAdapter, read};
+pub use summary::{LoraSummary, PeftSummary, summary};
 pub use write::write;
 
 /// File name of the configuration.
