@@ -17,6 +17,8 @@ pub(crate) use self::args::CustomizeArgs;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::report::Report;
+pub(crate) use self::report::{AppReport, Report as RunReport};
+pub(crate) use self::table::print_app;
 use crate::{artefact, hub, output, row_check};
 
 impl CustomizeArgs {
