@@ -10,7 +10,6 @@ pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
 }
 
 /// Progress bar for the bytes of a file.
-#[cfg(feature = "hub")]
 pub(crate) fn bytes(total: u64, file: &str) -> ProgressBar {
     let counts = "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta}";
     styled(total, file, &format!("{{prefix:>10}} {{wide_bar}} {counts}"))

@@ -11,8 +11,10 @@ mod doors;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod evaluating;
+mod exporting;
 mod failing_writes;
 mod families;
+mod fusing;
 mod generation;
 #[cfg(feature = "hub")]
 mod hostile_hub;
@@ -26,6 +28,7 @@ mod memory;
 mod outputs;
 #[cfg(feature = "hub")]
 mod pull;
+mod records;
 mod refit;
 mod rows;
 mod serving;
