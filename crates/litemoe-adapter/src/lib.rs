@@ -2,6 +2,7 @@
 
 mod batch;
 mod confidence_interval;
+mod delta_norm;
 mod error;
 mod evaluate;
 mod guard;
@@ -16,13 +17,16 @@ mod tune;
 mod workers;
 
 pub use confidence_interval::{mean_95, share_95};
+pub use delta_norm::delta_norm;
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use guard::{
     Guard, GuardOptions, Measure, MountChoice, PENALTIES, SCALES, Tried, choose_mount,
 };
 pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora};
-pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
+pub use mount::{
+    Effect, LoadedAdapter, check_fit, check_save, is_own, load, load_for, mount, probe, save,
+};
 pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
 pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
 pub use to_foundation::{load_with_plan, to_foundation};

@@ -1,10 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use litemoe_core::{
     Adapters, ByRows, ExpertId, Fingerprint, Input, LanguageModel, LayerId, LinearSite, Lora,
-    MountedAdapter, Observer, Pass, Routing, Site,
+    MoeModel, MountedAdapter, Observer, Pass, Routing, Site,
 };
 use litemoe_files::{StagedDir, check_target, holds_only};
 
@@ -82,23 +82,27 @@ pub fn load<M: LanguageModel + ?Sized>(
     model: &M,
     fingerprint: &Fingerprint,
 ) -> Result<LoadedAdapter, AdapterError> {
+    load_for(dir, model, fingerprint, &model.device())
+}
+
+/// As [`load`], for a model that need not be able to run.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for<M: MoeModel + ?Sized>(
+    dir: &Path,
+    model: &M,
+    fingerprint: &Fingerprint,
+    device: &Device,
+) -> Result<LoadedAdapter, AdapterError> {
     let record = AdapterRecord::read(dir)?;
     if let Some(record) = &record {
         record.check_base(fingerprint)?;
     }
-    read_for(dir, model, record)
-}
-
-/// Reads PEFT's files, given the record.
-fn read_for<M: LanguageModel + ?Sized>(
-    dir: &Path,
-    model: &M,
-    record: Option<AdapterRecord>,
-) -> Result<LoadedAdapter, AdapterError> {
     let layers = model.moe_layers();
     let router_bias = record.as_ref().map(|record| record.router_bias(dir, layers));
     let router_bias = router_bias.transpose()?.flatten();
-    let read = peft::read(dir, model.linear_sites(), &model.device())?;
+    let read = peft::read(dir, model.linear_sites(), device)?;
     record.as_ref().map(|record| record.check_files(dir, &read)).transpose()?;
     check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
     let mounted = MountedAdapter { adapters: read.adapters, router_bias };

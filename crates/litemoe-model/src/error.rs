@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{ExpertId, LayerId, PlanError, SealError};
+use litemoe_core::{ExpertId, LayerId, PlanError, RouterRule, SealError, Site};
 use thiserror::Error;
 
 /// Error of reading or writing a model directory.
@@ -69,6 +69,21 @@ pub enum ModelError {
     MergedNotFinite { expert: ExpertId, dtype: &'static str },
     #[error("{found} experts were made for layer {layer}, but the plan keeps {expected}")]
     MergedCount { layer: LayerId, found: usize, expected: usize },
+    #[error("{}: the adapter has an update at {site}, but the model has no linear weight there", dir.display())]
+    NoSuchSite { dir: PathBuf, site: Site },
+    #[error(
+        "{}: the update at {site} goes from {found:?}, but the model's weight from {expected:?} (in, out)",
+        dir.display()
+    )]
+    SiteShape { dir: PathBuf, site: Site, found: [usize; 2], expected: [usize; 2] },
+    #[error(
+        "{}: with its update the tensor {tensor} is not finite in {dtype} at index {index}", path.display()
+    )]
+    FusedNotFinite { path: PathBuf, tensor: String, index: usize, dtype: &'static str },
+    #[error(
+        "{}: is a proxy with the router rule {rule}, which an ordinary checkpoint cannot express", dir.display()
+    )]
+    OwnRouter { dir: PathBuf, rule: RouterRule },
     #[error("the experts of layer {layer} could not be merged: {source}")]
     Merge { layer: LayerId, source: Box<dyn Error + Send + Sync> },
 }

@@ -4,11 +4,13 @@ mod checkpoint;
 mod config;
 mod error;
 mod families;
+mod fuse;
 mod json;
 mod layers;
 mod leftovers;
 mod load;
 mod model;
+mod outline;
 mod proxy;
 mod weights;
 
@@ -22,8 +24,11 @@ pub use config::{
     RopeConfig, RopeScaling, RouterKind, Temperature,
 };
 pub use error::ModelError;
+pub use fuse::rounding::Rounding;
+pub use fuse::{Fused, Fusion};
 pub use layers::kv_cache::KvCache;
 pub use leftovers::{Leftover, LeftoverReason};
 pub use model::Model;
+pub use outline::Outline;
 pub use proxy::weights::MakeExperts;
 pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};

@@ -17,12 +17,14 @@ mod read;
 mod sha256;
 mod stack;
 mod stacked;
+mod summary;
 mod targets;
 mod write;
 
 pub use config::PeftConfig;
 pub use read::{PeftAdapter, read};
 pub use sha256::PeftSha256;
+pub use summary::{LoraSummary, PeftSummary, summary};
 pub use write::write;
 
 /// File name of the configuration.

@@ -91,7 +91,7 @@ fn is_blank(lora: &Lora) -> bool {
 }
 
 /// Path of the tensor file.
-fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> {
+pub(super) fn model_file(dir: &Path, config: &PeftConfig) -> Result<PathBuf, AdapterError> {
     let (model, pickle) = (dir.join(config.model_file()), dir.join(PICKLE_FILE));
     match (model.is_file(), pickle.is_file()) {
         (true, _) => Ok(model),

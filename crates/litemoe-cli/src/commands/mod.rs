@@ -3,7 +3,9 @@
 mod completions;
 mod data;
 pub(crate) mod eval;
+mod export;
 pub(crate) mod extract;
+mod fuse;
 mod generate;
 mod hot;
 mod inspect;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Extract(extract::ExtractArgs),
     Tune(tune::TuneCommand),
     Mount(mount::MountArgs),
+    Fuse(fuse::FuseArgs),
+    Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Generate(generate::GenerateArgs),
     Chat(ChatArgs),
@@ -56,6 +60,8 @@ impl Command {
             Self::Extract(args) => args.run(),
             Self::Tune(args) => args.run(),
             Self::Mount(args) => args.run(),
+            Self::Fuse(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Eval(args) => args.run(),
             Self::Generate(args) => args.run(),
             Self::Chat(args) => args.run(),

@@ -19,6 +19,8 @@ pub(crate) use self::args::CustomizeArgs;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::report::Report;
+pub(crate) use self::report::{AppReport, Report as RunReport};
+pub(crate) use self::table::print_app;
 use crate::input_files::InputFiles;
 use crate::{artefact, hub, output, row_check};
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use litemoe_adapter::MountChoice;
 use litemoe_core::PlanOptions;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::args::mount::MountOptions;
 use crate::args::tune::TuneArgs;
@@ -10,7 +10,7 @@ use crate::commands::eval::Evaluated;
 use crate::commands::extract::ExpertBytes;
 
 /// Accuracy and perplexity on an app's test rows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quality {
     /// Exact-match accuracy: share of rows for which greedy decoding gives the completion, in [0, 1].
     pub(crate) accuracy: f64,
@@ -28,7 +28,7 @@ impl Quality {
 }
 
 /// Report for one app.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AppReport {
     pub(crate) app: String,
     pub(crate) budget: String,
@@ -60,7 +60,7 @@ pub(crate) struct AppReport {
 }
 
 /// Options and program version of a report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordedOptions {
     pub(crate) plan: PlanOptions,
     pub(crate) tune: TuneArgs,
@@ -76,7 +76,7 @@ pub(crate) struct RecordedOptions {
 }
 
 /// Bytes of adapter files.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct AdapterBytes {
     /// The mounted adapter; 0 if it is not mounted.
     pub(crate) mounted: u64,
@@ -84,7 +84,7 @@ pub(crate) struct AdapterBytes {
 }
 
 /// Bytes in memory, in f32, to serve the app.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ServeBytes {
     /// The mounted adapter, in addition to the foundation; 0 if it is not mounted.
     pub(crate) mounted: u64,
@@ -96,14 +96,14 @@ pub(crate) struct ServeBytes {
 }
 
 /// Peak anonymous memory of the two tuning stages, each in its own process.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PeakBytes {
     pub(crate) tune_proxy: u64,
     pub(crate) tune_full: Option<u64>,
 }
 
 /// Report of `customize`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) apps: Vec<AppReport>,
 }

@@ -10,12 +10,17 @@ use crate::output;
 /// Prints a table per app, and the commands that use the results.
 pub(super) fn print(report: &Report, out: &Path, foundation: &Path) -> anyhow::Result<()> {
     for app in &report.apps {
-        output::line(&describe(app))?;
-        output::line(&rows(app).to_string())?;
-        output::line(&verdict(app))?;
+        print_app(app)?;
         output::line(&next(app, &out.join(&app.app), foundation))?;
     }
     Ok(())
+}
+
+/// Prints an app's table and what it means.
+pub(crate) fn print_app(app: &AppReport) -> anyhow::Result<()> {
+    output::line(&describe(app))?;
+    output::line(&rows(app).to_string())?;
+    output::line(&verdict(app))
 }
 
 fn describe(app: &AppReport) -> String {

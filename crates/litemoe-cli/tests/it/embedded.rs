@@ -54,6 +54,17 @@ fn customize_without_arguments_reports_every_number_and_skips_what_is_done() {
         again.stdout
     );
 
+    let run = bench.json(&["inspect", "litemoe-out"]);
+    assert_eq!((&run["kind"], &run["apps"][0]), (&"run".into(), app));
+    let run = bench.run(&["inspect", "litemoe-out/report.json"]);
+    let table = again.stdout.split("everything is in").next().expect("a table");
+    assert!(run.stdout.starts_with(table), "{}", run.stdout);
+    let times: f64 =
+        app["seconds"].as_object().expect("stages").values().filter_map(Value::as_f64).sum();
+    let total =
+        run.stdout.lines().find(|line| line.trim_start().starts_with("all ")).expect("a total");
+    assert!(total.contains(&format!("{times:.1}")), "{total}, not {times}");
+
     fs::write(bench.path("litemoe-out/home/proxy/config.json"), "{}").expect("written");
     let mended = bench.run(&quick);
     assert!(

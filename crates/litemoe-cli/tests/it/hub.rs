@@ -55,7 +55,8 @@ fn a_model_in_the_cache_is_known_by_its_id() {
         refused(&run(&["inspect", id]), &[&format!("`litemoe pull {id}`"), "hub"]);
     }
     refused(&run(&["inspect", "tiny"]), &["tiny is neither a folder nor"]);
-    refused(&run(&["inspect", "rows.jsonl"]), &["rows.jsonl is neither a folder nor"]);
+    let rows = run(&["logits", "rows.jsonl", "--ids", "1"]);
+    refused(&rows, &["rows.jsonl is neither a folder nor"]);
     copy_dir(&litemoe_fixtures::tiny_dir().with_file_name("olmoe"), &bench.path(ID));
     assert_eq!(said(&["inspect", ID])["family"], "olmoe", "a path that exists wins");
 }

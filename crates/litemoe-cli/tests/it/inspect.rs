@@ -15,6 +15,7 @@ fn the_tiny_model_in_numbers() {
     assert_eq!(
         found,
         json!({
+            "kind": "model",
             "family": "qwen3_moe",
             "fingerprint": null,
             "d_model": 64,

@@ -15,8 +15,10 @@ mod doors;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod evaluating;
+mod exporting;
 mod failing_writes;
 mod families;
+mod fusing;
 mod generation;
 #[cfg(feature = "hub")]
 mod hostile_hub;
@@ -36,6 +38,7 @@ mod outputs;
 mod progress;
 #[cfg(feature = "hub")]
 mod pull;
+mod records;
 mod refit;
 mod rows;
 mod seals;

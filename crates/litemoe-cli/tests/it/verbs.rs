@@ -177,6 +177,8 @@ fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
         "extract",
         "tune",
         "mount",
+        "fuse",
+        "export",
         "eval",
         "generate",
         "chat",

@@ -37,6 +37,25 @@ pub(crate) fn read_file(path: &Path) -> Result<StoredTensors, ModelError> {
     header.tensors(&Arc::new(file))
 }
 
+/// Whether the metadata of a file has a key.
+pub(crate) fn has_key(path: &Path, key: &str) -> Result<bool, ModelError> {
+    let map = MappedFile::open(path).map_err(ModelError::io(path))?;
+    let header = Header::of(path, map.as_bytes())?;
+    let mut found = false;
+    header.for_each(|name, value| {
+        if name == METADATA {
+            let visit = |name, _: &RawValue| {
+                found |= name == key;
+                Ok(())
+            };
+            let broken = |error| broken(path, error);
+            return for_each_member(value.get().as_bytes(), broken, visit);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 struct Header<'a> {
     path: &'a Path,
     json: &'a [u8],

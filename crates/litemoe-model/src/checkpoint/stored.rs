@@ -86,6 +86,37 @@ impl StoredDtype {
         }
     }
 
+    /// Little-endian values in f64.
+    pub(crate) fn widened(self, bytes: &[u8]) -> Vec<f64> {
+        if self == Self::F64 {
+            return bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+        }
+        let mut values = Vec::new();
+        self.decode(bytes, &mut values);
+        values.into_iter().map(f64::from).collect()
+    }
+
+    /// The value in this format for an f64, by way of f32 unless the format is f64.
+    pub(crate) fn rounded(self, value: f64) -> f64 {
+        match self {
+            Self::F64 => value,
+            Self::Bf16 => bf16::from_f32(value as f32).to_f64(),
+            Self::F16 => f16::from_f32(value as f32).to_f64(),
+            Self::F32 | Self::U8 | Self::Other(_) => f64::from(value as f32),
+        }
+    }
+
+    /// As [`Self::encode`], for f64 values.
+    #[must_use]
+    pub(crate) fn encode_wide(self, values: &[f64], bytes: &mut Vec<u8>) -> bool {
+        if self == Self::F64 {
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            return values.iter().all(|value| value.is_finite());
+        }
+        let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        self.encode(&values, bytes)
+    }
+
     /// Rounds f32 values to this format (nearest, ties to even) and appends them little-endian. False when a value is
     /// not finite in it.
     #[must_use]
@@ -198,6 +229,23 @@ impl StoredTensor {
         Ok(values)
     }
 
+    /// Values in f64, without rounding.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub(crate) fn wide_values(&self) -> Result<Vec<f64>, ModelError> {
+        let values = self.dtype.widened(&self.raw_bytes());
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(ModelError::NotFinite {
+                path: self.path().to_owned(),
+                tensor: self.name.to_string(),
+                index,
+                value: values[index] as f32,
+            }),
+            None => Ok(values),
+        }
+    }
+
     /// Checks the values without keeping them.
     ///
     /// # Errors
@@ -281,7 +329,7 @@ impl StoredTensor {
     }
 
     /// Rows of `n_columns` values, numbered across all matrices.
-    fn run_of_rows(&self, rows: Range<usize>, n_columns: usize) -> Self {
+    pub(crate) fn run_of_rows(&self, rows: Range<usize>, n_columns: usize) -> Self {
         let row_bytes = n_columns * self.dtype.size();
         let at = |row| self.range.start + row * row_bytes;
         Self {

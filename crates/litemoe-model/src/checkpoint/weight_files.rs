@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::ModelError;
-use crate::checkpoint::header::{MAX_HEADER_BYTES, read_file};
+use crate::checkpoint::header::{MAX_HEADER_BYTES, has_key, read_file};
 use crate::checkpoint::stored::StoredTensors;
 use crate::json::for_each_member;
 
@@ -94,6 +94,23 @@ pub fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
         Ok(())
     })?;
     Ok(shards)
+}
+
+/// Whether every weight file of a directory has a key in its metadata.
+pub(crate) fn all_have(dir: &Path, key: &str) -> Result<bool, ModelError> {
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).map_err(ModelError::io(dir))? {
+        let path = entry.map_err(ModelError::io(dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            files.insert(path);
+        }
+    }
+    for file in &files {
+        if !has_key(file, key)? {
+            return Ok(false);
+        }
+    }
+    Ok(!files.is_empty())
 }
 
 fn read_shards(dir: &Path, index_path: &Path) -> Result<Opened, ModelError> {

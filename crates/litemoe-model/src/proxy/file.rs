@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::ModelError;
 
-/// Staged directory of a proxy, and its target path.
-pub(super) struct ProxyDir<'a> {
-    pub(super) dir: StagedDir,
-    pub(super) target: &'a Path,
+/// Staged directory of a proxy or a fused model, and its target path.
+pub(crate) struct ProxyDir<'a> {
+    pub(crate) dir: StagedDir,
+    pub(crate) target: &'a Path,
 }
 
 impl ProxyDir<'_> {
-    pub(super) fn file(
+    pub(crate) fn file(
         &mut self,
         name: &str,
         write: impl FnOnce(&mut ProxyFile<'_>) -> Result<(), ModelError>,
@@ -24,7 +24,7 @@ impl ProxyDir<'_> {
     }
 }
 
-/// File of a staged proxy; I/O errors name its path in the target.
+/// File of a staged directory; I/O errors name its path in the target.
 pub(crate) struct ProxyFile<'a> {
     path: PathBuf,
     file: StagedFile<'a>,
@@ -35,7 +35,7 @@ impl ProxyFile<'_> {
         self.file.write_all(bytes).map_err(ModelError::io(&self.path))
     }
 
-    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), ModelError> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), ModelError> {
         let path = self.path.clone();
         let mut json =
             serde_json::to_vec_pretty(value).map_err(|source| ModelError::Json { path, source })?;

@@ -1,6 +1,7 @@
 //! Writes the proxy model of a plan as a model directory.
 
-mod file;
+pub(crate) mod file;
+pub(crate) mod header;
 mod names;
 mod record;
 pub(crate) mod weights;

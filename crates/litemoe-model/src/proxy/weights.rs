@@ -4,7 +4,6 @@ use std::error::Error;
 use std::sync::Arc;
 
 use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, RouterRule};
-use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::json;
 
 use crate::checkpoint::expert_part::{Part, Place};
@@ -13,6 +12,7 @@ use crate::checkpoint::origin::{ORIGIN_FOUNDATION, ORIGIN_PLAN, ORIGIN_REFIT};
 use crate::checkpoint::stored::{StoredDtype, StoredTensor};
 use crate::families::family::Names;
 use crate::proxy::file::ProxyFile;
+use crate::proxy::header::{self, HeaderEntry};
 use crate::{Checkpoint, ModelError};
 
 /// Callback that makes a layer's kept experts, in the proxy's order; `None` copies the centroid's stored bytes.
@@ -97,9 +97,7 @@ impl<'a> ProxyWeights<'a> {
     }
 
     pub(crate) fn write(&mut self, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
-        let header = self.header();
-        out.bytes(&(header.len() as u64).to_le_bytes())?;
-        out.bytes(&header)?;
+        out.bytes(&self.header())?;
         let sources = std::mem::take(&mut self.sources);
         sources.into_iter().try_for_each(|(_, source)| self.write_source(source, out))
     }
@@ -128,31 +126,20 @@ impl<'a> ProxyWeights<'a> {
         Ok(())
     }
 
-    /// safetensors header, padded so that the tensors are aligned.
     fn header(&self) -> Vec<u8> {
-        let mut end = 0;
-        let infos = self.sources.iter().map(|(name, source)| {
+        let tensors = self.sources.iter().map(|(name, source)| {
             let (shape, dtype) = (source.shape(), source.dtype());
-            let start = end;
-            end += shape.iter().product::<usize>() * dtype.size();
-            let info = TensorInfo { dtype: dtype.into(), shape, data_offsets: (start, end) };
-            (name.clone(), info)
+            let bytes = shape.iter().product::<usize>() * dtype.size();
+            HeaderEntry { name: name.clone(), dtype, shape, bytes }
         });
-        let tensors = Metadata::new(None, infos.collect());
-        let tensors = tensors.expect("offsets are contiguous and follow from the shapes");
-        let mut header = serde_json::to_value(&tensors).expect("a header is names and numbers");
-        header["__metadata__"] = json!({
-            // The transformers loaders refuse a file without it.
-            "format": "pt",
+        let mut metadata = json!({
             ORIGIN_FOUNDATION: self.plan.fingerprint,
             ORIGIN_PLAN: self.plan.hash(),
         });
         if let Some(refit) = self.refit {
-            header["__metadata__"][ORIGIN_REFIT] = refit.into();
+            metadata[ORIGIN_REFIT] = refit.into();
         }
-        let mut header = header.to_string().into_bytes();
-        header.resize(header.len().next_multiple_of(8), b' ');
-        header
+        header::of(tensors, metadata)
     }
 
     /// Merged expert of a group; `None` when its centroid expert is copied.

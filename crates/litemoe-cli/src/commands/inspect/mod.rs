@@ -1,30 +1,59 @@
+mod adapter;
+mod canvas;
+mod kind;
+mod model;
+mod overlap;
+mod plan;
 mod print;
-mod report;
-mod sizes;
+mod run;
+mod scores;
+mod shares;
+mod similarity;
+mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use litemoe_core::Budget;
+use litemoe_core::{Budget, Criterion, PlanOptions, Similarity};
 
-use self::report::Inspected;
-use crate::{model, output};
+use self::adapter::AdapterView;
+use self::canvas::Canvas;
+use self::kind::Kind;
+use self::overlap::Overlap;
+use self::plan::PlanView;
+use self::run::RunView;
+use self::scores::ScoresView;
+use self::similarity::SimilarityView;
+use self::view::View;
+use crate::artefact;
 
-/// Budgets shown without `--budget`.
-const USUAL: [Budget; 4] =
-    [Budget::Share(0.5), Budget::Share(0.33), Budget::Share(0.25), Budget::Share(0.1)];
-
-/// Show a model's architecture and sizes, and the sizes of its proxies under byte budgets
+/// Show what is in a model, scores, a plan, similarities, an adapter, or a run of `customize`
+///
+/// Recognises by the content what it is given. Two scores or two plans of one foundation are compared: overlap of the
+/// experts that each keeps. Maps have one cell per expert: Unicode blocks in a UTF-8 locale, else ASCII.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The model: a Hugging Face model directory, or the id of a pulled model.
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
-    /// Byte budget to show: a share of the expert bytes, in (0, 1], or an amount such as 4MiB; may be repeated
-    /// [default: 0.5, 0.33, 0.25 and 0.1].
+    /// A model directory or the id of a pulled model, scores.json, plan.json, similarity.json, an adapter directory, or
+    /// the output directory or report.json of `customize`.
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Scores or a plan to compare with PATH.
+    #[arg(value_name = "PATH2")]
+    other: Option<PathBuf>,
+    /// Of a model: byte budget to show, a share of the expert bytes, in (0, 1], or an amount such as 4MiB; may be repeated
+    /// [default: 0.5, 0.33, 0.25 and 0.1]. Of two scores: the share of the experts that is compared [default: 0.33].
     #[arg(long)]
     budget: Vec<Budget>,
+    /// Criterion of the expert maps of scores.
+    #[arg(long, value_name = "NAME", default_value_t = PlanOptions::default().score)]
+    score: Criterion,
+    /// The foundation: says whether an adapter fits it, and how many bytes a plan keeps.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Draw expert maps in ASCII.
+    #[arg(long)]
+    ascii: bool,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -32,20 +61,71 @@ pub(crate) struct InspectArgs {
 
 impl InspectArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let checkpoint = model::open(&self.model)?;
-        let can_be_cut = checkpoint.plan().is_none() && !checkpoint.moe_layers().is_empty();
-        if !can_be_cut && !self.budget.is_empty() {
-            let model = self.model.display();
-            bail!("--budget: {model} is a proxy with a router of its own, or has no experts");
+        let (kind, path) = Kind::of(&self.path)?;
+        let canvas = Canvas::of_stdout(self.ascii);
+        self.check_options(kind)?;
+        if let Some(other) = &self.other {
+            return self.compare(kind, [&path, other], canvas);
         }
-        let mut inspected = Inspected::of(&checkpoint);
-        match &self.budget[..] {
-            [] if can_be_cut => USUAL.iter().for_each(|&budget| inspected.try_budget(budget)),
-            asked => asked.iter().try_for_each(|&budget| inspected.budget(budget))?,
+        let foundation = self.model.as_deref();
+        match kind {
+            Kind::Model => model::run(&path, &self.budget, self.json),
+            Kind::Scores => {
+                let scores = artefact::read_scores(&path)?;
+                ScoresView::of(&scores, self.score)?.show(self.json, canvas)
+            }
+            Kind::Plan => {
+                let plan = plan::read(&path)?;
+                PlanView::of(&plan, &path, foundation)?.show(self.json, canvas)
+            }
+            Kind::Similarity => {
+                let similarity: Similarity = artefact::read(&path)?;
+                SimilarityView::of(&similarity)?.show(self.json, canvas)
+            }
+            Kind::Adapter => AdapterView::of(&path, foundation)?.show(self.json, canvas),
+            Kind::Run => RunView::read(&path)?.show(self.json, canvas),
         }
-        if self.json {
-            return output::json(&inspected);
+    }
+
+    /// Refuses options that would not be used.
+    fn check_options(&self, kind: Kind) -> anyhow::Result<()> {
+        let path = self.path.display();
+        let takes_budget = kind == Kind::Model || (kind == Kind::Scores && self.other.is_some());
+        if !takes_budget && !self.budget.is_empty() {
+            bail!("--budget is for a model or two scores, but {path} is {kind}");
         }
-        inspected.print()
+        let takes_model = matches!(kind, Kind::Adapter | Kind::Plan) && self.other.is_none();
+        if !takes_model && self.model.is_some() {
+            bail!("--model is for an adapter or a plan, but {path} is {kind}");
+        }
+        Ok(())
+    }
+
+    fn compare(&self, kind: Kind, [path, other]: [&Path; 2], canvas: Canvas) -> anyhow::Result<()> {
+        let (other_kind, _) = Kind::of(other)?;
+        if kind != other_kind {
+            let (path, other) = (path.display(), other.display());
+            bail!("{path} is {kind}, but {other} is {other_kind}: only two of a kind are compared");
+        }
+        let paths = [path, other];
+        let overlap = match kind {
+            Kind::Scores => {
+                let (first, second) = (artefact::read_scores(path)?, artefact::read_scores(other)?);
+                if self.budget.len() > 1 {
+                    bail!(
+                        "two scores are compared under one --budget, but {} are given",
+                        self.budget.len()
+                    );
+                }
+                let budget = self.budget.first().copied();
+                Overlap::of_scores([&first, &second], paths, self.score, budget)?
+            }
+            Kind::Plan => {
+                let (first, second) = (plan::read(path)?, plan::read(other)?);
+                Overlap::of_plans([&first, &second], paths)?
+            }
+            _ => bail!("{} is {kind}: only scores and plans are compared", path.display()),
+        };
+        overlap.show(self.json, canvas)
     }
 }

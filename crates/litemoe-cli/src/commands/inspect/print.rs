@@ -1,193 +1,18 @@
-use std::collections::BTreeSet;
-
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use litemoe_model::{AttentionConfig, Leftover, Part, RopeScaling};
 
-use super::report::{BudgetLine, Inspected, Layer, Outcome};
 use crate::output;
 
-/// Leftovers of one reason that are named in text; JSON has all.
+/// Names that a list in text has at most; JSON has all.
 const NAMED: usize = 4;
 
-impl Inspected<'_> {
-    pub(super) fn print(&self) -> anyhow::Result<()> {
-        for (name, text) in [
-            ("family", self.family.to_owned()),
-            ("fingerprint", self.fingerprint.clone()),
-            ("size", self.size()),
-            ("attention", attention(self.attention)),
-            ("positions", positions(self.attention)),
-            ("experts", self.experts()),
-            ("parameters", self.parameters()),
-        ] {
-            output::line(&format!("{name:<12} {text}"))?;
-        }
-        for leftovers in self.leftovers.chunk_by(|one, next| one.reason == next.reason) {
-            output::line(&format!("{:<12} {}", "not used", unused(leftovers)))?;
-        }
-        output::line(&self.part_table().to_string())?;
-        if !self.budgets.is_empty() {
-            output::line(&self.budget_table().to_string())?;
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> String {
-        let Self { n_blocks, d_model, vocab, max_tokens, .. } = self;
-        let dtypes = self.dtypes.iter().copied().collect::<Vec<_>>().join(", ");
-        format!(
-            "{n_blocks} blocks of width {d_model}, vocabulary {vocab}, rows of up to {max_tokens} tokens, {dtypes}"
-        )
-    }
-
-    fn experts(&self) -> String {
-        if self.layers.is_empty() {
-            return "none".to_owned();
-        }
-        let range = |of: fn(&Layer) -> usize| range(self.layers.values().map(of));
-        format!(
-            "{} in each of {}, {} for a token, {} neurons",
-            range(|layer| layer.n_experts),
-            if self.layers.len() == 1 {
-                "one block".to_owned()
-            } else {
-                format!("{} blocks", self.layers.len())
-            },
-            range(|layer| layer.top_k),
-            range(|layer| layer.d_expert)
-        )
-    }
-
-    fn parameters(&self) -> String {
-        let (all, active) = (count(self.parameters), count(self.active_parameters));
-        let embedding = if self.tied_head { "is the head too" } else { "is not counted" };
-        format!("{all}, of which a token uses {active} (the embedding {embedding})")
-    }
-
-    fn part_table(&self) -> Table {
-        let mut table = table(["part", "parameters", "bytes", "share"]);
-        let line = |name: &str, parameters: u64, bytes: u64| {
-            let share = 100.0 * bytes as f64 / self.bytes as f64;
-            [name.to_owned(), count(parameters), output::bytes(bytes), format!("{share:.1} %")]
-        };
-        for (&part, size) in &self.parts {
-            table.add_row(line(name(part), size.parameters, size.bytes));
-        }
-        table.add_row(line("all", self.parameters, self.bytes));
-        aligned(table)
-    }
-
-    fn budget_table(&self) -> Table {
-        let mut table = table(["budget", "experts a block", "their bytes", "parameters", "bytes"]);
-        self.budgets.iter().for_each(|line| {
-            table.add_row(budget(line));
-        });
-        aligned(table)
-    }
-}
-
-fn budget(BudgetLine { budget, outcome }: &BudgetLine) -> Vec<String> {
-    match outcome {
-        Outcome::Left { kept_per_layer, expert_bytes, bytes, parameters } => vec![
-            budget.to_string(),
-            kept_per_layer.to_string(),
-            output::bytes(*expert_bytes),
-            count(*parameters),
-            output::bytes(*bytes),
-        ],
-        Outcome::Refused { .. } => {
-            vec![budget.to_string(), "fewer than its router needs".to_owned()]
-        }
-    }
-}
-
-/// Leftovers of one reason.
-fn unused(leftovers: &[Leftover]) -> String {
-    let named = leftovers.iter().take(NAMED).map(|leftover| &*leftover.name);
-    let named = named.collect::<Vec<_>>().join(", ");
-    let more = match leftovers.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}: {named}{more}", leftovers[0].reason)
-}
-
-fn attention(config: &AttentionConfig) -> String {
-    let AttentionConfig { n_heads, n_kv_heads, d_head, .. } = config;
-    let kind = match (config.latent, n_kv_heads) {
-        (Some(_), _) => "latent",
-        (None, 1) => "multi-query",
-        (None, _) if n_kv_heads == n_heads => "multi-head",
-        (None, _) => "grouped-query",
-    };
-    let keys = match config.latent {
-        Some(latent) => format!("keys and values from {} values a token", latent.kv_rank),
-        None => format!("{n_kv_heads} of keys and values"),
-    };
-    let reach = match (config.window, config.chunk) {
-        (Some(window), _) => Some(format!("a window of {window} tokens")),
-        (None, chunk) => chunk.map(|chunk| format!("chunks of {chunk} tokens")),
-    };
-    let reach = match (reach, config.unwindowed.len()) {
-        (Some(reach), 0) => format!(", {reach}"),
-        (Some(reach), 1) => format!(", {reach} but in one block"),
-        (Some(reach), n) => format!(", {reach} but in {n} blocks"),
-        (None, _) => String::new(),
-    };
-    let sinks = if config.sinks { ", a sink in every head" } else { "" };
-    format!("{kind}, {n_heads} heads of {d_head}, {keys}{reach}{sinks}")
-}
-
-fn positions(config: &AttentionConfig) -> String {
-    let Some(rope) = &config.rope else {
-        return match config.relative {
-            Some(relative) => format!("a bias by distance, {} buckets", relative.n_buckets),
-            None => "none".to_owned(),
-        };
-    };
-    let scaling = match rope.scaling {
-        RopeScaling::None => String::new(),
-        RopeScaling::Linear { factor } => format!(", stretched {factor} times"),
-        RopeScaling::Llama3 { factor, .. } => format!(", stretched {factor} times as in Llama 3"),
-        RopeScaling::Yarn { factor, .. } => format!(", stretched {factor} times by YaRN"),
-        RopeScaling::Long { .. } => ", stretched by LongRoPE".to_owned(),
-        _ => ", stretched".to_owned(),
-    };
-    let none = match config.unrotated.len() {
-        0 => String::new(),
-        1 => ", none in one block".to_owned(),
-        n => format!(", none in {n} blocks"),
-    };
-    format!("rotary, base {}{scaling}{none}", rope.theta)
-}
-
-fn name(part: Part) -> &'static str {
-    match part {
-        Part::Embedding => "embedding",
-        Part::Attention => "attention",
-        Part::Dense => "dense",
-        Part::Routers => "routers",
-        Part::SharedExperts => "shared experts",
-        Part::Experts => "experts",
-        Part::Norms => "norms",
-        Part::Head => "head",
-        _ => "other",
-    }
-}
-
-/// A single value, or `smallest to largest`.
-fn range(values: impl Iterator<Item = usize>) -> String {
-    let values: BTreeSet<usize> = values.collect();
-    match (values.first(), values.last()) {
-        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
-        (Some(one), _) => one.to_string(),
-        (None, _) => "no".to_owned(),
-    }
+/// Prints a line with a name and a text.
+pub(super) fn field(name: &str, text: &str) -> anyhow::Result<()> {
+    output::line(&format!("{name:<12} {text}"))
 }
 
 /// Human-readable number of parameters.
-fn count(parameters: u64) -> String {
+pub(super) fn count(parameters: u64) -> String {
     match parameters as f64 {
         n if n >= 1e9 => format!("{:.2} B", n / 1e9),
         n if n >= 1e6 => format!("{:.2} M", n / 1e6),
@@ -196,14 +21,24 @@ fn count(parameters: u64) -> String {
     }
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// First names of a list, and how many more there are.
+pub(super) fn first_of(names: &[&str]) -> String {
+    let first = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_header(header);
     table
 }
 
-fn aligned(mut table: Table) -> Table {
+/// The table with numbers to the right.
+pub(super) fn aligned(mut table: Table) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

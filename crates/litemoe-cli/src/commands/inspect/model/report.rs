@@ -10,6 +10,7 @@ use super::sizes::{Left, Size, Sizes};
 /// Report of `inspect`.
 #[derive(Serialize)]
 pub(super) struct Inspected<'a> {
+    kind: &'static str,
     pub(super) family: &'static str,
     pub(super) fingerprint: String,
     pub(super) d_model: usize,
@@ -63,6 +64,7 @@ impl<'a> Inspected<'a> {
     pub(super) fn of(checkpoint: &'a Checkpoint) -> Self {
         let (config, sizes) = (checkpoint.config(), Sizes::of(checkpoint));
         Self {
+            kind: "model",
             family: checkpoint.family(),
             fingerprint: checkpoint.fingerprint().to_string(),
             d_model: config.d_model,

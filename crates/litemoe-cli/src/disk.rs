@@ -1,0 +1,52 @@
+//! Free space of file systems.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::output;
+
+/// Free bytes of the file system of a directory.
+#[cfg(unix)]
+pub(crate) fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(dir)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn free_bytes(_: &Path) -> io::Result<u64> {
+    Ok(u64::MAX)
+}
+
+/// Checks that an output of this size fits the disk; its parent directory may not exist yet.
+pub(crate) fn expect_room(out: &Path, bytes: u64) -> anyhow::Result<()> {
+    let parent = out.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+    let free = free_bytes(parent).with_context(|| format!("cannot read {}", parent.display()))?;
+    if free >= bytes {
+        return Ok(());
+    }
+    bail!(
+        "{} needs {}, but its disk has {} left",
+        out.display(),
+        output::bytes(bytes),
+        output::bytes(free)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_fits_has_room() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("a/b/model");
+        assert!(expect_room(&out, 1).is_ok());
+        if cfg!(unix) {
+            let error = expect_room(&out, u64::MAX).expect_err("too much").to_string();
+            assert!(error.contains("a/b/model needs"), "{error}");
+        }
+        assert!(expect_room(Path::new("model"), 1).is_ok());
+    }
+}
