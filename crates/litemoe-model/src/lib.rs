@@ -7,6 +7,7 @@ mod families;
 mod json;
 mod layers;
 mod leftovers;
+mod linear_sites;
 mod load;
 mod model;
 mod proxy;
