@@ -15,13 +15,14 @@ mod tensors;
 mod to_foundation;
 mod tune;
 
+pub use batch::RowLimits;
 pub use confidence_interval::{mean_95, share_95};
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use guard::{
     Guard, GuardOptions, Measure, MountChoice, PENALTIES, SCALES, Tried, choose_mount,
 };
-pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora};
+pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora, target_sites};
 pub use mount::{Effect, LoadedAdapter, check_fit, check_save, is_own, load, mount, probe, save};
 pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
 pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};

@@ -13,6 +13,7 @@ use litemoe_text::Tokenizer;
 use crate::args::device::DeviceArgs;
 use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
+use crate::input::RowModel;
 use crate::output;
 
 /// Number of tokens of the probe that checks an adapter's effect.
@@ -75,11 +76,53 @@ pub(crate) fn expect_fingerprint(
     )
 }
 
+/// Model directory with its tokenizer; no weights are read.
+pub(crate) struct Opened {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Opened {
+    /// Opens a model directory or a pulled model, and its tokenizer.
+    pub(crate) fn open(named: &Path) -> anyhow::Result<Self> {
+        let checkpoint = open(named)?;
+        let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
+        let (tokens, vocab) = (tokenizer.vocab(), checkpoint.config().vocab);
+        if tokens > vocab {
+            bail!(
+                "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
+                checkpoint.dir().display()
+            );
+        }
+        Ok(Self { checkpoint, tokenizer })
+    }
+}
+
+impl RowModel for Opened {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.checkpoint.config().max_tokens
+    }
+}
+
 /// Model with its tokenizer.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) model: Model,
     pub(crate) tokenizer: Tokenizer,
+}
+
+impl RowModel for Loaded {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
 }
 
 impl Loaded {
@@ -100,17 +143,9 @@ impl Loaded {
         make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
     ) -> anyhow::Result<Self> {
         let device = device.open()?;
-        let checkpoint = open(named)?;
+        let Opened { checkpoint, tokenizer } = Opened::open(named)?;
         note_leftovers(&checkpoint);
-        let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
         let model = make(&checkpoint, &device)?;
-        if tokenizer.vocab() > model.vocab() {
-            let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
-            bail!(
-                "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
-                checkpoint.dir().display()
-            );
-        }
         Ok(Self { checkpoint, model, tokenizer })
     }
 

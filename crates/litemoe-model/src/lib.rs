@@ -27,4 +27,4 @@ pub use layers::kv_cache::KvCache;
 pub use leftovers::{Leftover, LeftoverReason};
 pub use model::Model;
 pub use proxy::weights::MakeExperts;
-pub use proxy::{SIDE_FILES, StagedProxy, stage_proxy, write_proxy};
+pub use proxy::{SIDE_FILES, StagedProxy, check_proxy_target, stage_proxy, write_proxy};

@@ -101,11 +101,12 @@ impl TuneOptions {
         for (option, given) in counts {
             require(option, &given, given > 0, "at least 1")?;
         }
-        let finite = |value: f64| value.is_finite();
-        require("lr", &self.lr, finite(self.lr) && self.lr > 0.0, "a number above 0")?;
+        let finite = |value: f64| (value as f32).is_finite();
+        let is_rate = finite(self.lr) && self.lr > 0.0;
+        require("lr", &self.lr, is_rate, "a number above 0, finite in f32")?;
         require("final_lr", &self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
         let decay = self.weight_decay;
-        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0")?;
+        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0, finite in f32")?;
         let noise = self.router_noise;
         require("router_noise", &noise, (0.0..=MAX_NOISE).contains(&noise), "in [0, 100]")
     }

@@ -4,137 +4,61 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use litemoe_core::sha256_hex;
 use litemoe_files::{check_target_file, write_file};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::job::{Job, StageWork};
-use crate::{artefact, fingerprints, model, output};
+use super::records::{Record, Records, Stage};
+use crate::{artefact, fingerprints, output};
 
-/// Record of a finished stage.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record<R> {
-    /// Digest of program, work and inputs.
-    key: String,
-    /// Digests of the outputs.
-    outputs: BTreeMap<PathBuf, String>,
-    /// Wall-clock time of the process, in seconds.
-    seconds: f64,
-    report: R,
-}
-
-/// A stage to run.
-pub(crate) struct Stage<'a, W> {
-    pub(crate) name: &'a str,
-    /// Description shown to the user.
-    pub(crate) about: &'a str,
-    pub(crate) work: W,
-    pub(crate) inputs: Vec<&'a Path>,
-    pub(crate) outputs: Vec<&'a Path>,
-    /// Checkpoint that an interrupted run leaves.
-    pub(crate) checkpoint: Option<&'a Path>,
-}
-
-/// Runs stages and keeps their records in a directory.
-pub(crate) struct Runner {
-    program: PathBuf,
-    program_digest: String,
-    records: PathBuf,
-    force: bool,
-    /// File lock of the directory. Every stage inherits it, so a stage that outlives this process holds the lock until
-    /// it ends.
+/// Runs stages and keeps their records.
+pub(super) struct Runner {
+    records: Records,
+    /// File lock of the records. Every stage inherits it, so a stage that outlives this process holds the lock until it
+    /// ends.
     lock: File,
-    /// Digests of paths, dropped when a stage writes the path.
-    digests: RefCell<BTreeMap<PathBuf, String>>,
     seconds: RefCell<BTreeMap<String, f64>>,
 }
 
 impl Runner {
-    /// Runner with its records in `records`.
-    pub(crate) fn new(records: PathBuf, force: bool) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let program_digest = digest(&program)?;
-        fs::create_dir_all(&records)
-            .with_context(|| format!("cannot create the folder {}", records.display()))?;
-        let lock = lock(&records)?;
-        let (digests, seconds) = Default::default();
-        Ok(Self { program, program_digest, records, force, lock, digests, seconds })
+    /// Runner that creates the directory of its records.
+    pub(super) fn new(records: Records) -> anyhow::Result<Self> {
+        fs::create_dir_all(&records.dir)
+            .with_context(|| format!("cannot create the folder {}", records.dir.display()))?;
+        let lock = lock(&records.dir)?;
+        Ok(Self { records, lock, seconds: RefCell::default() })
     }
 
     /// Runs a stage, or returns the recorded report if nothing has changed, and tells the user which.
-    pub(crate) fn run<W: StageWork>(&self, stage: Stage<'_, W>) -> anyhow::Result<W::Report> {
-        let Stage { name, about, work, inputs, outputs, checkpoint } = stage;
-        let record = self.records.join(format!("{name}.json"));
-        let job: Job = work.into();
-        let key = self.key(&job, &inputs)?;
-        if let Some(Record { report, seconds, .. }) = self.valid_record(&record, &key, &outputs) {
+    pub(super) fn run<W: StageWork>(&self, stage: Stage<W>) -> anyhow::Result<W::Report> {
+        let stage = stage.of_any_work();
+        let (name, records) = (&*stage.name, &self.records);
+        let key = records.key(&stage)?;
+        if let Some(Record { report, seconds, .. }) = records.valid(&stage, &key) {
             output::note(&format!("{name:<13} unchanged, skipped"));
             self.seconds.borrow_mut().insert(name.to_owned(), seconds);
             return Ok(report);
         }
+        let record = records.file(name);
         let _ = fs::remove_file(&record);
-        output::note(&format!("{name:<13} {about}"));
+        output::note(&format!("{name:<13} {}", stage.about));
         let start = Instant::now();
-        let report: W::Report = self.spawn(name, &job, &key, checkpoint)?;
+        let report: W::Report = self.spawn(name, &stage.work, &key, stage.checkpoint.as_deref())?;
         let seconds = start.elapsed().as_secs_f64();
-        let mut written = BTreeMap::new();
-        for path in outputs {
-            self.digests.borrow_mut().remove(path);
-            if path.exists() {
-                written.insert(path.to_owned(), self.digest(path)?);
-            }
-        }
-        let outputs = written;
+        let outputs = records.written(&stage.outputs)?;
         artefact::write(&record, &Record { key, outputs, seconds, report: &report })?;
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
         Ok(report)
     }
 
     /// Wall-clock seconds of every stage; of the earlier run for a skipped one.
-    pub(crate) fn seconds(&self) -> BTreeMap<String, f64> {
+    pub(super) fn seconds(&self) -> BTreeMap<String, f64> {
         self.seconds.borrow().clone()
-    }
-
-    fn key(&self, job: &Job, inputs: &[&Path]) -> anyhow::Result<String> {
-        let mut text = format!("{} {}\n", env!("CARGO_PKG_VERSION"), self.program_digest);
-        text += &serde_json::to_string(job)?;
-        for input in inputs {
-            text += &format!("\n{} {}", input.display(), self.digest(input)?);
-        }
-        Ok(sha256_hex(text.as_bytes()))
-    }
-
-    fn digest(&self, path: &Path) -> anyhow::Result<String> {
-        if let Some(known) = self.digests.borrow().get(path) {
-            return Ok(known.clone());
-        }
-        let found = model_digest(path).map_or_else(|| digest(path), Ok)?;
-        self.digests.borrow_mut().insert(path.to_owned(), found.clone());
-        Ok(found)
-    }
-
-    fn valid_record<R: DeserializeOwned>(
-        &self,
-        path: &Path,
-        key: &str,
-        outputs: &[&Path],
-    ) -> Option<Record<R>> {
-        if self.force || !path.exists() {
-            return None;
-        }
-        let record: Record<R> = artefact::read(path).ok()?;
-        let whole = record
-            .outputs
-            .iter()
-            .all(|(path, then)| self.digest(path).is_ok_and(|now| now == *then));
-        let all = outputs.iter().all(|path| record.outputs.contains_key(*path) || !path.exists());
-        (record.key == key && whole && all).then_some(record)
     }
 
     fn spawn<R: DeserializeOwned>(
@@ -145,9 +69,9 @@ impl Runner {
         checkpoint: Option<&Path>,
     ) -> anyhow::Result<R> {
         let [begun, job_file, report] =
-            ["begun", "job", "report"].map(|kind| self.records.join(format!("{name}.{kind}")));
+            ["begun", "job", "report"].map(|kind| self.records.dir.join(format!("{name}.{kind}")));
         artefact::write(&job_file, job)?;
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.records.program.path);
         command.arg("stage");
         command.env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string());
         if fingerprints::is_verified() {
@@ -157,7 +81,7 @@ impl Runner {
             command.arg("--quiet");
         }
         let interrupted = fs::read_to_string(&begun).is_ok_and(|then| then == key);
-        if interrupted && !self.force && checkpoint.is_some_and(Path::exists) {
+        if interrupted && !self.records.force && checkpoint.is_some_and(Path::exists) {
             command.arg("--resume");
         }
         if checkpoint.is_some() {
@@ -193,35 +117,3 @@ fn lock(records: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Digest of a foundation: its fingerprint and the files that the fingerprint does not cover. So the weights are hashed
-/// once for this process and the stages. `None` for anything else, such as a proxy, whose weight file has metadata that
-/// the fingerprint does not cover.
-fn model_digest(dir: &Path) -> Option<String> {
-    if !dir.is_dir() {
-        return None;
-    }
-    let checkpoint = model::open(dir).ok().filter(|checkpoint| checkpoint.origin().is_none())?;
-    let files = fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.path()));
-    let mut files = files.collect::<Option<Vec<_>>>()?;
-    files.retain(|path| path.extension().is_none_or(|extension| extension != "safetensors"));
-    files.sort();
-    let mut text = format!("{}\n", checkpoint.fingerprint());
-    for path in files {
-        text += &format!("{} {}\n", digest(&path).ok()?, path.display());
-    }
-    Some(sha256_hex(text.as_bytes()))
-}
-
-/// SHA-256 of a file, or of the names and contents of a directory's files.
-pub(crate) fn digest(path: &Path) -> anyhow::Result<String> {
-    let context = || format!("cannot read {}", path.display());
-    if path.is_dir() {
-        let entries = fs::read_dir(path).with_context(context)?;
-        let mut names =
-            entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        names.sort();
-        let lines = names.iter().map(|name| Ok(format!("{} {}\n", digest(name)?, name.display())));
-        return Ok(sha256_hex(lines.collect::<anyhow::Result<String>>()?.as_bytes()));
-    }
-    artefact::sha256(path)
-}

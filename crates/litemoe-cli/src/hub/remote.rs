@@ -10,7 +10,7 @@ use super::client::{Answer, Client};
 use super::id::is_commit;
 use super::listing::{self, Listing};
 use super::repo_cache::RepoCache;
-use crate::output;
+use crate::{disk, output};
 
 /// A model on the Hub at one commit, and its directory in the cache.
 pub(super) struct Remote {
@@ -68,7 +68,7 @@ impl Remote {
         for name in names {
             needed = needed.saturating_add(self.missing(name)?);
         }
-        let free = free_bytes(self.cache.root()).with_context(|| {
+        let free = disk::free_bytes(self.cache.root()).with_context(|| {
             format!("cannot read the free space of {}", self.cache.root().display())
         })?;
         if needed > free {
@@ -90,18 +90,6 @@ impl Remote {
             format!("cannot note that {} is the commit {}", self.id, self.listing.commit)
         })
     }
-}
-
-/// Free bytes of the file system of a directory.
-#[cfg(unix)]
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
-    let found = rustix::fs::statvfs(dir)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes(_: &Path) -> std::io::Result<u64> {
-    Ok(u64::MAX)
 }
 
 /// Explains an HTTP status of the Hub.

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 
 pub(crate) use self::measure::{MeasureArgs, ScoreWork};
 use self::merge::MergeArgs;
-pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::row_check::{self, Source};
