@@ -67,7 +67,7 @@ impl LoraOptions {
         if !(self.alpha > 0.0 && self.scale().is_finite()) {
             return Err(AdapterError::Option {
                 option: "alpha",
-                given: self.alpha.to_string(),
+                given: format!("{:?}", self.alpha),
                 expected: "a number above 0 whose scale, alpha/rank, is finite in f32",
             });
         }

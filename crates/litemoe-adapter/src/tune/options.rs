@@ -103,10 +103,11 @@ impl TuneOptions {
         }
         let finite = |value: f64| (value as f32).is_finite();
         let is_rate = finite(self.lr) && self.lr > 0.0;
-        require("lr", &self.lr, is_rate, "a number above 0, finite in f32")?;
+        require("lr", &format!("{:?}", self.lr), is_rate, "a number above 0, finite in f32")?;
         require("final_lr", &self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
         let decay = self.weight_decay;
-        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0, finite in f32")?;
+        let (given, is_decay) = (format!("{decay:?}"), finite(decay) && decay >= 0.0);
+        require("weight_decay", &given, is_decay, "a number not below 0, finite in f32")?;
         let noise = self.router_noise;
         require("router_noise", &noise, (0.0..=MAX_NOISE).contains(&noise), "in [0, 100]")
     }

@@ -68,11 +68,11 @@ fn options_out_of_range_are_refused() {
         (LoraOptions { rank: 0, ..only("q_proj") }, "rank is 0, but must be at least 1"),
         (
             LoraOptions { alpha: 0.0, ..only("q_proj") },
-            "alpha is 0, but must be a number above 0 whose scale, alpha/rank, is finite in f32",
+            "alpha is 0.0, but must be a number above 0 whose scale, alpha/rank, is finite in f32",
         ),
         (
             LoraOptions { alpha: 1e40, ..only("q_proj") },
-            "alpha is 10000000000000000000000000000000000000000, but must be a number above 0 whose scale, alpha/rank, \
+            "alpha is 1e40, but must be a number above 0 whose scale, alpha/rank, \
              is finite in f32",
         ),
     ];

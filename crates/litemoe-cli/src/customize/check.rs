@@ -14,10 +14,11 @@ use super::history::History;
 use super::looped::app_dir;
 use super::outputs;
 use super::variant::Variants;
+use crate::memory::anonymous_bytes;
 use crate::input::{draw, encode_quietly, read};
 use crate::model::Opened;
 use crate::written_dir::WrittenDir;
-use crate::{disk, hub};
+use crate::hub;
 
 /// Everything that a run needs, checked.
 pub(super) struct Checked {
@@ -27,6 +28,8 @@ pub(super) struct Checked {
     pub(super) foundation: Opened,
     /// Linear weights of the foundation that the adapter's targets select from.
     pub(super) sites: Vec<LinearSite>,
+    /// Bytes of this program with the tokenizer, and no rows.
+    pub(super) program_bytes: u64,
     pub(super) apps: Vec<CheckedApp>,
     /// Copies of files that are still to be written.
     _scratch: TempDir,
@@ -72,6 +75,7 @@ impl Checked {
         let readable = foundation_files.as_ref().map(|files| files.readable(scratch.path()));
         let readable = readable.unwrap_or_else(|| Ok(foundation_dir.clone()))?;
         let foundation = Opened::open(&readable)?;
+        let program_bytes = anonymous_bytes();
         let sites = foundation.checkpoint.linear_sites();
         let lora = options.tune.lora();
         lora.check_ranks(&target_sites(&sites, &lora)?)?;
@@ -81,7 +85,15 @@ impl Checked {
                 .with_context(|| format!("app {name}"))
         });
         let apps = apps.collect::<anyhow::Result<_>>()?;
-        Ok(Self { foundation_dir, foundation_files, foundation, sites, apps, _scratch: scratch })
+        Ok(Self {
+            foundation_dir,
+            foundation_files,
+            foundation,
+            sites,
+            program_bytes,
+            apps,
+            _scratch: scratch,
+        })
     }
 
     /// Writes the embedded foundation and the splits of single files.
@@ -89,31 +101,20 @@ impl Checked {
         self.written_inputs().try_for_each(WrittenDir::write)
     }
 
+    /// Whether the embedded foundation is still to be written.
+    pub(super) fn foundation_is_written(&self) -> bool {
+        self.foundation_files.as_ref().is_some_and(|files| !files.is_there())
+    }
+
     /// Directories that the program writes before the first stage.
     pub(super) fn written_inputs(&self) -> impl Iterator<Item = &WrittenDir> {
         let apps = self.apps.iter().filter_map(|app| app.app.written.as_ref());
         self.foundation_files.iter().chain(apps)
     }
-
-    /// Checks that the disk has room for this many bytes.
-    pub(super) fn expect_room(options: &CustomizeArgs, needed: u64) -> anyhow::Result<u64> {
-        let dir = disk::expect_writable(&options.out)?;
-        let free = disk::free_bytes(&dir)
-            .with_context(|| format!("cannot read the free space of {}", dir.display()))?;
-        if needed > free {
-            bail!(
-                "{} needs {}, but {} has {} free",
-                options.out.display(),
-                crate::output::bytes(needed),
-                dir.display(),
-                crate::output::bytes(free)
-            );
-        }
-        Ok(free)
-    }
 }
 
 impl CheckedApp {
+    /// Checks an app: budgets and refits of its proxies, outputs, rows.
     fn of(
         options: &CustomizeArgs,
         foundation: &Opened,

@@ -7,12 +7,14 @@ mod history;
 mod job;
 mod looped;
 mod outputs;
+mod preview;
 mod records;
 mod refit;
 mod report;
 mod single_file;
 mod stage;
 mod stages;
+mod steps;
 mod sweep_table;
 mod table;
 mod variant;
@@ -27,14 +29,21 @@ use self::check::Checked;
 use self::history::History;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
+use self::preview::Preview;
 use self::report::Report;
 use crate::{output, row_check};
 
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         // A directory that is not there cannot be in use; it is made once everything is checked.
-        let lock = self.out.exists().then(|| self.lock()).transpose()?;
+        let locks_now = self.out.exists() && !self.dry_run;
+        let lock = locks_now.then(|| self.lock()).transpose()?;
         let checked = Checked::of(&self)?;
+        if self.dry_run {
+            let preview = Preview::of(&self, &checked)?;
+            return if self.json { output::json(&preview) } else { preview.print() };
+        }
+        preview::before(&self, &checked)?;
         let _lock = lock.map_or_else(|| self.lock(), Ok)?;
         checked.write_inputs()?;
         for app in &checked.apps {

@@ -10,13 +10,26 @@ use litemoe_model::check_proxy_target;
 use super::looped::app_dir;
 use super::args::CustomizeArgs;
 use super::app::App;
+use super::records::Records;
 use super::variant::Variants;
 use crate::args::refit::{RefitKind, proxy_refit};
-use crate::{artefact, disk};
+use crate::{artefact, disk, output};
 
 /// File of the results of a run.
 pub(super) fn results(options: &CustomizeArgs) -> PathBuf {
     options.out.join(if options.is_sweep() { "sweep.json" } else { "report.json" })
+}
+
+/// Checks that the disk has room for this many bytes. Returns the free ones.
+pub(super) fn expect_room(options: &CustomizeArgs, needed: u64) -> anyhow::Result<u64> {
+    let dir = disk::expect_writable(&options.out)?;
+    let free = disk::free_bytes(&dir)
+        .with_context(|| format!("cannot read the free space of {}", dir.display()))?;
+    if needed > free {
+        let [needed, free] = [needed, free].map(output::bytes);
+        bail!("{} needs {needed}, but {} has {free} free", options.out.display(), dir.display());
+    }
+    Ok(free)
 }
 
 /// Checks that no output of an app's stages replaces what the program did not write, and that the directories can be
@@ -41,6 +54,11 @@ pub(super) fn check(options: &CustomizeArgs, app: &App, variants: &Variants) -> 
     }
     dirs.dedup();
     dirs.iter().try_for_each(|dir| disk::expect_writable(dir).map(drop))
+}
+
+/// Checks that a stage's record may be written.
+pub(super) fn check_record(records: &Records, stage: &str) -> anyhow::Result<()> {
+    check_file(&records.file(stage))
 }
 
 fn check_file(path: &Path) -> anyhow::Result<()> {
