@@ -80,9 +80,14 @@ pub(crate) fn same(x: &Path, y: &Path) -> bool {
 
 /// Checks that an output file replaces at most a regular file, and no input; creates its parent directory.
 pub(crate) fn check_file(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
-    expect_no_input(out, inputs)?;
-    check_target_file(out).with_context(|| cannot_write(out))?;
+    check_target(out, inputs)?;
     create_parent(out)
+}
+
+/// As [`check_file`], but creates nothing.
+pub(crate) fn check_target(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    expect_no_input(out, inputs)?;
+    check_target_file(out).with_context(|| cannot_write(out))
 }
 
 /// Locks an output directory for this process, and checks that it replaces no input.
@@ -92,7 +97,7 @@ pub(crate) fn lock_dir(out: &Path, inputs: &[&Path]) -> anyhow::Result<TargetLoc
 }
 
 /// Checks that an output is no input, holds none, and is no file of one. Inputs that do not exist are none.
-fn expect_no_input(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+pub(crate) fn expect_no_input(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     let Ok(found) = fs::canonicalize(out) else { return Ok(()) };
     for input in inputs {
         let Ok(path) = fs::canonicalize(input) else { continue };

@@ -6,6 +6,7 @@ mod chat;
 mod commands;
 mod customize;
 mod disk;
+mod dry_run;
 mod fingerprints;
 mod forecast;
 mod hub;

@@ -96,6 +96,29 @@ impl Opened {
         }
         Ok(Self { checkpoint, tokenizer })
     }
+
+    /// Loads the weights onto a device.
+    pub(crate) fn load(self, device: DeviceArgs) -> anyhow::Result<Loaded> {
+        self.with(device, Model::load)
+    }
+
+    /// Leaves the weights in the files until they are used; freed memory is not kept.
+    pub(crate) fn stream(self, device: DeviceArgs) -> anyhow::Result<Loaded> {
+        map_large_allocations();
+        self.with(device, Model::stream)
+    }
+
+    fn with(
+        self,
+        device: DeviceArgs,
+        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
+    ) -> anyhow::Result<Loaded> {
+        let Self { checkpoint, tokenizer } = self;
+        let device = device.open()?;
+        note_leftovers(&checkpoint);
+        let model = make(&checkpoint, &device)?;
+        Ok(Loaded { checkpoint, model, tokenizer })
+    }
 }
 
 impl RowModel for Opened {
@@ -128,25 +151,8 @@ impl RowModel for Loaded {
 impl Loaded {
     /// Loads a model onto a device.
     pub(crate) fn open(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
-        Self::with(named, device, Model::load)
-    }
-
-    /// Opens a streamed model: its weights stay in the files until they are used, and freed memory is not kept.
-    pub(crate) fn stream(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
-        map_large_allocations();
-        Self::with(named, device, Model::stream)
-    }
-
-    fn with(
-        named: &Path,
-        device: DeviceArgs,
-        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
-    ) -> anyhow::Result<Self> {
-        let device = device.open()?;
-        let Opened { checkpoint, tokenizer } = Opened::open(named)?;
-        note_leftovers(&checkpoint);
-        let model = make(&checkpoint, &device)?;
-        Ok(Self { checkpoint, model, tokenizer })
+        device.open()?;
+        Opened::open(named)?.load(device)
     }
 
     /// Metadata of the model for records.

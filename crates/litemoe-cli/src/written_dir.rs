@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -27,9 +27,7 @@ pub(crate) struct WrittenDir {
 impl WrittenDir {
     /// Whether the files are there with the same contents.
     pub(crate) fn is_there(&self) -> bool {
-        let is_there = |(name, bytes): &(String, Cow<'_, [u8]>)| {
-            fs::read(self.dir.join(name)).is_ok_and(|found| found == **bytes)
-        };
+        let is_there = |(name, bytes): &(String, Cow<'_, [u8]>)| holds(&self.dir.join(name), bytes);
         self.files.iter().all(is_there)
     }
 
@@ -77,6 +75,23 @@ impl WrittenDir {
         };
         write().with_context(|| cannot_write(&copy))?;
         Ok(copy)
+    }
+}
+
+/// Whether a file has this content; reads it in blocks.
+fn holds(path: &Path, mut bytes: &[u8]) -> bool {
+    let Ok(mut file) = File::open(path) else { return false };
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut block) {
+            Ok(0) => return bytes.is_empty(),
+            Ok(n) => match bytes.strip_prefix(&block[..n]) {
+                Some(rest) => bytes = rest,
+                None => return false,
+            },
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use litemoe_adapter::{RowLimits, target_sites};
-use litemoe_core::{LinearSite, Sequence};
+use litemoe_core::{LinearRole, LinearSite, MoeLayer, RouterRule, Sequence};
+use litemoe_merge::kept_per_layer;
 use tempfile::TempDir;
 
 use super::app::{self, App, NamedApp};
@@ -28,7 +29,8 @@ pub(super) struct Checked {
     pub(super) foundation: Opened,
     /// Linear weights of the foundation that the adapter's targets select from.
     pub(super) sites: Vec<LinearSite>,
-    /// Bytes of this program with the tokenizer, and no rows.
+    /// Bytes of this program: alone, and with the tokenizer.
+    pub(super) bare_bytes: u64,
     pub(super) program_bytes: u64,
     pub(super) apps: Vec<CheckedApp>,
     /// Copies of files that are still to be written.
@@ -74,11 +76,11 @@ impl Checked {
         };
         let readable = foundation_files.as_ref().map(|files| files.readable(scratch.path()));
         let readable = readable.unwrap_or_else(|| Ok(foundation_dir.clone()))?;
+        let bare_bytes = anonymous_bytes();
         let foundation = Opened::open(&readable)?;
         let program_bytes = anonymous_bytes();
         let sites = foundation.checkpoint.linear_sites();
-        let lora = options.tune.lora();
-        lora.check_ranks(&target_sites(&sites, &lora)?)?;
+        check_targets(options, &sites, foundation.checkpoint.moe_layers())?;
         let apps = apps.into_iter().map(|app| {
             let name = app.name.clone();
             CheckedApp::of(options, &foundation, app, &scratch)
@@ -90,6 +92,7 @@ impl Checked {
             foundation_files,
             foundation,
             sites,
+            bare_bytes,
             program_bytes,
             apps,
             _scratch: scratch,
@@ -187,6 +190,31 @@ fn encoded(
     };
     let encoded = encode_quietly(&rows, which, file, foundation, args.max_tokens)?;
     Ok((encoded.sequences, encoded.skipped_too_long))
+}
+
+/// Checks targets and ranks, on the foundation and on the smallest proxy: its routers may have fewer rows.
+fn check_targets(
+    options: &CustomizeArgs,
+    sites: &[LinearSite],
+    layers: &[MoeLayer],
+) -> anyhow::Result<()> {
+    let lora = options.tune.lora();
+    lora.check_ranks(&target_sites(sites, &lora)?)?;
+    if options.how.router != RouterRule::DropRows {
+        return Ok(());
+    }
+    for &budget in &options.budget {
+        let kept = kept_per_layer(budget, layers)?;
+        let of_proxy = |site: &LinearSite| match site.role {
+            LinearRole::Router { .. } => {
+                LinearSite { d_out: site.d_out.min(kept), ..site.clone() }
+            }
+            _ => site.clone(),
+        };
+        let sites: Vec<_> = sites.iter().map(of_proxy).collect();
+        lora.check_ranks(&target_sites(&sites, &lora)?)?;
+    }
+    Ok(())
 }
 
 fn limits(foundation: &Opened) -> RowLimits {

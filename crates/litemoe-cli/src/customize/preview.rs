@@ -121,7 +121,7 @@ pub(super) fn before(options: &CustomizeArgs, checked: &Checked) -> anyhow::Resu
 impl Preview {
     /// Looks at records and outputs, and measures the machine's speed.
     pub(super) fn of(options: &CustomizeArgs, checked: &Checked) -> anyhow::Result<Self> {
-        let speed = probe(options, checked)?;
+        let speed = Speed::probe(&checked.foundation.checkpoint, &options.device.open()?);
         let mut written = unwritten_bytes(checked);
         let apps = checked.apps.iter().map(|app| {
             let steps = Steps::of(options, checked, app)?;
@@ -174,7 +174,7 @@ impl Preview {
         let available = available.map_or_else(String::new, |it| format!(" ({it} available)"));
         output::line(&format!(
             "what is to run needs about {} and {memory} of memory{available}, and writes up to {written} ({free} free)\n\
-             time and memory are estimates: the time is that of the matrix products alone\n\
+             time and memory are estimates; the time is that of the models' passes, at the speed that an expert's operations have now\n\
              nothing was written",
             output::seconds(self.seconds)
         ))
@@ -267,17 +267,6 @@ fn proxies(checked: &Checked, app: &CheckedApp, steps: &Steps) -> Vec<ProxyPrevi
         adapter_bytes: size.adapter_bytes,
     };
     with_sizes.map(proxy).collect()
-}
-
-/// Measures the speed of the products that an evaluation's batch consists of.
-fn probe(options: &CustomizeArgs, checked: &Checked) -> anyhow::Result<Speed> {
-    let layers = checked.foundation.checkpoint.moe_layers();
-    let widest = layers.iter().max_by_key(|layer| layer.d_expert);
-    let [tokens, d_model, d_expert] = widest.map_or([1; 3], |layer| {
-        let tokens = litemoe_adapter::BATCH_TOKENS * layer.top_k / layer.n_experts;
-        [tokens, layer.d_model, layer.d_expert]
-    });
-    Ok(Speed::probe(&options.device.open()?, tokens, d_model, d_expert))
 }
 
 /// Bytes of foundation and rows that the program is yet to write.

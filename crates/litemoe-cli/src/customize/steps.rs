@@ -187,7 +187,8 @@ impl<'a> Forecaster<'a> {
             let adapter = if mounted.is_some() { adapter } else { 0.0 };
             Ok::<_, anyhow::Error>(self.eval(stage, records, size, adapter))
         };
-        let plan = self.memory(&self.foundation, 0.0).extract();
+        let bare = self.checked.bare_bytes;
+        let plan = Memory { program: bare, ..self.memory(&self.foundation, 0.0) }.extract();
         let mut steps = vec![
             step(stages.plan(variant)?, records, plan, 0.0, 0.0),
             self.extract(variant, records, &proxy, kept_per_layer, checkpoint.bytes() - removed)?,

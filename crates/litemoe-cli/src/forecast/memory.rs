@@ -57,19 +57,19 @@ impl Memory<'_> {
     }
 
     /// Refit: one block, the hidden states of the rows in both models, the sums of a layer of `kept` experts in f64 and
-    /// two copies of them in the solver, and the activations that are held for the layer's change.
+    /// the factor that the solver makes of them, and the activations that are held for the layer's change.
     pub(crate) fn refit(&self, batch: Batch, held: f64, kept: f64, held_bytes: f64) -> u64 {
         let hidden = 2.0 * held * self.model.d_model;
         let neurons = |block: &BlockSize| kept.min(block.n_experts) * block.d_expert;
         let d_model = self.model.d_model;
-        let sums = self.model.most(|block| 2.0 * 3.0 * neurons(block) * neurons(block));
+        // In units of f32.
+        let sums = self.model.most(|block| 2.0 * neurons(block) * neurons(block));
         let change = self.model.most(|block| 4.0 * neurons(block) * d_model);
         let inner = self.model.most(|block| held * block.top_k * block.d_expert);
         let held_inner = inner.min(held_bytes / F32);
-        let solving = sums + change + held_inner;
+        let solving = 2.0 * sums + change + held_inner;
         let running = self.model.largest_block() + self.forward(batch) + held_inner;
-        // One block's sums are there while it runs.
-        self.bytes(hidden + solving.max(running + sums / 3.0) + self.adapter)
+        self.bytes(hidden + solving.max(running + sums) + self.adapter)
     }
 
     /// Tuning: weights, optimizer, and the activations that the backward pass needs.

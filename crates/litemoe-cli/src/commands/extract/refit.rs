@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::refit::{RefitArgs, RefitKind};
 use crate::input::Rows;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Opened};
 use crate::{artefact, output, progress};
 
 /// Refit of a proxy: options, foundation and calibration rows.
@@ -71,8 +71,10 @@ impl<'a> Refit<'a> {
             lock = Some(artefact::lock_dir(&adapter, inputs)?);
             check_save(&adapter)?;
         }
-        let foundation = Loaded::stream(model, args.device)?;
-        let rows = Rows::read(data, &foundation, args.row_args)?.drawn(args.rows, args.seed);
+        args.device.open()?;
+        let opened = Opened::open(model)?;
+        let rows = Rows::read(data, &opened, args.row_args)?.drawn(args.rows, args.seed);
+        let foundation = opened.stream(args.device)?;
         Ok(Some(Self { args, out, foundation, rows, _lock: lock }))
     }
 

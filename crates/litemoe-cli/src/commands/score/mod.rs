@@ -40,6 +40,9 @@ impl ScoreCommand {
                 let json = measure.json;
                 row_check::note(&[Source::calibration(&measure.data)])?;
                 let Self { row_args, device, .. } = self;
+                if measure.dry_run {
+                    return measure.preview(row_args, device)?.print(json);
+                }
                 work::run(&ScoreWork { measure, row_args, device }, json)
             }
         }
