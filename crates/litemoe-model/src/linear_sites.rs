@@ -24,7 +24,8 @@ impl Checkpoint {
 
     /// The site of a stored matrix outside the experts.
     fn linear_site(&self, block: LayerId, stored: StoredPart<'_>) -> Option<LinearSite> {
-        let path = stored.name.strip_suffix(".weight").filter(|path| !path.ends_with(RELATIVE_BIAS));
+        let path =
+            stored.name.strip_suffix(".weight").filter(|path| !path.ends_with(RELATIVE_BIAS));
         let &[d_out, d_in] = &self.tensor(stored.name).shape[..] else { return None };
         let plain = |role| {
             let site = Site::new(path?);

@@ -6,9 +6,9 @@ use clap::Args;
 use indicatif::ProgressBar;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
-    AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
-    TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint, save,
-    target_sites, tune,
+    AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport,
+    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint,
+    save, target_sites, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::{Deserialize, Serialize};

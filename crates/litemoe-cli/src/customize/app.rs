@@ -89,7 +89,8 @@ impl App {
         let Some(written) = &self.written else { return Ok(self.clone()) };
         let dir = written.readable(scratch)?;
         let moved = |path: &Path| dir.join(path.file_name().unwrap_or_default());
-        let [train, validation, test] = [&self.train, &self.validation, &self.test].map(|it| moved(it));
+        let [train, validation, test] =
+            [&self.train, &self.validation, &self.test].map(|it| moved(it));
         Ok(Self { train, validation, test, ..self.clone() })
     }
 

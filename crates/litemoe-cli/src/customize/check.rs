@@ -15,11 +15,11 @@ use super::history::History;
 use super::looped::app_dir;
 use super::outputs;
 use super::variant::Variants;
-use crate::memory::anonymous_bytes;
+use crate::hub;
 use crate::input::{draw, encode_quietly, read};
+use crate::memory::anonymous_bytes;
 use crate::model::Opened;
 use crate::written_dir::WrittenDir;
-use crate::hub;
 
 /// Everything that a run needs, checked.
 pub(super) struct Checked {
@@ -206,9 +206,7 @@ fn check_targets(
     for &budget in &options.budget {
         let kept = kept_per_layer(budget, layers)?;
         let of_proxy = |site: &LinearSite| match site.role {
-            LinearRole::Router { .. } => {
-                LinearSite { d_out: site.d_out.min(kept), ..site.clone() }
-            }
+            LinearRole::Router { .. } => LinearSite { d_out: site.d_out.min(kept), ..site.clone() },
             _ => site.clone(),
         };
         let sites: Vec<_> = sites.iter().map(of_proxy).collect();

@@ -21,7 +21,7 @@ use crate::model;
 pub(super) struct Loop<'a> {
     stages: Stages<'a>,
     variants: &'a Variants,
-    program: Program,
+    program: &'a Program,
     runner: Runner,
 }
 
@@ -56,10 +56,10 @@ impl<'a> Loop<'a> {
         foundation: &'a Path,
         app: &'a App,
         variants: &'a Variants,
+        program: &'a Program,
     ) -> anyhow::Result<Self> {
         let stages = Stages { options, foundation, app, dir: app_dir(options, app) };
-        let program = Program::this()?;
-        let runner = Runner::new(Records::new(&program, stages.dir.join("stages"), options.force))?;
+        let runner = Runner::new(Records::new(program, stages.dir.join("stages"), options.force))?;
         Ok(Self { stages, variants, program, runner })
     }
 
@@ -74,7 +74,9 @@ impl<'a> Loop<'a> {
         if options.is_sweep() {
             let full = self.full()?;
             let variants = self.variants.asked.iter();
-            return variants.map(|variant| self.of_sweep(variant, &shared, full.as_ref())).collect();
+            return variants
+                .map(|variant| self.of_sweep(variant, &shared, full.as_ref()))
+                .collect();
         }
         let variant = self.variants.asked.first().context("there is no proxy to make")?;
         let branch = self.branch(&self.runner, variant, foundation)?;
@@ -100,7 +102,7 @@ impl<'a> Loop<'a> {
     ) -> anyhow::Result<AppReport> {
         crate::output::note(&format!("{}: {}", self.stages.app.name, variant.dir.display()));
         let (records, force) = (variant.records.clone(), self.stages.options.force);
-        let runner = Runner::new(Records::new(&self.program, records, force))?;
+        let runner = Runner::new(Records::new(self.program, records, force))?;
         let branch = self.branch(&runner, variant, shared.foundation)?;
         self.report(&runner, variant, shared, branch, full)
     }

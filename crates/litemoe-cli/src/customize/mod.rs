@@ -30,6 +30,7 @@ use self::history::History;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::preview::Preview;
+use self::records::Program;
 use self::report::Report;
 use crate::{output, row_check};
 
@@ -39,11 +40,12 @@ impl CustomizeArgs {
         let locks_now = self.out.exists() && !self.dry_run;
         let lock = locks_now.then(|| self.lock()).transpose()?;
         let checked = Checked::of(&self)?;
+        let program = Program::this()?;
         if self.dry_run {
-            let preview = Preview::of(&self, &checked)?;
+            let preview = Preview::of(&self, &checked, &program)?;
             return if self.json { output::json(&preview) } else { preview.print() };
         }
-        preview::before(&self, &checked)?;
+        preview::before(&self, &checked, &program)?;
         let _lock = lock.map_or_else(|| self.lock(), Ok)?;
         checked.write_inputs()?;
         for app in &checked.apps {
@@ -52,7 +54,8 @@ impl CustomizeArgs {
         }
         let mut report = Report { apps: Vec::new() };
         for app in &checked.apps {
-            let looped = Loop::new(&self, &checked.foundation_dir, &app.app, &app.variants)?;
+            let (foundation, variants) = (&checked.foundation_dir, &app.variants);
+            let looped = Loop::new(&self, foundation, &app.app, variants, &program)?;
             let reports = looped.run().with_context(|| format!("app {}", app.app.name))?;
             report.apps.extend(reports);
         }

@@ -7,9 +7,9 @@ use litemoe_adapter::{check_save, is_checkpoint};
 use litemoe_files::check_target_file;
 use litemoe_model::check_proxy_target;
 
-use super::looped::app_dir;
-use super::args::CustomizeArgs;
 use super::app::App;
+use super::args::CustomizeArgs;
+use super::looped::app_dir;
 use super::records::Records;
 use super::variant::Variants;
 use crate::args::refit::{RefitKind, proxy_refit};

@@ -11,10 +11,12 @@ use super::args::CustomizeArgs;
 use super::check::{Checked, CheckedApp, SplitRows};
 use super::looped::app_dir;
 use super::outputs;
-use super::steps::Steps;
+use super::records::Program;
+use super::steps::{ProxySize, Steps};
+use super::variant::Variant;
 use crate::forecast::{Lengths, Speed, available_bytes};
-use crate::written_dir::WrittenDir;
 use crate::output;
+use crate::written_dir::WrittenDir;
 
 /// Forecast of a run.
 #[derive(Debug, Serialize)]
@@ -93,11 +95,15 @@ struct StagePreview {
 }
 
 /// Checks the room on the disk, and notes if a stage that has not run may need more memory than there is.
-pub(super) fn before(options: &CustomizeArgs, checked: &Checked) -> anyhow::Result<()> {
+pub(super) fn before(
+    options: &CustomizeArgs,
+    checked: &Checked,
+    program: &Program,
+) -> anyhow::Result<()> {
     let mut needed = unwritten_bytes(checked);
     let mut most = (0, String::new());
     for app in &checked.apps {
-        let steps = Steps::of(options, checked, app)?;
+        let steps = Steps::of(options, checked, app, program)?;
         for step in &steps.steps {
             let records = steps.records_of(step);
             outputs::check_record(records, &step.stage.name)?;
@@ -120,11 +126,15 @@ pub(super) fn before(options: &CustomizeArgs, checked: &Checked) -> anyhow::Resu
 
 impl Preview {
     /// Looks at records and outputs, and measures the machine's speed.
-    pub(super) fn of(options: &CustomizeArgs, checked: &Checked) -> anyhow::Result<Self> {
+    pub(super) fn of(
+        options: &CustomizeArgs,
+        checked: &Checked,
+        program: &Program,
+    ) -> anyhow::Result<Self> {
         let speed = Speed::probe(&checked.foundation.checkpoint, &options.device.open()?);
         let mut written = unwritten_bytes(checked);
         let apps = checked.apps.iter().map(|app| {
-            let steps = Steps::of(options, checked, app)?;
+            let steps = Steps::of(options, checked, app, program)?;
             let finished = steps.finished();
             let stages = steps.steps.iter().zip(finished).map(|(step, finished)| {
                 if !finished {
@@ -256,7 +266,7 @@ impl RowsPreview {
 
 fn proxies(checked: &Checked, app: &CheckedApp, steps: &Steps) -> Vec<ProxyPreview> {
     let with_sizes = app.variants.asked.iter().zip(&steps.proxies);
-    let proxy = |(variant, size): (&super::variant::Variant, &super::steps::ProxySize)| ProxyPreview {
+    let proxy = |(variant, size): (&Variant, &ProxySize)| ProxyPreview {
         budget: variant.plan.budget.to_string(),
         score: variant.plan.score.to_string(),
         refit: variant.refit.to_string(),

@@ -120,10 +120,7 @@ impl Records {
     }
 
     /// Digests of a stage's outputs, as it has just written them.
-    pub(super) fn written(
-        &self,
-        outputs: &[PathBuf],
-    ) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    pub(super) fn written(&self, outputs: &[PathBuf]) -> anyhow::Result<BTreeMap<PathBuf, String>> {
         let mut written = BTreeMap::new();
         for path in outputs {
             self.digests.borrow_mut().remove(path);

@@ -116,4 +116,3 @@ fn lock(records: &Path) -> anyhow::Result<File> {
         Err(TryLockError::Error(error)) => Err(error).with_context(cannot),
     }
 }
-

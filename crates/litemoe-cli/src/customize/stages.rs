@@ -180,8 +180,7 @@ impl Stages<'_> {
 
     /// Mounts a proxy's adapter on the foundation.
     pub(super) fn mount(&self, variant: &Variant) -> anyhow::Result<Stage<MountArgs>> {
-        let (adapter, plan, mounted) =
-            (variant.adapter(), variant.plan_file(), variant.mounted());
+        let (adapter, plan, mounted) = (variant.adapter(), variant.plan_file(), variant.mounted());
         let work = MountArgs {
             plan: Some(plan.clone()),
             out: mounted.clone(),

@@ -5,8 +5,8 @@ use litemoe_core::{BatchLimits, LinearSite};
 use litemoe_merge::{RefitOptions, kept_per_layer};
 use litemoe_score::ScoreOptions;
 
-use super::check::{Checked, CheckedApp};
 use super::args::CustomizeArgs;
+use super::check::{Checked, CheckedApp};
 use super::job::{Job, StageWork};
 use super::looped::app_dir;
 use super::records::{Program, Records, Stage};
@@ -64,11 +64,11 @@ impl Steps {
         options: &CustomizeArgs,
         checked: &Checked,
         app: &CheckedApp,
+        program: &Program,
     ) -> anyhow::Result<Self> {
-        let program = Program::this()?;
         let dir = app_dir(options, &app.app);
         let stages = Stages { options, foundation: &checked.foundation_dir, app: &app.app, dir };
-        let own = Records::new(&program, stages.dir.join("stages"), options.force);
+        let own = Records::new(program, stages.dir.join("stages"), options.force);
         let forecaster = Forecaster::new(options, checked, app, stages);
         let mut all = Self { steps: Vec::new(), records: vec![own], proxies: Vec::new() };
         all.steps.extend(forecaster.shared()?);
@@ -77,7 +77,7 @@ impl Steps {
         }
         for variant in &app.variants.asked {
             if options.is_sweep() {
-                all.records.push(Records::new(&program, variant.records.clone(), options.force));
+                all.records.push(Records::new(program, variant.records.clone(), options.force));
             }
             let (steps, size) = forecaster.variant(variant, all.records.len() - 1)?;
             all.steps.extend(steps);
@@ -165,19 +165,13 @@ impl<'a> Forecaster<'a> {
     }
 
     /// Stages of a proxy, from plan to mounted adapter.
-    fn variant(
-        &self,
-        variant: &Variant,
-        records: usize,
-    ) -> anyhow::Result<(Vec<Step>, ProxySize)> {
+    fn variant(&self, variant: &Variant, records: usize) -> anyhow::Result<(Vec<Step>, ProxySize)> {
         let checkpoint = &self.checked.foundation.checkpoint;
         let layers = checkpoint.moe_layers();
         let kept_per_layer = kept_per_layer(variant.plan.budget, layers)?;
         let removed: u64 = layers
             .iter()
-            .map(|layer| {
-                layer.n_experts.saturating_sub(kept_per_layer) as u64 * layer.expert_bytes
-            })
+            .map(|layer| layer.n_experts.saturating_sub(kept_per_layer) as u64 * layer.expert_bytes)
             .sum();
         let (proxy, stages) = (self.foundation.keeping(kept_per_layer), &self.stages);
         let adapter = self.adapter_values(Some((kept_per_layer, variant.refit)))?;
@@ -206,12 +200,7 @@ impl<'a> Forecaster<'a> {
             n_tried * Work(&self.foundation).eval(&self.guard),
             file_bytes(adapter),
         ));
-        steps.push(eval(
-            "mounted",
-            stages.foundation,
-            &self.foundation,
-            Some(variant.mounted()),
-        )?);
+        steps.push(eval("mounted", stages.foundation, &self.foundation, Some(variant.mounted()))?);
         let size = ProxySize {
             kept_per_layer,
             expert_bytes: checkpoint.expert_bytes() - removed,

@@ -64,7 +64,8 @@ impl Variants {
         if !options.no_controls && !scores.contains(&Criterion::Random) {
             scores.push(Criterion::Random);
         }
-        let pairs = options.budget.iter().flat_map(|budget| scores.iter().map(move |it| (budget, it)));
+        let pairs =
+            options.budget.iter().flat_map(|budget| scores.iter().map(move |it| (budget, it)));
         let of_pair = |(&budget, &score): (&Budget, &Criterion)| -> anyhow::Result<Variant> {
             let dir = dir.join(format!("{budget}-{score}"));
             Ok(Variant { records: dir.join("stages"), dir, ..make(budget, score)? })

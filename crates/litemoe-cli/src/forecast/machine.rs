@@ -41,11 +41,9 @@ fn left_in(dir: &Path) -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
         fs::read_to_string(dir.join(name)).ok()?.trim().parse().ok()
     };
-    let [limit, used] = [
-        ["memory.max", "memory.limit_in_bytes"],
-        ["memory.current", "memory.usage_in_bytes"],
-    ]
-    .map(|names| names.into_iter().find_map(number));
+    let [limit, used] =
+        [["memory.max", "memory.limit_in_bytes"], ["memory.current", "memory.usage_in_bytes"]]
+            .map(|names| names.into_iter().find_map(number));
     let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
     let droppable = field(&stat, "total_inactive_file ").or(field(&stat, "inactive_file "));
     Some(limit?.saturating_sub(used?.saturating_sub(droppable.unwrap_or(0))))
@@ -58,7 +56,8 @@ mod tests {
     #[test]
     fn a_control_groups_limit_counts_less_what_is_used() {
         let dir = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
         assert_eq!(left_in(dir.path()), None);
         write("memory.max", "max\n");
         write("memory.current", "300\n");

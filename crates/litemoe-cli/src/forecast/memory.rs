@@ -113,6 +113,6 @@ impl Memory<'_> {
         let attention = 6.0 * d_queries + 2.0 * d_keys_values;
         let routed = block.top_k * (3.0 * d_model + 4.0 * block.d_expert) + 3.0 * block.n_experts;
         let per_token = 8.0 * d_model + attention + routed + 4.0 * block.d_dense;
-        batch.tokens * per_token + 3.0 * n_heads * batch.squares
+        batch.tokens * per_token + n_heads * batch.squares
     }
 }

@@ -37,7 +37,9 @@ impl Work<'_> {
             let (n, d_model) = (kept.min(block.n_experts) * block.d_expert, self.0.d_model);
             let seen = block.top_k * block.d_expert;
             // ZᵀZ and Zᵀr of the experts that a token reaches, then Cholesky and the right-hand sides.
-            2.0 * rows.tokens() * seen * (seen + 2.0 * d_model) + n * n * n / 3.0 + 2.0 * n * n * d_model
+            2.0 * rows.tokens() * seen * (seen + 2.0 * d_model)
+                + n * n * n / 3.0
+                + 2.0 * n * n * d_model
         });
         layers.sum()
     }

@@ -112,7 +112,11 @@ fn rows_that_a_later_stage_would_refuse_are_refused_first() {
     let long = json!({"prompt": "word ".repeat(400), "completion": "x"}).to_string();
     for (split, rows, mentions) in [
         ("train", "{\"prompt\": \"a\"}", &["train.jsonl", "line 1", "completion"][..]),
-        ("validation", "{\"prompt\": \"a\", \"completion\": \"\"}", &["validation.jsonl", "line 1"]),
+        (
+            "validation",
+            "{\"prompt\": \"a\", \"completion\": \"\"}",
+            &["validation.jsonl", "line 1"],
+        ),
         ("test", "", &["test.jsonl", "no rows"]),
         ("test", &long, &["test.jsonl", "none of 1 rows"]),
         ("validation", &long, &["validation.jsonl", "none of 1 rows"]),
@@ -180,7 +184,7 @@ fn a_dry_run_writes_nothing_and_lists_the_stages_that_run() {
     let of_run: Vec<&str> = run
         .stderr
         .lines()
-        .filter(|line| line.contains("evaluating") || is_stage(line))
+        .filter(|line| is_stage(line))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     let listed: Vec<String> = states(app).into_iter().map(|(name, _)| name).collect();
@@ -217,9 +221,9 @@ fn states(app: &Value) -> Vec<(String, bool)> {
 
 /// Whether a message says that a stage begins.
 fn is_stage(line: &str) -> bool {
-    ["scoring", "choosing", "writing the proxy", "tuning", "mounting"]
-        .iter()
-        .any(|about| line.get(13..).is_some_and(|said| said.trim_start().starts_with(about)))
+    let abouts = ["evaluating", "scoring", "choosing", "writing the proxy", "tuning", "mounting"];
+    let said = line.split_once(' ').map_or("", |(_, said)| said.trim_start());
+    abouts.iter().any(|about| said.starts_with(about))
 }
 
 #[test]
@@ -290,19 +294,44 @@ fn a_sweep_shares_scores_and_full_tuning_and_resumes() {
 
     let again = bench.run(&sweep);
     assert_eq!(again.code, 0, "{}", again.stderr);
-    assert!(!is_any_stage(&again.stderr), "{}", again.stderr);
+    assert!(!again.stderr.lines().any(is_stage), "{}", again.stderr);
 
     // One of the proxies alone is the same, number for number.
     let others = QUICK.map(|arg| if arg == "out" { "alone" } else { arg });
     let alone = bench.json(&[&others[..], &["--budget=.75", "--score=reap"]].concat());
-    let of_sweep = apps.iter().find(|app| {
-        app["budget"] == "0.75" && app["options"]["plan"]["score"] == "reap"
-    });
+    let of_sweep = apps
+        .iter()
+        .find(|app| app["budget"] == "0.75" && app["options"]["plan"]["score"] == "reap");
     for key in ["mounted", "proxy", "full", "choice", "recovery_perplexity", "expert_bytes"] {
         assert_eq!(of_sweep.expect("it was swept")[key], alone["apps"][0][key], "{key}");
     }
 }
 
-fn is_any_stage(messages: &str) -> bool {
-    messages.lines().any(|line| is_stage(line) || line.contains("evaluating"))
+#[test]
+fn dry_runs_of_score_and_tune_write_nothing() {
+    let bench = bench();
+    let before = tree(&bench.path(""));
+    let tune = ["tune", "model", "app/train.jsonl", "--validation", "app/validation.jsonl"];
+    for (args, output) in [
+        (
+            &["score", "model", "rows.jsonl", "--rows", "16", "--out", "new/scores.json"][..],
+            "scores.json",
+        ),
+        (&[&tune[..], &["--batch=4", "--expert-rank=2", "--out=new/adapter"]].concat(), "adapter"),
+    ] {
+        let told = bench.json(&[args, &["--dry-run"]].concat());
+        let rows = if args[0] == "score" { 16 } else { 60 };
+        assert_eq!(told["rows"], rows);
+        assert!(told["memory_bytes"].as_u64() > Some(1 << 20), "{told}");
+        assert!(told["outputs"][0].as_str().is_some_and(|path| path.ends_with(output)), "{told}");
+        let text = bench.run(&[args, &["--dry-run"]].concat());
+        assert!(text.stdout.contains("nothing was written"), "{}{}", text.stdout, text.stderr);
+    }
+    assert!(tree(&bench.path("")) == before, "a dry run wrote something");
+    let tune = [&tune[..], &["--out=new/adapter"]].concat();
+    refused(&bench, &[&tune[..], &["--rank=65"]].concat(), &["rank is 65", "above 64"]);
+    refused(&bench, &[&tune[..], &["--targets=nonsense"]].concat(), &["`nonsense`"]);
+    refused(&bench, &[&tune[..], &["--dry-run", "--targets=nonsense"]].concat(), &["`nonsense`"]);
+    let score = ["score", "model", "rows.jsonl", "--out=rows.jsonl"];
+    refused(&bench, &[&score[..], &["--dry-run"]].concat(), &["input rows.jsonl"]);
 }

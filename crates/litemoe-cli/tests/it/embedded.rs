@@ -174,7 +174,9 @@ fn a_forecast_of_memory_is_near_the_measured_peaks() {
     bench.json(&args);
     let stages = dry["apps"][0]["stages"].as_array().expect("a list");
     let mut ratios = Vec::new();
-    for stage in stages.iter().filter(|stage| !stage["name"].as_str().is_some_and(|it| it.ends_with("plan"))) {
+    for stage in
+        stages.iter().filter(|stage| !stage["name"].as_str().is_some_and(|it| it.ends_with("plan")))
+    {
         let name = stage["name"].as_str().expect("a name");
         let record = bench.read(&format!("litemoe-out/home/stages/{name}.json"));
         let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");

@@ -130,7 +130,11 @@ impl MeasureArgs {
             (sequences, rows.skipped),
             memory.score(Batch::of_scoring(sequences, limits), held),
             (Passes(&model).score(&lengths), Speed::probe(&opened.checkpoint, &device.open()?)),
-            [Some(&self.out), self.similarity_out.as_ref()].into_iter().flatten().cloned().collect(),
+            [Some(&self.out), self.similarity_out.as_ref()]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
         ))
     }
 
