@@ -8,13 +8,17 @@ use crate::AdapterError;
 /// Largest router noise: beyond it the choice of experts is practically random.
 const MAX_NOISE: f64 = 100.0;
 
+/// Largest number of steps, and of rows in a batch: more could not be counted or held.
+const MAX_STEPS: usize = 1 << 30;
+const MAX_BATCH: usize = 1 << 20;
+
 /// Options of LoRA tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuneOptions {
-    /// Optimizer steps, at least 1.
+    /// Optimizer steps, 1 to 2^30.
     pub steps: usize,
-    /// Batch size: rows per optimizer step, at least 1.
+    /// Batch size: rows per optimizer step, 1 to 2^20.
     pub batch: usize,
     /// MicroBatch-batch: rows in memory at once, at least 1, with gradient accumulation up to `batch` rows. A smaller one
     /// needs less memory and affects only rounding.
@@ -101,6 +105,8 @@ impl TuneOptions {
         for (option, given) in counts {
             require(option, &given, given > 0, "at least 1")?;
         }
+        require("steps", &self.steps, self.steps <= MAX_STEPS, "at most 1073741824")?;
+        require("batch", &self.batch, self.batch <= MAX_BATCH, "at most 1048576")?;
         let finite = |value: f64| (value as f32).is_finite();
         let is_rate = finite(self.lr) && self.lr > 0.0;
         require("lr", &format!("{:?}", self.lr), is_rate, "a number above 0, finite in f32")?;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use litemoe_adapter::{RowLimits, target_sites};
-use litemoe_core::{LinearRole, LinearSite, MoeLayer, RouterRule, Sequence};
+use litemoe_core::{BatchLimits, LinearRole, LinearSite, MoeLayer, RouterRule, Sequence};
 use litemoe_merge::kept_per_layer;
+use litemoe_score::ScoreOptions;
 use tempfile::TempDir;
 
 use super::app::{self, App, NamedApp};
@@ -15,6 +16,7 @@ use super::history::History;
 use super::looped::app_dir;
 use super::outputs;
 use super::variant::Variants;
+use crate::forecast::{Batch, Lengths};
 use crate::hub;
 use crate::input::{draw, encode_quietly, read};
 use crate::memory::anonymous_bytes;
@@ -37,23 +39,25 @@ pub(super) struct Checked {
     _scratch: TempDir,
 }
 
-/// An app, its proxies, and its rows as tokens.
+/// An app, its proxies, and the lengths of its rows.
 pub(super) struct CheckedApp {
     pub(super) app: App,
     pub(super) variants: Variants,
     pub(super) rows: SplitRows,
 }
 
-/// Tokenized rows by use.
+/// Lengths of tokenized rows by use.
 pub(super) struct SplitRows {
-    pub(super) train: Vec<Sequence>,
+    pub(super) train: Lengths,
     /// Training rows for scores and refit.
-    pub(super) calibration: Vec<Sequence>,
+    pub(super) calibration: Lengths,
+    /// The largest batch of them.
+    pub(super) scoring: Batch,
     /// Validation rows during tuning.
-    pub(super) validation: Vec<Sequence>,
+    pub(super) validation: Lengths,
     /// Validation rows of the guard.
-    pub(super) guard: Vec<Sequence>,
-    pub(super) test: Vec<Sequence>,
+    pub(super) guard: Lengths,
+    pub(super) test: Lengths,
     /// Number of rows of these files that are skipped because they are too long.
     pub(super) skipped: usize,
 }
@@ -99,13 +103,15 @@ impl Checked {
         })
     }
 
-    /// Writes the embedded foundation and the splits of single files.
-    pub(super) fn write_inputs(&self) -> anyhow::Result<()> {
-        self.written_inputs().try_for_each(WrittenDir::write)
+    /// Writes the embedded foundation and the splits of single files. Returns the foundation's directory and the apps,
+    /// and drops what only the checks needed.
+    pub(super) fn write_inputs(self) -> anyhow::Result<(PathBuf, Vec<CheckedApp>)> {
+        self.written_inputs().try_for_each(WrittenDir::write)?;
+        Ok((self.foundation_dir, self.apps))
     }
 
     /// Whether the embedded foundation is still to be written.
-    pub(super) fn foundation_is_written(&self) -> bool {
+    pub(super) fn writes_foundation(&self) -> bool {
         self.foundation_files.as_ref().is_some_and(|files| !files.is_there())
     }
 
@@ -152,7 +158,9 @@ impl SplitRows {
         };
         let (train, skipped) = part(&app.train, "training", None)?;
         let drawn = draw(train.len(), options.calibration_rows, options.seed);
-        let calibration = drawn.into_iter().map(|row| train[row].clone()).collect();
+        let calibration: Vec<_> = drawn.into_iter().map(|row| train[row].clone()).collect();
+        let defaults = ScoreOptions::default();
+        let batches = BatchLimits { rows: defaults.batch, tokens: defaults.batch_tokens };
         let first = |count| Some(Part::First(count));
         let (validation, _) =
             part(&app.validation, "validation", first(options.tune.validation_rows))?;
@@ -160,8 +168,15 @@ impl SplitRows {
             part(&app.validation, "validation", first(options.mount.guard_rows))?;
         let drawn = Part::Drawn(options.limit.get(), options.seed);
         let (test, skipped_test) = part(&app.test, "test", Some(drawn))?;
-        let skipped = skipped + skipped_validation + skipped_test;
-        Ok(Self { train, calibration, validation, guard, test, skipped })
+        Ok(Self {
+            train: Lengths::of(&train),
+            calibration: Lengths::of(&calibration),
+            scoring: Batch::of_scoring(&calibration, batches),
+            validation: Lengths::of(&validation),
+            guard: Lengths::of(&guard),
+            test: Lengths::of(&test),
+            skipped: skipped + skipped_validation + skipped_test,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ use anyhow::{Context, bail};
 use litemoe_files::TargetLock;
 
 pub(crate) use self::args::CustomizeArgs;
-use self::check::Checked;
+use self::check::{Checked, CheckedApp};
 use self::history::History;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
@@ -47,16 +47,14 @@ impl CustomizeArgs {
         }
         preview::before(&self, &checked, &program)?;
         let _lock = lock.map_or_else(|| self.lock(), Ok)?;
-        checked.write_inputs()?;
-        for app in &checked.apps {
-            let name = &app.app.name;
-            row_check::note(&app.app.sources()).with_context(|| format!("app {name}"))?;
+        let (foundation, apps) = checked.write_inputs()?;
+        for CheckedApp { app, .. } in &apps {
+            row_check::note(&app.sources()).with_context(|| format!("app {}", app.name))?;
         }
         let mut report = Report { apps: Vec::new() };
-        for app in &checked.apps {
-            let (foundation, variants) = (&checked.foundation_dir, &app.variants);
-            let looped = Loop::new(&self, foundation, &app.app, variants, &program)?;
-            let reports = looped.run().with_context(|| format!("app {}", app.app.name))?;
+        for CheckedApp { app, variants, .. } in &apps {
+            let looped = Loop::new(&self, &foundation, app, variants, &program)?;
+            let reports = looped.run().with_context(|| format!("app {}", app.name))?;
             report.apps.extend(reports);
         }
         History::write(&outputs::results(&self), &report)?;
@@ -66,7 +64,7 @@ impl CustomizeArgs {
         if self.is_sweep() {
             return sweep_table::print(&report, &self.out);
         }
-        table::print(&report, &self.out, &checked.foundation_dir)
+        table::print(&report, &self.out, &foundation)
     }
 
     /// Locks the output directory for this run: the lock of `report.json`, also in a sweep.

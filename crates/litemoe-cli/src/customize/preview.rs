@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use litemoe_core::Sequence;
 use serde::Serialize;
 
 use super::args::CustomizeArgs;
@@ -22,9 +21,9 @@ use crate::written_dir::WrittenDir;
 #[derive(Debug, Serialize)]
 pub(super) struct Preview {
     apps: Vec<AppPreview>,
-    /// Directory of the foundation, and whether it is still to be written.
+    /// Directory of the foundation, and whether the embedded one is to be written there.
     foundation: PathBuf,
-    foundation_is_written: bool,
+    writes_foundation: bool,
     /// Estimates of the stages that would run: the largest peak of anonymous memory, and the time of all.
     memory_bytes: u64,
     seconds: f64,
@@ -165,7 +164,7 @@ impl Preview {
             memory_bytes: to_run().map(|stage| stage.memory_bytes).max().unwrap_or(0),
             seconds: to_run().map(|stage| stage.seconds).sum(),
             foundation: checked.foundation_dir.clone(),
-            foundation_is_written: checked.foundation_is_written(),
+            writes_foundation: checked.writes_foundation(),
             available_bytes: available_bytes(),
             written_bytes: written,
             free_bytes: outputs::expect_room(options, written)?,
@@ -249,10 +248,8 @@ impl AppPreview {
 
 impl RowsPreview {
     fn of(rows: &SplitRows) -> Self {
-        let count = |rows: &[Sequence]| Count {
-            rows: rows.len(),
-            tokens: Lengths::of(rows).tokens() as u64,
-        };
+        let count =
+            |rows: &Lengths| Count { rows: rows.n_rows() as usize, tokens: rows.tokens() as u64 };
         Self {
             train: count(&rows.train),
             calibration: count(&rows.calibration),

@@ -1,19 +1,19 @@
 //! The stages of an app in order, each with what it is expected to need.
 
 use litemoe_adapter::{BATCH_TOKENS, target_sites};
-use litemoe_core::{BatchLimits, LinearSite};
+use litemoe_core::LinearSite;
 use litemoe_merge::{RefitOptions, kept_per_layer};
 use litemoe_score::ScoreOptions;
 
 use super::args::CustomizeArgs;
-use super::check::{Checked, CheckedApp};
+use super::check::{Checked, CheckedApp, SplitRows};
 use super::job::{Job, StageWork};
 use super::looped::app_dir;
 use super::records::{Program, Records, Stage};
 use super::stages::Stages;
 use super::variant::Variant;
 use crate::args::refit::RefitKind;
-use crate::forecast::{Batch, Lengths, Memory, ModelSize, TuneMemory, Work};
+use crate::forecast::{Memory, ModelSize, TuneMemory, Work};
 
 /// A stage and what it is expected to need.
 pub(super) struct Step {
@@ -49,13 +49,7 @@ struct Forecaster<'a> {
     checked: &'a Checked,
     stages: Stages<'a>,
     foundation: ModelSize,
-    train: Lengths,
-    calibration: Lengths,
-    validation: Lengths,
-    guard: Lengths,
-    test: Lengths,
-    /// The largest batch of calibration rows.
-    scoring: Batch,
+    rows: &'a SplitRows,
 }
 
 impl Steps {
@@ -118,20 +112,12 @@ impl<'a> Forecaster<'a> {
         app: &'a CheckedApp,
         stages: Stages<'a>,
     ) -> Self {
-        let defaults = ScoreOptions::default();
-        let limits = BatchLimits { rows: defaults.batch, tokens: defaults.batch_tokens };
-        let rows = &app.rows;
         Self {
             options,
             checked,
             stages,
             foundation: ModelSize::of(&checked.foundation.checkpoint),
-            train: Lengths::of(&rows.train),
-            calibration: Lengths::of(&rows.calibration),
-            validation: Lengths::of(&rows.validation),
-            guard: Lengths::of(&rows.guard),
-            test: Lengths::of(&rows.test),
-            scoring: Batch::of_scoring(&rows.calibration, limits),
+            rows: &app.rows,
         }
     }
 
@@ -142,12 +128,12 @@ impl<'a> Forecaster<'a> {
     /// Stages before the first proxy.
     fn shared(&self) -> anyhow::Result<[Step; 2]> {
         let foundation = self.stages.eval("foundation", self.stages.foundation, None)?;
-        let held = self.calibration.tokens().min(ScoreOptions::default().held_tokens as f64);
+        let held = self.rows.calibration.tokens().min(ScoreOptions::default().held_tokens as f64);
         let score = step(
             self.stages.score()?,
             0,
-            self.memory(&self.foundation, 0.0).score(self.scoring, held),
-            Work(&self.foundation).score(&self.calibration),
+            self.memory(&self.foundation, 0.0).score(self.rows.scoring, held),
+            Work(&self.foundation).score(&self.rows.calibration),
             0.0,
         );
         Ok([self.eval(foundation, 0, &self.foundation, 0.0), score])
@@ -196,8 +182,8 @@ impl<'a> Forecaster<'a> {
         steps.push(step(
             stages.mount(variant)?,
             records,
-            self.memory(&self.foundation, adapter).mount(self.guard.largest(BATCH_TOKENS)),
-            n_tried * Work(&self.foundation).eval(&self.guard),
+            self.memory(&self.foundation, adapter).mount(self.rows.guard.largest(BATCH_TOKENS)),
+            n_tried * Work(&self.foundation).eval(&self.rows.guard),
             file_bytes(adapter),
         ));
         steps.push(eval("mounted", stages.foundation, &self.foundation, Some(variant.mounted()))?);
@@ -229,15 +215,15 @@ impl<'a> Forecaster<'a> {
         if variant.refit == RefitKind::None {
             return Ok(step(stage, records, memory.extract(), 0.0, proxy_bytes as f64));
         }
-        let (held, options) = (self.calibration.tokens(), RefitOptions::default());
+        let (held, options) = (self.rows.calibration.tokens(), RefitOptions::default());
         let (foundation, behind) = (Work(&self.foundation), Work(proxy));
-        let flops = foundation.score(&self.calibration)
-            + behind.score(&self.calibration)
-            + behind.refit(&self.calibration, kept);
+        let flops = foundation.score(&self.rows.calibration)
+            + behind.score(&self.rows.calibration)
+            + behind.refit(&self.rows.calibration, kept);
         Ok(step(
             stage,
             records,
-            memory.refit(self.scoring, held, kept, options.held_bytes as f64),
+            memory.refit(self.rows.scoring, held, kept, options.held_bytes as f64),
             flops,
             proxy_bytes as f64 + file_bytes(change),
         ))
@@ -250,8 +236,8 @@ impl<'a> Forecaster<'a> {
         model: &ModelSize,
         adapter: f64,
     ) -> Step {
-        let memory = self.memory(model, adapter).eval(self.test.largest(BATCH_TOKENS));
-        step(stage, records, memory, Work(model).eval(&self.test), 0.0)
+        let memory = self.memory(model, adapter).eval(self.rows.test.largest(BATCH_TOKENS));
+        step(stage, records, memory, Work(model).eval(&self.rows.test), 0.0)
     }
 
     fn tune<W: StageWork>(
@@ -263,14 +249,15 @@ impl<'a> Forecaster<'a> {
     ) -> Step {
         let options = self.options.tune.tune();
         let tuned = TuneMemory {
-            batch: self.train.largest_random(options.micro_batch.min(options.batch)),
+            batch: self.rows.train.largest_random(options.micro_batch.min(options.batch)),
             recompute: options.recompute,
         };
-        let memory = self.memory(model, adapter).tune(tuned, self.validation.largest(BATCH_TOKENS));
+        let memory =
+            self.memory(model, adapter).tune(tuned, self.rows.validation.largest(BATCH_TOKENS));
         let n_validations = options.steps.div_ceil(options.validate_every) as f64;
         let n_rows = options.steps as f64 * options.batch as f64;
-        let flops = Work(model).tune(&self.train, n_rows, options.recompute)
-            + n_validations * Work(model).eval(&self.validation);
+        let flops = Work(model).tune(&self.rows.train, n_rows, options.recompute)
+            + n_validations * Work(model).eval(&self.rows.validation);
         // The adapter, and the checkpoint with two moments and the best adapter.
         step(stage, records, memory, flops, 5.0 * file_bytes(adapter))
     }

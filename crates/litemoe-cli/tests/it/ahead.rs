@@ -88,6 +88,8 @@ fn options_that_a_later_stage_would_refuse_are_refused_first() {
         (&["--calibration-rows=0"], &["--calibration-rows is 0"]),
         (&["--refit=low-rank", "--targets=attention"], &["--refit low-rank", "down_proj"]),
         (&["--refit=low-rank", "--hot-experts=0.5"], &["--refit low-rank", "--hot-experts"]),
+        (&["--steps=10000000000"], &["steps is 10000000000", "at most 1073741824"]),
+        (&["--batch=10000000000"], &["batch is 10000000000", "at most 1048576"]),
         (&["--learning-rate=1e300"], &["lr is 1e300"]),
         (&["--alpha=1e300"], &["alpha is 1e300"]),
         (&["--weight-decay=1e300"], &["weight_decay is 1e300"]),
