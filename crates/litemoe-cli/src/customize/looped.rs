@@ -84,7 +84,7 @@ impl<'a> Loop<'a> {
         let random = self.variants.random.as_ref();
         let random = random.map(|random| self.branch(&self.runner, random, foundation));
         let (full, random) = (full.as_ref(), random.transpose()?);
-        let report = self.report(&self.runner, variant, &shared, branch, full)?;
+        let report = self.report(&self.runner, variant, &shared, &branch, full)?;
         Ok(vec![AppReport {
             random_proxy: random.as_ref().map(|random| random.proxy),
             random_mounted: random.as_ref().map(|random| random.mounted),
@@ -104,7 +104,7 @@ impl<'a> Loop<'a> {
         let (records, force) = (variant.records.clone(), self.stages.options.force);
         let runner = Runner::new(Records::new(self.program, records, force))?;
         let branch = self.branch(&runner, variant, shared.foundation)?;
-        self.report(&runner, variant, shared, branch, full)
+        self.report(&runner, variant, shared, &branch, full)
     }
 
     fn report(
@@ -112,7 +112,7 @@ impl<'a> Loop<'a> {
         runner: &Runner,
         variant: &Variant,
         shared: &Shared,
-        branch: Branch,
+        branch: &Branch,
         full: Option<&Full>,
     ) -> anyhow::Result<AppReport> {
         let (foundation, quality) = (shared.foundation, full.map(|full| full.quality));
