@@ -66,44 +66,72 @@ fn n_decoded(row: &Sequence) -> usize {
     row.completion.iter().rposition(|&covered| covered).unwrap_or(0)
 }
 
+/// What a model takes as a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowLimits {
+    /// Vocabulary size.
+    pub vocab: usize,
+    /// Maximum row length, in tokens.
+    pub max_tokens: usize,
+    /// Whether rows have encoder tokens.
+    pub has_encoder: bool,
+}
+
+impl RowLimits {
+    /// Limits of a model.
+    pub fn of<M: LanguageModel + ?Sized>(model: &M) -> Self {
+        let (vocab, max_tokens) = (model.vocab(), model.max_tokens());
+        Self { vocab, max_tokens, has_encoder: model.has_encoder() }
+    }
+
+    /// Checks rows for tuning and evaluation. `rows` names them in errors, which count from 0.
+    ///
+    /// # Errors
+    /// [`AdapterError::NoRows`], and [`AdapterError::Row`] for a row that is too long, has no token before or in the
+    /// loss, tokens outside the vocabulary, or encoder tokens that the model does not take.
+    pub fn check(&self, rows: &'static str, sequences: &[Sequence]) -> Result<(), AdapterError> {
+        if sequences.is_empty() {
+            return Err(AdapterError::NoRows { rows });
+        }
+        for (row, sequence) in sequences.iter().enumerate() {
+            if let Some(problem) = self.problem(sequence) {
+                return Err(AdapterError::Row { rows, row, problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn problem(&self, row: &Sequence) -> Option<RowProblem> {
+        let Self { vocab, max_tokens: max, has_encoder } = *self;
+        let tokens = row.tokens.len();
+        if tokens != row.completion.len() {
+            return Some(RowProblem::Mask { tokens, mask: row.completion.len() });
+        }
+        if row.n_completion() == 0 {
+            return Some(RowProblem::NoCompletion);
+        }
+        if row.completion[0] {
+            return Some(RowProblem::NoPrompt);
+        }
+        let n_encoder = row.encoder.as_ref().map(Vec::len);
+        if n_encoder.is_some_and(|tokens| tokens > 0) != has_encoder {
+            return Some(RowProblem::Encoder { tokens: n_encoder.unwrap_or(0) });
+        }
+        let tokens = tokens.max(n_encoder.unwrap_or(0));
+        if tokens > max {
+            return Some(RowProblem::TooLong { tokens, max });
+        }
+        let mut all = row.tokens.iter().chain(row.encoder.iter().flatten());
+        let unknown = all.find(|&&token| token as usize >= vocab);
+        unknown.map(|&token| RowProblem::Token { token, vocab })
+    }
+}
+
 /// Checks rows against a model. `rows` names them in errors, which count from 0.
 pub(crate) fn check_rows<M: LanguageModel + ?Sized>(
     model: &M,
     rows: &'static str,
     sequences: &[Sequence],
 ) -> Result<(), AdapterError> {
-    if sequences.is_empty() {
-        return Err(AdapterError::NoRows { rows });
-    }
-    for (row, sequence) in sequences.iter().enumerate() {
-        if let Some(problem) = problem(sequence, model) {
-            return Err(AdapterError::Row { rows, row, problem });
-        }
-    }
-    Ok(())
-}
-
-fn problem<M: LanguageModel + ?Sized>(row: &Sequence, model: &M) -> Option<RowProblem> {
-    let (vocab, max) = (model.vocab(), model.max_tokens());
-    let tokens = row.tokens.len();
-    if tokens != row.completion.len() {
-        return Some(RowProblem::Mask { tokens, mask: row.completion.len() });
-    }
-    if row.n_completion() == 0 {
-        return Some(RowProblem::NoCompletion);
-    }
-    if row.completion[0] {
-        return Some(RowProblem::NoPrompt);
-    }
-    let n_encoder = row.encoder.as_ref().map(Vec::len);
-    if n_encoder.is_some_and(|tokens| tokens > 0) != model.has_encoder() {
-        return Some(RowProblem::Encoder { tokens: n_encoder.unwrap_or(0) });
-    }
-    let tokens = tokens.max(n_encoder.unwrap_or(0));
-    if tokens > max {
-        return Some(RowProblem::TooLong { tokens, max });
-    }
-    let mut all = row.tokens.iter().chain(row.encoder.iter().flatten());
-    let unknown = all.find(|&&token| token as usize >= vocab);
-    unknown.map(|&token| RowProblem::Token { token, vocab })
+    RowLimits::of(model).check(rows, sequences)
 }

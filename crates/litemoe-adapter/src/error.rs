@@ -17,6 +17,8 @@ pub enum AdapterError {
     NoTargets,
     #[error("{option} is {given}, but must be {expected}")]
     Option { option: &'static str, given: String, expected: &'static str },
+    #[error("{option} is {rank}, but no targeted matrix has a rank above {max}")]
+    Rank { option: &'static str, rank: usize, max: usize },
     #[error("there are no {rows} rows")]
     NoRows { rows: &'static str },
     #[error("{rows} row {row}: {problem}")]

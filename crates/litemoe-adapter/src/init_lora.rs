@@ -64,12 +64,34 @@ impl LoraOptions {
                 return Err(AdapterError::Option { option, given, expected: "at least 1" });
             }
         }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
+        if !(self.alpha > 0.0 && self.scale().is_finite()) {
             return Err(AdapterError::Option {
                 option: "alpha",
-                given: self.alpha.to_string(),
-                expected: "a number above 0",
+                given: format!("{:?}", self.alpha),
+                expected: "a number above 0 whose scale, alpha/rank, is finite in f32",
             });
+        }
+        Ok(())
+    }
+
+    /// Rank on a weight.
+    pub fn rank_at(&self, site: &LinearSite) -> usize {
+        if site.role.is_expert() { self.expert_rank } else { self.rank }
+    }
+
+    /// Checks that each rank is of use at some of the targets: above a dimension of the matrix it adds nothing.
+    ///
+    /// # Errors
+    /// [`AdapterError::Rank`]
+    pub fn check_ranks(&self, targets: &[&LinearSite]) -> Result<(), AdapterError> {
+        for (option, is_expert) in [("rank", false), ("expert_rank", true)] {
+            let of_kind = targets.iter().filter(|site| site.role.is_expert() == is_expert);
+            let largest = of_kind.max_by_key(|site| site.d_in.min(site.d_out));
+            let Some(site) = largest else { continue };
+            let (rank, max) = (self.rank_at(site), site.d_in.min(site.d_out));
+            if rank > max {
+                return Err(AdapterError::Rank { option, rank, max });
+            }
         }
         Ok(())
     }
@@ -99,6 +121,26 @@ fn is_meant(weight: &LinearSite, target: &str) -> bool {
     }
 }
 
+/// The weights that the options select, in the order of `sites`.
+///
+/// # Errors
+/// As [`init_lora`].
+pub fn target_sites<'a>(
+    sites: &'a [LinearSite],
+    options: &LoraOptions,
+) -> Result<Vec<&'a LinearSite>, AdapterError> {
+    options.check()?;
+    if let Some(target) = options.targets.iter().find(|target| !matches_any(target, sites)) {
+        return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
+    }
+    let wanted = |site: &&LinearSite| match options.targets.is_empty() {
+        true => site.role == LinearRole::Attention || site.role.is_expert(),
+        false => options.targets.iter().any(|target| is_meant(site, target)),
+    };
+    let targets: Vec<_> = sites.iter().filter(wanted).collect();
+    if targets.is_empty() { Err(AdapterError::NoTargets) } else { Ok(targets) }
+}
+
 /// LoRA initialisation: A is uniform within ±1/√d_in (PEFT's Kaiming initialisation with a = √5), B is zero, so the new
 /// adapter is the identity.
 ///
@@ -114,21 +156,12 @@ pub fn init_lora(
     seed: u64,
     device: &Device,
 ) -> Result<Adapters, AdapterError> {
-    options.check()?;
-    if let Some(target) = options.targets.iter().find(|target| !matches_any(target, sites)) {
-        return Err(AdapterError::UnknownTarget { target: target.clone(), known: leaves(sites) });
-    }
-    let wanted = |site: &&LinearSite| match options.targets.is_empty() {
-        true => site.role == LinearRole::Attention || site.role.is_expert(),
-        false => options.targets.iter().any(|target| is_meant(site, target)),
-    };
     let lora = |site: &LinearSite| (site.site.clone(), fresh_lora(site, options, seed, device));
-    let adapters: Adapters = sites.iter().filter(wanted).map(lora).collect();
-    if adapters.is_empty() { Err(AdapterError::NoTargets) } else { Ok(adapters) }
+    Ok(target_sites(sites, options)?.into_iter().map(lora).collect())
 }
 
 fn fresh_lora(site: &LinearSite, options: &LoraOptions, seed: u64, device: &Device) -> Lora {
-    let rank = if site.role.is_expert() { options.expert_rank } else { options.rank };
+    let rank = options.rank_at(site);
     let values = uniform(&site.site, seed, site.d_in * rank, 1.0 / (site.d_in as f64).sqrt());
     Lora {
         a: Tensor::from_data(TensorData::new(values, [site.d_in, rank]), device),

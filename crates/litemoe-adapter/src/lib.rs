@@ -16,6 +16,7 @@ mod to_foundation;
 mod tune;
 mod workers;
 
+pub use batch::RowLimits;
 pub use confidence_interval::{mean_95, share_95};
 pub use delta_norm::delta_norm;
 pub use error::{AdapterError, RowProblem};
@@ -23,7 +24,7 @@ pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_r
 pub use guard::{
     Guard, GuardOptions, Measure, MountChoice, PENALTIES, SCALES, Tried, choose_mount,
 };
-pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora};
+pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora, target_sites};
 pub use mount::{
     Effect, LoadedAdapter, check_fit, check_save, is_own, load, load_for, mount, probe, save,
 };

@@ -23,8 +23,8 @@ pub(crate) fn read<T: Serialize + DeserializeOwned>(path: &Path) -> anyhow::Resu
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
-/// Reads a JSON list; errors name the file.
-pub(crate) fn read_list(path: &Path) -> anyhow::Result<Vec<String>> {
+/// Reads a JSON file without a checksum; errors name it.
+pub(crate) fn read_plain<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_slice(&read_bytes(path, MAX_BYTES)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
@@ -108,9 +108,14 @@ pub(crate) fn same(x: &Path, y: &Path) -> bool {
 
 /// Checks that an output file replaces at most a regular file, and no input; creates its parent directory.
 pub(crate) fn check_file(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
-    expect_no_input(out, inputs)?;
-    check_target_file(out).with_context(|| cannot_write(out))?;
+    check_target(out, inputs)?;
     create_parent(out)
+}
+
+/// As [`check_file`], but creates nothing.
+pub(crate) fn check_target(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+    expect_no_input(out, inputs)?;
+    check_target_file(out).with_context(|| cannot_write(out))
 }
 
 /// Locks an output directory for this process, and checks that it replaces no input.
@@ -120,7 +125,7 @@ pub(crate) fn lock_dir(out: &Path, inputs: &[&Path]) -> anyhow::Result<TargetLoc
 }
 
 /// Checks that an output is no input, holds none, and is no file of one. Inputs that do not exist are none.
-fn expect_no_input(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+pub(crate) fn expect_no_input(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     let Ok(found) = fs::canonicalize(out) else { return Ok(()) };
     for input in inputs {
         let Ok(path) = fs::canonicalize(input) else { continue };

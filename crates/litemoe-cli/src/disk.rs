@@ -1,7 +1,8 @@
-//! Free space of file systems.
+//! Free space, and whether a directory can be written to.
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -17,6 +18,39 @@ pub(crate) fn free_bytes(dir: &Path) -> io::Result<u64> {
 #[cfg(not(unix))]
 pub(crate) fn free_bytes(_: &Path) -> io::Result<u64> {
     Ok(u64::MAX)
+}
+
+/// Checks that `dir` is a directory that can be written to, or could be created. Returns the directory that is there:
+/// itself or the nearest above it.
+pub(crate) fn expect_writable(dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut nearest = dir;
+    loop {
+        if nearest.as_os_str().is_empty() {
+            nearest = Path::new(".");
+        }
+        match fs::metadata(nearest) {
+            Ok(found) if found.is_dir() => break,
+            Ok(_) => bail!(
+                "cannot create the folder {}: {} is not a directory",
+                dir.display(),
+                nearest.display()
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Below a file.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", nearest.display()));
+            }
+        }
+        match nearest.parent() {
+            Some(parent) => nearest = parent,
+            None => bail!("cannot create the folder {}", dir.display()),
+        }
+    }
+    // Removed at once; it tells more than permissions, which a read-only file system and the superuser do not respect.
+    tempfile::tempfile_in(nearest)
+        .with_context(|| format!("cannot write to the folder {}", nearest.display()))?;
+    Ok(nearest.to_owned())
 }
 
 /// Checks that an output of this size fits the disk; its parent directory may not exist yet.

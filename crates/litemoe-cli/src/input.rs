@@ -1,15 +1,22 @@
 use std::path::Path;
 
 use anyhow::{Error, bail};
-use litemoe_core::{LanguageModel, Sequence};
-use litemoe_text::{Encoded, RowFile, TextError};
+use litemoe_core::Sequence;
+use litemoe_text::{Encoded, RowFile, TextError, Tokenizer};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::args::rows::RowArgs;
-use crate::model::Loaded;
 use crate::output;
+
+/// Model that rows are tokenized for; its weights are not needed.
+pub(crate) trait RowModel {
+    fn tokenizer(&self) -> &Tokenizer;
+
+    /// Maximum row length, in tokens.
+    fn max_tokens(&self) -> usize;
+}
 
 /// Tokenized rows of an app.
 pub(crate) struct Rows {
@@ -20,20 +27,20 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// Reads and tokenizes a file; skips and counts rows longer than `--max-tokens` or the model's maximum.
-    pub(crate) fn read(file: &Path, loaded: &Loaded, args: RowArgs) -> anyhow::Result<Self> {
-        Self::read_first(file, loaded, args, None)
+    pub(crate) fn read(file: &Path, model: &impl RowModel, args: RowArgs) -> anyhow::Result<Self> {
+        Self::read_first(file, model, args, None)
     }
 
     /// As [`Self::read`], for the first `limit` rows.
     pub(crate) fn read_first(
         file: &Path,
-        loaded: &Loaded,
+        model: &impl RowModel,
         args: RowArgs,
         limit: Option<usize>,
     ) -> anyhow::Result<Self> {
         let rows = read(file, args)?;
         let first = (0..limit.unwrap_or(usize::MAX).min(rows.rows.len())).collect();
-        let encoded = encode(&rows, first, file, loaded, args.max_tokens)?;
+        let encoded = encode(&rows, first, file, model, args.max_tokens)?;
         Ok(Self { sequences: encoded.sequences, skipped: encoded.skipped_too_long })
     }
 
@@ -72,12 +79,33 @@ pub(crate) fn encode(
     rows: &RowFile,
     which: Vec<usize>,
     file: &Path,
-    loaded: &Loaded,
+    model: &impl RowModel,
     max_tokens: usize,
 ) -> anyhow::Result<Encoded> {
-    let max_tokens = max_tokens.min(loaded.model.max_tokens());
+    let encoded = encode_quietly(rows, which, file, model, max_tokens)?;
+    let (skipped, max_tokens) = (encoded.skipped_too_long, max_tokens.min(model.max_tokens()));
+    if skipped > 0 {
+        let file = file.display();
+        output::note(&format!(
+            "{file}: {} longer than {max_tokens} tokens {} skipped",
+            output::counted(skipped, "row", "rows"),
+            if skipped == 1 { "is" } else { "are" },
+        ));
+    }
+    Ok(encoded)
+}
+
+/// As [`encode`], without a note.
+pub(crate) fn encode_quietly(
+    rows: &RowFile,
+    which: Vec<usize>,
+    file: &Path,
+    model: &impl RowModel,
+    max_tokens: usize,
+) -> anyhow::Result<Encoded> {
+    let max_tokens = max_tokens.min(model.max_tokens());
     let n_rows = which.len();
-    let encoded = loaded.tokenizer.encode_some(&rows.rows, which, max_tokens);
+    let encoded = model.tokenizer().encode_some(&rows.rows, which, max_tokens);
     let encoded = encoded.map_err(|error| match error {
         TextError::InRow { row, error } => {
             let (file, line) = (file.display(), rows.lines[row - 1]);
@@ -92,13 +120,5 @@ pub(crate) fn encode(
     let (rows, tokens) =
         (encoded.sequences.len(), encoded.sequences.iter().map(|row| row.tokens.len()));
     tracing::info!(file = %file.display(), rows, tokens = tokens.sum::<usize>(), skipped, "read rows");
-    if skipped > 0 {
-        let file = file.display();
-        output::note(&format!(
-            "{file}: {} longer than {max_tokens} tokens {} skipped",
-            output::counted(skipped, "row", "rows"),
-            if skipped == 1 { "is" } else { "are" },
-        ));
-    }
     Ok(encoded)
 }

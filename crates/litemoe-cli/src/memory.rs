@@ -18,6 +18,11 @@ pub(crate) struct Peak {
     pub(crate) resident: u64,
 }
 
+/// Anonymous memory of this process now, in bytes.
+pub(crate) fn anonymous_bytes() -> u64 {
+    status_bytes("RssAnon:")
+}
+
 /// Samples this process's memory in a thread.
 pub(crate) struct MemoryWatch {
     peak: Arc<AtomicU64>,
@@ -33,7 +38,7 @@ impl MemoryWatch {
         let (seen, ended) = (peak.clone(), stop.clone());
         let sampler = thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                seen.fetch_max(status_bytes("RssAnon:"), Ordering::Relaxed);
+                seen.fetch_max(anonymous_bytes(), Ordering::Relaxed);
                 thread::sleep(SAMPLE_EVERY);
             }
         });
@@ -42,7 +47,7 @@ impl MemoryWatch {
 
     /// The peak so far.
     pub(crate) fn peak(&self) -> Peak {
-        let now = self.peak.fetch_max(status_bytes("RssAnon:"), Ordering::Relaxed);
+        let now = self.peak.fetch_max(anonymous_bytes(), Ordering::Relaxed);
         Peak {
             anonymous: now.max(self.peak.load(Ordering::Relaxed)),
             resident: status_bytes("VmHWM:"),

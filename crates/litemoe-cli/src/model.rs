@@ -14,6 +14,7 @@ use litemoe_text::{Tokenizer, sampling_defaults};
 use crate::args::device::DeviceArgs;
 use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
+use crate::input::RowModel;
 use crate::output;
 
 /// Number of tokens of the probe that checks an adapter's effect.
@@ -87,6 +88,63 @@ pub(crate) fn expect_fingerprint(
     )
 }
 
+/// Model directory with its tokenizer; no weights are read.
+pub(crate) struct Opened {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Opened {
+    /// Opens a model directory or a pulled model, and its tokenizer.
+    pub(crate) fn open(named: &Path) -> anyhow::Result<Self> {
+        let checkpoint = open(named)?;
+        let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
+        let (tokens, vocab) = (tokenizer.vocab(), checkpoint.config().vocab);
+        if tokens > vocab {
+            bail!(
+                "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
+                checkpoint.dir().display()
+            );
+        }
+        Ok(Self { checkpoint, tokenizer })
+    }
+
+    /// Loads the weights onto a device.
+    pub(crate) fn load(self, device: DeviceArgs) -> anyhow::Result<Loaded> {
+        self.with(device, Model::load)
+    }
+
+    /// Leaves the weights in the files until they are used; freed memory is not kept.
+    pub(crate) fn stream(self, device: DeviceArgs) -> anyhow::Result<Loaded> {
+        map_large_allocations();
+        self.with(device, Model::stream)
+    }
+
+    fn with(
+        self,
+        device: DeviceArgs,
+        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
+    ) -> anyhow::Result<Loaded> {
+        let Self { checkpoint, tokenizer } = self;
+        let device = device.open()?;
+        note_leftovers(&checkpoint);
+        let start = Instant::now();
+        let model = make(&checkpoint, &device)?;
+        tracing::debug!(dir = %checkpoint.dir().display(), elapsed = ?start.elapsed(), "loaded the model");
+        Ok(Loaded { checkpoint, model, tokenizer })
+    }
+}
+
+impl RowModel for Opened {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.checkpoint.config().max_tokens
+    }
+}
+
 /// Model with its tokenizer.
 pub(crate) struct Loaded {
     pub(crate) checkpoint: Checkpoint,
@@ -94,38 +152,21 @@ pub(crate) struct Loaded {
     pub(crate) tokenizer: Tokenizer,
 }
 
+impl RowModel for Loaded {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
+}
+
 impl Loaded {
     /// Loads a model onto a device.
     pub(crate) fn open(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
-        Self::with(named, device, Model::load)
-    }
-
-    /// Opens a streamed model: its weights stay in the files until they are used, and freed memory is not kept.
-    pub(crate) fn stream(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
-        map_large_allocations();
-        Self::with(named, device, Model::stream)
-    }
-
-    fn with(
-        named: &Path,
-        device: DeviceArgs,
-        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
-    ) -> anyhow::Result<Self> {
-        let device = device.open()?;
-        let checkpoint = open(named)?;
-        note_leftovers(&checkpoint);
-        let start = Instant::now();
-        let tokenizer = Tokenizer::from_dir(checkpoint.dir())?;
-        let model = make(&checkpoint, &device)?;
-        tracing::debug!(dir = %checkpoint.dir().display(), elapsed = ?start.elapsed(), "loaded the model");
-        if tokenizer.vocab() > model.vocab() {
-            let (tokens, vocab) = (tokenizer.vocab(), model.vocab());
-            bail!(
-                "{}: the tokenizer has {tokens} tokens, but the model only {vocab}",
-                checkpoint.dir().display()
-            );
-        }
-        Ok(Self { checkpoint, model, tokenizer })
+        device.open()?;
+        Opened::open(named)?.load(device)
     }
 
     /// Metadata of the model for records.

@@ -106,6 +106,16 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// Human-readable time, from one second to hours.
+pub(crate) fn seconds(count: f64) -> String {
+    match count {
+        ..1.0 => "1 s".to_owned(),
+        ..100.0 => format!("{count:.0} s"),
+        ..6000.0 => format!("{:.0} min", count / 60.0),
+        _ => format!("{:.1} h", count / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

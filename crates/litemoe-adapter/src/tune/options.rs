@@ -8,13 +8,17 @@ use crate::AdapterError;
 /// Largest router noise: beyond it the choice of experts is practically random.
 const MAX_NOISE: f64 = 100.0;
 
+/// Largest number of steps, and of rows in a batch: more could not be counted or held.
+const MAX_STEPS: usize = 1 << 30;
+const MAX_BATCH: usize = 1 << 20;
+
 /// Options of LoRA tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuneOptions {
-    /// Optimizer steps, at least 1.
+    /// Optimizer steps, 1 to 2^30.
     pub steps: usize,
-    /// Batch size: rows per optimizer step, at least 1.
+    /// Batch size: rows per optimizer step, 1 to 2^20.
     pub batch: usize,
     /// MicroBatch-batch: rows in memory at once, at least 1, with gradient accumulation up to `batch` rows. A smaller one
     /// needs less memory and affects only rounding.
@@ -101,11 +105,15 @@ impl TuneOptions {
         for (option, given) in counts {
             require(option, &given, given > 0, "at least 1")?;
         }
-        let finite = |value: f64| value.is_finite();
-        require("lr", &self.lr, finite(self.lr) && self.lr > 0.0, "a number above 0")?;
+        require("steps", &self.steps, self.steps <= MAX_STEPS, "at most 1073741824")?;
+        require("batch", &self.batch, self.batch <= MAX_BATCH, "at most 1048576")?;
+        let finite = |value: f64| (value as f32).is_finite();
+        let is_rate = finite(self.lr) && self.lr > 0.0;
+        require("lr", &format!("{:?}", self.lr), is_rate, "a number above 0, finite in f32")?;
         require("final_lr", &self.final_lr, (0.0..=1.0).contains(&self.final_lr), "in [0, 1]")?;
         let decay = self.weight_decay;
-        require("weight_decay", &decay, finite(decay) && decay >= 0.0, "a number not below 0")?;
+        let (given, is_decay) = (format!("{decay:?}"), finite(decay) && decay >= 0.0);
+        require("weight_decay", &given, is_decay, "a number not below 0, finite in f32")?;
         let noise = self.router_noise;
         require("router_noise", &noise, (0.0..=MAX_NOISE).contains(&noise), "in [0, 100]")
     }

@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use litemoe_adapter::{AdapterError, LoraOptions, init_lora};
+use litemoe_adapter::{AdapterError, LoraOptions, init_lora, target_sites};
 use litemoe_core::{Adapters, Input, LanguageModel, LinearRole, LinearSite, MoeModel, Pass, Site};
 use proptest::prelude::*;
 
@@ -66,12 +66,33 @@ fn an_unknown_target_is_refused_with_the_known_ones() {
 fn options_out_of_range_are_refused() {
     let bad = [
         (LoraOptions { rank: 0, ..only("q_proj") }, "rank is 0, but must be at least 1"),
-        (LoraOptions { alpha: 0.0, ..only("q_proj") }, "alpha is 0, but must be a number above 0"),
+        (
+            LoraOptions { alpha: 0.0, ..only("q_proj") },
+            "alpha is 0.0, but must be a number above 0 whose scale, alpha/rank, is finite in f32",
+        ),
+        (
+            LoraOptions { alpha: 1e40, ..only("q_proj") },
+            "alpha is 1e40, but must be a number above 0 whose scale, alpha/rank, \
+             is finite in f32",
+        ),
     ];
     for (options, message) in bad {
         let error = init_lora(&[site("q_proj", 2, 2)], &options, 0, &Device::flex()).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+}
+
+#[test]
+fn ranks_above_every_target_are_refused() {
+    let (sites, options) = ([site("a.q_proj", 9, 3), site("a.k_proj", 4, 5)], only("q_proj"));
+    let checked = |rank, options: LoraOptions| {
+        let options = LoraOptions { rank, ..options };
+        options.check_ranks(&target_sites(&sites, &options)?)
+    };
+    assert!(checked(3, options.clone()).is_ok() && checked(4, LoraOptions::default()).is_ok());
+    let error = checked(4, options).unwrap_err();
+    assert_eq!(error.to_string(), "rank is 4, but no targeted matrix has a rank above 3");
+    assert!(checked(5, LoraOptions::default()).is_err());
 }
 
 proptest! {

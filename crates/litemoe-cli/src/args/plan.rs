@@ -18,6 +18,14 @@ pub(crate) struct PlanArgs {
     /// Criterion that ranks the experts.
     #[arg(long, default_value_t = PlanOptions::default().score, value_parser = listed::criterion())]
     pub(crate) score: Criterion,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) how: PlanHow,
+}
+
+/// Plan options besides budget and criterion.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub(crate) struct PlanHow {
     /// Treatment of moderately important experts.
     #[arg(long, default_value_t = MergeMethod::None, value_parser = listed::merge_method())]
     pub(crate) merge: MergeMethod,
@@ -45,17 +53,17 @@ impl PlanArgs {
     ///
     /// # Errors
     ///
-    /// Merge options without a merge method.
+    /// Merge options without a merge method or out of range.
     pub(crate) fn options(&self) -> anyhow::Result<PlanOptions> {
-        let Self { budget, score, router, .. } = *self;
-        let method = match self.merge {
-            MergeMethod::Litemoe => PlanMethod::Litemoe(self.merging()),
+        let Self { budget, score, how } = self;
+        let method = match how.merge {
+            MergeMethod::Litemoe => PlanMethod::Litemoe(how.merging()?),
             MergeMethod::None => {
                 let given = [
-                    ("similarity", self.similarity.is_some()),
-                    ("cold", self.cold.is_some()),
-                    ("max-merged", self.max_merged.is_some()),
-                    ("alignment", self.alignment.is_some()),
+                    ("similarity", how.similarity.is_some()),
+                    ("cold", how.cold.is_some()),
+                    ("max-merged", how.max_merged.is_some()),
+                    ("alignment", how.alignment.is_some()),
                 ];
                 if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
                     bail!("--{option} is for --merge litemoe alone");
@@ -63,17 +71,29 @@ impl PlanArgs {
                 PlanMethod::Prune
             }
         };
-        Ok(PlanOptions { budget, score, method, router })
+        Ok(PlanOptions { budget: *budget, score: *score, method, router: how.router })
     }
+}
 
+impl PlanHow {
     /// Merge options, with defaults.
-    pub(crate) fn merging(&self) -> LitemoeOptions {
+    pub(crate) fn merging(&self) -> anyhow::Result<LitemoeOptions> {
         let defaults = LitemoeOptions::default();
-        LitemoeOptions {
+        let alpha = self.cold.unwrap_or(defaults.alpha);
+        if !(alpha.is_finite() && alpha >= 0.0) {
+            bail!("--cold is {alpha}, but must be a finite number of at least 0");
+        }
+        Ok(LitemoeOptions {
             similarity: self.similarity.unwrap_or(defaults.similarity),
-            alpha: self.cold.unwrap_or(defaults.alpha),
+            alpha,
             max_merged: self.max_merged.unwrap_or(defaults.max_merged),
             alignment: self.alignment.unwrap_or(defaults.alignment),
-        }
+        })
+    }
+
+    /// Similarity that is measured with the scores: what merging needs.
+    pub(crate) fn measured_similarity(&self) -> Option<SimilarityKind> {
+        let merges = self.merge != MergeMethod::None;
+        merges.then(|| self.similarity.unwrap_or(LitemoeOptions::default().similarity))
     }
 }

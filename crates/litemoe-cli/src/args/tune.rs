@@ -8,10 +8,10 @@ use super::rows::RowArgs;
 /// Tuning options of `tune` and `customize`.
 #[derive(Debug, Clone, Args, Serialize, Deserialize, PartialEq)]
 pub(crate) struct TuneArgs {
-    /// LoRA rank, at least 1, except on routed experts.
+    /// LoRA rank, except on routed experts: at least 1, and at most the rank of the largest targeted matrix.
     #[arg(long, default_value_t = LoraOptions::default().rank)]
     pub(crate) rank: usize,
-    /// LoRA rank on routed experts, at least 1.
+    /// LoRA rank on routed experts, at least 1 and at most that of their matrices.
     #[arg(long, default_value_t = LoraOptions::default().expert_rank)]
     pub(crate) expert_rank: usize,
     /// LoRA α, above 0: every LoRA, on experts too, is scaled by α/rank with --rank.
@@ -24,10 +24,10 @@ pub(crate) struct TuneArgs {
     /// Share of each layer's routed experts to adapt, in (0, 1]: those with the highest scores [default: all].
     #[arg(long, value_name = "SHARE")]
     pub(crate) hot_experts: Option<f64>,
-    /// Number of optimizer steps.
+    /// Number of optimizer steps, 1 to 2^30.
     #[arg(long, default_value_t = TuneOptions::default().steps)]
     pub(crate) steps: usize,
-    /// Batch size: rows per optimizer step.
+    /// Batch size: rows per optimizer step, 1 to 2^20.
     #[arg(long, default_value_t = TuneOptions::default().batch)]
     pub(crate) batch: usize,
     /// Gradient accumulation: number of micro-batches per step, from 1 to the batch size. More of them need less

@@ -5,21 +5,22 @@ use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
-    AdapterRecord, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport, TuneData,
-    TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint, save,
-    tune,
+    AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport,
+    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint,
+    save, target_sites, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
-use litemoe_files::TargetLock;
 use serde::{Deserialize, Serialize};
 
 use super::hot::hottest;
 use crate::args::device::DeviceArgs;
 use crate::args::tune::TuneArgs;
+use crate::dry_run::DryRun;
+use crate::forecast::{Lengths, Memory, ModelSize, Speed, TuneMemory, Work as Passes};
 use crate::input::Rows;
 use crate::input_files::InputFiles;
-use crate::memory::{MemoryWatch, Peak};
-use crate::model::{self, Loaded};
+use crate::memory::{MemoryWatch, Peak, anonymous_bytes};
+use crate::model::{self, Loaded, Opened};
 use crate::progress::{self, Progress};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
@@ -63,12 +64,24 @@ pub(crate) struct TuneCommand {
     #[arg(long)]
     #[serde(skip)]
     pub(crate) resume: bool,
+    /// Check everything and print what the run would need, with estimates of memory and time; write nothing.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) dry_run: bool,
     /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+}
+
+/// What is read before the weights.
+struct Prepared {
+    opened: Opened,
+    plan: Option<Plan>,
+    train: Rows,
+    validation: Rows,
 }
 
 /// Report of `tune`.
@@ -101,6 +114,9 @@ impl TuneCommand {
             Source::of(Split::Train, &self.train),
             Source::of(Split::Validation, &self.validation),
         ])?;
+        if self.dry_run {
+            return self.preview()?.print(self.json);
+        }
         work::run(&self, self.json)
     }
 
@@ -113,13 +129,64 @@ impl TuneCommand {
         Ok(check_save(&self.out)?)
     }
 
-    /// Locks the output, and takes the stamps of the inputs.
-    fn lock(&self) -> anyhow::Result<(TargetLock, InputFiles)> {
-        let model = hub::locate(&self.model)?;
-        let mut inputs = vec![model.as_path(), &self.train, &self.validation];
+    /// Checks targets and ranks against the model's headers.
+    fn check_targets(&self, checkpoint: &litemoe_model::Checkpoint) -> anyhow::Result<()> {
+        let (sites, lora) = (checkpoint.linear_sites(), self.lora_options());
+        Ok(lora.check_ranks(&target_sites(&sites, &lora)?)?)
+    }
+
+    /// Paths of all inputs.
+    fn inputs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut inputs = vec![hub::locate(&self.model)?];
+        inputs.extend([&self.train, &self.validation].map(PathBuf::clone));
         let others = [&self.plan, &self.init, &self.scores];
-        inputs.extend(others.into_iter().filter_map(Option::as_deref));
-        Ok((artefact::lock_dir(&self.out, &inputs)?, InputFiles::of(&inputs)))
+        inputs.extend(others.into_iter().filter_map(Option::clone));
+        Ok(inputs)
+    }
+
+    /// Checks what can be known before the weights are read, and reads plan and rows.
+    fn prepared(&self) -> anyhow::Result<Prepared> {
+        self.device.open()?;
+        let opened = Opened::open(&self.model)?;
+        let plan =
+            self.plan.as_deref().map(|path| read_plan(path, &opened.checkpoint)).transpose()?;
+        self.check_targets(&opened.checkpoint)?;
+        let args = self.options.row_args;
+        let train = Rows::read(&self.train, &opened, args)?;
+        let limit = Some(self.options.validation_rows);
+        let validation = Rows::read_first(&self.validation, &opened, args, limit)?;
+        Ok(Prepared { opened, plan, train, validation })
+    }
+
+    /// What a run would need.
+    fn preview(&self) -> anyhow::Result<DryRun> {
+        self.check()?;
+        let inputs = self.inputs()?;
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        artefact::expect_no_input(&self.out, &inputs)?;
+        let Prepared { opened, train, validation, .. } = self.prepared()?;
+        let (options, lora) = (self.tune_options(), self.lora_options());
+        let (sites, rows) = (opened.checkpoint.linear_sites(), Lengths::of(&train.sequences));
+        let validated = Lengths::of(&validation.sequences);
+        let values = |site: &LinearSite| (lora.rank_at(site) * (site.d_in + site.d_out)) as f64;
+        let adapter = target_sites(&sites, &lora)?.into_iter().map(values).sum();
+        let model = ModelSize::of(&opened.checkpoint);
+        let memory = Memory { model: &model, program: anonymous_bytes(), adapter };
+        let tune = TuneMemory {
+            batch: rows.largest_random(options.micro_batch.min(options.batch)),
+            recompute: options.recompute,
+        };
+        let n_rows = (options.steps as f64) * options.batch as f64;
+        let n_validations = options.steps.div_ceil(options.validate_every) as f64;
+        let flops = Passes(&model).tune(&rows, n_rows, options.recompute)
+            + n_validations * Passes(&model).eval(&validated);
+        let speed = Speed::probe(&opened.checkpoint, &self.device.open()?);
+        Ok(DryRun::new(
+            (&train.sequences, train.skipped),
+            memory.tune(tune, validated.largest(BATCH_TOKENS)),
+            (flops, speed),
+            vec![self.out.clone()],
+        ))
     }
 
     fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
@@ -229,16 +296,12 @@ impl Work for TuneCommand {
     fn execute(&self) -> anyhow::Result<TunedReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
-        let (_lock, inputs) = self.lock()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
-        let plan = self.plan.as_deref().map(|path| read_plan(path, &loaded)).transpose()?;
-        let train = Rows::read(&self.train, &loaded, self.options.row_args)?;
-        let validation = Rows::read_first(
-            &self.validation,
-            &loaded,
-            self.options.row_args,
-            Some(self.options.validation_rows),
-        )?;
+        let inputs = self.inputs()?;
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        let _lock = artefact::lock_dir(&self.out, &inputs)?;
+        let inputs = InputFiles::of(&inputs);
+        let Prepared { opened, plan, train, validation } = self.prepared()?;
+        let loaded = opened.load(self.device)?;
         let initial = self.initial(&loaded, plan.as_ref())?;
         let state = artefact::checkpoint_of(&self.out);
         if !self.resume && state.exists() {
@@ -284,10 +347,10 @@ impl Report for TunedReport {
 }
 
 /// Reads a plan and checks that the proxy was extracted with it.
-fn read_plan(path: &Path, loaded: &Loaded) -> anyhow::Result<Plan> {
+fn read_plan(path: &Path, proxy: &litemoe_model::Checkpoint) -> anyhow::Result<Plan> {
     let plan: Plan = artefact::read(path)?;
-    let dir = loaded.checkpoint.dir().display();
-    let Some(origin) = loaded.checkpoint.origin() else {
+    let dir = proxy.dir().display();
+    let Some(origin) = proxy.origin() else {
         bail!(
             "{dir} is no proxy that `litemoe extract` wrote, so it has no plan: leave out --plan"
         );

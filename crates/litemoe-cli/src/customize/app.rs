@@ -5,11 +5,10 @@ use anyhow::{Context, bail};
 use super::single_file;
 use crate::row_check::Source;
 use crate::splits::{self, Split};
-#[cfg(feature = "embedded")]
-use crate::written_dir;
+use crate::written_dir::WrittenDir;
 
 /// Names that `customize` itself uses in the output directory.
-const RESERVED: [&str; 3] = ["apps", "foundation", "report.json"];
+const RESERVED: [&str; 4] = ["apps", "foundation", "report.json", "sweep.json"];
 
 /// Data of an app: the files of its splits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +17,10 @@ pub(crate) struct App {
     pub(crate) train: PathBuf,
     pub(crate) validation: PathBuf,
     pub(crate) test: PathBuf,
+    /// Directory of the files, if the program writes it.
+    pub(crate) written: Option<WrittenDir>,
+    /// The single file that the splits are of.
+    pub(crate) single_file: Option<PathBuf>,
 }
 
 /// An app as the user names it.
@@ -52,12 +55,12 @@ impl NamedApp {
         Ok(Self { name, path: path.to_owned() })
     }
 
-    /// Finds the splits' files, or splits a single file by the seed into files below `out`.
+    /// Finds the splits' files, or splits a single file by the seed into files below `out`. Writes nothing.
     pub(crate) fn open(self, out: &Path, seed: u64) -> anyhow::Result<App> {
         let Self { name, path } = self;
         if path.is_file() {
-            let dir = single_file::split(&path, &app_dir(out, &name), seed)?;
-            return App::in_dir(name, &dir);
+            let written = single_file::split(&path, &app_dir(out, &name), seed)?;
+            return Ok(App { single_file: Some(path), ..App::written(name, written) });
         }
         App::in_dir(name, &path)
     }
@@ -65,13 +68,30 @@ impl NamedApp {
 
 impl App {
     /// App with its splits in `dir`.
-    pub(crate) fn in_dir(name: String, dir: &Path) -> anyhow::Result<Self> {
+    fn in_dir(name: String, dir: &Path) -> anyhow::Result<Self> {
         let found = splits::in_dir(dir).with_context(|| format!("app {name}"))?;
         let split =
             |split| splits::required(&found, split, dir).with_context(|| format!("app {name}"));
         let (train, validation, test) =
             (split(Split::Train)?, split(Split::Validation)?, split(Split::Test)?);
-        Ok(Self { name, train, validation, test })
+        Ok(Self { name, train, validation, test, written: None, single_file: None })
+    }
+
+    /// App whose files are still to be written.
+    fn written(name: String, written: WrittenDir) -> Self {
+        let [train, validation, test] =
+            Split::ALL.map(|split| written.dir.join(format!("{}.jsonl", split.name())));
+        Self { name, train, validation, test, written: Some(written), single_file: None }
+    }
+
+    /// The app with its files where they can be read before they are written: see [`WrittenDir::readable`].
+    pub(crate) fn readable(&self, scratch: &Path) -> anyhow::Result<Self> {
+        let Some(written) = &self.written else { return Ok(self.clone()) };
+        let dir = written.readable(scratch)?;
+        let moved = |path: &Path| dir.join(path.file_name().unwrap_or_default());
+        let [train, validation, test] =
+            [&self.train, &self.validation, &self.test].map(|it| moved(it));
+        Ok(Self { train, validation, test, ..self.clone() })
     }
 
     pub(crate) fn sources(&self) -> [Source<'_>; 3] {
@@ -88,28 +108,27 @@ fn app_dir(out: &Path, name: &str) -> PathBuf {
     out.join("apps").join(name)
 }
 
-/// Writes the embedded foundation below `out` and returns its directory.
+/// The embedded foundation, to be written below `out`.
 #[cfg(feature = "embedded")]
-pub(crate) fn embedded_foundation(out: &Path) -> anyhow::Result<PathBuf> {
-    unpack(litemoe_fixtures::foundation(), &out.join("foundation"))
+pub(crate) fn embedded_foundation(out: &Path) -> anyhow::Result<WrittenDir> {
+    Ok(embedded(litemoe_fixtures::foundation(), out.join("foundation")))
 }
 
-/// Writes the embedded app below `out`.
+/// The embedded app, to be written below `out`.
 #[cfg(feature = "embedded")]
 pub(crate) fn embedded_app(out: &Path) -> anyhow::Result<App> {
-    let dir = unpack(litemoe_fixtures::home(), &app_dir(out, "home"))?;
-    App::in_dir("home".to_owned(), &dir)
+    let written = embedded(litemoe_fixtures::home(), app_dir(out, "home"));
+    Ok(App::written("home".to_owned(), written))
 }
 
 #[cfg(feature = "embedded")]
-fn unpack(files: &[litemoe_fixtures::EmbeddedFile], dir: &Path) -> anyhow::Result<PathBuf> {
-    let files: Vec<_> = files.iter().map(|file| (file.name, file.bytes)).collect();
-    written_dir::write(dir, &files)?;
-    Ok(dir.to_owned())
+fn embedded(files: &[litemoe_fixtures::EmbeddedFile], dir: PathBuf) -> WrittenDir {
+    let files = files.iter().map(|file| (file.name.to_owned(), file.bytes.into()));
+    WrittenDir { dir, files: files.collect() }
 }
 
 #[cfg(not(feature = "embedded"))]
-pub(crate) fn embedded_foundation(_: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn embedded_foundation(_: &Path) -> anyhow::Result<WrittenDir> {
     bail!("this build has no embedded foundation: name one with --foundation")
 }
 

@@ -1,16 +1,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use litemoe_core::Criterion;
 
 use super::app::App;
 use super::args::CustomizeArgs;
+use super::records::{Program, Records};
 use super::report::{
     AdapterBytes, AppReport, PeakBytes, Quality, RecordedOptions, ServeBytes, recovery,
     recovery_perplexity,
 };
 use super::stage::Runner;
 use super::stages::Stages;
+use super::variant::{Variant, Variants};
 use crate::commands::extract::ExpertBytes;
 use crate::commands::mount::Mounted;
 use crate::commands::tune::TunedReport;
@@ -18,18 +19,25 @@ use crate::model;
 
 /// The loop of `customize` for one app.
 pub(super) struct Loop<'a> {
-    options: &'a CustomizeArgs,
-    foundation: &'a Path,
-    app: &'a App,
-    dir: PathBuf,
+    stages: Stages<'a>,
+    variants: &'a Variants,
+    program: &'a Program,
     runner: Runner,
 }
 
-/// Results of the controls: full tuning on the foundation, and a random proxy.
-struct Controls {
-    full: Quality,
+/// Results that all proxies of an app share.
+struct Shared {
+    /// The foundation on the test rows, and their number.
+    foundation: Quality,
+    rows: u64,
+    /// Fingerprint of the foundation.
+    fingerprint: String,
+}
+
+/// Results of the control: full tuning on the foundation.
+struct Full {
+    quality: Quality,
     tuned: TunedReport,
-    random: Branch,
 }
 
 /// Results of one proxy, from plan to mounted adapter.
@@ -47,101 +55,145 @@ impl<'a> Loop<'a> {
         options: &'a CustomizeArgs,
         foundation: &'a Path,
         app: &'a App,
+        variants: &'a Variants,
+        program: &'a Program,
     ) -> anyhow::Result<Self> {
-        let dir = options.out.join(&app.name);
-        let runner = Runner::new(&app.name, dir.join("stages"), options.force)?;
-        Ok(Self { options, foundation, app, dir, runner })
+        let stages = Stages { options, foundation, app, dir: app_dir(options, app) };
+        let records = Records::new(program, stages.dir.join("stages"), options.force);
+        let runner = Runner::new(&app.name, records)?;
+        Ok(Self { stages, variants, program, runner })
     }
 
-    fn stages(&self) -> Stages<'_> {
-        let Self { options, foundation, app, dir, runner } = self;
-        Stages { options, foundation, app, dir, runner }
-    }
-
-    /// Runs all stages and collects the report.
-    pub(super) fn run(&self) -> anyhow::Result<AppReport> {
-        crate::output::note(&format!("{}: {}", self.app.name, self.dir.display()));
-        let evaluated = self.stages().eval("foundation", self.foundation, None)?;
+    /// Runs all stages and collects the reports: one, or in a sweep one for each proxy.
+    pub(super) fn run(&self) -> anyhow::Result<Vec<AppReport>> {
+        let Stages { options, foundation, app, dir } = &self.stages;
+        crate::output::note(&format!("{}: {}", app.name, dir.display()));
+        let evaluated = self.runner.run(self.stages.eval("foundation", foundation, None)?)?;
         let (foundation, rows) = (Quality::of(&evaluated), evaluated.rows);
-        let fingerprint = self.stages().score()?.fingerprint;
-        let branch = self.branch("", self.options.plan.score, foundation)?;
-        let controls = match self.options.no_controls {
-            true => None,
-            false => Some(self.controls(foundation)?),
-        };
-        let controls = controls.as_ref();
-        let (full, random) = (controls.map(|it| it.full), controls.map(|it| &it.random));
+        let fingerprint = self.runner.run(self.stages.score()?)?.fingerprint;
+        let shared = Shared { foundation, rows, fingerprint };
+        if options.is_sweep() {
+            let full = self.full()?;
+            let variants = self.variants.asked.iter();
+            return variants
+                .map(|variant| self.of_sweep(variant, &shared, full.as_ref()))
+                .collect();
+        }
+        let variant = self.variants.asked.first().context("there is no proxy to make")?;
+        let branch = self.branch(&self.runner, variant, foundation)?;
+        let full = self.full()?;
+        let random = self.variants.random.as_ref();
+        let random = random.map(|random| self.branch(&self.runner, random, foundation));
+        let (full, random) = (full.as_ref(), random.transpose()?);
+        let report = self.report(&self.runner, variant, &shared, &branch, full)?;
+        Ok(vec![AppReport {
+            random_proxy: random.as_ref().map(|random| random.proxy),
+            random_mounted: random.as_ref().map(|random| random.mounted),
+            random_choice: random.as_ref().and_then(|random| random.mount.choice),
+            ..report
+        }])
+    }
+
+    /// Runs the stages of one proxy of a sweep.
+    fn of_sweep(
+        &self,
+        variant: &Variant,
+        shared: &Shared,
+        full: Option<&Full>,
+    ) -> anyhow::Result<AppReport> {
+        crate::output::note(&format!("{}: {}", self.stages.app.name, variant.dir.display()));
+        let (records, force) = (variant.records.clone(), self.stages.options.force);
+        let runner =
+            Runner::new(&self.stages.app.name, Records::new(self.program, records, force))?;
+        let branch = self.branch(&runner, variant, shared.foundation)?;
+        self.report(&runner, variant, shared, &branch, full)
+    }
+
+    fn report(
+        &self,
+        runner: &Runner,
+        variant: &Variant,
+        shared: &Shared,
+        branch: &Branch,
+        full: Option<&Full>,
+    ) -> anyhow::Result<AppReport> {
+        let (foundation, quality) = (shared.foundation, full.map(|full| full.quality));
+        let mut seconds = self.runner.seconds();
+        seconds.extend(runner.seconds());
         Ok(AppReport {
-            app: self.app.name.clone(),
-            budget: self.options.plan.budget.to_string(),
-            rows,
-            seed: self.options.seed,
-            options: self.recorded_options()?,
-            fingerprint,
+            app: self.stages.app.name.clone(),
+            budget: variant.plan.budget.to_string(),
+            rows: shared.rows,
+            seed: self.stages.options.seed,
+            options: self.recorded_options(variant)?,
+            fingerprint: shared.fingerprint.clone(),
             foundation,
             proxy: branch.proxy,
-            random_proxy: random.map(|random| random.proxy),
-            random_mounted: random.map(|random| random.mounted),
+            random_proxy: None,
+            random_mounted: None,
             tuned_proxy: branch.tuned_proxy.context("the tuned proxy was not evaluated")?,
             mounted: branch.mounted,
-            full,
+            full: quality,
             choice: branch.mount.choice,
-            random_choice: random.and_then(|random| random.mount.choice),
-            recovery: full.and_then(|full| recovery(foundation, branch.mounted, full)),
-            recovery_perplexity: full
+            random_choice: None,
+            recovery: quality.and_then(|full| recovery(foundation, branch.mounted, full)),
+            recovery_perplexity: quality
                 .and_then(|full| recovery_perplexity(foundation, branch.mounted, full)),
             expert_bytes: branch.expert_bytes,
             adapter_bytes: AdapterBytes {
                 mounted: branch.mount.adapter_bytes,
-                full: controls.map(|controls| controls.tuned.adapter_bytes),
+                full: full.map(|full| full.tuned.adapter_bytes),
             },
             serve_bytes: ServeBytes {
                 mounted: branch.mount.memory_bytes,
-                full: controls.map(|controls| controls.tuned.memory_bytes),
-                proxy: memory_bytes(&self.dir.join("proxy"))? + branch.tuned.memory_bytes,
-                foundation: memory_bytes(self.foundation)?,
+                full: full.map(|full| full.tuned.memory_bytes),
+                proxy: memory_bytes(&variant.proxy())? + branch.tuned.memory_bytes,
+                foundation: memory_bytes(self.stages.foundation)?,
             },
             peak_bytes: PeakBytes {
                 tune_proxy: branch.tuned.peak_bytes.anonymous,
-                tune_full: controls.map(|controls| controls.tuned.peak_bytes.anonymous),
+                tune_full: full.map(|full| full.tuned.peak_bytes.anonymous),
             },
-            seconds: self.runner.seconds(),
+            seconds,
         })
     }
 
-    fn controls(&self, foundation: Quality) -> anyhow::Result<Controls> {
-        let adapter = self.dir.join("full-adapter");
-        let tuned = self.stages().tune("tune_full", self.foundation, &adapter, None)?;
-        let full = self.quality("full", self.foundation, Some(&adapter))?;
-        let random = self.branch("random_", Criterion::Random, foundation)?;
-        Ok(Controls { full, tuned, random })
+    /// Runs the control on the whole foundation, unless controls are left out.
+    fn full(&self) -> anyhow::Result<Option<Full>> {
+        let Self { stages, runner, .. } = self;
+        if stages.options.no_controls {
+            return Ok(None);
+        }
+        let tuned = runner.run(stages.tune_full()?)?;
+        let quality =
+            self.quality(runner, "full", stages.foundation, Some(&stages.full_adapter()))?;
+        Ok(Some(Full { quality, tuned }))
     }
 
-    /// Runs the stages from plan to mounted adapter for one criterion; `prefix` distinguishes stage names.
+    /// Runs the stages of one proxy, from plan to mounted adapter.
     fn branch(
         &self,
-        prefix: &str,
-        score: Criterion,
+        runner: &Runner,
+        variant: &Variant,
         foundation: Quality,
     ) -> anyhow::Result<Branch> {
-        let dir = if prefix.is_empty() { self.dir.clone() } else { self.dir.join("random") };
-        let name = |stage: &str| format!("{prefix}{stage}");
-        let (plan, proxy) = (dir.join("plan.json"), dir.join("proxy"));
-        let stages = self.stages();
-        stages.plan(&name("plan"), score, &plan)?;
-        let extracted = stages.extract(&name("extract"), &plan, &proxy)?;
-        let proxy_quality = self.quality(&name("proxy"), &proxy, None)?;
-        let adapter = dir.join("adapter");
-        let tuned = stages.tune(&name("tune"), &proxy, &adapter, Some(&plan))?;
-        let tuned_proxy = match prefix {
-            "" => Some(self.quality("tuned_proxy", &proxy, Some(&adapter))?),
-            _ => None,
+        let stages = &self.stages;
+        let (proxy, adapter, mounted) = (variant.proxy(), variant.adapter(), variant.mounted());
+        let quality = |stage: &str, model: &Path, adapter: Option<&Path>| {
+            self.quality(runner, &variant.stage(stage), model, adapter)
         };
-        let mounted_dir = dir.join("mounted");
-        let mount = stages.mount(&name("mount"), &adapter, &plan, &mounted_dir)?;
+        runner.run(stages.plan(variant)?)?;
+        let extracted = runner.run(stages.extract(variant)?)?;
+        let proxy_quality = quality("proxy", &proxy, None)?;
+        let tuned = runner.run(stages.tune(variant)?)?;
+        let tuned_proxy = match variant.evaluates_tuned {
+            true => Some(quality("tuned_proxy", &proxy, Some(&adapter))?),
+            false => None,
+        };
+        let mount = runner.run(stages.mount(variant)?)?;
         let mounted = match mount.choice {
             None => foundation,
-            Some(_) => self.quality(&name("mounted"), self.foundation, Some(&mounted_dir))?,
+            Some(_) => quality("mounted", stages.foundation, Some(&mounted))?,
         };
         Ok(Branch {
             proxy: proxy_quality,
@@ -153,22 +205,34 @@ impl<'a> Loop<'a> {
         })
     }
 
-    fn quality(&self, name: &str, model: &Path, adapter: Option<&Path>) -> anyhow::Result<Quality> {
-        Ok(Quality::of(&self.stages().eval(name, model, adapter)?))
+    fn quality(
+        &self,
+        runner: &Runner,
+        name: &str,
+        model: &Path,
+        adapter: Option<&Path>,
+    ) -> anyhow::Result<Quality> {
+        Ok(Quality::of(&runner.run(self.stages.eval(name, model, adapter)?)?))
     }
 
-    fn recorded_options(&self) -> anyhow::Result<RecordedOptions> {
+    fn recorded_options(&self, variant: &Variant) -> anyhow::Result<RecordedOptions> {
+        let options = self.stages.options;
         Ok(RecordedOptions {
-            plan: self.options.plan.options()?,
-            tune: self.options.tune.clone(),
-            calibration_rows: self.options.calibration_rows,
-            refit: self.stages().refit()?.to_string(),
-            refit_rank: self.options.refit_rank,
-            mount: self.options.mount.clone(),
+            plan: variant.plan.options()?,
+            tune: options.tune.clone(),
+            calibration_rows: options.calibration_rows,
+            refit: variant.refit.to_string(),
+            refit_rank: options.refit_rank,
+            mount: options.mount.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            threads: self.options.tune.tune().threads,
+            threads: options.tune.tune().threads,
         })
     }
+}
+
+/// Directory of an app's artefacts.
+pub(super) fn app_dir(options: &CustomizeArgs, app: &App) -> PathBuf {
+    options.out.join(&app.name)
 }
 
 /// Bytes of a model's parameters in f32.

@@ -2,69 +2,88 @@
 
 mod app;
 mod args;
+mod check;
+mod history;
 mod job;
 mod looped;
+mod outputs;
+mod preview;
+mod records;
+mod refit;
 mod report;
 mod single_file;
 mod stage;
+mod stage_files;
 mod stages;
+mod steps;
+mod sweep_table;
 mod table;
+mod variant;
 
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use litemoe_files::TargetLock;
 
-use self::app::{App, NamedApp};
 pub(crate) use self::args::CustomizeArgs;
+use self::check::{Checked, CheckedApp};
+use self::history::History;
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
+use self::preview::Preview;
+use self::records::Program;
 use self::report::Report;
 pub(crate) use self::report::{AppReport, Report as RunReport};
 pub(crate) use self::table::print_app;
 use crate::input_files::InputFiles;
-use crate::{artefact, hub, output, row_check};
+use crate::{output, row_check};
 
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        self.device.open()?;
-        self.tune.check()?;
-        self.plan.options()?;
-        let foundation = match &self.foundation {
-            Some(named) => hub::locate(named)?,
-            None => app::embedded_foundation(&self.out)?,
-        };
-        let apps = self.open_apps()?;
-        for app in &apps {
+        // A directory that is not there cannot be in use; it is made once everything is checked.
+        let locks_now = self.out.exists() && !self.dry_run;
+        let lock = locks_now.then(|| self.lock()).transpose()?;
+        let checked = Checked::of(&self)?;
+        let program = Program::this()?;
+        if self.dry_run {
+            let preview = Preview::of(&self, &checked, &program)?;
+            return if self.json { output::json(&preview) } else { preview.print() };
+        }
+        preview::before(&self, &checked, &program)?;
+        let _lock = lock.map_or_else(|| self.lock(), Ok)?;
+        let (foundation, apps) = checked.write_inputs()?;
+        for CheckedApp { app, .. } in &apps {
             row_check::note(&app.sources()).with_context(|| format!("app {}", app.name))?;
         }
-        let rows = apps.iter().flat_map(|app| [&app.train, &app.validation, &app.test]);
+        let rows = apps.iter().map(|it| &it.app);
+        let rows = rows.flat_map(|app| [&app.train, &app.validation, &app.test]);
         let inputs: Vec<&PathBuf> = rows.chain([&foundation]).collect();
         let inputs = InputFiles::of(&inputs);
         let mut report = Report { apps: Vec::new() };
-        for app in &apps {
-            let looped = Loop::new(&self, &foundation, app)?;
-            report.apps.push(looped.run().with_context(|| format!("app {}", app.name))?);
+        for CheckedApp { app, variants, .. } in &apps {
+            let looped = Loop::new(&self, &foundation, app, variants, &program)?;
+            let reports = looped.run().with_context(|| format!("app {}", app.name))?;
+            report.apps.extend(reports);
         }
         inputs.expect_unchanged()?;
-        artefact::write(&self.out.join("report.json"), &report)?;
+        History::write(&outputs::results(&self), &report)?;
         if self.json {
-            output::json(&report)
-        } else {
-            table::print(&report, &self.out, &foundation)
+            return output::json(&report);
         }
+        if self.is_sweep() {
+            return sweep_table::print(&report, &self.out);
+        }
+        table::print(&report, &self.out, &foundation)
     }
 
-    fn open_apps(&self) -> anyhow::Result<Vec<App>> {
-        if self.apps.is_empty() {
-            return Ok(vec![app::embedded_app(&self.out)?]);
-        }
-        let apps = self.apps.iter().map(|text| NamedApp::parse(text));
-        let apps = apps.collect::<anyhow::Result<Vec<_>>>()?;
-        for (index, app) in apps.iter().enumerate() {
-            if apps[..index].iter().any(|other| other.name == app.name) {
-                bail!("two apps are named {}: give each a name with --app NAME=DIR", app.name);
+    /// Locks the output directory for this run: the lock of `report.json`, also in a sweep.
+    fn lock(&self) -> anyhow::Result<TargetLock> {
+        TargetLock::new(&self.out.join("report.json")).or_else(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                bail!("another `litemoe customize` is at work in {}", self.out.display())
             }
-        }
-        apps.into_iter().map(|app| app.open(&self.out, self.seed)).collect()
+            _ => Err(error).with_context(|| format!("cannot lock {}", self.out.display())),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Splits of a single file of rows.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 use litemoe_text::{Row, RowContent, RowFile};
@@ -10,13 +10,14 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::splits::Split;
-use crate::written_dir;
+use crate::written_dir::WrittenDir;
 
 /// Share of the rows for validation, and for test.
 const HELD_OUT: usize = 10;
 
-/// Splits a file's rows by the seed into `train.jsonl`, `validation.jsonl` and `test.jsonl` in `dir`, and returns `dir`.
-pub(super) fn split(file: &Path, dir: &Path, seed: u64) -> anyhow::Result<PathBuf> {
+/// Splits a file's rows by the seed into `train.jsonl`, `validation.jsonl` and `test.jsonl` of `dir`, which are not
+/// written yet.
+pub(super) fn split(file: &Path, dir: &Path, seed: u64) -> anyhow::Result<WrittenDir> {
     let rows = RowFile::read(file)?.rows;
     let Some(parts) = parts(&rows, seed) else {
         bail!(
@@ -30,11 +31,9 @@ pub(super) fn split(file: &Path, dir: &Path, seed: u64) -> anyhow::Result<PathBu
     for (split, part) in Split::ALL.into_iter().zip(parts) {
         let lines = part.into_iter().map(|row| Ok(serde_json::to_string(&rows[row])? + "\n"));
         let text = lines.collect::<serde_json::Result<String>>()?;
-        files.push((format!("{}.jsonl", split.name()), text));
+        files.push((format!("{}.jsonl", split.name()), text.into_bytes().into()));
     }
-    let files: Vec<_> = files.iter().map(|(name, text)| (&**name, text.as_bytes())).collect();
-    written_dir::write(dir, &files)?;
-    Ok(dir.to_owned())
+    Ok(WrittenDir { dir: dir.to_owned(), files })
 }
 
 /// Indices of the rows for training, validation and test, each ascending: a tenth of the rows each for validation and

@@ -1,23 +1,18 @@
 use std::path::{Path, PathBuf};
 
-use litemoe_adapter::EXPERTS;
-use litemoe_core::{Criterion, MergeMethod, MoeLayer, Plan, Stack};
-use litemoe_merge::{RefitOptions, sum_bytes};
-
 use super::app::App;
 use super::args::CustomizeArgs;
-use super::stage::{Runner, Stage};
-use crate::args::auto::Auto;
-use crate::args::plan::PlanArgs;
+use super::records::Stage;
+use super::variant::Variant;
 use crate::args::refit::{RefitArgs, proxy_refit};
 use crate::args::refit_kind::RefitKind;
 use crate::artefact;
-use crate::commands::eval::{EvalArgs, Evaluated};
-use crate::commands::extract::{ExtractArgs, Extracted};
-use crate::commands::mount::{MountArgs, Mounted};
-use crate::commands::plan::{PlanCommand, Planned};
-use crate::commands::score::{MeasureArgs, ScoreReport, ScoreWork};
-use crate::commands::tune::{TuneCommand, TunedReport};
+use crate::commands::eval::EvalArgs;
+use crate::commands::extract::ExtractArgs;
+use crate::commands::mount::MountArgs;
+use crate::commands::plan::PlanCommand;
+use crate::commands::score::{MeasureArgs, ScoreWork};
+use crate::commands::tune::TuneCommand;
 use crate::work::with_defaults;
 
 /// Stages of the loop for one app.
@@ -25,24 +20,28 @@ pub(super) struct Stages<'a> {
     pub(super) options: &'a CustomizeArgs,
     pub(super) foundation: &'a Path,
     pub(super) app: &'a App,
-    /// Directory of the app's artefacts.
-    pub(super) dir: &'a Path,
-    pub(super) runner: &'a Runner,
+    /// Directory of what all proxies share.
+    pub(super) dir: PathBuf,
 }
 
 impl Stages<'_> {
+    fn scores(&self) -> PathBuf {
+        self.dir.join("scores.json")
+    }
+
+    /// Adapter of the control: tuned on the whole foundation.
+    pub(super) fn full_adapter(&self) -> PathBuf {
+        self.dir.join("full-adapter")
+    }
+
     /// Evaluates a model, with or without an adapter, on the test rows.
     pub(super) fn eval(
         &self,
         name: &str,
         model: &Path,
         adapter: Option<&Path>,
-    ) -> anyhow::Result<Evaluated> {
+    ) -> anyhow::Result<Stage<EvalArgs>> {
         let inputs = [Some(model), Some(self.app.test.as_path()), adapter];
-        let about = match adapter {
-            Some(_) => "evaluating on the test rows, with the adapter",
-            None => "evaluating on the test rows",
-        };
         let work = EvalArgs {
             adapter: adapter.map(Path::to_owned),
             limit: Some(self.options.limit),
@@ -51,71 +50,63 @@ impl Stages<'_> {
             device: self.options.device,
             ..with_defaults(&[], &[model, &self.app.test])?
         };
-        self.runner.run(Stage {
-            name,
-            about,
+        Ok(Stage {
+            name: name.to_owned(),
+            about: match adapter {
+                Some(_) => "evaluating on the test rows, with the adapter",
+                None => "evaluating on the test rows",
+            },
             work,
-            inputs: inputs.into_iter().flatten().collect(),
+            inputs: inputs.into_iter().flatten().map(Path::to_owned).collect(),
             outputs: vec![],
             checkpoint: None,
         })
     }
 
     /// Scores the foundation's experts on the calibration rows.
-    pub(super) fn score(&self) -> anyhow::Result<ScoreReport> {
-        let scores = self.dir.join("scores.json");
-        let merges = self.options.plan.merge != MergeMethod::None;
+    pub(super) fn score(&self) -> anyhow::Result<Stage<ScoreWork>> {
+        let scores = self.scores();
         let measure = MeasureArgs {
             out: scores.clone(),
             rows: Some(self.options.calibration_rows),
-            similarity: merges.then(|| self.options.plan.merging().similarity),
+            similarity: self.options.how.measured_similarity(),
             seed: self.options.seed,
             ..with_defaults(&[], &[self.foundation, &self.app.train])?
         };
         let (row_args, device) = (self.options.tune.row_args, self.options.device);
-        self.runner.run(Stage {
-            name: "score",
+        Ok(Stage {
+            name: "score".to_owned(),
             about: "scoring the foundation's experts on training rows",
             work: ScoreWork { measure, row_args, device },
-            inputs: vec![self.foundation, &self.app.train],
-            outputs: vec![&scores],
+            inputs: vec![self.foundation.to_owned(), self.app.train.clone()],
+            outputs: vec![scores],
             checkpoint: None,
         })
     }
 
-    /// Plans a proxy by one criterion.
-    pub(super) fn plan(
-        &self,
-        name: &str,
-        score: Criterion,
-        plan: &Path,
-    ) -> anyhow::Result<Planned> {
-        let scores = self.dir.join("scores.json");
+    /// Plans a proxy.
+    pub(super) fn plan(&self, variant: &Variant) -> anyhow::Result<Stage<PlanCommand>> {
+        let (scores, plan) = (self.scores(), variant.plan_file());
         let work = PlanCommand {
-            out: plan.to_owned(),
-            options: PlanArgs { score, ..self.options.plan.clone() },
+            out: plan.clone(),
+            options: variant.plan.clone(),
             ..with_defaults(&[], &[self.foundation, &scores])?
         };
-        self.runner.run(Stage {
-            name,
+        Ok(Stage {
+            name: variant.stage("plan"),
             about: "choosing the experts to keep, merge and drop",
             work,
-            inputs: vec![self.foundation, &scores],
+            inputs: vec![self.foundation.to_owned(), scores],
             outputs: vec![plan],
             checkpoint: None,
         })
     }
 
     /// Extracts a proxy, with its refit.
-    pub(super) fn extract(
-        &self,
-        name: &str,
-        plan: &Path,
-        proxy: &Path,
-    ) -> anyhow::Result<Extracted> {
-        let (kind, change) = (self.refit()?, proxy_refit(proxy));
+    pub(super) fn extract(&self, variant: &Variant) -> anyhow::Result<Stage<ExtractArgs>> {
+        let (plan, proxy, kind) = (variant.plan_file(), variant.proxy(), variant.refit);
         let (is_refitted, is_low_rank) = (kind != RefitKind::None, kind == RefitKind::LowRank);
-        let defaults: ExtractArgs = with_defaults(&[], &[self.foundation, plan])?;
+        let defaults: ExtractArgs = with_defaults(&[], &[self.foundation, &plan])?;
         let refit = RefitArgs {
             refit: kind,
             data: is_refitted.then(|| self.app.train.clone()),
@@ -126,109 +117,88 @@ impl Stages<'_> {
             device: self.options.device,
             ..defaults.refit
         };
-        let mut inputs = vec![self.foundation, plan];
-        inputs.extend(is_refitted.then_some(self.app.train.as_path()));
-        let mut outputs = vec![proxy];
-        outputs.extend(is_low_rank.then_some(change.as_path()));
-        self.runner.run(Stage {
-            name,
+        let mut inputs = vec![self.foundation.to_owned(), plan];
+        inputs.extend(is_refitted.then(|| self.app.train.clone()));
+        let mut outputs = vec![proxy.clone()];
+        outputs.extend(is_low_rank.then(|| proxy_refit(&proxy)));
+        Ok(Stage {
+            name: variant.stage("extract"),
             about: match is_refitted {
                 true => "writing the proxy and refitting its down projections",
                 false => "writing the proxy",
             },
-            work: ExtractArgs { out: proxy.to_owned(), refit, ..defaults },
+            work: ExtractArgs { out: proxy, refit, ..defaults },
             inputs,
             outputs,
             checkpoint: None,
         })
     }
 
-    /// Tunes an adapter on a proxy, or on the foundation if there is no plan.
-    pub(super) fn tune(
+    /// Tunes an adapter on a proxy.
+    pub(super) fn tune(&self, variant: &Variant) -> anyhow::Result<Stage<TuneCommand>> {
+        let (plan, proxy) = (variant.plan_file(), variant.proxy());
+        let init = (variant.refit == RefitKind::LowRank).then(|| proxy_refit(&proxy));
+        let about = "tuning an adapter on the proxy";
+        self.tuned(variant.stage("tune"), about, &proxy, variant.adapter(), Some(plan), init)
+    }
+
+    /// Tunes an adapter on the whole foundation.
+    pub(super) fn tune_full(&self) -> anyhow::Result<Stage<TuneCommand>> {
+        let (name, about) = ("tune_full".to_owned(), "tuning on the whole foundation");
+        self.tuned(name, about, self.foundation, self.full_adapter(), None, None)
+    }
+
+    fn tuned(
         &self,
-        name: &str,
+        name: String,
+        about: &'static str,
         model: &Path,
-        adapter: &Path,
-        plan: Option<&Path>,
-    ) -> anyhow::Result<TunedReport> {
+        adapter: PathBuf,
+        plan: Option<PathBuf>,
+        init: Option<PathBuf>,
+    ) -> anyhow::Result<Stage<TuneCommand>> {
         let options = self.options.tune.clone();
-        let scores = options.hot_experts.map(|_| self.dir.join("scores.json"));
-        let starts_refitted = plan.is_some() && self.refit()? == RefitKind::LowRank;
-        let init = starts_refitted.then(|| proxy_refit(model));
+        let scores = options.hot_experts.map(|_| self.scores());
         let rows = [&self.app.train, &self.app.validation].map(PathBuf::as_path);
         let [train, validation] = rows;
         let given = [Path::new("--validation"), validation];
         let inputs = [model, train, validation].map(Some);
-        let others = [plan, scores.as_deref(), init.as_deref()];
-        let inputs = inputs.into_iter().chain(others).flatten().collect();
+        let others = [plan.as_deref(), scores.as_deref(), init.as_deref()];
+        let inputs = inputs.into_iter().chain(others).flatten().map(Path::to_owned).collect();
+        let checkpoint = Some(artefact::checkpoint_of(&adapter));
         let work = TuneCommand {
-            plan: plan.map(Path::to_owned),
-            out: adapter.to_owned(),
+            plan,
+            out: adapter.clone(),
             options,
-            init: init.clone(),
-            scores: scores.clone(),
+            init,
+            scores,
             seed: self.options.seed,
             device: self.options.device,
             ..with_defaults(&given, &[model, train])?
         };
-        self.runner.run(Stage {
-            name,
-            about: match plan {
-                Some(_) => "tuning an adapter on the proxy",
-                None => "tuning on the whole foundation",
-            },
-            work,
-            inputs,
-            outputs: vec![adapter],
-            checkpoint: Some(&artefact::checkpoint_of(adapter)),
-        })
+        Ok(Stage { name, about, work, inputs, outputs: vec![adapter], checkpoint })
     }
 
-    /// Mounts an adapter on the foundation.
-    pub(super) fn mount(
-        &self,
-        name: &str,
-        adapter: &Path,
-        plan: &Path,
-        mounted: &Path,
-    ) -> anyhow::Result<Mounted> {
+    /// Mounts a proxy's adapter on the foundation.
+    pub(super) fn mount(&self, variant: &Variant) -> anyhow::Result<Stage<MountArgs>> {
+        let (adapter, plan, mounted) = (variant.adapter(), variant.plan_file(), variant.mounted());
         let work = MountArgs {
-            plan: Some(plan.to_owned()),
-            out: mounted.to_owned(),
+            plan: Some(plan.clone()),
+            out: mounted.clone(),
             validation: Some(self.app.validation.clone()),
             options: self.options.mount.clone(),
             row_args: self.options.tune.row_args,
             device: self.options.device,
-            ..with_defaults(&[], &[self.foundation, adapter])?
+            ..with_defaults(&[], &[self.foundation, &adapter])?
         };
-        self.runner.run(Stage {
-            name,
+        let inputs = vec![self.foundation.to_owned(), adapter, plan, self.app.validation.clone()];
+        Ok(Stage {
+            name: variant.stage("mount"),
             about: "mounting the adapter on the foundation",
             work,
-            inputs: vec![self.foundation, adapter, plan, &self.app.validation],
+            inputs,
             outputs: vec![mounted],
             checkpoint: None,
         })
-    }
-
-    /// Kind of the refit; decides `auto`.
-    pub(super) fn refit(&self) -> anyhow::Result<RefitKind> {
-        if let Auto::Given(kind) = self.options.refit {
-            return Ok(kind);
-        }
-        let tune = &self.options.tune;
-        let carried = |target: &String| target == EXPERTS || target == "down_proj";
-        let is_carried = tune.hot_experts.is_none()
-            && (tune.targets.is_empty() || tune.targets.iter().any(carried));
-        let checkpoint = crate::model::open(self.foundation)?;
-        let in_encoder = |layer: &MoeLayer| layer.id.stack == Stack::Encoder;
-        let is_decoder = !checkpoint.moe_layers().iter().any(in_encoder);
-        let plan: Plan = artefact::read(&self.dir.join("plan.json"))?;
-        let is_small = |layer: &MoeLayer| {
-            let kept = plan.layers.get(&layer.id).map_or(0, |layer| layer.groups.len());
-            sum_bytes(kept * layer.d_expert) <= RefitOptions::default().max_sum_bytes
-        };
-        let fits = checkpoint.moe_layers().iter().all(is_small);
-        Ok(if is_carried && is_decoder && fits { RefitKind::LowRank } else { RefitKind::None })
     }
 }

@@ -10,8 +10,7 @@ use super::client::{Answer, Client};
 use super::id::is_commit;
 use super::listing::{self, Listing};
 use super::repo_cache::RepoCache;
-use crate::disk::free_bytes;
-use crate::output;
+use crate::{disk, output};
 
 /// A model on the Hub at one commit, and its directory in the cache.
 pub(super) struct Remote {
@@ -69,7 +68,7 @@ impl Remote {
         for name in names {
             needed = needed.saturating_add(self.missing(name)?);
         }
-        let free = free_bytes(self.cache.root()).with_context(|| {
+        let free = disk::free_bytes(self.cache.root()).with_context(|| {
             format!("cannot read the free space of {}", self.cache.root().display())
         })?;
         if needed > free {

@@ -208,3 +208,39 @@ fn a_killed_loop_goes_on_and_two_loops_do_not_mix() {
     Command::new("kill").args(["-9", "--", &group]).status().expect("kill runs");
     again.wait().expect("ended");
 }
+
+/// What a dry run tells of memory, against what the stages then need.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_forecast_of_memory_is_near_the_measured_peaks() {
+    let bench = Bench::new();
+    let args = [
+        "customize",
+        "--steps=2",
+        "--warmup=1",
+        "--validation-rows=60",
+        "--limit=100",
+        "--guard-rows=60",
+        "--scale=1",
+        "--routing=restricted",
+    ];
+    let dry = bench.json(&[&args[..], &["--dry-run"]].concat());
+    assert!(!bench.path("litemoe-out").exists());
+    bench.json(&args);
+    let stages = dry["apps"][0]["stages"].as_array().expect("a list");
+    let mut ratios = Vec::new();
+    for stage in
+        stages.iter().filter(|stage| !stage["name"].as_str().is_some_and(|it| it.ends_with("plan")))
+    {
+        let name = stage["name"].as_str().expect("a name");
+        let record = bench.read(&format!("litemoe-out/home/stages/{name}.json"));
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+        let measured = record["report"]["peak_bytes"]["anonymous"].as_f64().expect("bytes");
+        let forecast = stage["memory_bytes"].as_f64().expect("bytes");
+        ratios.push((name, forecast / measured));
+        assert!(stage["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{name}");
+    }
+    assert_eq!(ratios.len(), 15);
+    let is_near = |(_, ratio): &(&str, f64)| (0.7..=1.5).contains(ratio);
+    assert!(ratios.iter().all(is_near), "forecast by measured: {ratios:?}");
+}

@@ -1,5 +1,6 @@
 //! Integration tests of the binary.
 
+mod ahead;
 mod bad_input;
 mod bench;
 #[cfg(unix)]

@@ -4,11 +4,16 @@ use std::fs;
 
 use crate::bench::{Bench, Run};
 
-/// Runs `customize` up to the second app, which cannot be opened: the first one's rows are split before.
+/// Has the first stage fail, whose job file is a directory: what `customize` writes for itself is there by then.
+fn stop_the_first_stage(bench: &Bench) {
+    fs::create_dir_all(bench.path("out/rows/stages/foundation.job")).expect("made");
+}
+
+/// Runs `customize` up to the first stage: the rows are split before.
 fn split(bench: &Bench, seed: &str) -> Run {
-    let apps = ["--app", "rows.jsonl", "--app", "none", "--seed", seed];
-    let run =
-        bench.run(&[&["customize", "--foundation", "model", "--out", "out"], &apps[..]].concat());
+    stop_the_first_stage(bench);
+    let args = ["customize", "--foundation", "model", "--out", "out", "--app", "rows.jsonl"];
+    let run = bench.run(&[&args[..], &["--seed", seed]].concat());
     assert_eq!(run.code, 1, "{}", run.stdout);
     run
 }
@@ -24,7 +29,7 @@ fn splits_are_replaced_while_they_are_unchanged() {
     let bench = Bench::new();
     let seeds = ["0", "1"].map(|seed| {
         let run = split(&bench, seed);
-        assert!(run.stderr.contains("none"), "{}", run.stderr);
+        assert!(run.stderr.contains("foundation.job"), "{}", run.stderr);
         read_splits(&bench)
     });
     assert_ne!(seeds[0], seeds[1]);
@@ -85,7 +90,8 @@ fn a_foundation_of_the_user_is_not_replaced() {
     }
     let read = || own.map(|name| bench.read(&format!("out/foundation/{name}")));
     let before = read();
-    let unpack = || bench.run(&["customize", "--app", "none", "--out", "out"]);
+    stop_the_first_stage(&bench);
+    let unpack = || bench.run(&["customize", "--app", "rows.jsonl", "--out", "out"]);
     let run = unpack();
     for mention in ["out/foundation", "did not write"] {
         assert!(run.stderr.contains(mention), "{}", run.stderr);

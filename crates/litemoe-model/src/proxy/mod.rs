@@ -9,7 +9,7 @@ pub(crate) mod weights;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{Plan, RouterRule, Sealed};
-use litemoe_files::{StagedDir, holds_only, read_limited};
+use litemoe_files::{StagedDir, check_target, holds_only, read_limited};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::stored::StoredTensors;
@@ -44,6 +44,15 @@ pub fn write_proxy(
     experts: MakeExperts<'_>,
 ) -> Result<(), ModelError> {
     stage_proxy(checkpoint, plan, target, None, experts)?.commit()
+}
+
+/// Checks whether [`write_proxy`] may write to `target`, before any work is done: it does not exist, is an empty directory,
+/// or was written by it.
+///
+/// # Errors
+/// As [`write_proxy`] for such a target.
+pub fn check_proxy_target(target: &Path) -> Result<(), ModelError> {
+    check_target(target, is_own).map_err(ModelError::io(target))
 }
 
 /// Proxy written to a staging directory, not yet moved to its target. Deleted on drop.

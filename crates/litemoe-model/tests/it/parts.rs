@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use litemoe_core::LayerId;
+use litemoe_core::{LayerId, MoeModel};
 use litemoe_model::{Checkpoint, Part};
 
-use crate::setup::{TINY, tiny};
+use crate::setup::{TINY, load, tiny};
 
 const EVERYWHERE: [Part; 5] =
     [Part::Embedding, Part::Attention, Part::Routers, Part::Experts, Part::Norms];
@@ -71,5 +71,18 @@ fn experts_are_in_the_blocks_of_the_layers() {
             let known = [Part::Embedding, Part::Norms, Part::Head];
             assert!(known.contains(&tensor.part), "{name}: {}", tensor.name);
         }
+    }
+}
+
+#[test]
+fn linear_sites_of_the_headers_are_the_models() {
+    for name in TINY {
+        let checkpoint = Checkpoint::open(tiny(name)).unwrap();
+        let mut found = checkpoint.linear_sites();
+        let mut expected = load(tiny(name)).linear_sites().to_vec();
+        for sites in [&mut found, &mut expected] {
+            sites.sort_by(|x, y| x.site.cmp(&y.site));
+        }
+        assert_eq!(found, expected, "{name}");
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Labels {
 impl Labels {
     /// Reads a JSON array of strings.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
-        let texts = artefact::read_list(file)?;
+        let texts: Vec<String> = artefact::read_plain(file)?;
         if texts.len() < 2 {
             bail!("{} has {} labels: there is nothing to choose", file.display(), texts.len());
         }

@@ -26,7 +26,7 @@ use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
-use crate::model::Loaded;
+use crate::model::{Loaded, Opened};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
 use crate::work::{self, Work};
@@ -162,16 +162,18 @@ impl Work for EvalArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let inputs = self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
+        self.device.open()?;
+        let opened = Opened::open(&self.model)?;
         let rows = TestRows::read(
             &self.data,
-            &loaded,
+            &opened,
             self.row_args,
             self.limit.map(NonZeroUsize::get),
             self.seed,
         )?;
         self.expect_comparable(&rows)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
+        let loaded = opened.load(self.device)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
 

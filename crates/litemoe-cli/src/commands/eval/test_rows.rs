@@ -4,8 +4,7 @@ use litemoe_core::Sequence;
 use litemoe_text::Row;
 
 use crate::args::rows::RowArgs;
-use crate::input::{draw, encode, read};
-use crate::model::Loaded;
+use crate::input::{RowModel, draw, encode, read};
 
 /// Evaluated rows in file order, as text and as tokens.
 pub(super) struct TestRows {
@@ -22,14 +21,14 @@ impl TestRows {
     /// number of rows in the file.
     pub(super) fn read(
         file: &Path,
-        loaded: &Loaded,
+        model: &impl RowModel,
         args: RowArgs,
         limit: Option<usize>,
         seed: u64,
     ) -> anyhow::Result<Self> {
         let rows = read(file, args)?;
         let drawn = draw(rows.rows.len(), limit.unwrap_or(usize::MAX), seed);
-        let encoded = encode(&rows, drawn, file, loaded, args.max_tokens)?;
+        let encoded = encode(&rows, drawn, file, model, args.max_tokens)?;
         Ok(Self {
             rows: encoded.rows.iter().map(|&row| rows.rows[row].clone()).collect(),
             sequences: encoded.sequences,

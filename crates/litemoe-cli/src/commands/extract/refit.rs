@@ -22,7 +22,7 @@ use crate::args::refit::RefitArgs;
 use crate::args::refit_kind::RefitKind;
 use crate::input::Rows;
 use crate::input_files::InputFiles;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Opened};
 use crate::{artefact, output, progress};
 
 /// Refit of a proxy: options, foundation and calibration rows.
@@ -73,8 +73,10 @@ impl<'a> Refit<'a> {
             lock = Some(artefact::lock_dir(&adapter, inputs)?);
             check_save(&adapter)?;
         }
-        let foundation = Loaded::stream(model, args.device)?;
-        let rows = Rows::read(data, &foundation, args.row_args)?.drawn(args.rows, args.seed);
+        args.device.open()?;
+        let opened = Opened::open(model)?;
+        let rows = Rows::read(data, &opened, args.row_args)?.drawn(args.rows, args.seed);
+        let foundation = opened.stream(args.device)?;
         Ok(Some(Self { args, out, foundation, rows, _lock: lock }))
     }
 

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use litemoe_core::{LanguageModel, SimilarityKind};
+use litemoe_core::{BatchLimits, LanguageModel, SimilarityKind};
 use litemoe_score::{ScoreOptions, ShardIndex, score};
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,12 @@ use super::report::ScoreReport;
 use crate::args::device::DeviceArgs;
 use crate::args::listed;
 use crate::args::rows::RowArgs;
+use crate::dry_run::DryRun;
+use crate::forecast::{Batch, Lengths, Memory, ModelSize, Speed, Work as Passes};
 use crate::input::Rows;
 use crate::input_files::InputFiles;
-use crate::memory::MemoryWatch;
-use crate::model::Loaded;
+use crate::memory::{MemoryWatch, anonymous_bytes};
+use crate::model::Opened;
 use crate::work::Work;
 use crate::{artefact, hub, output, progress};
 
@@ -57,6 +59,10 @@ pub(crate) struct MeasureArgs {
     /// Seed of the criterion random, and of drawing rows.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Check everything and print what the run would need, with estimates of memory and time; write nothing.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) dry_run: bool,
     /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -80,19 +86,23 @@ impl Work for ScoreWork {
 }
 
 impl MeasureArgs {
-    fn execute(&self, row_args: RowArgs, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
-        let (start, memory) = (Instant::now(), MemoryWatch::start());
+    /// Checks what can be known before the weights are read, and reads the rows.
+    fn prepared(
+        &self,
+        row_args: RowArgs,
+        device: DeviceArgs,
+    ) -> anyhow::Result<(Opened, Rows, ScoreOptions)> {
         if self.similarity_out.as_ref() == Some(&self.out) {
             bail!("--out and --similarity-out are both {}", self.out.display());
         }
         let model = hub::locate(&self.model)?;
         let inputs = [model.as_path(), &self.data];
         for out in [Some(&self.out), self.similarity_out.as_ref()].into_iter().flatten() {
-            artefact::check_file(out, &inputs)?;
+            artefact::check_target(out, &inputs)?;
         }
-        let inputs = InputFiles::of(&inputs);
-        let loaded = Loaded::stream(&self.model, device)?;
-        let rows = Rows::read(&self.data, &loaded, row_args)?;
+        device.open()?;
+        let opened = Opened::open(&self.model)?;
+        let rows = Rows::read(&self.data, &opened, row_args)?;
         let rows = match self.rows {
             Some(count) => rows.drawn(count, self.seed),
             None => rows,
@@ -105,10 +115,43 @@ impl MeasureArgs {
             similarities: self.similarity.into_iter().collect(),
             ..ScoreOptions::default()
         };
+        Ok((opened, rows, options))
+    }
+
+    /// What a run would need.
+    pub(super) fn preview(&self, row_args: RowArgs, device: DeviceArgs) -> anyhow::Result<DryRun> {
+        let (opened, rows, options) = self.prepared(row_args, device)?;
         let sequences = match self.shard {
             Some(shard) => &rows.sequences[shard.rows(&rows.sequences, &options)?],
             None => &rows.sequences,
         };
+        let (model, lengths) = (ModelSize::of(&opened.checkpoint), Lengths::of(sequences));
+        let memory = Memory { model: &model, program: anonymous_bytes(), adapter: 0.0 };
+        let limits = BatchLimits { rows: self.batch, tokens: self.batch_tokens };
+        let held = lengths.tokens().min(options.held_tokens as f64);
+        Ok(DryRun::new(
+            (sequences, rows.skipped),
+            memory.score(Batch::of_scoring(sequences, limits), held),
+            (Passes(&model).score(&lengths), Speed::probe(&opened.checkpoint, &device.open()?)),
+            [Some(&self.out), self.similarity_out.as_ref()]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+        ))
+    }
+
+    fn execute(&self, row_args: RowArgs, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
+        let (start, memory) = (Instant::now(), MemoryWatch::start());
+        let inputs = InputFiles::of(&[&hub::locate(&self.model)?, &self.data]);
+        let (opened, rows, options) = self.prepared(row_args, device)?;
+        artefact::create_parent(&self.out)?;
+        self.similarity_out.as_deref().map_or(Ok(()), artefact::create_parent)?;
+        let sequences = match self.shard {
+            Some(shard) => &rows.sequences[shard.rows(&rows.sequences, &options)?],
+            None => &rows.sequences,
+        };
+        let loaded = opened.stream(device)?;
         let steps = sequences.len() * loaded.model.n_blocks();
         let bar = progress::begin("scoring", steps as u64, "row-blocks");
         let scored = score(&loaded.model, sequences, &options, &loaded.about(), |done| {

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 
 pub(crate) use self::measure::{MeasureArgs, ScoreWork};
 use self::merge::MergeArgs;
-pub(crate) use self::report::ScoreReport;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::row_check::{self, Source};
@@ -41,6 +40,9 @@ impl ScoreCommand {
                 let json = measure.json;
                 row_check::note(&[Source::calibration(&measure.data)])?;
                 let Self { row_args, device, .. } = self;
+                if measure.dry_run {
+                    return measure.preview(row_args, device)?.print(json);
+                }
                 work::run(&ScoreWork { measure, row_args, device }, json)
             }
         }

@@ -1,0 +1,309 @@
+//! The stages of an app in order, each with what it is expected to need.
+
+use litemoe_adapter::{BATCH_TOKENS, target_sites};
+use litemoe_core::LinearSite;
+use litemoe_merge::{RefitOptions, kept_per_layer};
+use litemoe_score::ScoreOptions;
+
+use super::args::CustomizeArgs;
+use super::check::{Checked, CheckedApp, SplitRows};
+use super::job::{Job, StageWork};
+use super::looped::app_dir;
+use super::records::{Program, Records, Stage};
+use super::stages::Stages;
+use super::variant::Variant;
+use crate::args::refit_kind::RefitKind;
+use crate::forecast::{Memory, ModelSize, TuneMemory, Work};
+
+/// A stage and what it is expected to need.
+pub(super) struct Step {
+    pub(super) stage: Stage<Job>,
+    /// Index of its records among [`Steps::records`].
+    pub(super) records: usize,
+    /// Peak of anonymous memory, in bytes.
+    pub(super) memory: u64,
+    /// Floating-point operations.
+    pub(super) flops: f64,
+    /// Bytes that it writes.
+    pub(super) written: u64,
+}
+
+/// The stages of an app.
+pub(super) struct Steps {
+    pub(super) steps: Vec<Step>,
+    /// Records of the app, then of each proxy of a sweep.
+    pub(super) records: Vec<Records>,
+    pub(super) proxies: Vec<ProxySize>,
+}
+
+/// Size of a proxy and of its adapter.
+pub(super) struct ProxySize {
+    pub(super) kept_per_layer: usize,
+    pub(super) expert_bytes: u64,
+    pub(super) adapter_bytes: u64,
+}
+
+/// Forecasts of one app's stages.
+struct Forecaster<'a> {
+    options: &'a CustomizeArgs,
+    checked: &'a Checked,
+    stages: Stages<'a>,
+    foundation: ModelSize,
+    rows: &'a SplitRows,
+}
+
+impl Steps {
+    /// Stages in the order in which they run.
+    pub(super) fn of(
+        options: &CustomizeArgs,
+        checked: &Checked,
+        app: &CheckedApp,
+        program: &Program,
+    ) -> anyhow::Result<Self> {
+        let dir = app_dir(options, &app.app);
+        let stages = Stages { options, foundation: &checked.foundation_dir, app: &app.app, dir };
+        let own = Records::new(program, stages.dir.join("stages"), options.force);
+        let forecaster = Forecaster::new(options, checked, app, stages);
+        let mut all = Self { steps: Vec::new(), records: vec![own], proxies: Vec::new() };
+        all.steps.extend(forecaster.shared()?);
+        if options.is_sweep() && !options.no_controls {
+            all.steps.extend(forecaster.full()?);
+        }
+        for variant in &app.variants.asked {
+            if options.is_sweep() {
+                all.records.push(Records::new(program, variant.records.clone(), options.force));
+            }
+            let (steps, size) = forecaster.variant(variant, all.records.len() - 1)?;
+            all.steps.extend(steps);
+            all.proxies.push(size);
+        }
+        if !options.is_sweep() && !options.no_controls {
+            all.steps.extend(forecaster.full()?);
+        }
+        if let Some(variant) = &app.variants.random {
+            all.steps.extend(forecaster.variant(variant, 0)?.0);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn records_of(&self, step: &Step) -> &Records {
+        &self.records[step.records]
+    }
+
+    /// Whether each stage is finished: it has a valid record, and no earlier stage writes its inputs again.
+    pub(super) fn finished(&self) -> Vec<bool> {
+        let mut rewritten = Vec::new();
+        let finished = self.steps.iter().map(|step| {
+            let is_stale = step.stage.inputs.iter().any(|input| rewritten.contains(&input));
+            let is_finished = !is_stale && self.records_of(step).is_finished(&step.stage);
+            if !is_finished {
+                rewritten.extend(&step.stage.outputs);
+            }
+            is_finished
+        });
+        finished.collect()
+    }
+}
+
+impl<'a> Forecaster<'a> {
+    fn new(
+        options: &'a CustomizeArgs,
+        checked: &'a Checked,
+        app: &'a CheckedApp,
+        stages: Stages<'a>,
+    ) -> Self {
+        Self {
+            options,
+            checked,
+            stages,
+            foundation: ModelSize::of(&checked.foundation.checkpoint),
+            rows: &app.rows,
+        }
+    }
+
+    fn memory<'m>(&self, model: &'m ModelSize, adapter: f64) -> Memory<'m> {
+        Memory { model, program: self.checked.program_bytes, adapter }
+    }
+
+    /// Stages before the first proxy.
+    fn shared(&self) -> anyhow::Result<[Step; 2]> {
+        let foundation = self.stages.eval("foundation", self.stages.foundation, None)?;
+        let held = self.rows.calibration.tokens().min(ScoreOptions::default().held_tokens as f64);
+        let score = step(
+            self.stages.score()?,
+            0,
+            self.memory(&self.foundation, 0.0).score(self.rows.scoring, held),
+            Work(&self.foundation).score(&self.rows.calibration),
+            0.0,
+        );
+        Ok([self.eval(foundation, 0, &self.foundation, 0.0), score])
+    }
+
+    /// The control on the whole foundation.
+    fn full(&self) -> anyhow::Result<[Step; 2]> {
+        let adapter = self.adapter_values(None)?;
+        let full =
+            self.stages.eval("full", self.stages.foundation, Some(&self.stages.full_adapter()))?;
+        Ok([
+            self.tune(self.stages.tune_full()?, 0, &self.foundation, adapter),
+            self.eval(full, 0, &self.foundation, adapter),
+        ])
+    }
+
+    /// Stages of a proxy, from plan to mounted adapter.
+    fn variant(&self, variant: &Variant, records: usize) -> anyhow::Result<(Vec<Step>, ProxySize)> {
+        let checkpoint = &self.checked.foundation.checkpoint;
+        let layers = checkpoint.moe_layers();
+        let kept_per_layer = kept_per_layer(variant.plan.budget, layers)?;
+        let removed: u64 = layers
+            .iter()
+            .map(|layer| layer.n_experts.saturating_sub(kept_per_layer) as u64 * layer.expert_bytes)
+            .sum();
+        let (proxy, stages) = (self.foundation.keeping(kept_per_layer), &self.stages);
+        let adapter = self.adapter_values(Some((kept_per_layer, variant.refit)))?;
+        let eval = |name: &str, model: &std::path::Path, size: &ModelSize, mounted: Option<_>| {
+            let mounted: Option<std::path::PathBuf> = mounted;
+            let stage = stages.eval(&variant.stage(name), model, mounted.as_deref())?;
+            let adapter = if mounted.is_some() { adapter } else { 0.0 };
+            Ok::<_, anyhow::Error>(self.eval(stage, records, size, adapter))
+        };
+        let bare = self.checked.bare_bytes;
+        let plan = Memory { program: bare, ..self.memory(&self.foundation, 0.0) }.extract();
+        let mut steps = vec![
+            step(stages.plan(variant)?, records, plan, 0.0, 0.0),
+            self.extract(variant, records, &proxy, kept_per_layer, checkpoint.bytes() - removed)?,
+            eval("proxy", &variant.proxy(), &proxy, None)?,
+            self.tune(stages.tune(variant)?, records, &proxy, adapter),
+        ];
+        if variant.evaluates_tuned {
+            steps.push(eval("tuned_proxy", &variant.proxy(), &proxy, Some(variant.adapter()))?);
+        }
+        let n_tried = self.options.mount.guard().max_tried(true) as f64;
+        steps.push(step(
+            stages.mount(variant)?,
+            records,
+            self.memory(&self.foundation, adapter).mount(self.rows.guard.largest(BATCH_TOKENS)),
+            n_tried * Work(&self.foundation).eval(&self.rows.guard),
+            file_bytes(adapter),
+        ));
+        steps.push(eval("mounted", stages.foundation, &self.foundation, Some(variant.mounted()))?);
+        let size = ProxySize {
+            kept_per_layer,
+            expert_bytes: checkpoint.expert_bytes() - removed,
+            adapter_bytes: file_bytes(adapter) as u64,
+        };
+        Ok((steps, size))
+    }
+
+    fn extract(
+        &self,
+        variant: &Variant,
+        records: usize,
+        proxy: &ModelSize,
+        kept: usize,
+        proxy_bytes: u64,
+    ) -> anyhow::Result<Step> {
+        let (stage, kept) = (self.stages.extract(variant)?, kept as f64);
+        let rank = self.options.refit_rank as f64;
+        let sites = self.checked.sites.iter();
+        let down = sites.filter(|site| is_kept_down(site, kept as usize));
+        let change: f64 = match variant.refit {
+            RefitKind::LowRank => down.map(|site| rank * (site.d_in + site.d_out) as f64).sum(),
+            RefitKind::Full | RefitKind::None => 0.0,
+        };
+        let memory = self.memory(&self.foundation, change);
+        if variant.refit == RefitKind::None {
+            return Ok(step(stage, records, memory.extract(), 0.0, proxy_bytes as f64));
+        }
+        let (held, options) = (self.rows.calibration.tokens(), RefitOptions::default());
+        let (foundation, behind) = (Work(&self.foundation), Work(proxy));
+        let flops = foundation.score(&self.rows.calibration)
+            + behind.score(&self.rows.calibration)
+            + behind.refit(&self.rows.calibration, kept);
+        Ok(step(
+            stage,
+            records,
+            memory.refit(self.rows.scoring, held, kept, options.held_bytes as f64),
+            flops,
+            proxy_bytes as f64 + file_bytes(change),
+        ))
+    }
+
+    fn eval<W: StageWork>(
+        &self,
+        stage: Stage<W>,
+        records: usize,
+        model: &ModelSize,
+        adapter: f64,
+    ) -> Step {
+        let memory = self.memory(model, adapter).eval(self.rows.test.largest(BATCH_TOKENS));
+        step(stage, records, memory, Work(model).eval(&self.rows.test), 0.0)
+    }
+
+    fn tune<W: StageWork>(
+        &self,
+        stage: Stage<W>,
+        records: usize,
+        model: &ModelSize,
+        adapter: f64,
+    ) -> Step {
+        let options = self.options.tune.tune();
+        let tuned = TuneMemory {
+            batch: self.rows.train.largest_random(options.micro_batch.min(options.batch)),
+            recompute: options.recompute,
+        };
+        let memory =
+            self.memory(model, adapter).tune(tuned, self.rows.validation.largest(BATCH_TOKENS));
+        let n_validations = options.steps.div_ceil(options.validate_every) as f64;
+        let n_rows = options.steps as f64 * options.batch as f64;
+        let flops = Work(model).tune(&self.rows.train, n_rows, options.recompute)
+            + n_validations * Work(model).eval(&self.rows.validation);
+        // The adapter, and the checkpoint with two moments and the best adapter.
+        step(stage, records, memory, flops, 5.0 * file_bytes(adapter))
+    }
+
+    /// Values of the adapter's matrices, on the foundation or on a proxy with its refit.
+    fn adapter_values(&self, proxy: Option<(usize, RefitKind)>) -> anyhow::Result<f64> {
+        let lora = self.options.tune.lora();
+        let share = self.options.tune.hot_experts.unwrap_or(1.0);
+        let value = |site: &LinearSite| {
+            let rank = match proxy {
+                Some((kept, RefitKind::LowRank)) if is_kept_down(site, kept) => {
+                    self.options.refit_rank
+                }
+                _ => lora.rank_at(site),
+            };
+            let values = rank as f64 * (site.d_in + site.d_out) as f64;
+            if site.role.is_expert() { share * values } else { values }
+        };
+        let is_there = |site: &LinearSite| match (site.role.expert(), proxy) {
+            (Some((expert, _)), Some((kept, _))) => expert.expert < kept,
+            _ => true,
+        };
+        let targets = target_sites(&self.checked.sites, &lora)?;
+        Ok(targets.into_iter().filter(|site| is_there(site)).map(value).sum())
+    }
+}
+
+/// Whether a site is the down projection of one of the first `kept` experts.
+fn is_kept_down(site: &LinearSite, kept: usize) -> bool {
+    let role = site.role.expert();
+    role.is_some_and(|(expert, part)| {
+        expert.expert < kept && part == litemoe_core::ExpertPart::Down
+    })
+}
+
+/// Bytes of an adapter's file.
+fn file_bytes(values: f64) -> f64 {
+    values * size_of::<f32>() as f64
+}
+
+fn step<W: StageWork>(
+    stage: Stage<W>,
+    records: usize,
+    memory: u64,
+    flops: f64,
+    written: f64,
+) -> Step {
+    Step { stage: stage.of_any_work(), records, memory, flops, written: written as u64 }
+}

@@ -1,0 +1,118 @@
+//! The memory model: anonymous bytes of a process at its peak, as [`MemoryWatch`](crate::memory::MemoryWatch) measures them.
+//!
+//! Weights and activations are f32. A forward pass holds one block's activations: a few copies of the residual stream, and
+//! whatever is larger, the attention or the feed-forward layer. A backward pass holds those of all blocks: what the autodiff
+//! graph keeps of every operation. The program itself, with the tokenizer, is measured in this process.
+
+use super::model_size::{BlockSize, ModelSize};
+use super::rows::Batch;
+
+/// Bytes per value.
+const F32: f64 = 4.0;
+
+/// Maximum values of attention scores that are computed at once.
+const MAX_SCORES: f64 = (1 << 24) as f64;
+
+/// Memory of a process that runs a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory<'a> {
+    pub(crate) model: &'a ModelSize,
+    /// Bytes of the program without a model.
+    pub(crate) program: u64,
+    /// Values of the adapter's matrices.
+    pub(crate) adapter: f64,
+}
+
+/// What tuning does besides the forward pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TuneMemory {
+    /// Rows of a micro-batch.
+    pub(crate) batch: Batch,
+    /// Whether activations are recomputed.
+    pub(crate) recompute: bool,
+}
+
+impl Memory<'_> {
+    /// Evaluation with all weights in memory; `batch` is what is computed at once.
+    pub(crate) fn eval(&self, batch: Batch) -> u64 {
+        // The logits, and a copy of them on the host.
+        let logits = 2.0 * batch.targets * self.model.vocab;
+        self.bytes(self.model.weights + self.adapter + self.forward(batch) + logits)
+    }
+
+    /// As [`Self::eval`], for adapters of several scales: a scaled copy is in memory with the adapter.
+    pub(crate) fn mount(&self, batch: Batch) -> u64 {
+        self.eval(batch) + (F32 * self.adapter) as u64
+    }
+
+    /// Scoring with streamed weights: one block, the hidden states of all `held` tokens, and one batch.
+    pub(crate) fn score(&self, batch: Batch, held: f64) -> u64 {
+        let hidden = held * self.model.d_model;
+        self.bytes(self.model.largest_block() + hidden + self.forward(batch))
+    }
+
+    /// Planning and extraction without refit: a layer's experts, one at a time.
+    pub(crate) fn extract(&self) -> u64 {
+        self.bytes(3.0 * self.model.most(|block| block.expert))
+    }
+
+    /// Refit: one block, the hidden states of the rows in both models, the sums of a layer of `kept` experts in f64 and
+    /// the factor that the solver makes of them, and the activations that are held for the layer's change.
+    pub(crate) fn refit(&self, batch: Batch, held: f64, kept: f64, held_bytes: f64) -> u64 {
+        let hidden = 2.0 * held * self.model.d_model;
+        let neurons = |block: &BlockSize| kept.min(block.n_experts) * block.d_expert;
+        let d_model = self.model.d_model;
+        // In units of f32.
+        let sums = self.model.most(|block| 2.0 * neurons(block) * neurons(block));
+        let change = self.model.most(|block| 4.0 * neurons(block) * d_model);
+        let inner = self.model.most(|block| held * block.top_k * block.d_expert);
+        let held_inner = inner.min(held_bytes / F32);
+        let solving = 2.0 * sums + change + held_inner;
+        let running = self.model.largest_block() + self.forward(batch) + held_inner;
+        self.bytes(hidden + solving.max(running + sums) + self.adapter)
+    }
+
+    /// Tuning: weights, optimizer, and the activations that the backward pass needs.
+    pub(crate) fn tune(&self, tune: TuneMemory, validation: Batch) -> u64 {
+        // The adapter now, at the start and at its best; gradients of two parts and their sum; two moments.
+        let adapter = 8.0 * self.adapter;
+        let TuneMemory { batch, recompute } = tune;
+        let kept: f64 = match recompute {
+            false => self.model.blocks.iter().map(|block| self.kept(block, batch)).sum(),
+            true => {
+                let inputs = batch.tokens * self.model.d_model * self.model.blocks.len() as f64;
+                inputs + self.model.most(|block| self.kept(block, batch))
+            }
+        };
+        // Logits, log-softmax, its gradient and that of the logits.
+        let logits = 4.0 * batch.targets * self.model.vocab;
+        let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
+        self.bytes(self.model.weights + adapter + (kept + logits).max(validated))
+    }
+
+    fn bytes(&self, values: f64) -> u64 {
+        self.program + (F32 * values) as u64
+    }
+
+    /// Values of the largest block's activations in a forward pass.
+    fn forward(&self, batch: Batch) -> f64 {
+        let ModelSize { d_model, d_queries, d_keys_values, n_heads, .. } = *self.model;
+        let scores = (n_heads * batch.squares).min(MAX_SCORES);
+        let stream = 4.0 * d_model * batch.tokens;
+        let attention = (3.0 * d_queries + 2.0 * d_keys_values) * batch.tokens + 2.0 * scores;
+        let feed_forward = self.model.most(|block| {
+            let routed = block.top_k * (d_model + 2.0 * block.d_expert);
+            batch.tokens * (routed + 3.0 * block.n_experts + 3.0 * block.d_dense)
+        });
+        stream + attention.max(feed_forward)
+    }
+
+    /// Values that the autodiff graph keeps of a block.
+    fn kept(&self, block: &BlockSize, batch: Batch) -> f64 {
+        let ModelSize { d_model, d_queries, d_keys_values, n_heads, .. } = *self.model;
+        let attention = 6.0 * d_queries + 2.0 * d_keys_values;
+        let routed = block.top_k * (3.0 * d_model + 4.0 * block.d_expert) + 3.0 * block.n_experts;
+        let per_token = 8.0 * d_model + attention + routed + 4.0 * block.d_dense;
+        batch.tokens * per_token + n_heads * batch.squares
+    }
+}

@@ -1,0 +1,16 @@
+//! Forecasts of memory and time, from a model's configuration and headers, the rows' lengths and a short probe of the
+//! machine. Both are estimates.
+
+mod machine;
+mod memory;
+mod model_size;
+mod rows;
+mod speed;
+mod work;
+
+pub(crate) use self::machine::available_bytes;
+pub(crate) use self::memory::{Memory, TuneMemory};
+pub(crate) use self::model_size::ModelSize;
+pub(crate) use self::rows::{Batch, Lengths};
+pub(crate) use self::speed::Speed;
+pub(crate) use self::work::Work;
