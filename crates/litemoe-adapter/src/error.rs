@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Fingerprint, LayerId, PlanError, RouterBiasError, SealError, Site};
+use litemoe_core::{ChecksumError, Fingerprint, LayerId, PlanError, RouterBiasError, Site};
 use thiserror::Error;
 
 use crate::{KeptError, MountRouting};
@@ -164,10 +164,10 @@ impl AdapterError {
         move |source| Self::Json { path: path.to_owned(), source }
     }
 
-    pub(crate) fn seal(path: &Path) -> impl FnOnce(SealError) -> Self + '_ {
+    pub(crate) fn checksum(path: &Path) -> impl FnOnce(ChecksumError) -> Self + '_ {
         move |error| match error {
-            SealError::Json(source) => Self::Json { path: path.to_owned(), source },
-            SealError::Changed { stated, found } => {
+            ChecksumError::Json(source) => Self::Json { path: path.to_owned(), source },
+            ChecksumError::Changed { stated, found } => {
                 Self::Changed { path: path.to_owned(), stated, found }
             }
         }

@@ -1,7 +1,9 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias, Sealed};
+use litemoe_core::{
+    Adapters, Checksummed, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias,
+};
 use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +129,7 @@ impl AdapterRecord {
     /// Reads `litemoe.json` in an adapter directory; `None` if there is none, as in adapters of other programs.
     ///
     /// # Errors
-    /// A file that cannot be read, has another schema or version, or other contents than its [checksum](Sealed) is of.
+    /// A file that cannot be read, has another schema or version, or other contents than its [checksum](Checksummed) is of.
     pub fn read(dir: &Path) -> Result<Option<Self>, AdapterError> {
         let path = dir.join(RECORD_FILE);
         let bytes = match read_limited(&path, MAX_BYTES) {
@@ -136,7 +138,7 @@ impl AdapterRecord {
             Err(error) => return Err(AdapterError::io(&path)(error)),
         };
         check_version(&path, &bytes)?;
-        Sealed::parse(&bytes).map(Some).map_err(AdapterError::seal(&path))
+        Checksummed::parse(&bytes).map(Some).map_err(AdapterError::checksum(&path))
     }
 
     /// Checks that PEFT's files in `dir` are those that the record was written with.
@@ -174,9 +176,9 @@ impl AdapterRecord {
         Ok(bias.transpose()?.flatten())
     }
 
-    /// Writes the record as indented JSON with a [checksum](Sealed).
+    /// Writes the record as indented JSON with a [checksum](Checksummed).
     pub fn write(&self, mut out: impl Write) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut out, &Sealed(self))?;
+        serde_json::to_writer_pretty(&mut out, &Checksummed(self))?;
         out.write_all(b"\n")
     }
 

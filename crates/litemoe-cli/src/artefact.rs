@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use litemoe_core::{ExpertScores, Sealed};
+use litemoe_core::{Checksummed, ExpertScores};
 use litemoe_files::{TargetLock, check_target_file, read_limited, write_file};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ const MAX_SCORES_BYTES: u64 = 8 << 30;
 
 /// Reads a JSON artefact, and checks its checksum if it has one; errors name the file.
 pub(crate) fn read<T: Serialize + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    Sealed::parse(&read_bytes(path, MAX_BYTES)?)
+    Checksummed::parse(&read_bytes(path, MAX_BYTES)?)
         .with_context(|| format!("{} is not what it should be", path.display()))
 }
 
@@ -47,9 +47,9 @@ fn read_bytes(path: &Path, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
     read_limited(path, max_bytes).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Writes a JSON artefact with a checksum, see [`Sealed`], atomically.
-pub(crate) fn write_sealed<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
-    write(path, &Sealed(value))
+/// Writes a JSON artefact with a checksum, see [`Checksummed`], atomically.
+pub(crate) fn write_checksummed<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    write(path, &Checksummed(value))
 }
 
 /// Writes a JSON artefact atomically.

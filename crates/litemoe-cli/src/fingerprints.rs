@@ -94,7 +94,7 @@ impl FingerprintCache for CacheEntry {
             }
             let (format, dir) = (FORMAT.to_owned(), self.dir.clone());
             let kept = Kept { format, dir, files: files.clone(), fingerprint: fingerprint.clone() };
-            artefact::write_sealed(file, &kept).ok()
+            artefact::write_checksummed(file, &kept).ok()
         };
         if keep().is_none() {
             tracing::debug!(dir = %self.dir.display(), "the fingerprint is not kept");

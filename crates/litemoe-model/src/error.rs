@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{ExpertId, LayerId, PlanError, RouterRule, SealError, Site};
+use litemoe_core::{ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site};
 use thiserror::Error;
 
 /// Error of reading or writing a model directory.
@@ -102,11 +102,11 @@ impl ModelError {
     }
 
     /// Error of a record with a checksum.
-    pub(crate) fn seal(path: &Path) -> impl FnOnce(SealError) -> Self {
+    pub(crate) fn checksum(path: &Path) -> impl FnOnce(ChecksumError) -> Self {
         let path = path.to_owned();
         move |error| match error {
-            SealError::Json(source) => Self::Json { path, source },
-            SealError::Changed { stated, found } => Self::Changed { path, stated, found },
+            ChecksumError::Json(source) => Self::Json { path, source },
+            ChecksumError::Changed { stated, found } => Self::Changed { path, stated, found },
         }
     }
 }

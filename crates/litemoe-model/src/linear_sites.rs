@@ -12,7 +12,10 @@ impl Checkpoint {
         let mut sites = Vec::new();
         for (block, feed_forward) in self.config.blocks() {
             let stored = self.stored_parts().filter(|part| part.block == Some(block));
-            sites.extend(stored.filter_map(|part| self.linear_site(block, part)));
+            let used = stored.filter(|part| {
+                part.part != Part::SharedExperts || has_shared_experts(feed_forward)
+            });
+            sites.extend(used.filter_map(|part| self.linear_site(block, part)));
             if let FeedForwardConfig::Moe(moe) = feed_forward {
                 let (n_experts, d_model) = (self.n_experts(block), self.config.d_model);
                 let experts = ExpertSites::new(self.family, block, n_experts, moe, d_model);
@@ -45,4 +48,9 @@ impl Checkpoint {
             Part::Embedding | Part::Experts | Part::Norms | Part::Head => None,
         }
     }
+}
+
+/// Whether the configuration has shared experts; their tensors may be there without.
+fn has_shared_experts(feed_forward: &FeedForwardConfig) -> bool {
+    matches!(feed_forward, FeedForwardConfig::Moe(moe) if moe.shared != Some(0))
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, Fingerprint, Lora, SealError, Sealed, Sequence, Site};
+use litemoe_core::{Adapters, ChecksumError, Checksummed, Fingerprint, Lora, Sequence, Site};
 use litemoe_files::write_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -155,7 +155,8 @@ impl TuneState {
             best: best.map(|best| BestHeader { step: best.step, validation: best.validation }),
             matrices_sha256: Some(matrices.sha256()),
         };
-        let header = serde_json::to_string(&Sealed(&header)).map_err(AdapterError::json(path))?;
+        let header =
+            serde_json::to_string(&Checksummed(&header)).map_err(AdapterError::json(path))?;
         let bytes = matrices
             .encode(KEY, header)
             .map_err(|source| AdapterError::Safetensors { path: path.to_owned(), source })?;
@@ -212,9 +213,9 @@ fn name(site: &Site, which: &str, what: &str) -> String {
 fn header(path: &Path, file: &Matrices) -> Result<Header, AdapterError> {
     let broken = |problem: String| AdapterError::NotACheckpoint { path: path.to_owned(), problem };
     let json = file.metadata(KEY).ok_or_else(|| broken(format!("its metadata has no {KEY}")))?;
-    Sealed::parse(json.as_bytes()).map_err(|error| match error {
-        SealError::Json(error) => broken(error.to_string()),
-        changed @ SealError::Changed { .. } => AdapterError::seal(path)(changed),
+    Checksummed::parse(json.as_bytes()).map_err(|error| match error {
+        ChecksumError::Json(error) => broken(error.to_string()),
+        changed @ ChecksumError::Changed { .. } => AdapterError::checksum(path)(changed),
     })
 }
 

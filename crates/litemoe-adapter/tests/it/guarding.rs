@@ -162,7 +162,7 @@ pub(crate) fn mounted(model: &Model, adapters: &Adapters, routing: MountRouting)
 }
 
 /// The record of an adapter, without its hashes.
-fn unsealed(dir: &Path) -> Value {
+fn without_checksum(dir: &Path) -> Value {
     let text = std::fs::read(dir.join(litemoe_adapter::RECORD_FILE)).unwrap();
     let mut record: serde_json::Map<String, Value> = serde_json::from_slice(&text).unwrap();
     record.retain(|key, _| !key.ends_with("sha256"));
@@ -204,7 +204,7 @@ fn format_and_routing_go_together() {
     let adapters = random_adapters(&model, 4);
     let change = |routing: MountRouting, file: &str, from: &str, to: &str| {
         let dir = mounted(&model, &adapters, routing);
-        let record = unsealed(&dir.path).to_string();
+        let record = without_checksum(&dir.path).to_string();
         std::fs::write(dir.path.join(litemoe_adapter::RECORD_FILE), record).unwrap();
         let path = dir.path.join(file);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -230,7 +230,7 @@ fn kept_experts_are_checked_against_the_model() {
     let model = model();
     let dir = mounted(&model, &random_adapters(&model, 4), MountRouting::Restricted);
     let path = dir.path.join(litemoe_adapter::RECORD_FILE);
-    let whole = unsealed(&dir.path);
+    let whole = without_checksum(&dir.path);
     let refused = |edit: &dyn Fn(&mut serde_json::Map<String, Value>)| {
         let mut record = whole.clone();
         edit(record["mount"]["experts"]["layers"].as_object_mut().unwrap());

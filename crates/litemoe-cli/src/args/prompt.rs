@@ -55,10 +55,10 @@ impl ContextArgs {
     pub(crate) fn read(&self) -> anyhow::Result<Prompt> {
         let mut prompt = Prompt::default();
         if let Some(file) = &self.tools {
-            prompt = prompt.with_tools(artefact::read(file)?).with_context(|| at(file))?;
+            prompt = prompt.with_tools(artefact::read_plain(file)?).with_context(|| at(file))?;
         }
         if let Some(file) = &self.documents {
-            prompt = prompt.with_documents(artefact::read(file)?).with_context(|| at(file))?;
+            prompt = prompt.with_documents(artefact::read_plain(file)?).with_context(|| at(file))?;
         }
         Ok(prompt)
     }

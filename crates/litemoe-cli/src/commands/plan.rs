@@ -75,7 +75,7 @@ impl Work for PlanCommand {
             make_plan(&scores, similarity.as_ref(), &experts, &options, &mut |_| bar.add(1))?;
         bar.finish();
         inputs.expect_unchanged()?;
-        artefact::write_sealed(&self.out, &plan)?;
+        artefact::write_checksummed(&self.out, &plan)?;
         Ok(Planned {
             plan: self.out.clone(),
             hash: plan.hash(),

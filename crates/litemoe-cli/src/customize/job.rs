@@ -90,7 +90,7 @@ impl StageArgs {
 
     fn report<W: Work>(&self, work: W) -> anyhow::Result<()> {
         let work = if self.resume { work.resumed() } else { work };
-        artefact::write_sealed(Path::new(&self.report), &work.execute()?)
+        artefact::write_checksummed(Path::new(&self.report), &work.execute()?)
     }
 }
 

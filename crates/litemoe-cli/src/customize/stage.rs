@@ -71,7 +71,7 @@ impl Runner {
         };
         records.expect_unchanged(&stage.inputs)?;
         let outputs = records.written(&stage.outputs)?;
-        artefact::write_sealed(&record, &Record { key, outputs, seconds, report: &report })?;
+        artefact::write_checksummed(&record, &Record { key, outputs, seconds, report: &report })?;
         files.remove();
         self.seconds.borrow_mut().insert(name.to_owned(), seconds);
         if events::are_on() && !skipped {

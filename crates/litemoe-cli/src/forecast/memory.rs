@@ -110,9 +110,9 @@ impl Memory<'_> {
     /// Values that the autodiff graph keeps of a block.
     fn kept(&self, block: &BlockSize, batch: Batch) -> f64 {
         let ModelSize { d_model, d_queries, d_keys_values, n_heads, .. } = *self.model;
-        let attention = 6.0 * d_queries + 2.0 * d_keys_values;
-        let routed = block.top_k * (3.0 * d_model + 4.0 * block.d_expert) + 3.0 * block.n_experts;
-        let per_token = 8.0 * d_model + attention + routed + 4.0 * block.d_dense;
+        let attention = 4.0 * d_queries + 2.0 * d_keys_values;
+        let routed = block.top_k * (2.0 * d_model + 3.0 * block.d_expert) + 2.0 * block.n_experts;
+        let per_token = 5.0 * d_model + attention + routed + 3.0 * block.d_dense;
         batch.tokens * per_token + n_heads * batch.squares
     }
 }

@@ -109,6 +109,7 @@ fn a_conversation_with_tools_is_rendered_by_the_template() {
         fs::write(bench.path("lines"), "def f\n").expect("written");
         command.stdin(fs::File::open(bench.path("lines")).expect("there"));
         let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     };
     let said = |answer: &Value| format!("{}\n", text(answer));

@@ -262,7 +262,17 @@ fn killed_commands_leave_old_or_new_outputs_and_nothing_else() {
 #[test]
 fn a_stage_does_not_begin_when_the_process_that_started_it_has_ended() {
     let bench = Bench::new();
-    let run = bench.run(&["stage", "--parent", "1", "job.json", "report.json"]);
+    let run = bench.run(&[
+        "stage",
+        "--parent",
+        "1",
+        "--app",
+        "app",
+        "--stage",
+        "score",
+        "job.json",
+        "report.json",
+    ]);
     assert_eq!(run.code, 1);
     assert!(
         run.stderr.contains("process 1, which started this stage, has ended"),

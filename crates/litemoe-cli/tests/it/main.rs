@@ -6,6 +6,7 @@ mod bench;
 #[cfg(unix)]
 mod changing_inputs;
 mod chat;
+mod checksums;
 mod command_line;
 mod control_characters;
 #[cfg(target_os = "linux")]
@@ -42,7 +43,6 @@ mod pull;
 mod records;
 mod refit;
 mod rows;
-mod seals;
 mod serving;
 mod shards;
 mod stdout;

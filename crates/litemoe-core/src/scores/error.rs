@@ -1,7 +1,7 @@
 use thiserror::Error;
 
 use super::version::SCORES_VERSION;
-use crate::{Fingerprint, LayerId, SealError};
+use crate::{ChecksumError, Fingerprint, LayerId};
 
 /// Error of reading or adding scores.
 #[derive(Debug, Error)]
@@ -15,7 +15,7 @@ pub enum ScoresError {
     #[error("these are no scores")]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
-    Changed(SealError),
+    Changed(ChecksumError),
     #[error("the sums of layer {layer} are not all of the same experts")]
     Experts { layer: LayerId },
     #[error("scores of the model {one} and of the model {other} do not add up")]
@@ -30,10 +30,10 @@ pub enum ScoresError {
     NotFinite { layer: LayerId },
 }
 
-impl From<SealError> for ScoresError {
-    fn from(error: SealError) -> Self {
+impl From<ChecksumError> for ScoresError {
+    fn from(error: ChecksumError) -> Self {
         match error {
-            SealError::Json(error) => Self::Json(error),
+            ChecksumError::Json(error) => Self::Json(error),
             changed => Self::Changed(changed),
         }
     }

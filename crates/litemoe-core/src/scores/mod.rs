@@ -11,7 +11,7 @@ pub use self::error::ScoresError;
 pub use self::layer_sums::LayerSums;
 pub use self::version::SCORES_VERSION;
 use crate::name::named_enum;
-use crate::{Criterion, Fingerprint, LayerId, Sealed, Similarity, SimilarityKind, by_layer};
+use crate::{Checksummed, Criterion, Fingerprint, LayerId, Similarity, SimilarityKind, by_layer};
 
 named_enum! {
     /// Origin of the sums.
@@ -73,7 +73,7 @@ pub struct ExpertScores {
 }
 
 impl ExpertScores {
-    /// Parses `scores.json` and checks its [checksum](Sealed).
+    /// Parses `scores.json` and checks its [checksum](Checksummed).
     ///
     /// # Errors
     /// Invalid JSON, another version, contents of another hash, or a layer whose sums differ in their number of
@@ -87,7 +87,7 @@ impl ExpertScores {
         if found != SCORES_VERSION {
             return Err(ScoresError::Version { found });
         }
-        let scores: Self = Sealed::parse(json.as_bytes())?;
+        let scores: Self = Checksummed::parse(json.as_bytes())?;
         match scores.layers.iter().find(|(_, sums)| !sums.is_consistent()) {
             Some((&layer, _)) => Err(ScoresError::Experts { layer }),
             None => Ok(scores),

@@ -2,6 +2,7 @@
 
 mod batching;
 mod budget;
+mod checksummed;
 mod exact_sum;
 mod generation;
 mod layers;
@@ -11,4 +12,3 @@ mod packing;
 mod plan_options;
 mod sampling_rule;
 mod scores;
-mod sealed;

@@ -17,8 +17,8 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 use litemoe_core::{
-    ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Sealed,
-    Stack,
+    Checksummed, ExpertId, ExpertSource, ExpertWeights, Fingerprint, LayerId, LayerPlan, MoeLayer,
+    Plan, Stack,
 };
 use litemoe_files::{JsonLimits, read_json_limited};
 
@@ -400,7 +400,7 @@ fn read_config(dir: &Path) -> Result<Read, ModelError> {
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {
     let path = dir.join(PLAN_FILE);
     let bytes = read_json_limited(&path, PLAN_LIMITS).map_err(ModelError::io(&path))?;
-    Sealed::parse(&bytes).map_err(ModelError::seal(&path))
+    Checksummed::parse(&bytes).map_err(ModelError::checksum(&path))
 }
 
 /// Routed experts of a checkpoint, read from the memory map onto a device on request.

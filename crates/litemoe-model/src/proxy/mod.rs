@@ -8,7 +8,7 @@ pub(crate) mod weights;
 
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Plan, RouterRule, Sealed};
+use litemoe_core::{Checksummed, Plan, RouterRule};
 use litemoe_files::{StagedDir, check_target, holds_only, read_limited};
 use serde_json::{Map, Value};
 
@@ -76,7 +76,7 @@ impl StagedProxy {
     pub fn commit(self) -> Result<(), ModelError> {
         let record = ProxyRecord::of(&Checkpoint::open(self.path())?)?;
         let mut proxy = ProxyDir { dir: self.dir, target: &self.target };
-        proxy.file(RECORD_FILE, |out| out.json(&Sealed(&record)))?;
+        proxy.file(RECORD_FILE, |out| out.json(&Checksummed(&record)))?;
         proxy.dir.commit().map_err(ModelError::io(&self.target))
     }
 }
@@ -135,7 +135,7 @@ fn write_into(
     let mut proxy = ProxyDir { dir, target };
     proxy.file("config.json", |out| out.json(&config(checkpoint, plan)?))?;
     if plan.options.router != RouterRule::DropRows {
-        proxy.file(PLAN_FILE, |out| out.json(&Sealed(plan)))?;
+        proxy.file(PLAN_FILE, |out| out.json(&Checksummed(plan)))?;
     }
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use litemoe_core::{Fingerprint, Sealed, sha256_hex};
+use litemoe_core::{Checksummed, Fingerprint, sha256_hex};
 use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,8 @@ impl Checkpoint {
             return Ok(());
         }
         let bytes = read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?;
-        let record: ProxyRecord = Sealed::parse(&bytes).map_err(ModelError::seal(&path))?;
+        let record: ProxyRecord =
+            Checksummed::parse(&bytes).map_err(ModelError::checksum(&path))?;
         if record.version != VERSION {
             let (key, found) = ("version".to_owned(), record.version.to_string());
             return Err(ModelError::Value { path, key, found, expected: VERSION.to_string() });

@@ -165,9 +165,9 @@ impl MeasureArgs {
         inputs.expect_unchanged()?;
         if let (Some(path), Some(kind)) = (&self.similarity_out, self.similarity) {
             let similarity = scored.scores.similarity(kind).context("it was not measured")?;
-            artefact::write_sealed(path, &similarity)?;
+            artefact::write_checksummed(path, &similarity)?;
         }
-        artefact::write_sealed(&self.out, &scored.scores)?;
+        artefact::write_checksummed(&self.out, &scored.scores)?;
         let out = self.out.clone();
         Ok(ScoreReport::new(out, &scored.scores, rows.skipped, start, &memory))
     }

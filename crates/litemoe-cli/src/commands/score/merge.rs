@@ -39,7 +39,7 @@ impl MergeArgs {
         if let Some(warning) = Warning::of_rows(scores.rows()) {
             output::note(&format!("warning: {warning}"));
         }
-        artefact::write_sealed(&self.out, &scores)?;
+        artefact::write_checksummed(&self.out, &scores)?;
         let report = ScoreReport::new(self.out, &scores, 0, start, &memory);
         if self.json {
             return output::json(&report);

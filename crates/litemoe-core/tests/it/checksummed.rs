@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    Fingerprint, Group, LayerId, LayerPlan, PLAN_VERSION, Plan, PlanOptions, SealError, Sealed,
-    sha256_hex,
+    ChecksumError, Checksummed, Fingerprint, Group, LayerId, LayerPlan, PLAN_VERSION, Plan,
+    PlanOptions, sha256_hex,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn plan() -> Plan {
 
 fn written(indented: bool) -> String {
     let json = if indented { serde_json::to_string_pretty } else { serde_json::to_string };
-    json(&Sealed(plan())).expect("JSON")
+    json(&Checksummed(plan())).expect("JSON")
 }
 
 #[test]
@@ -34,27 +34,27 @@ fn the_checksum_is_that_of_the_canonical_json_however_it_is_laid_out() {
     assert_eq!(hash, plan().hash());
     for json in [written(false), written(true)] {
         assert!(json.contains(&hash), "{json}");
-        assert_eq!(Sealed::<Plan>::parse(json.as_bytes()).expect("it is whole"), plan());
+        assert_eq!(Checksummed::<Plan>::parse(json.as_bytes()).expect("it is whole"), plan());
     }
 }
 
 #[test]
 fn a_record_without_a_checksum_is_read_and_one_with_another_is_refused() {
     let plain = serde_json::to_string(&plan()).expect("JSON");
-    assert_eq!(Sealed::<Plan>::parse(plain.as_bytes()).expect("it is a plan"), plan());
+    assert_eq!(Checksummed::<Plan>::parse(plain.as_bytes()).expect("it is a plan"), plan());
     let edited = written(false).replace("[1]", "[2]");
-    match Sealed::<Plan>::parse(edited.as_bytes()) {
-        Err(SealError::Changed { stated, found }) => {
+    match Checksummed::<Plan>::parse(edited.as_bytes()) {
+        Err(ChecksumError::Changed { stated, found }) => {
             assert_eq!(stated, plan().hash());
             assert_ne!(found, stated);
         }
         other => panic!("{other:?}"),
     }
     let twice = written(false).replacen('{', "{\"sha256\": \"\",", 1);
-    let error = Sealed::<Plan>::parse(twice.as_bytes()).expect_err("two checksums");
+    let error = Checksummed::<Plan>::parse(twice.as_bytes()).expect_err("two checksums");
     assert!(error.to_string().contains("duplicate field `sha256`"), "{error}");
     let stranger = written(false).replacen("sha256\":", "sha257\":", 1);
-    assert!(matches!(Sealed::<Plan>::parse(stranger.as_bytes()), Err(SealError::Json(_))));
+    assert!(matches!(Checksummed::<Plan>::parse(stranger.as_bytes()), Err(ChecksumError::Json(_))));
 }
 
 proptest! {
@@ -63,7 +63,7 @@ proptest! {
         let mut json = written(true).into_bytes();
         let place = place.index(json.len());
         json[place] ^= 1u8 << bit;
-        if let Ok(read) = Sealed::<Plan>::parse(&json) {
+        if let Ok(read) = Checksummed::<Plan>::parse(&json) {
             prop_assert_eq!(read, plan());
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use litemoe_adapter::LoadedAdapter;
-use litemoe_core::{ExpertScores, Plan, Sealed, Similarity};
+use litemoe_core::{Checksummed, ExpertScores, Plan, Similarity};
 use litemoe_model::{Checkpoint, Model};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -54,8 +54,8 @@ fn in_scores_similarities_and_plans() {
     let bench = Bench::new();
     bench.extract(&["--merge", "litemoe"]);
     let scores = |path: &Path| ExpertScores::from_json(&text(path)?).ok();
-    let similarity = |path: &Path| Sealed::<Similarity>::parse(text(path)?.as_bytes()).ok();
-    let plan = |path: &Path| Sealed::<Plan>::parse(text(path)?.as_bytes()).ok();
+    let similarity = |path: &Path| Checksummed::<Similarity>::parse(text(path)?.as_bytes()).ok();
+    let plan = |path: &Path| Checksummed::<Plan>::parse(text(path)?.as_bytes()).ok();
     let path = bench.path("scores.json");
     let whole = scores(&path);
     assert!(flips(&path, |path| Some(scores(path)? == *whole.as_ref()?)) > FLIPS / 2);

@@ -19,25 +19,25 @@ const KEY: &str = "sha256";
 /// Record with a checksum. Serialized as the record's JSON object and one more member, `sha256`: the SHA-256, in hex,
 /// of the record's canonical JSON, which is compact, with fields in declaration order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sealed<T>(pub T);
+pub struct Checksummed<T>(pub T);
 
-impl<T: Serialize + DeserializeOwned> Sealed<T> {
+impl<T: Serialize + DeserializeOwned> Checksummed<T> {
     /// Parses a record and checks its checksum; a record without one is not checked.
     ///
     /// # Errors
     /// Invalid JSON, and contents of another hash than the record states.
-    pub fn parse(json: &[u8]) -> Result<T, SealError> {
+    pub fn parse(json: &[u8]) -> Result<T, ChecksumError> {
         let Read { record, stated } = serde_json::from_slice(json)?;
         let Some(stated) = stated else { return Ok(record) };
         let found = canonical_sha256(&record)?;
-        if found == stated { Ok(record) } else { Err(SealError::Changed { stated, found }) }
+        if found == stated { Ok(record) } else { Err(ChecksumError::Changed { stated, found }) }
     }
 }
 
 /// Error of reading a record with a checksum.
 #[derive(Debug, ThisError)]
 #[allow(missing_docs)] // the messages say what the fields are
-pub enum SealError {
+pub enum ChecksumError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error(
@@ -46,7 +46,7 @@ pub enum SealError {
     Changed { stated: String, found: String },
 }
 
-impl<T: Serialize> Serialize for Sealed<T> {
+impl<T: Serialize> Serialize for Checksummed<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
         struct Written<'a, T> {
