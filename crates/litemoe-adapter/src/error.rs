@@ -130,6 +130,11 @@ pub enum AdapterError {
 
     #[error("{}: the checkpoint is of another run: {what} is {checkpoint} there and {run} here", path.display())]
     OtherRun { path: PathBuf, what: String, checkpoint: String, run: String },
+    #[error(
+        "{}: a checkpoint of tuning {weights} weights has a header of about {bytes} bytes, but safetensors allows {}: \
+         name fewer targets", path.display(), crate::tensors::MAX_HEADER_BYTES
+    )]
+    CheckpointHeader { path: PathBuf, weights: usize, bytes: u64 },
     #[error("{} is no checkpoint of a tuning run: {problem}", path.display())]
     NotACheckpoint { path: PathBuf, problem: String },
 }

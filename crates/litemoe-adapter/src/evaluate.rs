@@ -85,7 +85,24 @@ pub fn evaluate<M: LanguageModel + Sync + ?Sized>(
     batch_tokens: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation, AdapterError> {
-    Ok(evaluate_rows(model, sequences, mounted, batch_tokens, progress)?.iter().sum())
+    evaluate_with(&evaluation_workers(), model, sequences, mounted, batch_tokens, progress)
+}
+
+/// Thread pools of evaluations.
+pub(crate) fn evaluation_workers() -> Workers {
+    Workers::new(PARALLEL)
+}
+
+/// As [`evaluate`], in the same thread pools as other evaluations.
+pub(crate) fn evaluate_with<M: LanguageModel + Sync + ?Sized>(
+    workers: &Workers,
+    model: &M,
+    sequences: &[Sequence],
+    mounted: Option<&MountedAdapter>,
+    batch_tokens: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation, AdapterError> {
+    Ok(rows_with(workers, model, sequences, mounted, batch_tokens, progress)?.iter().sum())
 }
 
 /// Negative log-likelihood and exact match per row, in row order, by one teacher-forced pass. At most `batch_tokens`
@@ -102,10 +119,20 @@ pub fn evaluate_rows<M: LanguageModel + Sync + ?Sized>(
     batch_tokens: usize,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Vec<RowEvaluation>, AdapterError> {
+    rows_with(&evaluation_workers(), model, sequences, mounted, batch_tokens, progress)
+}
+
+fn rows_with<M: LanguageModel + Sync + ?Sized>(
+    workers: &Workers,
+    model: &M,
+    sequences: &[Sequence],
+    mounted: Option<&MountedAdapter>,
+    batch_tokens: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<RowEvaluation>, AdapterError> {
     check_rows(model, "evaluation", sequences)?;
     let mut scores = vec![RowEvaluation::default(); sequences.len()];
     let mut done = 0;
-    let workers = Workers::new(PARALLEL);
     let part_tokens = batch_tokens.div_ceil(PARALLEL);
     let batches = batches(sequences, part_tokens);
     for parts in at_once(sequences, &batches, part_tokens.saturating_mul(PARALLEL)) {

@@ -1,7 +1,9 @@
 use litemoe_core::{Adapters, LanguageModel, MountedAdapter, Sequence};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdapterError, Evaluation, KeptExperts, MountRouting, evaluate};
+use crate::evaluate::{evaluate_with, evaluation_workers};
+use crate::workers::Workers;
+use crate::{AdapterError, Evaluation, KeptExperts, MountRouting};
 
 /// LoRA scales to try, in descending order.
 pub const SCALES: [f32; 4] = [1.0, 0.75, 0.5, 0.25];
@@ -99,7 +101,9 @@ pub fn choose_mount<M: LanguageModel + Sync + ?Sized>(
     progress: &mut dyn FnMut(usize),
 ) -> Result<Guard, AdapterError> {
     options.check(kept)?;
-    let mut search = Search { model, adapters, kept, validation, options, progress, tried: vec![] };
+    let (workers, tried) = (evaluation_workers(), Vec::new());
+    let mut search =
+        Search { model, adapters, kept, validation, options, progress, workers, tried };
     search.run()?;
     let best = search.best();
     Ok(Guard { choice: search.tried[best].choice, tried: search.tried })
@@ -145,6 +149,7 @@ struct Search<'a, M: ?Sized> {
     validation: &'a [Sequence],
     options: GuardOptions,
     progress: &'a mut dyn FnMut(usize),
+    workers: Workers,
     tried: Vec<Tried>,
 }
 
@@ -213,9 +218,10 @@ impl<M: LanguageModel + Sync + ?Sized> Search<'_, M> {
         }
         let before = self.tried.len() * self.validation.len();
         let mut rows = |done| (self.progress)(before + done);
-        let tokens = self.options.batch_tokens;
+        let (model, tokens) = (self.model, self.options.batch_tokens);
+        let (workers, mounted) = (&self.workers, mounted.as_ref());
         let evaluation =
-            evaluate(self.model, self.validation, mounted.as_ref(), tokens, &mut rows)?;
+            evaluate_with(workers, model, self.validation, mounted, tokens, &mut rows)?;
         self.tried.push(Tried { choice, evaluation });
         Ok(())
     }

@@ -33,5 +33,5 @@ pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
 pub use to_foundation::{load_with_plan, to_foundation};
 pub use tune::{
     Checkpoint, Gradient, Gradients, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions,
-    Tuned, gradients, is_checkpoint, tune,
+    Tuned, check_checkpoint, gradients, tune,
 };

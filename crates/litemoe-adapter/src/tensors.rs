@@ -1,19 +1,22 @@
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
 use litemoe_files::read_limited;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use crate::AdapterError;
 
-/// Maximum bytes of a file, which is in memory with its tensors.
-const MAX_BYTES: u64 = 16 << 30;
+/// Maximum bytes of an adapter's file, which is in memory with its tensors.
+pub(crate) const MAX_ADAPTER_BYTES: u64 = 16 << 30;
 
-/// Maximum bytes of a header, enough for two matrices of each of 250 000 weights; its tables take many times as much.
-const MAX_HEADER_BYTES: u64 = 32 << 20;
+/// Maximum bytes of a header, safetensors' own: some 300 000 weights of an adapter, which has two matrices of each, or
+/// 100 000 of a checkpoint of tuning, which has eight.
+pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// A safetensors file of f32 matrices with one metadata entry.
 pub(crate) struct MatrixFile {
@@ -29,6 +32,11 @@ impl MatrixFile {
     pub(crate) fn insert(&mut self, name: String, values: &[f32], shape: [usize; 2]) {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.bytes.insert(name, (bytes, shape));
+    }
+
+    /// Bytes of the matrices.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.bytes.values().map(|(bytes, _)| bytes.len() as u64).sum()
     }
 
     /// SHA-256 of the matrices, see [`sha256`].
@@ -47,6 +55,52 @@ impl MatrixFile {
     }
 }
 
+/// Bytes of the header of a file of f32 matrices with one metadata entry, without padding.
+pub(crate) fn header_len(
+    matrices: &BTreeMap<String, [usize; 2]>,
+    key: &str,
+    value: String,
+) -> Result<u64, SafeTensorError> {
+    let mut end = 0;
+    let info = |(name, shape): (&String, &[usize; 2])| {
+        let start = end;
+        end += shape[0] * shape[1] * size_of::<f32>();
+        let (shape, data_offsets) = (shape.to_vec(), (start, end));
+        (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets })
+    };
+    let infos = matrices.iter().map(info).collect();
+    let header = Metadata::new(Some(HashMap::from([(key.to_owned(), value)])), infos)?;
+    Ok(serde_json::to_vec(&header)?.len() as u64)
+}
+
+/// Reads only the metadata of a safetensors file.
+///
+/// # Errors
+/// Also a length that is not the header's.
+pub(crate) fn read_metadata(path: &Path) -> Result<HashMap<String, String>, AdapterError> {
+    let io = AdapterError::io;
+    let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io(path))?;
+    let len = file.metadata().map_err(io(path))?.len();
+    let mut read = |n: u64| -> Result<Vec<u8>, AdapterError> {
+        let mut bytes = Vec::new();
+        file.by_ref().take(n).read_to_end(&mut bytes).map_err(io(path))?;
+        Ok(bytes)
+    };
+    let start: [u8; 8] =
+        read(8)?.try_into().map_err(|_| broken(SafeTensorError::HeaderTooSmall))?;
+    let n = u64::from_le_bytes(start);
+    if n > MAX_HEADER_BYTES {
+        return Err(broken(SafeTensorError::HeaderTooLarge));
+    }
+    let header: Metadata = serde_json::from_slice(&read(n)?)
+        .map_err(|error| broken(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+    if (header.data_len() as u64).checked_add(8 + n) != Some(len) {
+        return Err(broken(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
 /// A safetensors file in memory whose matrices are removed as they are read.
 pub(crate) struct Matrices {
     path: PathBuf,
@@ -57,11 +111,13 @@ pub(crate) struct Matrices {
 }
 
 impl Matrices {
+    /// Reads a file of any length.
     pub(crate) fn read(path: &Path) -> Result<Self, AdapterError> {
-        Self::read_as(path, str::to_owned)
+        let len = fs::metadata(path).map_err(AdapterError::io(path))?.len();
+        Self::read_limited(path, len, str::to_owned)
     }
 
-    /// Reads a file and renames its tensors.
+    /// Reads a file of at most [`MAX_ADAPTER_BYTES`] and renames its tensors.
     ///
     /// # Errors
     /// Also two tensors of the same new name.
@@ -69,12 +125,16 @@ impl Matrices {
         path: &Path,
         rename: impl Fn(&str) -> String,
     ) -> Result<Self, AdapterError> {
+        Self::read_limited(path, MAX_ADAPTER_BYTES, rename)
+    }
+
+    fn read_limited(
+        path: &Path,
+        max_bytes: u64,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Self, AdapterError> {
         let broken = |source| AdapterError::Safetensors { path: path.to_owned(), source };
-        let bytes = read_limited(path, MAX_BYTES).map_err(AdapterError::io(path))?;
-        let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
-        if header > MAX_HEADER_BYTES {
-            return Err(broken(SafeTensorError::HeaderTooLarge));
-        }
+        let bytes = read_limited(path, max_bytes).map_err(AdapterError::io(path))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
         let file = SafeTensors::deserialize(&bytes).map_err(broken)?;
         let mut views: Vec<_> = file.iter().collect();
@@ -183,4 +243,25 @@ fn data(path: &Path, name: &str, view: &TensorView<'_>) -> Result<TensorData, Ad
         }
     };
     Ok(TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_header_is_known_before_it_is_written() {
+        let names = ["a", "layers.0.\u{e9}\"", "layers.1"].map(str::to_owned);
+        let shapes = [[3, 40], [1, 1], [700, 2]];
+        let mut file = MatrixFile::new();
+        for (name, shape) in names.iter().zip(shapes) {
+            file.insert(name.clone(), &vec![0.0; shape[0] * shape[1]], shape);
+        }
+        let value = "{\"step\": 3}".to_owned();
+        let bytes = file.encode("key", value.clone()).expect("it is written");
+        let matrices = names.into_iter().zip(shapes).collect();
+        let len = header_len(&matrices, "key", value).expect("a header");
+        let written = bytes.first_chunk().map(|len| u64::from_le_bytes(*len));
+        assert_eq!(written, Some(len.next_multiple_of(8)));
+    }
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use litemoe_adapter::check_checkpoint;
 use litemoe_core::{Checksummed, ExpertScores};
 use litemoe_files::{TargetLock, check_target_file, read_limited, write_file};
 use serde::Serialize;
@@ -99,6 +100,14 @@ pub(crate) fn checkpoint_of(adapter: &Path) -> PathBuf {
     let mut name = adapter.file_name().unwrap_or_default().to_owned();
     name.push(".checkpoint");
     adapter.with_file_name(name)
+}
+
+/// Checks that what is at the path of a tuning checkpoint, if anything, is one.
+pub(crate) fn expect_checkpoint(path: &Path) -> anyhow::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    check_checkpoint(path).with_context(|| format!("{} is in the way", path.display()))
 }
 
 /// Whether two paths name the same existing file or directory.

@@ -6,7 +6,7 @@ use litemoe_files::{JsonLimits, read_json_limited};
 use serde_json::{Map, Value};
 
 use super::pattern::Pattern;
-use super::sha256::{self, INERT};
+use super::sha256::{self, INERT, is_off};
 use super::targets::{Layers, Targets};
 use super::{LITEMOE_FILE, LITEMOE_TYPE, LORA_TYPE, MODEL_FILE};
 use crate::AdapterError;
@@ -390,16 +390,6 @@ impl Keys<'_> {
             found: found.to_string(),
             expected: expected.to_owned(),
         }
-    }
-}
-
-/// Whether a value leaves the feature off.
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(table) => table.is_empty(),
-        _ => false,
     }
 }
 

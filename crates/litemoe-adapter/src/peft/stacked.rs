@@ -2,6 +2,7 @@ use litemoe_core::{Adapters, LinearSite, Lora};
 
 use super::bank::Bank;
 use super::order::Order;
+use super::padding::{common_scale, rescaled};
 use super::stack::Stack;
 use crate::evaluate::floats;
 
@@ -39,8 +40,7 @@ impl Stacked {
         let updates = || experts.iter().flatten().flatten();
         let slots = updates().map(|update| update.rank).max().unwrap_or(1);
         let rank = if experts.iter().all(|parts| share(parts)) { slots } else { 2 * slots };
-        let scale = updates().map(|update| update.scale).find(|&scale| scale != 0.0);
-        let scale = scale.unwrap_or(0.0);
+        let scale = common_scale(updates().map(|update| update.scale));
         let is_straight = Order::written(stack.held()) == Order::InOut;
         let mut a = Grid::new(is_straight, stack.d_in(), rank, experts.len());
         let mut b = Grid::new(!is_straight, stack.d_out(), rank, experts.len());
@@ -48,15 +48,14 @@ impl Stacked {
             for (part, update) in parts.iter().enumerate() {
                 let Some(update) = update else { continue };
                 let first = if rank == slots { 0 } else { part * slots };
-                // A stack has one scale: the ratio of another LoRA's scale to it is multiplied into its B.
-                let factor = if update.scale == scale { 1.0 } else { update.scale / scale };
+                let scaled = rescaled(update.b.clone(), update.scale, scale);
                 for slot in 0..update.rank {
                     let a_of = update.a.iter().skip(slot).step_by(update.rank).enumerate();
                     a_of.for_each(|(input, &value)| a.set([expert, first + slot, input], value));
-                    let b_of = update.b.chunks(update.b.len() / update.rank).nth(slot).into_iter();
+                    let b_of = scaled.chunks(scaled.len() / update.rank).nth(slot).into_iter();
                     for (neuron, &value) in b_of.flatten().enumerate() {
                         let output = stack.output(part, neuron);
-                        b.set([expert, first + slot, output], value * factor);
+                        b.set([expert, first + slot, output], value);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::evaluate::floats;
 use crate::init_lora::{divisor, scale};
-use crate::tensors::MatrixFile;
+use crate::tensors::{MAX_ADAPTER_BYTES, MatrixFile};
 
 /// PEFT version whose format is written.
 const PEFT_VERSION: &str = "0.21.2";
@@ -24,15 +24,15 @@ const PEFT_VERSION: &str = "0.21.2";
 /// weights: if every weight of one name has a LoRA, `target_modules` lists only that name, as other loaders prefer.
 ///
 /// If ranks or scales differ between sites, the defaults are those of per-expert LoRAs, or else of the first site, and
-/// the others become patterns. PEFT ignores patterns for per-expert LoRAs, so these are brought to one rank and scale.
-/// If only some experts of a layer have a LoRA, the others are written as zeros, because PEFT stacks a layer's experts
-/// and needs all of them. Experts that PEFT reads only as stacks are written as `target_parameters`, as the same update
+/// the others become patterns. PEFT ignores patterns for per-expert LoRAs, so these are brought to one rank and to the
+/// scale that is farthest from zero. If only some experts of a layer have a LoRA, the others are written as zeros, because
+/// PEFT stacks a layer's experts and needs all of them. Experts that PEFT reads only as stacks are written as `target_parameters`, as the same update
 /// in other matrices: gate and up as one LoRA of twice the rank, lower ranks zero-padded, other scales multiplied into
 /// B. Weights that PEFT adapts as parameters, such as routers, are `target_parameters` too. An adapter with a router
 /// bias, which PEFT refuses, is written expert by expert and without those zeros.
 ///
 /// # Errors
-/// I/O errors.
+/// I/O errors, and tensors that [`read`](super::read) would refuse because there are too many or too large ones.
 pub fn write(
     dir: &mut StagedDir,
     adapters: &Adapters,
@@ -53,6 +53,10 @@ pub fn write(
     file.write_all(b"\n")?;
     drop(file);
     let tensors = tensors(&adapters, stacks, sites);
+    if tensors.n_bytes() > MAX_ADAPTER_BYTES {
+        let message = format!("an adapter's file has at most {MAX_ADAPTER_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
     let bytes = tensors.encode("format", "pt".to_owned()).map_err(io::Error::other)?;
     dir.file(config.model_file())?.write_all(&bytes)?;
     Ok(PeftSha256 { config: sha256::of_config(&configuration), tensors: tensors.sha256() })

@@ -11,5 +11,5 @@ pub use data::TuneData;
 pub use gradients::{Gradient, Gradients, MicroBatch, gradients};
 pub use options::TuneOptions;
 pub use run::{Checkpoint, StepReport, TuneObserver, tune};
-pub use state::is_checkpoint;
+pub use state::check_checkpoint;
 pub use tuned::Tuned;

@@ -13,8 +13,9 @@ use super::state::{Best, RunId, TuneState};
 use super::tuned::Tuned;
 use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
+use crate::evaluate::{evaluate_with, evaluation_workers};
 use crate::workers::Workers;
-use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit, evaluate};
+use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit};
 
 /// Tuning checkpoint: file and interval.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +68,8 @@ impl TuneObserver for () {}
 ///
 /// # Errors
 /// Options out of range, rows the model cannot take, adapters that do not fit it, a checkpoint of another run or one
-/// that cannot be read or written, and a loss or a gradient that is not finite.
+/// that cannot be read or written (if it would have too many weights, before the first step), and a loss or a gradient
+/// that is not finite.
 pub fn tune<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     initial: &Adapters,
@@ -83,10 +85,13 @@ pub fn tune<M: LanguageModel + Sync + ?Sized>(
         watcher.resumed(state.step);
     }
     let state = resumed.unwrap_or_else(|| TuneState::start(initial));
+    if let Some(saver) = &saver {
+        state.check_header(saver.file.path, &saver.id)?;
+    }
     let shuffle = options.shuffle.then_some(options.seed);
     let order = Order::new(data.train.len(), options.batch, shuffle);
-    let workers = Workers::new(options.micro().threads);
-    Run { model, data, options, state, order, workers }.finish(saver.as_ref(), watcher)
+    let (workers, validation) = (Workers::new(options.micro().threads), evaluation_workers());
+    Run { model, data, options, state, order, workers, validation }.finish(saver.as_ref(), watcher)
 }
 
 fn check<M: LanguageModel + Sync + ?Sized>(
@@ -149,7 +154,10 @@ struct Run<'a, M: ?Sized> {
     options: &'a TuneOptions,
     state: TuneState,
     order: Order,
+    /// Thread pools of the parts of a batch.
     workers: Workers,
+    /// Thread pools of the validations.
+    validation: Workers,
 }
 
 impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
@@ -225,7 +233,9 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
             [] => None,
             rows => {
                 let mounted = MountedAdapter::from(adapters.clone());
-                Some(evaluate(self.model, rows, Some(&mounted), BATCH_TOKENS, &mut |_| ())?)
+                let (workers, mounted) = (&self.validation, Some(&mounted));
+                let tokens = BATCH_TOKENS;
+                Some(evaluate_with(workers, self.model, rows, mounted, tokens, &mut |_| ())?)
             }
         };
         if self.state.best.as_ref().is_none_or(|best| best.is_beaten_by(evaluation.as_ref())) {

@@ -11,15 +11,27 @@ use sha2::{Digest, Sha256};
 use super::adamw::Moments;
 use super::{TuneData, TuneOptions, Tuned};
 use crate::evaluate::floats;
-use crate::tensors::{Matrices, MatrixFile};
+use crate::tensors::{MAX_HEADER_BYTES, Matrices, MatrixFile, header_len, read_metadata};
 use crate::{AdapterError, Evaluation};
 
 /// Metadata key of a checkpoint; the value is one JSON document.
 const KEY: &str = "litemoe_tune";
 
-/// Whether a file is a checkpoint of any tuning run.
-pub fn is_checkpoint(path: &Path) -> bool {
-    Matrices::read(path).is_ok_and(|file| file.metadata(KEY).is_some())
+/// Checks that a file is a checkpoint of any tuning run, by its header.
+///
+/// # Errors
+/// [`AdapterError::NotACheckpoint`] with the reason, and I/O errors.
+pub fn check_checkpoint(path: &Path) -> Result<(), AdapterError> {
+    let not = |problem: String| AdapterError::NotACheckpoint { path: path.to_owned(), problem };
+    let metadata = read_metadata(path).map_err(|error| match error {
+        AdapterError::Safetensors { source, .. } => not(source.to_string()),
+        error => error,
+    })?;
+    metadata.get(KEY).map(drop).ok_or_else(|| not(no_key()))
+}
+
+fn no_key() -> String {
+    format!("its metadata has no {KEY}")
 }
 
 /// Complete state of a run between two steps; the rest of the run depends on nothing else that changes.
@@ -146,41 +158,73 @@ impl TuneState {
         Tuned { adapters, best_step, validation, tokens: self.tokens }
     }
 
-    pub(super) fn write(&self, path: &Path, run: &RunId) -> Result<(), AdapterError> {
-        let (matrices, best) = (self.matrices(), self.best.as_ref());
+    /// Checks before the first step that the header of any later checkpoint is not too long for safetensors.
+    pub(super) fn check_header(&self, path: &Path, run: &RunId) -> Result<(), AdapterError> {
+        const NUMBERS: u64 = 500; // the longest that steps, tokens and an evaluation can become
+        let best = self.best.as_ref().map_or(&self.adapters, |best| &best.adapters);
+        let matrices = self.parts(Some(best)).map(|(name, matrix)| (name, matrix.dims()));
+        let header = self.header(path, run, "0".repeat(64))?;
+        let len = header_len(&matrices.collect(), KEY, header);
+        let len = len.map_err(|source| AdapterError::Safetensors { path: path.to_owned(), source });
+        match len? + NUMBERS {
+            bytes if bytes > MAX_HEADER_BYTES => {
+                let (path, weights) = (path.to_owned(), self.adapters.len());
+                Err(AdapterError::CheckpointHeader { path, weights, bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn header(
+        &self,
+        path: &Path,
+        run: &RunId,
+        matrices_sha256: String,
+    ) -> Result<String, AdapterError> {
+        let best = self.best.as_ref();
         let header = Header {
             run: run.clone(),
             step: self.step,
             tokens: self.tokens,
             best: best.map(|best| BestHeader { step: best.step, validation: best.validation }),
-            matrices_sha256: Some(matrices.sha256()),
+            matrices_sha256: Some(matrices_sha256),
         };
-        let header =
-            serde_json::to_string(&Checksummed(&header)).map_err(AdapterError::json(path))?;
+        serde_json::to_string(&Checksummed(&header)).map_err(AdapterError::json(path))
+    }
+
+    pub(super) fn write(&self, path: &Path, run: &RunId) -> Result<(), AdapterError> {
+        let mut matrices = MatrixFile::new();
+        for (name, matrix) in self.parts(self.best.as_ref().map(|best| &best.adapters)) {
+            matrices.insert(name, &floats(matrix.clone()), matrix.dims());
+        }
+        let header = self.header(path, run, matrices.sha256())?;
         let bytes = matrices
             .encode(KEY, header)
             .map_err(|source| AdapterError::Safetensors { path: path.to_owned(), source })?;
         write_file(path, |file| file.write_all(&bytes)).map_err(AdapterError::io(path))
     }
 
-    fn matrices(&self) -> MatrixFile {
-        let mut file = MatrixFile::new();
-        let mut insert = |name, matrix: &Tensor<2>| {
-            file.insert(name, &floats(matrix.clone()), matrix.dims());
-        };
-        for (site, lora) in self.adapters.loras() {
+    /// Names and matrices of a checkpoint whose best step has these LoRAs.
+    fn parts<'a>(
+        &'a self,
+        best: Option<&'a Adapters>,
+    ) -> impl Iterator<Item = (String, &'a Tensor<2>)> {
+        let current = self.adapters.loras().flat_map(move |(site, lora)| {
             let [a, b] = &self.moments[site];
-            for (which, weight, moments) in [("a", &lora.a, a), ("b", &lora.b, b)] {
-                insert(name(site, which, "weight"), weight);
-                insert(name(site, which, "mean"), &moments.mean);
-                insert(name(site, which, "square"), &moments.square);
-            }
-        }
-        for (site, lora) in self.best.iter().flat_map(|best| best.adapters.loras()) {
-            insert(name(site, "a", "best"), &lora.a);
-            insert(name(site, "b", "best"), &lora.b);
-        }
-        file
+            [("a", &lora.a, a), ("b", &lora.b, b)].into_iter().flat_map(
+                move |(which, weight, moments)| {
+                    let parts =
+                        [("weight", weight), ("mean", &moments.mean), ("square", &moments.square)];
+                    parts.map(|(what, matrix)| (name(site, which, what), matrix))
+                },
+            )
+        });
+        let best = best.into_iter().flat_map(Adapters::loras);
+        let best = best.flat_map(|(site, lora)| {
+            [("a", &lora.a), ("b", &lora.b)]
+                .map(|(which, matrix)| (name(site, which, "best"), matrix))
+        });
+        current.chain(best)
     }
 
     /// Reads a run's checkpoint; `initial` determines the expected matrices.
@@ -212,7 +256,7 @@ fn name(site: &Site, which: &str, what: &str) -> String {
 
 fn header(path: &Path, file: &Matrices) -> Result<Header, AdapterError> {
     let broken = |problem: String| AdapterError::NotACheckpoint { path: path.to_owned(), problem };
-    let json = file.metadata(KEY).ok_or_else(|| broken(format!("its metadata has no {KEY}")))?;
+    let json = file.metadata(KEY).ok_or_else(|| broken(no_key()))?;
     Checksummed::parse(json.as_bytes()).map_err(|error| match error {
         ChecksumError::Json(error) => broken(error.to_string()),
         changed @ ChecksumError::Changed { .. } => AdapterError::checksum(path)(changed),

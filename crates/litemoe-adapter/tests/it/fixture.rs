@@ -1,6 +1,9 @@
 //! The tiny model of the golden files, its rows, and random adapters for it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_adapter::{ATTENTION, LoraOptions, init_lora};
@@ -124,5 +127,60 @@ impl LanguageModel for Deaf {
 
     fn head(&self, hidden: Tensor<2>, _: &mut Pass<'_>) -> Tensor<2> {
         self.0.head(hidden, &mut Pass::plain())
+    }
+}
+
+/// A model with more linear weights, which affect nothing, that notes the threads that run it.
+pub(crate) struct Wrapped {
+    pub(crate) model: Model,
+    pub(crate) threads: Mutex<HashSet<ThreadId>>,
+    sites: Vec<LinearSite>,
+}
+
+impl Wrapped {
+    pub(crate) fn new(model: Model, more: Vec<LinearSite>) -> Self {
+        let sites = [model.linear_sites(), &more].concat();
+        Self { model, threads: Mutex::default(), sites }
+    }
+}
+
+impl MoeModel for Wrapped {
+    fn moe_layers(&self) -> &[MoeLayer] {
+        self.model.moe_layers()
+    }
+
+    fn linear_sites(&self) -> &[LinearSite] {
+        &self.sites
+    }
+}
+
+impl LanguageModel for Wrapped {
+    fn device(&self) -> Device {
+        self.model.device()
+    }
+
+    fn vocab(&self) -> usize {
+        self.model.vocab()
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.model.max_tokens()
+    }
+
+    fn embed(&self, input: &Input) -> Stream {
+        self.threads.lock().unwrap().insert(thread::current().id());
+        self.model.embed(input)
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.model.n_blocks()
+    }
+
+    fn block(&self, index: usize, stream: Stream, pass: &mut Pass<'_>) -> Stream {
+        self.model.block(index, stream, pass)
+    }
+
+    fn head(&self, hidden: Tensor<2>, pass: &mut Pass<'_>) -> Tensor<2> {
+        self.model.head(hidden, pass)
     }
 }

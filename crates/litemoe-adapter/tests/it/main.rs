@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod checkpoints;
 mod evaluating;
 mod experts;
 mod fixture;
@@ -15,6 +16,7 @@ mod intervals;
 mod mounting;
 mod peft;
 mod peft_features;
+mod pools;
 mod routers;
 mod stack_families;
 mod stacks;

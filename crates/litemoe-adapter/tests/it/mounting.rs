@@ -1,12 +1,17 @@
+use std::fs;
+use std::path::Path;
+
 use litemoe_adapter::{
     AdapterError, AdapterRecord, EXPERTS, Effect, LoraOptions, RECORD_VERSION, SiteMap,
-    TuneMetrics, TuneOptions, check_fit, init_lora, load, mount, save,
+    TuneMetrics, TuneOptions, check_fit, init_lora, load, mount, peft, save,
 };
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::experts::targets;
 use crate::fixture::{Deaf, attention, model, random_adapters, stirred};
+use crate::peft::set;
 
 pub(crate) fn record() -> AdapterRecord {
     AdapterRecord {
@@ -91,4 +96,44 @@ fn updates_that_do_not_fit_are_refused() {
     assert!(matches!(turned, AdapterError::SiteShape { .. }), "{turned}");
     let broken = spoil(&|site, lora| (site, Lora { b: lora.b.mul_scalar(f32::NAN), ..lora }));
     assert!(matches!(broken, AdapterError::SiteNotFinite { .. }), "{broken}");
+}
+
+/// Sorting, defaults and new keys that are off, as PEFT's `save_pretrained` may write them.
+#[test]
+fn a_configuration_may_be_rewritten_without_a_change_of_meaning() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    let saved = |name: &str, targets| {
+        let target = dir.path().join(name);
+        let adapters = stirred(&model, &targets, 1);
+        save(&target, &adapters, model.linear_sites(), &Default::default(), Some(&record()))
+            .unwrap();
+        target
+    };
+    let loads = |target: &Path| load(target, &model, &Fingerprint::new("foundation")).map(drop);
+    let target = saved("attention", attention());
+    for (key, value) in [
+        ("target_modules", json!(["v_proj", "q_proj", "o_proj", "k_proj"])),
+        ("peft_version", json!("0.22.0")),
+        ("layers_to_transform", json!([])),
+        ("a_later_feature", json!(null)),
+        ("use_a_later_feature", json!(false)),
+        ("exclude_modules", json!([])),
+    ] {
+        set(&target, key, value);
+        loads(&target).unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+    let router = saved("router", targets(["mlp.gate"]));
+    for (target, key, value) in [
+        (&target, "lora_alpha", json!(17)),
+        (&target, "layers_to_transform", json!([0, 1, 2])),
+        (&router, "peft_version", json!("0.20.0")),
+    ] {
+        let config = target.join(peft::CONFIG_FILE);
+        let before = fs::read(&config).unwrap();
+        set(target, key, value);
+        let error = loads(target).unwrap_err();
+        assert!(matches!(error, AdapterError::Changed { .. }), "{key}: {error}");
+        fs::write(config, before).unwrap();
+    }
+    loads(&router).unwrap();
 }

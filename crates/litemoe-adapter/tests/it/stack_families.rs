@@ -218,6 +218,43 @@ fn ranks_and_scales_that_differ_in_a_layer_are_evened_out() {
     assert!(farthest(&logits(&adapters), &logits(&Adapters::default())) > 0.01);
 }
 
+/// The scale of the first expert may be zero, or so near it or so far from it that f32 has no ratio to the others'.
+#[test]
+fn scales_of_any_magnitude_are_evened_out() {
+    for family in ["qwen3_moe", "llama4_text", "granitemoe"] {
+        let model = tiny(family);
+        let adapters = random_experts(&model, 18);
+        let logits =
+            |adapters: &Adapters| floats(model.logits(&input(), &mut Pass::adapted(adapters)));
+        let plain = logits(&Adapters::default());
+        for (scale, factor) in [(0.0, 1.0), (1e-40, 1.0), (1e-25, 1e25), (-1e30, -1e-30)] {
+            let first = |(site, lora): (&Site, &Lora)| {
+                let (b, is_first) = (lora.b.clone(), site.as_str().contains("experts.0."));
+                let lora = match is_first {
+                    true => {
+                        Lora { b: b.mul_scalar(factor), scale: lora.scale * scale, ..lora.clone() }
+                    }
+                    false if factor > 1.0 => Lora {
+                        b: b.mul_scalar(1.0 / factor),
+                        scale: lora.scale * factor,
+                        ..lora.clone()
+                    },
+                    false => lora.clone(),
+                };
+                (site.clone(), lora)
+            };
+            let uneven: Adapters = adapters.loras().map(first).collect();
+            let (_keep, dir) = saved(&model, &uneven);
+            let read = read(&model, &dir).unwrap();
+            let (expected, found) = (logits(&uneven), logits(&read));
+            let what = format!("{family}, {scale}");
+            assert!(farthest(&expected, &found) < 1e-5, "{what}");
+            assert!(farthest(&expected, &plain) > 0.01, "{what}");
+            assert_eq!(read.len(), adapters.len(), "{what}");
+        }
+    }
+}
+
 /// For transposed stacks the shapes take precedence over the version: PEFT's layout depends on transformers.
 #[test]
 fn shapes_of_transposed_stacks_come_before_the_version() {

@@ -6,8 +6,8 @@ use clap::Args;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport,
-    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, is_checkpoint,
-    save, target_sites, tune,
+    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, save,
+    target_sites, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use serde::{Deserialize, Serialize};
@@ -305,9 +305,7 @@ impl Work for TuneCommand {
         let initial = self.initial(&loaded, plan.as_ref())?;
         let state = artefact::checkpoint_of(&self.out);
         if !self.resume && state.exists() {
-            if !is_checkpoint(&state) {
-                bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
-            }
+            artefact::expect_checkpoint(&state)?;
             std::fs::remove_file(&state)
                 .with_context(|| format!("cannot remove {}", state.display()))?;
         }

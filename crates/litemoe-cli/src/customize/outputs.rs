@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use litemoe_adapter::{check_save, is_checkpoint};
+use litemoe_adapter::check_save;
 use litemoe_files::check_target_file;
 use litemoe_model::check_proxy_target;
 
@@ -70,8 +70,5 @@ fn check_file(path: &Path) -> anyhow::Result<()> {
 fn check_adapter(adapter: &Path) -> anyhow::Result<()> {
     check_save(adapter)?;
     let state = artefact::checkpoint_of(adapter);
-    if state.exists() && !is_checkpoint(&state) {
-        bail!("{} is in the way: it is no checkpoint of `litemoe tune`", state.display());
-    }
-    Ok(())
+    artefact::expect_checkpoint(&state)
 }
