@@ -324,7 +324,7 @@ fn an_adapter_that_was_changed_is_refused() {
     *flipped.last_mut().expect("a byte") ^= 1;
     for (name, whole, changed) in [
         ("adapter/adapter_config.json", config.as_bytes(), edited.as_bytes()),
-        ("adapter/adapter_model.safetensors", &tensors, &flipped),
+        ("adapter/adapter_model.safetensors", &tensors[..], &flipped[..]),
     ] {
         fs::write(bench.path(name), changed).expect("written");
         refused(&bench, &["adapter"], &[name, "was changed or damaged"]);
