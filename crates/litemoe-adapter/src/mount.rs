@@ -103,7 +103,9 @@ pub fn load_for<M: MoeModel + ?Sized>(
     let router_bias = record.as_ref().map(|record| record.router_bias(dir, layers));
     let router_bias = router_bias.transpose()?.flatten();
     let read = peft::read(dir, model.linear_sites(), device)?;
-    record.as_ref().map(|record| record.check_files(dir, &read)).transpose()?;
+    if let Some(record) = &record {
+        record.check_files(dir, &read.config, &read.sha256)?;
+    }
     check_format(dir, &read.config, record.as_ref(), router_bias.is_some())?;
     let mounted = MountedAdapter { adapters: read.adapters, router_bias };
     let checked = mounted.check_routing(layers);

@@ -7,7 +7,7 @@ use litemoe_core::{
 use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
 
-use crate::peft::{self, PeftAdapter, PeftSha256};
+use crate::peft::{self, PeftConfig, PeftSha256};
 use crate::{AdapterError, KeptExperts, LoraOptions, MountRouting, Tried, TuneOptions};
 
 /// File name of the adapter record, next to PEFT's files.
@@ -141,13 +141,19 @@ impl AdapterRecord {
         Checksummed::parse(&bytes).map(Some).map_err(AdapterError::checksum(&path))
     }
 
-    /// Checks that PEFT's files in `dir` are those that the record was written with.
+    /// Checks that PEFT's files in `dir`, read with this configuration and these hashes, are those that the record was
+    /// written with.
     ///
     /// # Errors
     /// [`AdapterError::Changed`]
-    pub(crate) fn check_files(&self, dir: &Path, read: &PeftAdapter) -> Result<(), AdapterError> {
+    pub fn check_files(
+        &self,
+        dir: &Path,
+        config: &PeftConfig,
+        found: &PeftSha256,
+    ) -> Result<(), AdapterError> {
         let Some(stated) = &self.peft_sha256 else { return Ok(()) };
-        let (found, tensors) = (&read.sha256, read.config.model_file());
+        let tensors = config.model_file();
         let files = [
             (peft::CONFIG_FILE, &found.config, &stated.config),
             (tensors, &found.tensors, &stated.tensors),

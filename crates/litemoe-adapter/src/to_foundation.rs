@@ -40,7 +40,7 @@ pub fn load_with_plan<M: LanguageModel + ?Sized>(
     let record = AdapterRecord { map: SiteMap::Host, ..record };
     let sites = foundation.linear_sites();
     let read = peft::read(dir, &of_proxy(sites, plan), &foundation.device())?;
-    record.check_files(dir, &read)?;
+    record.check_files(dir, &read.config, &read.sha256)?;
     check_format(dir, &read.config, Some(&record), false)?;
     let adapters = to_foundation(&read.adapters, sites, plan)?;
     Ok(LoadedAdapter { mounted: adapters.into(), config: read.config, record: Some(record) })

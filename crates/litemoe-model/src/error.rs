@@ -18,6 +18,8 @@ pub enum ModelError {
         "{} was changed or damaged: its contents have the SHA-256 {found}, but {stated} is recorded", path.display()
     )]
     Changed { path: PathBuf, stated: String, found: String },
+    #[error("{} was added: the record of the proxy's files has none of that name", path.display())]
+    Added { path: PathBuf },
     #[error("{}: the key `{key}` is missing", path.display())]
     MissingKey { path: PathBuf, key: String },
     #[error("{}: `{key}` is {found}, but it must be {expected}", path.display())]

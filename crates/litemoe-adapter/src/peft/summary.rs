@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::config::LoraConfig;
 use super::read::model_file;
-use super::{CONFIG_FILE, PeftConfig, saved_name, tensor_names};
+use super::{CONFIG_FILE, PeftConfig, PeftSha256, saved_name, tensor_names};
 use crate::AdapterError;
 use crate::delta_norm::product_norm;
 use crate::init_lora::{divisor, ends_with};
@@ -18,6 +18,8 @@ pub struct PeftSummary {
     pub peft_version: Option<String>,
     /// The LoRAs in order of their modules.
     pub modules: Vec<LoraSummary>,
+    /// Hashes of the files.
+    pub sha256: PeftSha256,
 }
 
 /// LoRA of one module, or of all experts in one stacked parameter.
@@ -53,6 +55,8 @@ pub fn summary(dir: &Path) -> Result<PeftSummary, AdapterError> {
     let config = LoraConfig::read(&config_path)?;
     let model_path = model_file(dir, &config.written)?;
     let mut matrices = Matrices::read_as(&model_path, saved_name)?;
+    let sha256 =
+        PeftSha256 { config: config.sha256.clone(), tensors: matrices.sha256().to_owned() };
     let modules: BTreeSet<String> =
         matrices.names().filter_map(module).map(str::to_owned).collect();
     let strangers: Vec<&str> = matrices.names().filter(|name| module(name).is_none()).collect();
@@ -65,7 +69,8 @@ pub fn summary(dir: &Path) -> Result<PeftSummary, AdapterError> {
     });
     let loras = loras.collect::<Result<_, _>>()?;
     matrices.finish()?;
-    Ok(PeftSummary { config: config.written, peft_version: config.peft_version, modules: loras })
+    let LoraConfig { written: config, peft_version, .. } = config;
+    Ok(PeftSummary { config, peft_version, modules: loras, sha256 })
 }
 
 /// Module of a LoRA tensor's name.

@@ -35,13 +35,16 @@ pub(crate) struct FuseArgs {
     json: bool,
 }
 
+/// Rounding of the update, relative by norm, above which there is a warning.
+const MAX_ROUNDING: f64 = 0.1;
+
 /// Report of `fuse`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct FuseReport {
     model: PathBuf,
     bytes: u64,
     tensors: usize,
-    /// Tensors with an update.
+    /// Tensors with a value that changed.
     updated: usize,
     /// Whether MXFP4 experts are written in bf16.
     dequantised: bool,
@@ -50,6 +53,8 @@ pub(crate) struct FuseReport {
     /// Tensor whose rounding is largest relative to its update.
     worst_tensor: Option<String>,
     worst: Option<RoundingReport>,
+    /// That rounding loses much of the update.
+    warning: Option<String>,
     seconds: f64,
     peak_bytes: Peak,
 }
@@ -140,6 +145,13 @@ impl Work for FuseArgs {
         bar.finish();
         let Fused { updated, tensors, bytes, dequantised, rounding, worst } = fused;
         let (worst_tensor, worst) = worst.unzip();
+        let warning = (rounding.relative() > MAX_ROUNDING).then(|| {
+            let relative = rounding.relative();
+            format!("rounding to the number formats of the tensors changes the update by {relative:.2} of its norm")
+        });
+        if let Some(warning) = &warning {
+            output::note(&format!("warning: {warning}"));
+        }
         Ok(FuseReport {
             model: self.out.clone(),
             bytes,
@@ -149,6 +161,7 @@ impl Work for FuseArgs {
             rounding: rounding.into(),
             worst_tensor,
             worst: worst.map(RoundingReport::from),
+            warning,
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory.peak(),
         })

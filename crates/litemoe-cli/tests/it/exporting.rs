@@ -1,11 +1,12 @@
 //! `litemoe export gguf-lora`: the tensors of a GGUF file.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use safetensors::SafeTensors;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, edit_json};
 
 /// A GGUF file of strings, f32 numbers and f32 tensors.
 struct Gguf {
@@ -152,6 +153,30 @@ fn rows_of_query_heads_are_reordered_for_llama() {
 }
 
 #[test]
+fn alpha_is_that_of_the_largest_scale() {
+    let bench = Bench::new();
+    let options =
+        ["--targets", "attention", "--rank", "4", "--alpha", "8", "--learning-rate", "0.05"];
+    bench.tune("model", "adapter", &options);
+    fs::remove_file(bench.path("adapter/litemoe.json")).expect("removed");
+    edit_json(&bench.path("adapter/adapter_config.json"), |config| {
+        config["alpha_pattern"] = json!({ "model.layers.0.self_attn.k_proj": 1e-40 });
+    });
+    bench.json(&["export", "gguf-lora", "adapter", "--model", "model"]);
+    let gguf = Gguf::read(&bench.read("adapter.gguf"));
+    assert_eq!(gguf.metadata["adapter.lora.alpha"], "8");
+    let peft = bench.read("adapter/adapter_model.safetensors");
+    for leaf in ["k", "v"] {
+        let (_, values) = &gguf.tensors[&format!("blk.0.attn_{leaf}.weight.lora_b")];
+        let b = matrix(&peft, &format!("model.layers.0.self_attn.{leaf}_proj"), "B");
+        let factor = if leaf == "k" { 1e-40 / 8.0 } else { 1.0 };
+        let near =
+            |(&found, b): (&f32, f32)| (f64::from(found) - f64::from(b) * factor).abs() < 1e-44;
+        assert!(values.iter().zip(b).all(near), "{leaf}: {values:?}");
+    }
+}
+
+#[test]
 fn what_llama_cpp_cannot_apply_is_refused() {
     let refused = |bench: &Bench, options: &[&str], mentions: &[&str]| {
         let run = bench.run(&[&["export", "gguf-lora"], options].concat());
@@ -167,6 +192,22 @@ fn what_llama_cpp_cannot_apply_is_refused() {
     let bench = Bench::of("deepseek_v2");
     bench.tune("model", "adapter", &["--targets", "kv_b_proj"]);
     refused(&bench, &["adapter", "--model", "model"], &["kv_b_proj cannot be exported"]);
+    // llama.cpp's graph multiplies by these without their LoRAs.
+    for (model, targets) in [
+        ("deepseek_v3", &["q_proj", "kv_a_proj_with_mqa"][..]),
+        ("deepseek_v2", &["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa"]),
+    ] {
+        let bench = Bench::of(model);
+        for target in targets {
+            bench.tune("model", "adapter", &["--targets", &format!("{target},o_proj")]);
+            let named = format!("{target} cannot be exported");
+            let mentions = [named.as_str(), "does not apply LoRAs there in deepseek2"];
+            refused(&bench, &["adapter", "--model", "model"], &mentions);
+        }
+        bench.tune("model", "adapter", &["--targets", "o_proj,experts"]);
+        let report = bench.json(&["export", "gguf-lora", "adapter", "--model", "model"]);
+        assert_eq!(report["architecture"], "deepseek2");
+    }
     let bench = Bench::new();
     bench.extract(&[]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json", "--targets", "attention"]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -48,6 +49,7 @@ fn a_fused_checkpoint_answers_as_foundation_and_adapter() {
         assert!(distance(&logits(&bench, "model", None), &expected) > 1e-3, "{name}");
         assert!(fused["updated"].as_u64() > Some(8), "{fused}");
         assert!(fused["rounding"]["relative"].as_f64().expect("a number") < 0.1, "{fused}");
+        assert!(fused["warning"].is_null(), "{fused}");
         let files = ["config.json", "tokenizer.json", "tokenizer_config.json"];
         assert!(files.iter().all(|file| {
             fs::read(bench.path("model").join(file)).ok()
@@ -108,4 +110,28 @@ fn mxfp4_experts_become_bf16_where_the_adapter_needs_it() {
         // The weights are bf16.
         assert!(error < 0.05 && rounding < 0.5, "{targets}: {error}, {rounding}");
     }
+}
+
+#[test]
+fn an_update_that_rounding_loses_is_warned_about() {
+    let bench = Bench::of("granitemoe");
+    let options = ["--targets", "attention,experts", "--learning-rate", "1e-5"];
+    bench.tune("model", "adapter", &options);
+    let run = bench.run(&["fuse", "model", "adapter"]);
+    assert!(run.stderr.contains("warning: rounding to the number formats"), "{}", run.stderr);
+    let fused = bench.json(&["fuse", "model", "adapter"]);
+    let relative = fused["rounding"]["relative"].as_f64().expect("a number");
+    assert!(relative > 0.1, "{fused}");
+    let warning = fused["warning"].as_str().expect("a warning");
+    assert!(warning.contains(&format!("{relative:.2}")), "{warning}");
+    let [before, after] =
+        ["model", "fused"].map(|dir| bench.read(&format!("{dir}/model.safetensors")));
+    let [before, after] =
+        [&before, &after].map(|bytes| SafeTensors::deserialize(bytes).expect("safetensors"));
+    let is_changed = |name: &str| {
+        let data = |file: &SafeTensors<'_>| file.tensor(name).expect("a tensor").data().to_vec();
+        data(&before) != data(&after)
+    };
+    let changed = before.names().into_iter().filter(|name| is_changed(name)).count();
+    assert_eq!(fused["updated"], changed);
 }

@@ -311,3 +311,24 @@ fn other_things_are_named_for_what_they_are_not() {
     let unknown = inspect(&bench, &["scores.json", "--score", "size"]);
     assert_eq!(unknown.code, 2);
 }
+
+#[test]
+fn an_adapter_that_was_changed_is_refused() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &["--targets", "attention", "--alpha", "8"]);
+    let config = String::from_utf8(bench.read("adapter/adapter_config.json")).expect("text");
+    let edited = config.replacen("\"lora_alpha\": 8", "\"lora_alpha\": 9", 1);
+    assert_ne!(edited, config);
+    let tensors = bench.read("adapter/adapter_model.safetensors");
+    let mut flipped = tensors.clone();
+    *flipped.last_mut().expect("a byte") ^= 1;
+    for (name, whole, changed) in [
+        ("adapter/adapter_config.json", config.as_bytes(), edited.as_bytes()),
+        ("adapter/adapter_model.safetensors", &tensors[..], &flipped[..]),
+    ] {
+        fs::write(bench.path(name), changed).expect("written");
+        refused(&bench, &["adapter"], &[name, "was changed or damaged"]);
+        fs::write(bench.path(name), whole).expect("written");
+        assert_eq!(bench.json(&["inspect", "adapter"])["kind"], "adapter");
+    }
+}

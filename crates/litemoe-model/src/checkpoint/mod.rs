@@ -374,7 +374,7 @@ fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
 }
 
 /// Limits of a proxy's plan, far above any model: a permutation of the neurons of every expert.
-const PLAN_LIMITS: JsonLimits = JsonLimits { max_bytes: 1 << 30, max_values: 1 << 28 };
+pub(crate) const PLAN_LIMITS: JsonLimits = JsonLimits { max_bytes: 1 << 30, max_values: 1 << 28 };
 
 /// Family, configuration, whether it is a proxy's with a router rule of its own, and the leftover keys.
 type Read = (&'static Family, ModelConfig, bool, Vec<Leftover>);

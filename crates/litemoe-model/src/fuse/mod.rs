@@ -5,11 +5,10 @@ pub(crate) mod rounding;
 mod tensor;
 mod update;
 
-use std::fs;
 use std::path::Path;
 
 use litemoe_core::Adapters;
-use litemoe_files::StagedDir;
+use litemoe_files::{StagedDir, read_limited};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +20,7 @@ use crate::config::read::file::CONFIG_LIMITS;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
 use crate::proxy::header::{self, HeaderEntry};
+use crate::proxy::names::read_side_file;
 use crate::{Checkpoint, ModelError, SIDE_FILES};
 
 /// Key in the metadata of a fused model's weight files: the fingerprint of the model without the adapter.
@@ -29,7 +29,7 @@ const FUSED: &str = "litemoe_fused";
 /// What [`Fusion::write`] did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Fused {
-    /// Number of tensors with an update.
+    /// Number of tensors with a value that changed.
     pub updated: usize,
     /// Number of tensors.
     pub tensors: usize,
@@ -89,10 +89,14 @@ impl<'a> Fusion<'a> {
         let mut fused = Fused { dequantised, bytes: self.bytes(), ..Fused::default() };
         out.file("config.json", |out| match dequantised {
             true => out.json(&unquantised(checkpoint)?),
-            false => out.bytes(&copy(checkpoint, "config.json")?),
+            false => {
+                let config = checkpoint.dir().join("config.json");
+                let bytes = read_limited(&config, CONFIG_LIMITS.max_bytes);
+                out.bytes(&bytes.map_err(ModelError::io(&config))?)
+            }
         })?;
         for name in SIDE_FILES.into_iter().filter(|name| checkpoint.dir().join(name).exists()) {
-            let bytes = copy(checkpoint, name)?;
+            let bytes = read_side_file(&checkpoint.dir().join(name))?;
             out.file(name, |out| out.bytes(&bytes))?;
         }
         if let Some(index) = files::index(files) {
@@ -109,11 +113,6 @@ impl<'a> Fusion<'a> {
 /// Whether a directory holds only what [`Fusion::write`] wrote.
 fn is_own(dir: &Path) -> bool {
     files::holds_only_model(dir) && weight_files::all_have(dir, FUSED).unwrap_or(false)
-}
-
-fn copy(checkpoint: &Checkpoint, name: &str) -> Result<Vec<u8>, ModelError> {
-    let from = checkpoint.dir().join(name);
-    fs::read(&from).map_err(ModelError::io(&from))
 }
 
 /// The configuration without the quantization.
@@ -142,7 +141,7 @@ fn write_file(
         out.bytes(&header)?;
         for (name, tensor) in &file.tensors {
             let rounding = tensor.write(name, checkpoint, out)?;
-            fused.add(name, tensor.is_updated(), rounding);
+            fused.add(name, rounding);
             wrote(tensor.bytes() as u64);
         }
         Ok(())
@@ -150,12 +149,12 @@ fn write_file(
 }
 
 impl Fused {
-    fn add(&mut self, name: &str, is_updated: bool, rounding: Rounding) {
+    fn add(&mut self, name: &str, rounding: Rounding) {
         self.tensors += 1;
-        self.updated += usize::from(is_updated);
+        self.updated += usize::from(rounding.changed > 0);
         self.rounding += rounding;
         let worst = self.worst.as_ref().map(|(_, worst)| worst.relative_max());
-        if is_updated && worst.is_none_or(|worst| rounding.relative_max() > worst) {
+        if rounding.max_delta > 0.0 && worst.is_none_or(|worst| rounding.relative_max() > worst) {
             self.worst = Some((name.to_owned(), rounding));
         }
     }

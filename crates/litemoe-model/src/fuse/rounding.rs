@@ -13,11 +13,14 @@ pub struct Rounding {
     pub squared_error: f64,
     /// Sum of the squares of s·BA.
     pub squared_delta: f64,
+    /// Number of weights whose stored value changed.
+    pub changed: u64,
 }
 
 impl Rounding {
-    /// Adds one weight: its update s·BA, and the difference that rounding makes.
-    pub(super) fn add(&mut self, delta: f64, error: f64) {
+    /// Adds one weight: its update s·BA, the difference that rounding makes, and whether the stored value changed.
+    pub(super) fn add(&mut self, delta: f64, error: f64, changed: bool) {
+        self.changed += u64::from(changed);
         self.max_error = self.max_error.max(error.abs());
         self.max_delta = self.max_delta.max(delta.abs());
         self.squared_error += error * error;
@@ -41,6 +44,7 @@ impl AddAssign for Rounding {
         self.max_delta = self.max_delta.max(more.max_delta);
         self.squared_error += more.squared_error;
         self.squared_delta += more.squared_delta;
+        self.changed += more.changed;
     }
 }
 

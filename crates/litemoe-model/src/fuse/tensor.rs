@@ -59,15 +59,6 @@ impl FusedTensor {
         }
     }
 
-    /// Whether it has updates.
-    pub(super) fn is_updated(&self) -> bool {
-        match self {
-            Self::Copied(_) => false,
-            Self::Updated(..) => true,
-            Self::Dequantised { updates, .. } => !updates.is_empty(),
-        }
-    }
-
     /// Writes the tensor; returns its rounding.
     pub(super) fn write(
         &self,
@@ -137,8 +128,9 @@ impl Fusing<'_> {
                 weights.iter_mut().zip(&delta).filter(|(_, delta)| **delta != 0.0)
             {
                 let exact = *weight + delta;
-                *weight = self.dtype.rounded(exact);
-                rounding.add(delta, *weight - exact);
+                let rounded = self.dtype.rounded(exact);
+                rounding.add(delta, rounded - exact, rounded != *weight);
+                *weight = rounded;
             }
         }
         let mut bytes = Vec::new();

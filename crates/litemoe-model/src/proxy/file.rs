@@ -42,4 +42,11 @@ impl ProxyFile<'_> {
         json.push(b'\n');
         self.bytes(&json)
     }
+
+    /// Writes JSON without indentation, for values that may be large.
+    pub(crate) fn compact_json(&mut self, value: &impl Serialize) -> Result<(), ModelError> {
+        let path = self.path.clone();
+        let json = serde_json::to_vec(value).map_err(|source| ModelError::Json { path, source })?;
+        self.bytes(&json)
+    }
 }

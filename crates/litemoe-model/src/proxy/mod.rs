@@ -2,14 +2,14 @@
 
 pub(crate) mod file;
 pub(crate) mod header;
-mod names;
+pub(crate) mod names;
 mod record;
 pub(crate) mod weights;
 
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{Checksummed, Plan, RouterRule};
-use litemoe_files::{StagedDir, check_target, holds_only, read_limited};
+use litemoe_files::{StagedDir, check_target, holds_only};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::stored::StoredTensors;
@@ -19,7 +19,7 @@ use crate::families::family::PROXY_PREFIX;
 use crate::json::read_json;
 use crate::proxy::file::ProxyDir;
 pub use crate::proxy::names::SIDE_FILES;
-use crate::proxy::names::{MAX_SIDE_BYTES, WEIGHT_FILE};
+use crate::proxy::names::{WEIGHT_FILE, read_side_file};
 use crate::proxy::record::{ProxyRecord, RECORD_FILE};
 use crate::proxy::weights::{MakeExperts, ProxyWeights};
 use crate::{Checkpoint, ModelError};
@@ -135,12 +135,12 @@ fn write_into(
     let mut proxy = ProxyDir { dir, target };
     proxy.file("config.json", |out| out.json(&config(checkpoint, plan)?))?;
     if plan.options.router != RouterRule::DropRows {
-        proxy.file(PLAN_FILE, |out| out.json(&Checksummed(plan)))?;
+        proxy.file(PLAN_FILE, |out| out.compact_json(&Checksummed(plan)))?;
     }
     for name in SIDE_FILES {
         let from = checkpoint.dir().join(name);
         if from.exists() {
-            let bytes = read_limited(&from, MAX_SIDE_BYTES).map_err(ModelError::io(&from))?;
+            let bytes = read_side_file(&from)?;
             proxy.file(name, |out| out.bytes(&bytes))?;
         }
     }

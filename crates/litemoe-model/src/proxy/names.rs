@@ -1,3 +1,9 @@
+use std::path::Path;
+
+use litemoe_files::read_limited;
+
+use crate::ModelError;
+
 /// Name of the weight file.
 pub(super) const WEIGHT_FILE: &str = "model.safetensors";
 
@@ -16,3 +22,8 @@ pub const SIDE_FILES: [&str; 9] = [
 
 /// Maximum bytes of a side file, several times the largest known tokenizer.
 pub(super) const MAX_SIDE_BYTES: u64 = 128 << 20;
+
+/// Reads a side file.
+pub(crate) fn read_side_file(path: &Path) -> Result<Vec<u8>, ModelError> {
+    read_limited(path, MAX_SIDE_BYTES).map_err(ModelError::io(path))
+}

@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
-use litemoe_core::{Checksummed, Fingerprint, sha256_hex};
-use litemoe_files::read_limited;
+use litemoe_core::{Checksummed, Fingerprint};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::checkpoint::PLAN_FILE;
-use crate::proxy::names::{MAX_SIDE_BYTES, SIDE_FILES, WEIGHT_FILE};
+use crate::checkpoint::{PLAN_FILE, PLAN_LIMITS};
+use crate::proxy::names::{SIDE_FILES, WEIGHT_FILE, read_side_file};
 use crate::{Checkpoint, ModelError, Origin};
 
 /// File name of the record of a proxy's files.
@@ -13,6 +16,9 @@ pub(super) const RECORD_FILE: &str = "litemoe_proxy.json";
 
 /// Schema version of the record.
 const VERSION: u32 = 1;
+
+/// Maximum bytes of a file that is hashed: those of the largest, the plan.
+const MAX_HASHED_BYTES: u64 = PLAN_LIMITS.max_bytes;
 
 /// `litemoe_proxy.json`: hashes of a proxy's files as they were written.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +40,7 @@ impl ProxyRecord {
         for name in names() {
             let path = proxy.dir().join(name);
             if path.exists() {
-                let bytes = read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?;
-                files.insert(name.to_owned(), sha256_hex(&bytes));
+                files.insert(name.to_owned(), sha256(&path)?);
             }
         }
         let (fingerprint, origin) = (proxy.fingerprint().clone(), proxy.origin().cloned());
@@ -48,29 +53,55 @@ fn names() -> impl Iterator<Item = &'static str> {
     ["config.json", PLAN_FILE].into_iter().chain(SIDE_FILES)
 }
 
+/// SHA-256 of a file, in hex; the file is never in memory as a whole.
+fn sha256(path: &Path) -> Result<String, ModelError> {
+    let hashed = || {
+        let mut file = File::open(path)?.take(MAX_HASHED_BYTES + 1);
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => hash.update(&buffer[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if file.limit() == 0 {
+            let message = format!("it has more than {MAX_HASHED_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    hashed().map_err(ModelError::io(path))
+}
+
 impl Checkpoint {
     /// Checks the files of a proxy against `litemoe_proxy.json`, the hashes that were written with them. Does nothing
     /// in a directory without that record, such as a foundation or a proxy of an earlier version. Uses the
     /// [fingerprint](Self::fingerprint), so a [cache](Self::cached) saves hashing the weights.
     ///
     /// # Errors
-    /// Names the file that was changed or damaged, with its recorded and its present hash.
+    /// Names the file that was changed or damaged, with its recorded and its present hash, or that was added or removed.
     pub fn check_record(&self) -> Result<(), ModelError> {
         let path = self.dir().join(RECORD_FILE);
         if !path.exists() {
             return Ok(());
         }
-        let bytes = read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?;
         let record: ProxyRecord =
-            Checksummed::parse(&bytes).map_err(ModelError::checksum(&path))?;
+            Checksummed::parse(&read_side_file(&path)?).map_err(ModelError::checksum(&path))?;
         if record.version != VERSION {
             let (key, found) = ("version".to_owned(), record.version.to_string());
             return Err(ModelError::Value { path, key, found, expected: VERSION.to_string() });
         }
-        for (name, stated) in names().filter_map(|name| Some((name, record.files.get(name)?))) {
+        for name in names() {
             let path = self.dir().join(name);
-            let found =
-                sha256_hex(&read_limited(&path, MAX_SIDE_BYTES).map_err(ModelError::io(&path))?);
+            let Some(stated) = record.files.get(name) else {
+                if path.exists() {
+                    return Err(ModelError::Added { path });
+                }
+                continue;
+            };
+            let found = sha256(&path)?;
             if found != *stated {
                 return Err(ModelError::Changed { path, stated: stated.clone(), found });
             }

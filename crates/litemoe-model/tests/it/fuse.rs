@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -271,4 +272,58 @@ fn a_plain_proxy_is_fused_and_one_with_its_own_router_is_refused() {
             assert!(!out.exists());
         }
     }
+}
+
+#[test]
+fn a_tensor_counts_as_updated_if_a_value_changed() {
+    let copy = Copy::of("qwen3_moe").tensors(|tensors| {
+        let v = tensors.get_mut("model.layers.0.self_attn.v_proj.weight").unwrap();
+        // A weight of 1 in bf16, whose neighbours are 2^-7 above and 2^-8 below.
+        let n = v.shape.iter().product();
+        (v.bytes, v.dtype) = ([0x80, 0x3f].repeat(n), Dtype::BF16);
+    });
+    let (checkpoint, model) = (Checkpoint::open(copy.path()).unwrap(), load(copy.path()));
+    let all = random_adapters(&model, 0.17, 1.5, &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("fused");
+    let fuse = |scale: f32| {
+        let v = all.at("model.layers.0.self_attn.v_proj").unwrap().lora().clone();
+        let q = all.at("model.layers.0.self_attn.q_proj").unwrap().lora().clone();
+        let adapters = Adapters::from_iter([
+            (Site::new("model.layers.0.self_attn.v_proj"), Lora { scale, ..v }),
+            (
+                Site::new("model.layers.0.self_attn.q_proj"),
+                Lora { b: q.b.clone().mul_scalar(0.0), ..q },
+            ),
+        ]);
+        let fused = write_fused(&checkpoint, &adapters, &out, &mut |_| ()).unwrap();
+        let (before, after) = (tensors(copy.path()), tensors(&out));
+        let n = before.iter().filter(|(name, raw)| after[*name].bytes != raw.bytes).count();
+        assert_eq!(fused.updated, n);
+        fused
+    };
+    // The update of a zero B is none, and one that rounding loses is none.
+    let lost = fuse(1e-6);
+    assert_eq!((lost.updated, lost.rounding.changed), (0, 0));
+    assert!((lost.rounding.relative() - 1.0).abs() < 1e-6, "{lost:?}");
+    assert_eq!(lost.worst.unwrap().0, "model.layers.0.self_attn.v_proj.weight");
+    assert_eq!(fuse(1.5).updated, 1);
+}
+
+#[test]
+fn side_files_have_a_limit() {
+    let copy = Copy::of("qwen3_moe");
+    let large = fs::File::create(copy.file("vocab.json")).unwrap();
+    large.set_len((128 << 20) + 1).unwrap();
+    let (checkpoint, model) = (Checkpoint::open(copy.path()).unwrap(), load(copy.path()));
+    let adapters = random_adapters(&model, 0.17, 1.5, &Device::flex());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("fused");
+    let Err(ModelError::Io { path, source }) =
+        write_fused(&checkpoint, &adapters, &out, &mut |_| ())
+    else {
+        panic!("it is copied")
+    };
+    assert_eq!((path, source.kind()), (copy.file("vocab.json"), ErrorKind::FileTooLarge));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

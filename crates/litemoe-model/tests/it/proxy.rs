@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
     AbsorbedExpert, Activation, ExpertBiases, ExpertId, ExpertSource, ExpertWeights, Group, Input,
-    LanguageModel, LayerId, LayerPlan, MoeModel, Observer, Pass, Plan, RouterRule, Routing, Stack,
+    LanguageModel, LayerId, LayerPlan, MoeLayer, MoeModel, Observer, Pass, Plan, RouterRule,
+    Routing, Stack,
 };
-use litemoe_model::{Checkpoint, write_proxy};
+use litemoe_model::{Checkpoint, ModelError, SIDE_FILES, write_proxy};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -349,5 +350,52 @@ fn merged_experts_are_written_in_the_stored_dtype() {
             let made = all_values(&new.expert(id.expert(2)).unwrap());
             assert!(made.iter().all(|&value| (value - 2.0 / 3.0).abs() < 2e-3 && value == made[0]));
         }
+    }
+}
+
+#[test]
+fn a_plan_is_written_without_indentation_and_may_be_larger_than_a_side_file() {
+    let checkpoint = Checkpoint::open(tiny("qwen3_moe")).unwrap();
+    let of = |input_sha256| {
+        let of_layer = |_: &MoeLayer| keep(8, &[1, 3, 6]);
+        let plan = plan(&checkpoint, RouterRule::Mask, of_layer);
+        write(&checkpoint, &Plan { input_sha256, ..plan })
+    };
+    let written = fs::read_to_string(of(String::new()).dir.join("plan.json")).unwrap();
+    assert!(
+        written.starts_with("{\"version\":1,\"") && !written.contains(['\n', ' ']),
+        "{written}"
+    );
+    let large = of("0".repeat((128 << 20) + 1));
+    assert!(fs::metadata(large.dir.join("plan.json")).unwrap().len() > 128 << 20);
+    let proxy = Checkpoint::open(&large.dir).unwrap();
+    assert!(proxy.check_record().is_ok());
+}
+
+#[test]
+fn a_file_that_is_added_to_a_proxy_or_removed_is_noticed() {
+    let checkpoint = Checkpoint::open(tiny("qwen3_moe")).unwrap();
+    let proxy = write(&checkpoint, &plan(&checkpoint, RouterRule::DropRows, |_| keep(8, &[0, 5])));
+    let opened = Checkpoint::open(&proxy.dir).unwrap();
+    opened.check_record().unwrap();
+    for name in SIDE_FILES.into_iter().chain(["config.json", "plan.json"]) {
+        let path = proxy.dir.join(name);
+        let bytes = fs::read(&path).ok();
+        match &bytes {
+            Some(_) => fs::remove_file(&path).unwrap(),
+            None => fs::write(&path, "{}").unwrap(),
+        }
+        match (opened.check_record(), bytes) {
+            (Err(ModelError::Io { path: named, .. }), Some(bytes)) => {
+                assert_eq!(named, path);
+                fs::write(&path, bytes).unwrap();
+            }
+            (Err(ModelError::Added { path: named }), None) => {
+                assert_eq!(named, path);
+                fs::remove_file(&path).unwrap();
+            }
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+        opened.check_record().unwrap();
     }
 }

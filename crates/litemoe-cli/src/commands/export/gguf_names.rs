@@ -7,20 +7,25 @@ pub(super) struct Architecture {
     pub(super) name: &'static str,
     /// Whether the converter reorders the rows of query and key heads, from rotated halves to rotated pairs.
     pub(super) permuted: bool,
+    /// Weights of attention that its graph multiplies without their LoRAs.
+    pub(super) unapplied: &'static [&'static str],
 }
+
+/// Projections to queries and latents in multi-head latent attention.
+const LATENT: [&str; 4] = ["q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa"];
 
 /// Families that llama.cpp has, as `convert_hf_to_gguf.py` converts them.
 const ARCHITECTURES: [(&str, Architecture); 10] = [
-    ("deepseek_v2", Architecture { name: "deepseek2", permuted: false }),
-    ("deepseek_v3", Architecture { name: "deepseek2", permuted: false }),
-    ("gpt_oss", Architecture { name: "gpt-oss", permuted: false }),
-    ("granitemoe", Architecture { name: "granitemoe", permuted: true }),
-    ("llama4_text", Architecture { name: "llama4", permuted: false }),
-    ("mixtral", Architecture { name: "llama", permuted: true }),
-    ("olmoe", Architecture { name: "olmoe", permuted: false }),
-    ("phimoe", Architecture { name: "phimoe", permuted: false }),
-    ("qwen2_moe", Architecture { name: "qwen2moe", permuted: false }),
-    ("qwen3_moe", Architecture { name: "qwen3moe", permuted: false }),
+    ("deepseek_v2", Architecture { name: "deepseek2", permuted: false, unapplied: &LATENT }),
+    ("deepseek_v3", Architecture { name: "deepseek2", permuted: false, unapplied: &LATENT }),
+    ("gpt_oss", Architecture { name: "gpt-oss", permuted: false, unapplied: &[] }),
+    ("granitemoe", Architecture { name: "granitemoe", permuted: true, unapplied: &[] }),
+    ("llama4_text", Architecture { name: "llama4", permuted: false, unapplied: &[] }),
+    ("mixtral", Architecture { name: "llama", permuted: true, unapplied: &[] }),
+    ("olmoe", Architecture { name: "olmoe", permuted: false, unapplied: &[] }),
+    ("phimoe", Architecture { name: "phimoe", permuted: false, unapplied: &[] }),
+    ("qwen2_moe", Architecture { name: "qwen2moe", permuted: false, unapplied: &[] }),
+    ("qwen3_moe", Architecture { name: "qwen3moe", permuted: false, unapplied: &[] }),
 ];
 
 /// Architecture of a family; `None` if llama.cpp has none.
@@ -30,14 +35,11 @@ pub(super) fn architecture(family: &str) -> Option<Architecture> {
 
 /// Weights outside the experts by the last component of their paths. `kv_b_proj` has none: llama.cpp splits it by heads into
 /// two tensors.
-const NAMES: [(&str, &str); 11] = [
+const NAMES: [(&str, &str); 8] = [
     ("q_proj", "attn_q"),
     ("k_proj", "attn_k"),
     ("v_proj", "attn_v"),
     ("o_proj", "attn_output"),
-    ("q_a_proj", "attn_q_a"),
-    ("q_b_proj", "attn_q_b"),
-    ("kv_a_proj_with_mqa", "attn_kv_a_mqa"),
     ("gate_proj", "ffn_gate"),
     ("up_proj", "ffn_up"),
     ("down_proj", "ffn_down"),

@@ -71,6 +71,9 @@ impl AdapterView {
     pub(super) fn of(dir: &Path, model: Option<&Path>) -> anyhow::Result<Self> {
         let record = AdapterRecord::read(dir)?;
         let summary = peft::summary(dir)?;
+        if let Some(record) = &record {
+            record.check_files(dir, &summary.config, &summary.sha256)?;
+        }
         let modules: Vec<Module> = summary.modules.into_iter().map(Module::of).collect();
         let config = summary.config;
         let mut layers: BTreeMap<LayerId, Layer> = BTreeMap::new();
