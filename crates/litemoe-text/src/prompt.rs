@@ -164,8 +164,9 @@ impl Prompt {
 
     /// Removes the messages of tools, except empty ones: a template that prints contents alone prints nothing of those.
     fn remove_results(&mut self) {
-        let has_text = |message| content(message).is_some_and(|text| !text.is_empty());
-        self.messages.retain(|message| role(message) != "tool" || !has_text(message));
+        self.messages.retain(|message| {
+            role(message) != "tool" || content(message).is_none_or(str::is_empty)
+        });
     }
 
     /// The template's variables, apart from the messages.
