@@ -24,6 +24,14 @@ pub(crate) fn is_verified() -> bool {
     VERIFY.get().is_some()
 }
 
+/// Set by `--dry-run`: write nothing to the cache.
+static READ_ONLY: OnceLock<()> = OnceLock::new();
+
+/// From now on, this process keeps no fingerprints.
+pub(crate) fn keep_none() {
+    let _ = READ_ONLY.set(());
+}
+
 /// Format of the entries, and of what a fingerprint covers: other entries are ignored.
 const FORMAT: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
 
@@ -89,7 +97,7 @@ impl FingerprintCache for CacheEntry {
         tracing::info!(dir = %self.dir.display(), %fingerprint, "computed a fingerprint");
         let keep = || {
             let (file, files) = (self.file.as_ref()?, self.unchanged()?);
-            if !files.iter().all(Stamp::is_settled) {
+            if READ_ONLY.get().is_some() || !files.iter().all(Stamp::is_settled) {
                 return None;
             }
             let (format, dir) = (FORMAT.to_owned(), self.dir.clone());

@@ -250,10 +250,15 @@ pub(crate) fn base(checkpoint: &Checkpoint) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Bytes of an adapter's LoRA matrices in memory.
-pub(crate) fn matrix_bytes(adapters: &Adapters) -> u64 {
+/// Number of values of an adapter's LoRA matrices.
+pub(crate) fn n_values(adapters: &Adapters) -> usize {
     let values = adapters
         .loras()
         .map(|(_, lora)| lora.a.shape().num_elements() + lora.b.shape().num_elements());
-    values.sum::<usize>() as u64 * size_of::<f32>() as u64
+    values.sum()
+}
+
+/// Bytes of an adapter's LoRA matrices in memory.
+pub(crate) fn matrix_bytes(adapters: &Adapters) -> u64 {
+    (n_values(adapters) * size_of::<f32>()) as u64
 }

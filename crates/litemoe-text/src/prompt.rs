@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use crate::assistant_mask::MARKED;
-use crate::conversation::role;
+use crate::conversation::{content, role};
 use crate::rows::{checked_documents, checked_tools, prompt_messages, wrong_type};
 use crate::{ChatTemplate, Message, RowError, TextError, Tokenizer};
 
@@ -10,6 +10,14 @@ const KEYS: [&str; 4] = ["messages", "tools", "documents", "chat_template_kwargs
 
 /// Variables of a template that a prompt sets itself.
 const OWN: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+
+/// Parts of a prompt that a template may leave out, and how they are removed.
+const REMOVALS: [(&str, fn(&mut Prompt)); 4] = [
+    ("tools", |prompt| prompt.tools.clear()),
+    ("documents", |prompt| prompt.documents.clear()),
+    ("tool calls", Prompt::remove_calls),
+    ("tool messages", Prompt::remove_results),
+];
 
 /// Conversation to answer: messages, and what else the chat template renders, as in transformers'
 /// `apply_chat_template(messages, tools=…, documents=…, add_generation_prompt=True, **variables)`.
@@ -128,22 +136,37 @@ impl Prompt {
     /// Renders the prompt, up to where the assistant continues.
     ///
     /// # Errors
-    /// Those of [`ChatTemplate::render`]; [`TextError::NotRendered`] if the template prints nothing of the tools or the
-    /// documents.
+    /// Those of [`ChatTemplate::render`]; [`TextError::NotRendered`] if the template prints nothing of the tools, the
+    /// documents, the messages' tool calls, or the messages of tools.
     pub fn render(&self, template: &ChatTemplate) -> Result<String, TextError> {
-        let text = template.render_json(&self.messages, &self.context())?;
-        for (what, is_empty) in
-            [("tools", self.tools.is_empty()), ("documents", self.documents.is_empty())]
-        {
-            let mut others = self.context();
-            others.insert(what.to_owned(), Value::Null);
-            let without = || template.render_json(&self.messages, &others);
+        let render = |prompt: &Self| template.render_json(&prompt.messages, &prompt.context());
+        let text = render(self)?;
+        for (what, remove) in REMOVALS {
+            let mut without = self.clone();
+            remove(&mut without);
             // A template may require them, and fail without.
-            if !is_empty && without().is_ok_and(|without| without == text) {
+            if without != *self && render(&without).is_ok_and(|without| without == text) {
                 return Err(TextError::NotRendered { what });
             }
         }
         Ok(text)
+    }
+
+    fn remove_calls(&mut self) {
+        let has_calls = |message: &Map<String, Value>| {
+            let calls = message.get("tool_calls").and_then(Value::as_array);
+            calls.is_some_and(|calls| !calls.is_empty())
+        };
+        for message in self.messages.iter_mut().filter(|message| has_calls(message)) {
+            message.shift_remove("tool_calls");
+        }
+    }
+
+    /// Removes the messages of tools, except empty ones: a template that prints contents alone prints nothing of those.
+    fn remove_results(&mut self) {
+        self.messages.retain(|message| {
+            role(message) != "tool" || content(message).is_none_or(str::is_empty)
+        });
     }
 
     /// The template's variables, apart from the messages.

@@ -6,10 +6,11 @@ use clap::Args;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
     AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport,
-    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_save, init_lora, save,
-    target_sites, tune,
+    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_fit, check_save, init_lora,
+    load_for, save, target_sites, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
+use litemoe_model::{Checkpoint as ModelCheckpoint, Outline};
 use serde::{Deserialize, Serialize};
 
 use super::hot::hottest;
@@ -25,7 +26,7 @@ use crate::progress::{self, Progress};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
 use crate::work::{self, Report, Work};
-use crate::{artefact, hub, output};
+use crate::{artefact, fingerprints, hub, output};
 
 /// Tune a LoRA adapter on a model with frozen weights
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -80,6 +81,8 @@ pub(crate) struct TuneCommand {
 struct Prepared {
     opened: Opened,
     plan: Option<Plan>,
+    /// The adapter before the first step.
+    initial: Adapters,
     train: Rows,
     validation: Rows,
 }
@@ -115,6 +118,7 @@ impl TuneCommand {
             Source::of(Split::Validation, &self.validation),
         ])?;
         if self.dry_run {
+            fingerprints::keep_none();
             return self.preview()?.print(self.json);
         }
         work::run(&self, self.json)
@@ -130,7 +134,7 @@ impl TuneCommand {
     }
 
     /// Checks targets and ranks against the model's headers.
-    fn check_targets(&self, checkpoint: &litemoe_model::Checkpoint) -> anyhow::Result<()> {
+    fn check_targets(&self, checkpoint: &ModelCheckpoint) -> anyhow::Result<()> {
         let (sites, lora) = (checkpoint.linear_sites(), self.lora_options());
         Ok(lora.check_ranks(&target_sites(&sites, &lora)?)?)
     }
@@ -144,18 +148,20 @@ impl TuneCommand {
         Ok(inputs)
     }
 
-    /// Checks what can be known before the weights are read, and reads plan and rows.
+    /// Checks what can be known before the weights are read; reads plan, scores, rows and the adapter to start from.
     fn prepared(&self) -> anyhow::Result<Prepared> {
         self.device.open()?;
+        artefact::expect_checkpoint(&artefact::checkpoint_of(&self.out))?;
         let opened = Opened::open(&self.model)?;
         let plan =
             self.plan.as_deref().map(|path| read_plan(path, &opened.checkpoint)).transpose()?;
         self.check_targets(&opened.checkpoint)?;
+        let initial = self.initial(&opened.checkpoint, plan.as_ref())?;
         let args = self.options.row_args;
         let train = Rows::read(&self.train, &opened, args)?;
         let limit = Some(self.options.validation_rows);
         let validation = Rows::read_first(&self.validation, &opened, args, limit)?;
-        Ok(Prepared { opened, plan, train, validation })
+        Ok(Prepared { opened, plan, initial, train, validation })
     }
 
     /// What a run would need.
@@ -164,16 +170,16 @@ impl TuneCommand {
         let inputs = self.inputs()?;
         let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
         artefact::expect_no_input(&self.out, &inputs)?;
-        let Prepared { opened, train, validation, .. } = self.prepared()?;
-        let (options, lora) = (self.tune_options(), self.lora_options());
-        let (sites, rows) = (opened.checkpoint.linear_sites(), Lengths::of(&train.sequences));
+        let Prepared { opened, initial, train, validation, .. } = self.prepared()?;
+        let (options, rows) = (self.tune_options(), Lengths::of(&train.sequences));
         let validated = Lengths::of(&validation.sequences);
-        let values = |site: &LinearSite| (lora.rank_at(site) * (site.d_in + site.d_out)) as f64;
-        let adapter = target_sites(&sites, &lora)?.into_iter().map(values).sum();
+        let adapter = model::n_values(&initial) as f64;
+        // The forecast counts it.
+        drop(initial);
         let model = ModelSize::of(&opened.checkpoint);
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter };
         let tune = TuneMemory {
-            batch: rows.largest_random(options.micro_batch.min(options.batch)),
+            batch: rows.largest_random(options.micro_batch.min(options.batch), options.batch),
             recompute: options.recompute,
         };
         let n_rows = (options.steps as f64) * options.batch as f64;
@@ -189,12 +195,18 @@ impl TuneCommand {
         ))
     }
 
-    fn initial(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Adapters> {
-        let sites = self.sites(loaded, plan)?;
-        let mut initial =
-            init_lora(&sites, &self.lora_options(), self.seed, &loaded.model.device())?;
+    /// The adapter before the first step: fresh LoRAs, and those of `--init`.
+    fn initial(
+        &self,
+        checkpoint: &ModelCheckpoint,
+        plan: Option<&Plan>,
+    ) -> anyhow::Result<Adapters> {
+        let (outline, device) = (Outline::of(checkpoint), self.device.open()?);
+        let sites = self.sites(&outline, checkpoint, plan)?;
+        let mut initial = init_lora(&sites, &self.lora_options(), self.seed, &device)?;
         let Some(dir) = &self.init else { return Ok(initial) };
-        let given = litemoe_adapter::load(dir, &loaded.model, loaded.checkpoint.fingerprint())?;
+        let given = load_for(dir, &outline, checkpoint.fingerprint(), &device)?;
+        check_fit(&given.mounted.adapters, outline.linear_sites())?;
         if given.record.as_ref().is_some_and(|record| record.mount.is_some()) {
             bail!(
                 "--init {}: it is mounted, with a routing that tuning would not keep; start from the adapter that was tuned",
@@ -210,12 +222,17 @@ impl TuneCommand {
     }
 
     /// Linear weights that the targets select from.
-    fn sites(&self, loaded: &Loaded, plan: Option<&Plan>) -> anyhow::Result<Vec<LinearSite>> {
-        let sites = loaded.model.linear_sites();
+    fn sites(
+        &self,
+        outline: &Outline,
+        checkpoint: &ModelCheckpoint,
+        plan: Option<&Plan>,
+    ) -> anyhow::Result<Vec<LinearSite>> {
+        let sites = outline.linear_sites();
         let Some(share) = self.options.hot_experts else { return Ok(sites.to_vec()) };
         let path = self.scores.as_ref().context("--hot-experts needs --scores")?;
         let scores = artefact::read_scores(path)?;
-        let foundation = plan.map_or(loaded.checkpoint.fingerprint(), |plan| &plan.fingerprint);
+        let foundation = plan.map_or(checkpoint.fingerprint(), |plan| &plan.fingerprint);
         if scores.fingerprint != *foundation {
             let (path, found) = (path.display(), &scores.fingerprint);
             bail!("{path} is of the model {found}, but the foundation is {foundation}");
@@ -300,12 +317,10 @@ impl Work for TuneCommand {
         let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
         let _lock = artefact::lock_dir(&self.out, &inputs)?;
         let inputs = InputFiles::of(&inputs);
-        let Prepared { opened, plan, train, validation } = self.prepared()?;
+        let Prepared { opened, plan, initial, train, validation } = self.prepared()?;
         let loaded = opened.load(self.device)?;
-        let initial = self.initial(&loaded, plan.as_ref())?;
         let state = artefact::checkpoint_of(&self.out);
         if !self.resume && state.exists() {
-            artefact::expect_checkpoint(&state)?;
             std::fs::remove_file(&state)
                 .with_context(|| format!("cannot remove {}", state.display()))?;
         }
@@ -345,7 +360,7 @@ impl Report for TunedReport {
 }
 
 /// Reads a plan and checks that the proxy was extracted with it.
-fn read_plan(path: &Path, proxy: &litemoe_model::Checkpoint) -> anyhow::Result<Plan> {
+fn read_plan(path: &Path, proxy: &ModelCheckpoint) -> anyhow::Result<Plan> {
     let plan: Plan = artefact::read(path)?;
     let dir = proxy.dir().display();
     let Some(origin) = proxy.origin() else {

@@ -37,10 +37,16 @@ use self::report::Report;
 pub(crate) use self::report::{AppReport, Report as RunReport};
 pub(crate) use self::table::print_app;
 use crate::input_files::InputFiles;
-use crate::{output, row_check};
+use crate::{fingerprints, output, row_check};
+
+/// Files of results in an output directory: of one proxy per app, and of a sweep.
+pub(crate) const RESULTS: [&str; 2] = ["report.json", "sweep.json"];
 
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.dry_run {
+            fingerprints::keep_none();
+        }
         // A directory that is not there cannot be in use; it is made once everything is checked.
         let locks_now = self.out.exists() && !self.dry_run;
         let lock = locks_now.then(|| self.lock()).transpose()?;

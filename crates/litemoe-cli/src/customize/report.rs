@@ -46,7 +46,7 @@ pub(crate) struct AppReport {
     pub(crate) tuned_proxy: Quality,
     pub(crate) mounted: Quality,
     pub(crate) full: Option<Quality>,
-    /// Routing and scale of the mounted adapter; `None` if the foundation alone is better.
+    /// Routing and scale of the mounted adapter; `None` if the foundation alone is better, or with `--scale 0`.
     pub(crate) choice: Option<MountChoice>,
     /// Routing and scale of the adapter tuned on the random proxy.
     pub(crate) random_choice: Option<MountChoice>,
@@ -72,6 +72,7 @@ pub(crate) struct RecordedOptions {
     /// Mounting options.
     pub(crate) mount: MountOptions,
     pub(crate) program: String,
+    /// Threads per micro-batch of tuning, not `--threads`.
     pub(crate) threads: usize,
 }
 

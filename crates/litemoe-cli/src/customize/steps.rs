@@ -249,7 +249,10 @@ impl<'a> Forecaster<'a> {
     ) -> Step {
         let options = self.options.tune.tune();
         let tuned = TuneMemory {
-            batch: self.rows.train.largest_random(options.micro_batch.min(options.batch)),
+            batch: self
+                .rows
+                .train
+                .largest_random(options.micro_batch.min(options.batch), options.batch),
             recompute: options.recompute,
         };
         let memory =

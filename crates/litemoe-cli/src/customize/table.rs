@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use litemoe_adapter::{MountChoice, MountRouting};
 
 use super::report::{AppReport, Quality, Report};
+use crate::args::mount::Scale;
 use crate::output;
 
 /// Prints a table per app, and the commands that use the results.
@@ -130,7 +131,11 @@ pub(crate) fn in_words(MountChoice { routing, scale }: MountChoice) -> String {
 
 fn verdict(app: &AppReport) -> String {
     let Some(choice) = app.choice else {
-        return "not mounted: on the validation rows the foundation alone is best".to_owned();
+        return match app.options.mount.guard().scale {
+            Some(Scale::NONE) => "not mounted, as asked",
+            _ => "not mounted: on the validation rows the foundation alone is best",
+        }
+        .to_owned();
     };
     let mounted = format!("mounted with {}", in_words(choice));
     if app.full.is_none() {

@@ -54,18 +54,37 @@ impl Lengths {
         batch
     }
 
-    /// The largest of many batches of `count` random rows: three standard deviations above the mean, and at most the
-    /// longest rows.
-    pub(crate) fn largest_random(&self, count: usize) -> Batch {
-        let count = count.min(self.0.len());
+    /// The largest of a tuning run's micro-batches of `count` rows, in steps of `batch` rows: three standard deviations
+    /// above the mean, and at most the longest rows. A micro-batch is cut out of shuffled epochs that follow each other
+    /// without a gap: the end of one, whole ones, and the beginning of another.
+    pub(crate) fn largest_random(&self, count: usize, batch: usize) -> Batch {
+        let n = self.0.len();
         let high = |value: fn(&[f64; 2]) -> f64| {
             let mut values: Vec<f64> = self.0.iter().map(value).collect();
             values.sort_by(|x, y| y.total_cmp(x));
-            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            // Sums of the longest rows, from none to all.
+            let longest: Vec<f64> = std::iter::once(&0.0)
+                .chain(&values)
+                .scan(0.0, |sum, value| {
+                    *sum += value;
+                    Some(*sum)
+                })
+                .collect();
+            let mean = longest[n] / n as f64;
             let square = |value: f64| (value - mean).powi(2);
-            let variance = values.iter().map(|&it| square(it)).sum::<f64>() / values.len() as f64;
-            let longest: f64 = values.iter().take(count).sum();
-            longest.min(count as f64 * mean + 3.0 * (count as f64 * variance).sqrt())
+            let variance = values.iter().map(|&it| square(it)).sum::<f64>() / n as f64;
+            // Of rows drawn without replacement.
+            let spread = |rows: usize| (rows * (n - rows)) as f64 / (n - 1).max(1) as f64;
+            let starting_at = |start: usize| {
+                let end = (n - start).min(count);
+                let (epochs, beginning) = ((count - end) / n, (count - end) % n);
+                let most = longest[end] + epochs as f64 * longest[n] + longest[beginning];
+                let deviation = (variance * (spread(end) + spread(beginning))).sqrt();
+                most.min(count as f64 * mean + 3.0 * deviation)
+            };
+            // Rows of an epoch at which a micro-batch may begin.
+            let apart = common_divisor(common_divisor(count, batch), n);
+            (0..n).step_by(apart).map(starting_at).fold(0.0, f64::max)
         };
         Batch {
             tokens: high(|row| row[0]),
@@ -73,6 +92,11 @@ impl Lengths {
             targets: high(|row| row[1]),
         }
     }
+}
+
+/// Greatest common divisor.
+fn common_divisor(x: usize, y: usize) -> usize {
+    if y == 0 { x } else { common_divisor(y, x % y) }
 }
 
 impl Batch {
@@ -120,9 +144,27 @@ mod tests {
         assert_eq!(lengths.largest(13), batch(13.0, 89.0, 2.0));
         assert_eq!(lengths.largest(1), batch(8.0, 64.0, 1.0));
         // At most the longest rows.
-        assert_eq!(lengths.largest_random(2), batch(13.0, 89.0, 2.0));
+        assert_eq!(lengths.largest_random(2, 2), batch(13.0, 89.0, 2.0));
         let equal = Lengths::of(&rows(&[4; 100]));
-        assert_eq!(equal.largest_random(10), batch(40.0, 160.0, 10.0));
+        assert_eq!(equal.largest_random(10, 10), batch(40.0, 160.0, 10.0));
+    }
+
+    #[test]
+    fn a_batch_repeats_the_rows_of_more_than_one_epoch() {
+        let lengths = Lengths::of(&rows(&[3, 8, 5, 2]));
+        let batch = |tokens, squares, targets| Batch { tokens, squares, targets };
+        // Whole epochs: every batch is the same.
+        assert_eq!(lengths.largest_random(4, 4), batch(18.0, 102.0, 4.0));
+        assert_eq!(lengths.largest_random(12, 12), batch(54.0, 306.0, 12.0));
+        // Two rows and an epoch.
+        assert_eq!(lengths.largest_random(6, 6), batch(31.0, 191.0, 6.0));
+        let one = Lengths::of(&rows(&[7]));
+        assert_eq!(one.largest_random(256, 256), batch(1792.0, 12544.0, 256.0));
+        // Micro-batches of a batch that is no multiple of theirs may begin at any even row.
+        assert_eq!(lengths.largest_random(4, 6).tokens, 26.0);
+        // The longest row ends one epoch and begins the next: batches begin at any even row.
+        let outlier = Lengths::of(&rows(&[90, 1, 1, 1, 1, 1, 1, 1]));
+        assert_eq!(outlier.largest_random(6, 6).tokens, 184.0);
     }
 
     #[test]

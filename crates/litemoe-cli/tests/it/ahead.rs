@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use litemoe_files::TargetLock;
 use serde_json::{Value, json};
@@ -237,8 +239,9 @@ fn a_directory_in_use_is_refused_at_once() {
     let dry = bench.run(&quick(&["--budget=0.5", "--dry-run"]));
     assert_eq!(dry.code, 0, "{}", dry.stderr);
     drop(lock);
-    let run = bench.run(&quick(&["--budget=0.5", "--no-controls"]));
+    let run = bench.run(&quick(&["--budget=0.5", "--no-controls", "--scale=0"]));
     assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("not mounted, as asked"), "{}", run.stdout);
     let names = fs::read_dir(bench.path("out")).expect("a folder").flatten();
     let hidden = names.filter(|entry| entry.file_name().to_string_lossy().starts_with('.'));
     assert_eq!(hidden.count(), 0, "a lock is left");
@@ -297,6 +300,21 @@ fn a_sweep_shares_scores_and_full_tuning_and_resumes() {
     assert_eq!(again.code, 0, "{}", again.stderr);
     assert!(!again.stderr.lines().any(is_stage), "{}", again.stderr);
 
+    let inspected = bench.json(&["inspect", "out"]);
+    let listed = (&inspected["kind"], &inspected["apps"], inspected.get("sweep"));
+    assert_eq!(listed, (&json!("run"), &saved["apps"], None));
+    let report = bench.path("out/report.json");
+    fs::write(&report, json!({"apps": [apps[0]]}).to_string()).expect("written");
+    let both = bench.json(&["inspect", "out"]);
+    assert_eq!(both["apps"], json!([apps[0]]));
+    assert_eq!(both["sweep"]["apps"], saved["apps"]);
+    let text = bench.run(&["inspect", "out"]).stdout;
+    for line in ["out/report.json:", "out/sweep.json:", "budget 0.75, score reap"] {
+        assert_eq!(text.lines().filter(|it| *it == line).count(), 1, "{line}: {text}");
+    }
+    fs::remove_file(report).expect("removed");
+    assert_eq!(bench.json(&["inspect", "out/sweep.json"])["apps"], both["sweep"]["apps"]);
+
     // One of the proxies alone is the same, number for number.
     let others = QUICK.map(|arg| if arg == "out" { "alone" } else { arg });
     let alone = bench.json(&[&others[..], &["--budget=.75", "--score=reap"]].concat());
@@ -333,6 +351,50 @@ fn dry_runs_of_score_and_tune_write_nothing() {
     refused(&bench, &[&tune[..], &["--rank=65"]].concat(), &["rank is 65", "above 64"]);
     refused(&bench, &[&tune[..], &["--targets=nonsense"]].concat(), &["`nonsense`"]);
     refused(&bench, &[&tune[..], &["--dry-run", "--targets=nonsense"]].concat(), &["`nonsense`"]);
+    let missing = ["--dry-run", "--init=nonexistent"];
+    refused(&bench, &[&tune[..], &missing].concat(), &["nonexistent"]);
+    let hot = ["--dry-run", "--hot-experts=0.5"];
+    refused(&bench, &[&tune[..], &hot].concat(), &["--hot-experts needs --scores"]);
+    let missing = [&tune[..], &hot, &["--scores=nonexistent"]].concat();
+    refused(&bench, &missing, &["nonexistent"]);
+    fs::write(bench.path("adapter.checkpoint"), "mine").expect("written");
+    refused(
+        &bench,
+        &[&tune[..], &["--dry-run"]].concat(),
+        &["adapter.checkpoint", "no checkpoint"],
+    );
     let score = ["score", "model", "rows.jsonl", "--out=rows.jsonl"];
     refused(&bench, &[&score[..], &["--dry-run"]].concat(), &["input rows.jsonl"]);
+}
+
+#[test]
+fn a_dry_run_of_tune_counts_the_adapter_that_it_would_tune() {
+    let bench = bench();
+    bench.json(&["score", "model", "rows.jsonl"]);
+    let tune = ["tune", "model", "app/train.jsonl", "--validation", "app/validation.jsonl"];
+    let memory = |options: &[&str]| {
+        let told = bench.json(&[&tune[..], &["--dry-run", "--targets=experts"], options].concat());
+        told["memory_bytes"].as_i64().expect("bytes")
+    };
+    let all = memory(&["--expert-rank=32"]);
+    let half = memory(&["--expert-rank=32", "--hot-experts=0.5", "--scores=scores.json"]);
+    // Half of 16 experts with three matrices of 32 by 64 each, in f32, eightfold.
+    let adapter = 8 * 3 * 32 * (32 + 64);
+    let (saved, expected) = ((all - half) as f64, f64::from(adapter * 4 * 8));
+    assert!((0.6..=1.4).contains(&(saved / expected)), "{saved} of {expected}");
+}
+
+#[test]
+fn dry_runs_keep_no_fingerprints() {
+    let bench = bench();
+    // Fingerprints of files that have just changed are never kept.
+    sleep(Duration::from_secs(3));
+    let tune = ["tune", "model", "app/train.jsonl", "--validation", "app/validation.jsonl"];
+    let dry = ["--dry-run"];
+    bench.json(&[&["score", "model", "rows.jsonl"][..], &dry].concat());
+    bench.json(&[&tune[..], &dry].concat());
+    bench.json(&quick(&[&["--budget=0.5"][..], &dry].concat()));
+    assert!(!bench.path("cache").exists());
+    bench.json(&["inspect", "model"]);
+    assert_eq!(fs::read_dir(bench.path("cache/fingerprints")).expect("a folder").count(), 1);
 }

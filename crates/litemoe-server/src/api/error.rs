@@ -221,7 +221,9 @@ impl From<TextError> for ApiError {
     fn from(error: TextError) -> Self {
         match error {
             TextError::NotRendered { what } => {
-                Self::bad_request("unsupported_parameter", error.to_string()).of(what)
+                // Calls and results are in the messages.
+                let param = if what.starts_with("tool ") { "messages" } else { what };
+                Self::bad_request("unsupported_parameter", error.to_string()).of(param)
             }
             // A template may fail on tools, documents and variables of another form than it expects.
             TextError::TemplateFailed { .. }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 
-/// Maximum temperature of OpenAI's API.
+/// Maximum temperature in a request, that of OpenAI's API.
 const MAX_TEMPERATURE: f32 = 2.0;
 
 /// Reads the sampling parameters: OpenAI's, and `top_k`, `min_p` and `repetition_penalty`. Those that are missing are
@@ -16,10 +16,11 @@ pub(crate) fn take(
     max_logit_bias: usize,
     defaults: &Sampling,
 ) -> Result<Sampling, ApiError> {
+    let temperature = fields.optional::<f32>("temperature", "a number")?;
     let mut number =
         |name, default| fields.optional::<f32>(name, "a number").map(|n| n.unwrap_or(default));
     let sampling = Sampling {
-        temperature: number("temperature", defaults.temperature)?,
+        temperature: temperature.unwrap_or(defaults.temperature),
         top_p: number("top_p", defaults.top_p)?,
         min_p: number("min_p", defaults.min_p)?,
         repetition_penalty: number("repetition_penalty", defaults.repetition_penalty)?,
@@ -30,7 +31,7 @@ pub(crate) fn take(
         seed: seed(fields)?.unwrap_or(defaults.seed),
     };
     sampling.check()?;
-    match sampling.temperature > MAX_TEMPERATURE {
+    match temperature.is_some_and(|temperature| temperature > MAX_TEMPERATURE) {
         true => Err(fields.invalid("temperature", "invalid_value", "at most 2")),
         false => Ok(sampling),
     }

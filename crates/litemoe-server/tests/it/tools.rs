@@ -121,6 +121,12 @@ async fn what_cannot_be_kept_or_has_no_effect_is_refused_by_name() {
         assert_eq!(response.status(), 400);
         assert_eq!(read(response).await["error"]["param"], key);
     }
+    let call = json!({ "type": "function", "function": { "name": "dim", "arguments": "{}" } });
+    let response = post(&serving(Toy::saying("x")), &chat(&calls(json!([call])))).await;
+    assert_eq!(response.status(), 400);
+    let error = read(response).await["error"].clone();
+    assert_eq!(error["param"], "messages");
+    assert!(error["message"].as_str().unwrap().contains("nothing of the tool calls"), "{error}");
 }
 
 #[tokio::test]

@@ -99,6 +99,33 @@ fn tools_and_documents_that_the_template_does_not_print_are_refused() {
 }
 
 #[test]
+fn calls_and_results_that_the_template_does_not_print_are_refused() {
+    let template = |source: &str| ChatTemplate::new(source, BTreeMap::new()).unwrap();
+    let prompt = prompt(&json!([
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "tool_calls": [{"function": {"name": "dim", "arguments": {}}}]},
+        {"role": "tool", "content": "c"},
+    ]));
+    let calls = "{% for call in m.tool_calls or [] %}{{ call.function.name }}{% endfor %}";
+    for (printed, hidden) in [
+        ("{{ m.content }}", Some("tool calls")),
+        (
+            &format!("{{% if m.role != 'tool' %}}{{{{ m.content }}}}{calls}{{% endif %}}"),
+            Some("tool messages"),
+        ),
+        (&format!("{{{{ m.content }}}}{calls}"), None),
+    ] {
+        let found =
+            prompt.render(&template(&format!("{{% for m in messages %}}{printed}{{% endfor %}}")));
+        match (found, hidden) {
+            (Ok(text), None) => assert_eq!(text, "abdimc"),
+            (Err(TextError::NotRendered { what }), Some(hidden)) => assert_eq!(what, hidden),
+            other => panic!("{printed}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn without_a_template_only_a_users_message_is_a_prompt() {
     let tokenizer = foundation_without_template();
     let user = json!({"role": "user", "content": "a"});

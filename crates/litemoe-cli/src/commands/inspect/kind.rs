@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::de::IgnoredAny;
 
+use crate::customize::RESULTS;
+
 /// What `inspect` is given, by its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -20,7 +22,7 @@ pub(super) enum Kind {
     Similarity,
     /// A PEFT adapter directory.
     Adapter,
-    /// `report.json` of `customize`, or its output directory.
+    /// `report.json` or `sweep.json` of `customize`, or its output directory.
     Run,
 }
 
@@ -33,7 +35,7 @@ const FILES: [(&[&str], Kind); 4] = [
 ];
 
 impl Kind {
-    /// Recognises a path, and returns the file to read if it is a record. A path that does not exist may be a model's id.
+    /// Recognises a path, and returns the file to read if it is a record, or the directory if it has several. A path that does not exist may be a model's id.
     pub(super) fn of(path: &Path) -> anyhow::Result<(Self, PathBuf)> {
         if path.is_file() {
             return Ok((Self::of_file(path)?, path.to_owned()));
@@ -44,15 +46,16 @@ impl Kind {
         let has = |name: &str| path.join(name).is_file();
         let has_weights = has("model.safetensors") || has("model.safetensors.index.json");
         // Adapters are published with their base's configuration, too.
-        match (has("config.json"), has("adapter_config.json"), has("report.json")) {
+        let is_run = RESULTS.into_iter().any(has);
+        match (has("config.json"), has("adapter_config.json"), is_run) {
             (is_model, true, _) if !(is_model && has_weights) => {
                 Ok((Self::Adapter, path.to_owned()))
             }
             (true, ..) => Ok((Self::Model, path.to_owned())),
-            (_, _, true) => Ok((Self::Run, path.join("report.json"))),
+            (_, _, true) => Ok((Self::Run, path.to_owned())),
             _ => bail!(
-                "{}: neither config.json (of a model), adapter_config.json (of an adapter) nor report.json (of \
-                 `customize`) is there",
+                "{}: neither config.json (of a model), adapter_config.json (of an adapter), report.json nor sweep.json \
+                 (of `customize`) is there",
                 path.display()
             ),
         }

@@ -35,7 +35,7 @@ use crate::artefact;
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A model directory or the id of a pulled model, scores.json, plan.json, similarity.json, an adapter directory, or
-    /// the output directory or report.json of `customize`.
+    /// the output directory, report.json or sweep.json of `customize`.
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Scores or a plan to compare with PATH.

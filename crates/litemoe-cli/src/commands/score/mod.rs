@@ -10,7 +10,7 @@ use self::merge::MergeArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::row_check::{self, Source};
-use crate::work;
+use crate::{fingerprints, work};
 
 /// Score the experts of a model: how much each matters on an app's rows
 #[derive(Debug, Args)]
@@ -38,6 +38,9 @@ impl ScoreCommand {
             None => {
                 let measure = self.measure.context("there is nothing to score")?;
                 let json = measure.json;
+                if measure.dry_run {
+                    fingerprints::keep_none();
+                }
                 row_check::note(&[Source::calibration(&measure.data)])?;
                 let Self { row_args, device, .. } = self;
                 if measure.dry_run {
