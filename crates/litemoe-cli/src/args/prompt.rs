@@ -58,7 +58,8 @@ impl ContextArgs {
             prompt = prompt.with_tools(artefact::read_plain(file)?).with_context(|| at(file))?;
         }
         if let Some(file) = &self.documents {
-            prompt = prompt.with_documents(artefact::read_plain(file)?).with_context(|| at(file))?;
+            prompt =
+                prompt.with_documents(artefact::read_plain(file)?).with_context(|| at(file))?;
         }
         Ok(prompt)
     }
