@@ -47,7 +47,9 @@ fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a folder").flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        if let Ok(link) = fs::read_link(&path) {
+            found.push((path.display().to_string(), link.display().to_string().into_bytes()));
+        } else if path.is_dir() {
             if entry.file_name() != "cache" {
                 found.push((path.display().to_string(), Vec::new()));
                 found.extend(tree(&path));
