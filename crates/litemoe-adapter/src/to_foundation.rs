@@ -28,8 +28,12 @@ pub fn load_with_plan<M: LanguageModel + ?Sized>(
         let checked = plan.check(fingerprint, foundation.moe_layers());
         checked.map_err(|source| AdapterError::Plan { source })?;
     }
-    let is_to_move =
-        |record: &AdapterRecord| record.map == SiteMap::Proxy && record.foundation == *fingerprint;
+    // A proxy that keeps every expert unchanged is the foundation.
+    let is_to_move = |record: &AdapterRecord| {
+        record.map == SiteMap::Proxy
+            && record.foundation == *fingerprint
+            && record.trained_on != *fingerprint
+    };
     let Some(record) = record.filter(is_to_move) else { return load(dir, foundation, fingerprint) };
     let Some(plan) = plan else {
         return Err(AdapterError::PlanNeeded { plan: record.plan.unwrap_or_default() });

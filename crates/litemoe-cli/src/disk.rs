@@ -23,7 +23,7 @@ pub(crate) fn free_bytes(_: &Path) -> io::Result<u64> {
 /// Checks that `dir` is a directory that can be written to, or could be created. Returns the directory that is there:
 /// itself or the nearest above it.
 pub(crate) fn expect_writable(dir: &Path) -> anyhow::Result<PathBuf> {
-    let mut nearest = dir;
+    let mut nearest = dir.components().as_path(); // a trailing slash would follow a link
     loop {
         if nearest.as_os_str().is_empty() {
             nearest = Path::new(".");
@@ -35,7 +35,15 @@ pub(crate) fn expect_writable(dir: &Path) -> anyhow::Result<PathBuf> {
                 dir.display(),
                 nearest.display()
             ),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if nearest.is_symlink() {
+                    bail!(
+                        "cannot create the folder {}: {} is a link to nothing",
+                        dir.display(),
+                        nearest.display()
+                    );
+                }
+            }
             // Below a file.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
             Err(error) => {

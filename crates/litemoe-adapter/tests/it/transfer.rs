@@ -128,6 +128,31 @@ fn an_update_of_a_kept_expert_sits_at_its_hosts_number() {
     }
 }
 
+/// The proxy of a plan that keeps every expert is the foundation.
+#[test]
+fn an_adapter_of_a_proxy_that_keeps_everything_is_the_foundations() {
+    let foundation = Checkpoint::open(golden("base")).unwrap();
+    let all = LayerPlan {
+        n_experts: 4,
+        groups: (0..4).map(Group::single).collect(),
+        removed: Vec::new(),
+    };
+    let layers = [0, 2].map(|block| (LayerId::decoder(block), all.clone()));
+    let plan = Plan { layers: layers.into(), ..plan(&foundation) };
+    let tuned = Tuned::by(foundation, plan, &targets([EXPERTS, "gate", "q_proj"]));
+    assert_eq!(tuned.proxy.fingerprint(), tuned.foundation.fingerprint());
+    let model = model();
+    for plan in [Some(&tuned.plan), None] {
+        let loaded = tuned.mounted(plan).unwrap();
+        assert!(same_bits(&loaded.mounted.adapters, &tuned.adapters));
+        let target = tuned.dir.path().join("mounted");
+        let (sites, record) = (model.linear_sites(), loaded.record.as_ref());
+        save(&target, &loaded.mounted.adapters, sites, &loaded.config, record).unwrap();
+        let again = load(&target, &model, tuned.foundation.fingerprint()).unwrap();
+        assert!(same_bits(&again.mounted.adapters, &tuned.adapters));
+    }
+}
+
 #[test]
 fn a_mounted_adapter_is_the_foundations_alone() {
     let tuned = Tuned::new(&targets([EXPERTS]));

@@ -78,6 +78,8 @@ impl Checked {
                 (files.dir.clone(), Some(files))
             }
         };
+        let given = options.foundation.is_some().then_some(&*foundation_dir);
+        outputs::expect_outside(options, given, &apps)?;
         let readable = foundation_files.as_ref().map(|files| files.readable(scratch.path()));
         let readable = readable.unwrap_or_else(|| Ok(foundation_dir.clone()))?;
         let bare_bytes = anonymous_bytes();

@@ -15,11 +15,14 @@ use crate::artefact;
 /// Maximum number of earlier runs that are kept.
 const MAX_EARLIER: usize = 100;
 
-/// File of results.
+/// File of results: the members of a [`Run`], the latest, and the earlier ones. A member that is none of these is refused,
+/// as it would be lost.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct History {
-    #[serde(flatten)]
-    latest: Run,
+    apps: Vec<Value>,
+    date: Option<String>,
+    program: Option<String>,
     /// Earlier runs, the latest first.
     #[serde(default)]
     earlier: Vec<Run>,
@@ -27,6 +30,7 @@ pub(super) struct History {
 
 /// Results of a run.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Run {
     /// Reports of the apps, with their options.
     apps: Vec<Value>,
@@ -67,8 +71,9 @@ impl History {
 
     /// Writes the results of a run in front of the earlier ones.
     pub(super) fn write(path: &Path, latest: &Report) -> anyhow::Result<()> {
-        let earlier = Self::read(path)?.map_or_else(Vec::new, |Self { latest, mut earlier }| {
-            earlier.insert(0, latest);
+        let earlier = Self::read(path)?.map_or_else(Vec::new, |found| {
+            let Self { apps, date, program, mut earlier } = found;
+            earlier.insert(0, Run { apps, date, program });
             earlier.truncate(MAX_EARLIER);
             earlier
         });
@@ -119,7 +124,14 @@ mod tests {
     fn what_is_no_report_is_refused_and_stays() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("report.json");
-        for text in ["", "{\"apps\": [", "{\"runs\": []}", "[]"] {
+        for text in [
+            "",
+            "{\"apps\": [",
+            "{\"runs\": []}",
+            "[]",
+            "{\"apps\": [], \"notes\": \"mine\"}",
+            "{\"apps\": [], \"earlier\": [{\"apps\": [], \"notes\": \"mine\"}]}",
+        ] {
             fs::write(&path, text).expect("written");
             let error = History::write(&path, &Report { apps: Vec::new() }).expect_err("no report");
             assert!(format!("{error:#}").contains("report.json"), "{error:#}");

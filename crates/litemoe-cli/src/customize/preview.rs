@@ -11,7 +11,7 @@ use super::check::{Checked, CheckedApp, SplitRows};
 use super::looped::app_dir;
 use super::outputs;
 use super::records::Program;
-use super::steps::{ProxySize, Steps};
+use super::steps::{ProxySize, State, Steps};
 use super::variant::Variant;
 use crate::forecast::{Lengths, Speed, available_bytes};
 use crate::output;
@@ -93,7 +93,7 @@ struct StagePreview {
     outputs: Vec<PathBuf>,
 }
 
-/// Checks the room on the disk, and notes if a stage that has not run may need more memory than there is.
+/// Checks the room on the disk, and notes if a stage that is to run may need more memory than there is.
 pub(super) fn before(
     options: &CustomizeArgs,
     checked: &Checked,
@@ -103,10 +103,9 @@ pub(super) fn before(
     let mut most = (0, String::new());
     for app in &checked.apps {
         let steps = Steps::of(options, checked, app, program)?;
-        for step in &steps.steps {
-            let records = steps.records_of(step);
-            outputs::check_record(records, &step.stage.name)?;
-            if !records.has_run(&step.stage) {
+        for (step, state) in steps.steps.iter().zip(steps.states()) {
+            outputs::check_record(steps.records_of(step), &step.stage.name)?;
+            if state == State::ToRun {
                 needed += step.written;
                 most = most.max((step.memory, step.stage.name.clone()));
             }
@@ -134,8 +133,10 @@ impl Preview {
         let mut written = unwritten_bytes(checked);
         let apps = checked.apps.iter().map(|app| {
             let steps = Steps::of(options, checked, app, program)?;
-            let finished = steps.finished();
-            let stages = steps.steps.iter().zip(finished).map(|(step, finished)| {
+            let stages = steps.steps.iter().zip(steps.states());
+            let needed = stages.filter(|(_, state)| *state != State::NotNeeded);
+            let stages = needed.map(|(step, state)| {
+                let finished = state == State::Finished;
                 if !finished {
                     written += step.written;
                 }

@@ -80,11 +80,6 @@ impl Records {
         self.dir.join(format!("{name}.json"))
     }
 
-    /// Whether a stage has run before, with whatever inputs.
-    pub(super) fn has_run(&self, stage: &Stage<Job>) -> bool {
-        !self.force && self.file(&stage.name).exists()
-    }
-
     /// Whether a stage need not run.
     pub(super) fn is_finished(&self, stage: &Stage<Job>) -> bool {
         // What the stage reported is not read, so its checksum is not checked.

@@ -69,7 +69,10 @@ impl Runner {
                 (report, start.elapsed().as_secs_f64())
             }
         };
-        records.expect_unchanged(&stage.inputs)?;
+        if let Err(error) = records.expect_unchanged(&stage.inputs) {
+            files.remove(); // the key is not that of what the stage read
+            return Err(error);
+        }
         let outputs = records.written(&stage.outputs)?;
         artefact::write_checksummed(&record, &Record { key, outputs, seconds, report: &report })?;
         files.remove();

@@ -1,5 +1,7 @@
 //! The stages of an app in order, each with what it is expected to need.
 
+use std::path::PathBuf;
+
 use litemoe_adapter::{BATCH_TOKENS, target_sites};
 use litemoe_core::LinearSite;
 use litemoe_merge::{RefitOptions, kept_per_layer};
@@ -13,6 +15,7 @@ use super::records::{Program, Records, Stage};
 use super::stages::Stages;
 use super::variant::Variant;
 use crate::args::refit_kind::RefitKind;
+use crate::commands::mount::Mounted;
 use crate::forecast::{Memory, ModelSize, TuneMemory, Work};
 
 /// A stage and what it is expected to need.
@@ -26,6 +29,16 @@ pub(super) struct Step {
     pub(super) flops: f64,
     /// Bytes that it writes.
     pub(super) written: u64,
+}
+
+/// Whether a stage has to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    ToRun,
+    /// It has a valid record, and no earlier stage writes its inputs again.
+    Finished,
+    /// It would evaluate an adapter that is not mounted, because the foundation alone is better.
+    NotNeeded,
 }
 
 /// The stages of an app.
@@ -90,18 +103,25 @@ impl Steps {
         &self.records[step.records]
     }
 
-    /// Whether each stage is finished: it has a valid record, and no earlier stage writes its inputs again.
-    pub(super) fn finished(&self) -> Vec<bool> {
-        let mut rewritten = Vec::new();
-        let finished = self.steps.iter().map(|step| {
-            let is_stale = step.stage.inputs.iter().any(|input| rewritten.contains(&input));
-            let is_finished = !is_stale && self.records_of(step).is_finished(&step.stage);
-            if !is_finished {
-                rewritten.extend(&step.stage.outputs);
+    /// States of the stages, in their order.
+    pub(super) fn states(&self) -> Vec<State> {
+        let (mut rewritten, mut unmounted) = (Vec::new(), Vec::new());
+        let states = self.steps.iter().map(|step| {
+            let (stage, records) = (&step.stage, self.records_of(step));
+            let reads = |paths: &[&PathBuf]| stage.inputs.iter().any(|it| paths.contains(&it));
+            if reads(&unmounted) {
+                return State::NotNeeded;
             }
-            is_finished
+            if reads(&rewritten) || !records.is_finished(stage) {
+                rewritten.extend(&stage.outputs);
+                return State::ToRun;
+            }
+            if matches!(stage.work, Job::Mount(_)) && mounted_nothing(records, stage) {
+                unmounted.extend(&stage.outputs);
+            }
+            State::Finished
         });
-        finished.collect()
+        states.collect()
     }
 }
 
@@ -286,6 +306,12 @@ impl<'a> Forecaster<'a> {
         let targets = target_sites(&self.checked.sites, &lora)?;
         Ok(targets.into_iter().filter(|site| is_there(site)).map(value).sum())
     }
+}
+
+/// Whether the guard of a finished mounting found the foundation alone to be best.
+fn mounted_nothing(records: &Records, stage: &Stage<Job>) -> bool {
+    let record = records.key(stage).ok().and_then(|key| records.valid::<Mounted>(stage, &key));
+    record.is_some_and(|record| record.report.choice.is_none())
 }
 
 /// Whether a site is the down projection of one of the first `kept` experts.

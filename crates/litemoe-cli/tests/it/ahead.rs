@@ -49,7 +49,9 @@ fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a folder").flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        if let Ok(link) = fs::read_link(&path) {
+            found.push((path.display().to_string(), link.display().to_string().into_bytes()));
+        } else if path.is_dir() {
             if entry.file_name() != "cache" {
                 found.push((path.display().to_string(), Vec::new()));
                 found.extend(tree(&path));
@@ -153,23 +155,71 @@ fn outputs_that_a_later_stage_would_refuse_are_refused_first() {
         run(&[file, "is a directory"]);
         fs::remove_dir_all(bench.path("out")).expect("removed");
     }
+    for file in ["scores.json", "plan.json", "random/plan.json"] {
+        for text in ["my notes", "{\"version\": 1, \"layers\": {}}"] {
+            fs::create_dir_all(bench.path("out/home/random")).expect("made");
+            fs::write(bench.path("out/home").join(file), text).expect("written");
+            run(&[file, "did not write", "move it away"]);
+            fs::remove_dir_all(bench.path("out")).expect("removed");
+        }
+    }
     fs::create_dir_all(bench.path("out/home")).expect("made");
     fs::write(bench.path("out/home/adapter.checkpoint"), "mine").expect("written");
     run(&["adapter.checkpoint", "no checkpoint"]);
     fs::remove_dir_all(bench.path("out/home")).expect("removed");
 
-    fs::write(bench.path("out/report.json"), "{\"apps\": [").expect("written");
-    run(&["report.json", "move it away"]);
+    for text in ["{\"apps\": [", "{\"apps\": [], \"notes\": \"mine\"}"] {
+        fs::write(bench.path("out/report.json"), text).expect("written");
+        run(&["report.json", "move it away"]);
+    }
     fs::remove_dir_all(bench.path("out")).expect("removed");
     fs::write(bench.path("out"), "a file").expect("written");
     run(&["out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn output_directories_that_cannot_be_used_are_refused_first() {
+    let bench = bench();
+    std::os::unix::fs::symlink("nowhere", bench.path("dangling")).expect("linked");
+    std::os::unix::fs::symlink("model", bench.path("linked")).expect("linked");
+    fs::create_dir(bench.path("model/other")).expect("made");
+    let foundation = ["the foundation's folder", "outside of model"];
+    let rows = ["the folder of an app's rows", "outside of app"];
+    let dangling = ["dangling is a link to nothing"];
+    for (out, mentions) in [
+        ("dangling", &dangling[..]),
+        ("dangling/", &dangling),
+        ("dangling/new", &dangling),
+        ("model", &foundation),
+        ("model/new", &foundation),
+        ("model/other", &foundation),
+        ("linked/new", &foundation),
+        ("app", &rows),
+        ("app/new/out", &rows),
+    ] {
+        for dry in [&[][..], &["--dry-run"]] {
+            let others = QUICK.map(|arg| if arg == "out" { out } else { arg });
+            refused(&bench, &[&others[..], &["--budget=0.5"], dry].concat(), mentions);
+        }
+    }
+    // An app's directory is the foundation's.
+    let args = QUICK.map(|arg| match arg {
+        "out" => ".",
+        "--app=home=app" => "--app=model=app",
+        arg => arg,
+    });
+    refused(&bench, &[&args[..], &["--budget=0.5"]].concat(), &foundation);
+    let args = args.map(|arg| if arg == "--app=model=app" { "--app=home=app" } else { arg });
+    let run = bench.run(&[&args[..], &["--budget=0.5", "--dry-run"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
 #[test]
 fn a_dry_run_writes_nothing_and_lists_the_stages_that_run() {
     let bench = bench();
     let before = tree(&bench.path(""));
-    let budget = ["--budget=0.5"];
+    let budget = ["--budget=0.5", "--scale=0"];
     let dry = bench.json(&quick(&[&budget[..], &["--dry-run"]].concat()));
     let text = bench.run(&quick(&[&budget[..], &["--dry-run"]].concat()));
     assert!(tree(&bench.path("")) == before, "a dry run wrote something");
@@ -192,10 +242,10 @@ fn a_dry_run_writes_nothing_and_lists_the_stages_that_run() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     let listed: Vec<String> = states(app).into_iter().map(|(name, _)| name).collect();
-    // A random model's adapter may not be worth mounting: its evaluation is then left out.
+    // With scale 0 no adapter is mounted: its evaluation is then left out.
     let runs = |name: &&String| of_run.contains(&name.as_str());
     let skipped: Vec<&String> = listed.iter().filter(|name| !runs(name)).collect();
-    assert!(skipped.iter().all(|name| name.ends_with("mounted")), "{skipped:?} of {listed:?}");
+    assert_eq!(skipped, ["mounted", "random_mounted"], "of {listed:?}");
     assert_eq!(listed.iter().filter(runs).collect::<Vec<_>>(), of_run, "another order");
 
     let report: Value = serde_json::from_slice(&bench.read("out/report.json")).expect("JSON");
@@ -208,7 +258,21 @@ fn a_dry_run_writes_nothing_and_lists_the_stages_that_run() {
     let again = bench.json(&quick(&[&budget[..], &["--dry-run"]].concat()));
     assert!(tree(&bench.path("")) == after);
     let states = states(&again["apps"][0]);
-    assert!(states.iter().all(|(name, finished)| *finished != skipped.contains(&name)));
+    assert!(states.iter().all(|(_, finished)| *finished), "{states:?}");
+    assert_eq!(states.iter().map(|(name, _)| name).collect::<Vec<_>>(), of_run);
+    assert_eq!((&again["seconds"], &again["memory_bytes"]), (&json!(0.0), &json!(0)));
+}
+
+/// The proxy is then the foundation, and its adapter is mounted as it is.
+#[test]
+fn a_budget_of_all_experts_gives_the_tuned_proxy() {
+    let bench = bench();
+    let run = bench.json(&quick(&["--budget=1", "--scale=1", "--routing=restricted"]));
+    let app = &run["apps"][0];
+    assert_eq!(app["expert_bytes"]["proxy"], app["expert_bytes"]["foundation"]);
+    assert_eq!(app["proxy"], app["foundation"]);
+    assert_eq!(app["mounted"], app["tuned_proxy"]);
+    assert_ne!(app["mounted"], app["foundation"]);
 }
 
 /// Names of the listed stages, and whether they are finished.

@@ -119,15 +119,14 @@ fn nothing_is_written_when_an_input_changed() {
     }
 }
 
-#[test]
-fn a_weight_file_that_is_replaced_between_the_stages_of_customize_is_noticed() {
-    let bench = Bench::new();
+/// Splits of `app/`, and the loop on them.
+fn customize(bench: &Bench) -> [&'static str; 16] {
     for name in ["train", "valid", "test"] {
         fs::create_dir_all(bench.path("app")).expect("a folder");
         fs::copy(bench.path("rows.jsonl"), bench.path(&format!("app/{name}.jsonl")))
             .expect("copied");
     }
-    let customize = [
+    [
         "customize",
         "--foundation",
         "model",
@@ -144,7 +143,44 @@ fn a_weight_file_that_is_replaced_between_the_stages_of_customize_is_noticed() {
         "--limit",
         "8",
         "--no-controls",
-    ];
+    ]
+}
+
+/// The stage reads other rows than those that its parent hashed.
+#[test]
+fn results_of_a_replaced_input_are_not_kept_for_the_first() {
+    let bench = Bench::new();
+    let customize = customize(&bench);
+    let eval = ["eval", "model", "app/test.jsonl", "--limit", "8"];
+    let perplexity = bench.json(&eval)["perplexity"].clone();
+    let other = "{\"prompt\": \"subtract\", \"completion\": \"a - b\"}\n".repeat(40);
+    fs::write(bench.path("other.jsonl"), other).expect("written");
+
+    let (test, begun) =
+        (bench.path("app/test.jsonl"), bench.path("out/app/stages/foundation.begun"));
+    let mut command = bench.command(&customize);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = command.spawn().expect("the binary runs");
+    let begin = Instant::now();
+    while !begun.exists() {
+        assert!(begin.elapsed() < LONG, "no stage begins");
+        std::thread::yield_now();
+    }
+    fs::rename(&test, bench.path("first.jsonl")).expect("moved");
+    fs::rename(bench.path("other.jsonl"), &test).expect("moved");
+    let run = Run::of(&running.wait_with_output().expect("it ends"));
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+    assert!(run.stderr.contains("app/test.jsonl"), "{}", run.stderr);
+
+    fs::rename(bench.path("first.jsonl"), &test).expect("moved");
+    let again = bench.json(&customize);
+    assert_eq!(again["apps"][0]["foundation"]["perplexity"], perplexity);
+}
+
+#[test]
+fn a_weight_file_that_is_replaced_between_the_stages_of_customize_is_noticed() {
+    let bench = Bench::new();
+    let customize = customize(&bench);
     let mut command = bench.command(&customize);
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = command.spawn().expect("the binary runs");
