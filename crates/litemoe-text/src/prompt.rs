@@ -11,8 +11,11 @@ const KEYS: [&str; 4] = ["messages", "tools", "documents", "chat_template_kwargs
 /// Variables of a template that a prompt sets itself.
 const OWN: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
+/// Removes one kind of thing from a prompt.
+type Removal = fn(&mut Prompt);
+
 /// Parts of a prompt that a template may leave out, and how they are removed.
-const REMOVALS: [(&str, fn(&mut Prompt)); 4] = [
+const REMOVALS: [(&str, Removal); 4] = [
     ("tools", |prompt| prompt.tools.clear()),
     ("documents", |prompt| prompt.documents.clear()),
     ("tool calls", Prompt::remove_calls),

@@ -33,7 +33,7 @@ fn tuned(n: usize, path: &Path, watcher: &mut dyn TuneObserver) -> Result<Tuned,
     let options = TuneOptions { steps: 1, batch: 2, warmup: 0, ..TuneOptions::default() };
     let fingerprint = Fingerprint::new("wide");
     let checkpoint = Some(Checkpoint { path, every: 1, model: &fingerprint });
-    tune(&Wrapped::new(model(), sites), &initial, data, &options, checkpoint, watcher)
+    tune(&Wrapped::new(model(), &sites), &initial, data, &options, checkpoint, watcher)
 }
 
 /// No step may be run.

@@ -138,8 +138,8 @@ pub(crate) struct Wrapped {
 }
 
 impl Wrapped {
-    pub(crate) fn new(model: Model, more: Vec<LinearSite>) -> Self {
-        let sites = [model.linear_sites(), &more].concat();
+    pub(crate) fn new(model: Model, more: &[LinearSite]) -> Self {
+        let sites = [model.linear_sites(), more].concat();
         Self { model, threads: Mutex::default(), sites }
     }
 }

@@ -9,7 +9,7 @@ use crate::fixture::{Wrapped, model, random_adapters, rows};
 
 /// Threads that run the model, where the caller's pool has two, so that each of two pools has one.
 fn n_threads(run: impl FnOnce(&Wrapped) + Send) -> usize {
-    let noting = Wrapped::new(model(), vec![]);
+    let noting = Wrapped::new(model(), &[]);
     ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(|| run(&noting));
     noting.threads.into_inner().unwrap().len()
 }

@@ -277,7 +277,8 @@ fn uneven_layers_cannot_drop_rows_but_can_redirect() {
     let again = write_proxy(&proxy, &plan, &folder.path().join("again"), &mut copies).unwrap_err();
     assert!(matches!(again, ModelError::IsProxy { .. }));
     let text = fs::read_to_string(target.join("plan.json")).unwrap();
-    let later = text.replace("\"version\": 1", "\"version\": 7");
+    let later = text.replace("\"version\":1", "\"version\":7");
+    assert_ne!(later, text);
     fs::write(target.join("plan.json"), &later).unwrap();
     assert!(matches!(Checkpoint::open(&target), Err(ModelError::Changed { .. })));
     let mut later: serde_json::Map<_, _> = serde_json::from_str(&later).unwrap();
