@@ -91,7 +91,7 @@ impl MountChoice {
 /// the best routing.
 ///
 /// # Errors
-/// Options out of range, a routing that needs a proxy's experts without `kept`, and those of [`evaluate`].
+/// Options out of range, a routing that needs a proxy's experts without `kept`, and those of [`crate::evaluate`].
 pub fn choose_mount<M: LanguageModel + Sync + ?Sized>(
     model: &M,
     adapters: &Adapters,
