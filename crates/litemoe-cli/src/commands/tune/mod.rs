@@ -1,3 +1,5 @@
+mod bar;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -5,14 +7,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_adapter::peft::PeftConfig;
 use litemoe_adapter::{
-    AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, StepReport,
-    TuneData, TuneMetrics, TuneObserver, TuneOptions, Tuned, check_fit, check_save, init_lora,
-    load_for, save, target_sites, tune,
+    AdapterRecord, BATCH_TOKENS, Checkpoint, LoraOptions, RECORD_VERSION, SiteMap, TuneData,
+    TuneMetrics, TuneOptions, Tuned, check_fit, check_save, init_lora, load_for, save,
+    target_sites, tune,
 };
 use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
 use litemoe_model::{Checkpoint as ModelCheckpoint, Outline};
 use serde::{Deserialize, Serialize};
 
+use self::bar::{Bar, Log};
 use super::hot::hottest;
 use crate::args::device::DeviceArgs;
 use crate::args::tune::TuneArgs;
@@ -22,7 +25,6 @@ use crate::input::Rows;
 use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak, anonymous_bytes};
 use crate::model::{self, Loaded, Opened};
-use crate::progress::{self, Progress};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
 use crate::work::{self, Report, Work};
@@ -376,70 +378,4 @@ fn read_plan(path: &Path, proxy: &ModelCheckpoint) -> anyhow::Result<Plan> {
         );
     }
     Ok(plan)
-}
-
-/// Progress and log of a run.
-struct Bar {
-    progress: Progress,
-    start: Instant,
-    resumed_after: usize,
-    tokens: u64,
-    losses: Vec<f64>,
-    validation: String,
-}
-
-impl Bar {
-    fn new(steps: usize) -> Self {
-        Self {
-            progress: progress::begin("tuning", steps as u64, "steps"),
-            start: Instant::now(),
-            resumed_after: 0,
-            tokens: 0,
-            losses: Vec::new(),
-            validation: String::new(),
-        }
-    }
-
-    fn finish(self) -> Log {
-        let tokens_per_second = self.speed();
-        self.progress.finish();
-        Log { resumed_after: self.resumed_after, losses: self.losses, tokens_per_second }
-    }
-
-    fn speed(&self) -> f64 {
-        self.tokens as f64 / self.start.elapsed().as_secs_f64()
-    }
-}
-
-/// Log of a run's steps.
-struct Log {
-    resumed_after: usize,
-    losses: Vec<f64>,
-    tokens_per_second: f64,
-}
-
-impl TuneObserver for Bar {
-    fn resumed(&mut self, step: usize) {
-        self.resumed_after = step;
-        self.progress.set(step as u64);
-        output::note(&format!("resumed after step {step}"));
-    }
-
-    fn stepped(&mut self, report: &StepReport) {
-        self.tokens += report.tokens;
-        self.losses.push(report.loss);
-        if let Some(validation) = report.validation {
-            self.validation = format!(", validation {:.3}", validation.loss());
-        }
-        let speed = self.speed();
-        let detail = format!("loss {:.3}{}, {speed:.0} tokens/s", report.loss, self.validation);
-        self.progress.detail(detail);
-        self.progress.stepped(report.step as u64, report.loss);
-        tracing::debug!(step = report.step, loss = report.loss, lr = report.lr, "stepped");
-        if let Some(validation) = report.validation {
-            let (loss, accuracy) = (validation.loss(), validation.accuracy());
-            tracing::info!(step = report.step, loss, accuracy, "validated");
-            self.progress.validated(loss, accuracy);
-        }
-    }
 }
