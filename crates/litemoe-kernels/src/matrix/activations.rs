@@ -1,0 +1,79 @@
+use half::bf16;
+use rayon::prelude::*;
+
+use super::Matrix;
+use super::layout::{BLOCK, Panels};
+
+/// Inputs of a product, rounded as the weights' format needs, padded with zeros to whole blocks.
+pub(super) enum Activations {
+    Bf16(Vec<[bf16; BLOCK]>),
+    Int8(Vec<Int8Block>),
+}
+
+/// 32 inputs as `scale · integers`, each in [−127, 127].
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(4))] // four integers are read at once
+pub(super) struct Int8Block {
+    pub(super) integers: [i8; BLOCK],
+    pub(super) scale: f32,
+    pub(super) sum: i32,
+}
+
+impl Int8Block {
+    /// Integers `4·at` to `4·at + 3` as one number.
+    #[inline]
+    pub(super) fn four(&self, at: usize) -> i32 {
+        let integers: [i8; 4] = std::array::from_fn(|i| self.integers[4 * at + i]);
+        i32::from_le_bytes(integers.map(|it| it as u8))
+    }
+}
+
+/// Minimum number of values per parallel task.
+const VALUES_PER_TASK: usize = 1 << 14;
+
+impl Activations {
+    /// Rounds rows `[n, d_in]` for products with `matrix`.
+    pub(super) fn of(matrix: &Matrix, x: &[f32]) -> Self {
+        match matrix.panels {
+            Panels::Bf16(_) => Self::Bf16(blocks(x, matrix.d_in, |values| values.map(round))),
+            Panels::Quantised(_) => Self::Int8(blocks(x, matrix.d_in, Int8Block::of)),
+        }
+    }
+}
+
+fn blocks<T: Send>(x: &[f32], d_in: usize, of: impl Fn([f32; BLOCK]) -> T + Sync) -> Vec<T> {
+    let per_row = d_in.div_ceil(BLOCK);
+    let block = |at: usize| {
+        let row = &x[at / per_row * d_in..][..d_in][at % per_row * BLOCK..];
+        let mut values = [0f32; BLOCK];
+        let n = row.len().min(BLOCK);
+        values[..n].copy_from_slice(&row[..n]);
+        of(values)
+    };
+    let n = x.len() / d_in.max(1) * per_row;
+    (0..n).into_par_iter().with_min_len(VALUES_PER_TASK / BLOCK).map(block).collect()
+}
+
+/// Nearest bf16, ties to even; NaN stays NaN. Without branches, so that loops vectorise.
+fn round(value: f32) -> bf16 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let nan = bits >> 16 | 0x40;
+    bf16::from_bits(if value.is_nan() { nan } else { nearest } as u16)
+}
+
+impl Int8Block {
+    /// The largest magnitude becomes 127. With a value that is not finite, the scale is not finite either and every
+    /// product becomes NaN.
+    fn of(values: [f32; BLOCK]) -> Self {
+        /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
+        const ROUND: f32 = 12_582_912.;
+        // Magnitudes compare as their bits do, and NaN is above infinity.
+        let largest = values.iter().fold(0, |largest, value| largest.max(value.to_bits() & !(1 << 31)));
+        let scale = f32::from_bits(largest) / 127.;
+        let inverse = if scale > 0. && scale.is_finite() { scale.recip() } else { 0. };
+        let inverse = if inverse.is_finite() { inverse } else { 0. };
+        let integers = values.map(|value| ((value * inverse + ROUND).to_bits() & 0xff) as i8);
+        Self { integers, scale, sum: integers.iter().map(|&it| i32::from(it)).sum() }
+    }
+}

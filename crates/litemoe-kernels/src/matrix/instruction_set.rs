@@ -1,0 +1,95 @@
+use std::fmt;
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+/// Instruction set of the products with packed weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstructionSet {
+    /// No particular one.
+    Portable,
+    /// x86-64: AVX2, FMA, F16C.
+    Avx2,
+    /// x86-64: AVX-512 F, BW, VNNI and BF16.
+    Avx512,
+    /// x86-64: AMX tiles of int8 and bf16, and [`Self::Avx512`].
+    Amx,
+}
+
+/// Value of `LITEMOE_KERNELS` that this machine cannot follow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InstructionSetError {
+    /// No such instruction set.
+    #[error("LITEMOE_KERNELS={0}: no such instruction set; there are portable, avx2, avx512, amx")]
+    Unknown(String),
+    /// The processor or the operating system lacks it.
+    #[error("LITEMOE_KERNELS={0}: this machine has no such instructions")]
+    Missing(InstructionSet),
+}
+
+impl InstructionSet {
+    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
+
+    /// The instruction set that the environment variable `LITEMOE_KERNELS` names, else the best that the machine has.
+    ///
+    /// # Errors
+    /// The variable names an unknown instruction set, or one that the machine lacks.
+    pub fn chosen() -> Result<Self, InstructionSetError> {
+        static CHOSEN: LazyLock<Result<InstructionSet, InstructionSetError>> =
+            LazyLock::new(|| match std::env::var("LITEMOE_KERNELS") {
+                Ok(name) => name.parse(),
+                Err(_) => Ok(InstructionSet::available().last().unwrap_or(InstructionSet::Portable)),
+            });
+        CHOSEN.clone()
+    }
+
+    /// The instruction sets that the machine has, the slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|set| set.is_available())
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bf16")
+            }
+            Self::Amx => Self::Avx512.is_available() && super::product::amx::is_available(),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Self::Portable
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Amx => "amx",
+        })
+    }
+}
+
+impl FromStr for InstructionSet {
+    type Err = InstructionSetError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|set| set.to_string() == name);
+        let set = found.ok_or_else(|| InstructionSetError::Unknown(name.to_owned()))?;
+        if set.is_available() { Ok(set) } else { Err(InstructionSetError::Missing(set)) }
+    }
+}

@@ -1,0 +1,72 @@
+use half::f16;
+
+/// Outputs of a panel: the 32-bit lanes of a 512-bit register, the columns of a tile.
+pub(super) const LANES: usize = 16;
+/// Inputs of a block: they share a scale per output.
+pub(super) const BLOCK: usize = 32;
+
+/// 64 bytes: a cache line, a 512-bit register, a row of a tile. Lane `j`, bytes `4·j` to `4·j + 3`, belongs to output `j`
+/// of the panel.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u8; 64]);
+
+impl Line {
+    pub(super) const ZERO: Self = Self([0; 64]);
+
+    pub(super) fn lane(&self, lane: usize) -> [u8; 4] {
+        std::array::from_fn(|byte| self.0[4 * lane + byte])
+    }
+
+    pub(super) fn lane_mut(&mut self, lane: usize) -> &mut [u8] {
+        &mut self.0[4 * lane..][..4]
+    }
+}
+
+/// Integer format of quantised weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bits {
+    Eight,
+    Four,
+}
+
+impl Bits {
+    /// Lines of a block.
+    pub(super) const fn lines(self) -> usize {
+        match self {
+            Self::Eight => 8,
+            Self::Four => 4,
+        }
+    }
+
+    /// What is added to an integer before it is stored, so that none is negative.
+    pub(super) const fn offset(self) -> i32 {
+        match self {
+            Self::Eight => 128,
+            Self::Four => 8,
+        }
+    }
+}
+
+/// The blocks of all panels, panel by panel, inputs ascending. The layout is that of the instructions that multiply 2
+/// (bf16) or 4 (int8) adjacent inputs of 16 outputs at once, so that nothing is rearranged on use.
+#[derive(Debug, Clone)]
+pub(super) enum Panels {
+    /// 16 lines per block; line `i` holds inputs `2·i` and `2·i + 1`.
+    Bf16(Vec<Line>),
+    Quantised(Quantised),
+}
+
+/// Weights `scale · (integer − offset)`.
+#[derive(Debug, Clone)]
+pub(super) struct Quantised {
+    pub(super) bits: Bits,
+    /// 8 bits: line `i` of a block holds inputs `4·i` to `4·i + 3`. 4 bits: its low halves hold those, its high halves
+    /// inputs `16 + 4·i` to `16 + 4·i + 3`.
+    pub(super) lines: Vec<Line>,
+    /// Scales of a block, one per output.
+    pub(super) scales: Vec<[f16; LANES]>,
+}
+
+/// Lines of a block of bf16 weights.
+pub(super) const BF16_LINES: usize = BLOCK / 2;

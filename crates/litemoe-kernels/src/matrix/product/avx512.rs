@@ -1,0 +1,175 @@
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::{Bf16Product, Int8Product};
+use crate::matrix::activations::Int8Block;
+use crate::matrix::columns::Columns;
+use crate::matrix::layout::{Bits, LANES, Line};
+
+/// Distance of the prefetch, in lines: 3 KiB.
+const AHEAD: usize = 48;
+
+/// Calls a function with 8, 4 or 1 rows at once, as many as are left: a line is loaded once for all of them.
+macro_rules! by_rows {
+    ($from:expr, $to:expr, |$row:ident, $n:ident| $body:expr) => {
+        let mut $row = $from;
+        while $row < $to {
+            macro_rules! run {
+                ($count:literal) => {{
+                    const $n: usize = $count;
+                    $body;
+                    $row += $n;
+                }};
+            }
+            match $to - $row {
+                8.. => run!(8),
+                4.. => run!(4),
+                _ => run!(1),
+            }
+        }
+    };
+}
+
+pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
+    for panel in columns.panels() {
+        by_rows!(0, columns.n_rows(), |row, N| {
+            // SAFETY: `InstructionSet::Avx512` is used only where these features are.
+            let sums = unsafe { bf16_sums::<N>(product, panel, row) };
+            sums.iter().enumerate().for_each(|(at, sums)| columns.store(row + at, panel, sums));
+        });
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16_sums<const N: usize>(
+    product: &Bf16Product<'_>,
+    panel: usize,
+    row: usize,
+) -> [[f32; LANES]; N] {
+    let mut sums = [_mm512_setzero_ps(); N];
+    let rows: [&[u32]; N] = std::array::from_fn(|at| pairs(product.row(row + at)));
+    for (at, line) in product.panel(panel).iter().enumerate() {
+        prefetch(line);
+        let weights = as_bf16(load(line));
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let x = as_bf16(_mm512_set1_epi32(row[at] as i32));
+            *sums = _mm512_dpbf16_ps(*sums, weights, x);
+        }
+    }
+    sums.map(|sums| lanes(sums))
+}
+
+/// Adjacent bf16 inputs as one number.
+fn pairs(row: &[[half::bf16; 32]]) -> &[u32] {
+    bytemuck::cast_slice(row)
+}
+
+pub(super) fn int8(product: &Int8Product<'_>, columns: &mut Columns<'_>) {
+    int8_from(0, product, columns);
+}
+
+/// As [`int8`], for the rows from `first`.
+pub(super) fn int8_from(first: usize, product: &Int8Product<'_>, columns: &mut Columns<'_>) {
+    for panel in columns.panels() {
+        by_rows!(first, columns.n_rows(), |row, N| {
+            // SAFETY: `InstructionSet::Avx512` is used only where these features are.
+            let sums = unsafe {
+                match product.weights.bits {
+                    Bits::Eight => int8_sums::<N, false>(product, panel, row),
+                    Bits::Four => int8_sums::<N, true>(product, panel, row),
+                }
+            };
+            sums.iter().enumerate().for_each(|(at, sums)| columns.store(row + at, panel, sums));
+        });
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c,fma")]
+fn int8_sums<const N: usize, const FOUR_BITS: bool>(
+    product: &Int8Product<'_>,
+    panel: usize,
+    row: usize,
+) -> [[f32; LANES]; N] {
+    let bits = if FOUR_BITS { Bits::Four } else { Bits::Eight };
+    let (lines, scales) = product.panel(panel);
+    let rows: [&[Int8Block]; N] = std::array::from_fn(|at| product.row(row + at));
+    let mut sums = [_mm512_setzero_ps(); N];
+    for (block, (lines, scales)) in lines.chunks_exact(bits.lines()).zip(scales).enumerate() {
+        let x: [&Int8Block; N] = std::array::from_fn(|at| &rows[at][block]);
+        let mut products = x.map(|x| _mm512_set1_epi32(-bits.offset() * x.sum));
+        for (at, line) in lines.iter().enumerate() {
+            prefetch(line);
+            let line = load(line);
+            let mut add = |four: usize, weights: __m512i| {
+                for (products, x) in products.iter_mut().zip(x) {
+                    let inputs = _mm512_set1_epi32(x.four(four));
+                    *products = _mm512_dpbusd_epi32(*products, weights, inputs);
+                }
+            };
+            if FOUR_BITS {
+                let [low, high] = halves(line);
+                add(at, low);
+                add(at + 4, high);
+            } else {
+                add(at, line);
+            }
+        }
+        let scales = wide(scales);
+        for ((sums, products), x) in sums.iter_mut().zip(products).zip(x) {
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale));
+            *sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, *sums);
+        }
+    }
+    sums.map(|sums| lanes(sums))
+}
+
+/// The integers of 4 bits in the low and the high halves of a line's bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn halves(line: __m512i) -> [__m512i; 2] {
+    let low = _mm512_set1_epi8(0xf);
+    [_mm512_and_si512(line, low), _mm512_and_si512(_mm512_srli_epi16::<4>(line), low)]
+}
+
+/// Scales in f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn wide(scales: &[f16; LANES]) -> __m512 {
+    // SAFETY: 16 values of 2 bytes; the load needs no alignment.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(scales.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load(line: &Line) -> __m512i {
+    // SAFETY: a line has 64 bytes and is aligned to as many.
+    unsafe { _mm512_load_si512(line.0.as_ptr().cast()) }
+}
+
+/// A hint to load the line [`AHEAD`] of this one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch(line: &Line) {
+    let ahead = std::ptr::from_ref(line).wrapping_add(AHEAD);
+    // SAFETY: a prefetch reads nothing and may be given any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn as_bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: two views of 512 bits.
+    unsafe { std::mem::transmute(bits) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn lanes(sums: __m512) -> [f32; LANES] {
+    let mut lanes = [0f32; LANES];
+    // SAFETY: 16 values; the store needs no alignment.
+    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+    lanes
+}

@@ -1,0 +1,153 @@
+use half::bf16;
+
+use super::{InstructionSet, Matrix, PackedFormat};
+
+const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
+/// `[d_out, d_in]`, whole and cut panels and blocks.
+const SHAPES: [[usize; 2]; 6] = [[1, 1], [16, 32], [5, 7], [40, 100], [65, 256], [200, 33]];
+const ROWS: [usize; 6] = [1, 2, 3, 8, 16, 37];
+
+/// Numbers in [−1, 1), the same for a seed.
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.
+    };
+    (0..n).map(next).collect()
+}
+
+/// `x·Wᵀ` in f64.
+fn exact(weights: &[f32], x: &[f32], [d_out, d_in]: [usize; 2]) -> Vec<f64> {
+    let product = |x: &[f32], w: &[f32]| {
+        x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>()
+    };
+    let row = |x| weights.chunks(d_in).map(move |w| product(x, w));
+    let found: Vec<f64> = x.chunks(d_in).flat_map(row).collect();
+    assert_eq!(found.len(), x.len() / d_in * d_out);
+    found
+}
+
+/// Largest difference, in units of the largest magnitude of `reference`.
+fn error(found: &[f32], reference: &[f64]) -> f64 {
+    assert_eq!(found.len(), reference.len());
+    let largest = reference.iter().fold(0f64, |largest, it| largest.max(it.abs()));
+    let difference = |(&found, reference): (&f32, &f64)| (f64::from(found) - reference).abs();
+    found.iter().zip(reference).map(difference).fold(0., f64::max) / largest
+}
+
+fn each(mut check: impl FnMut(PackedFormat, [usize; 2], usize, InstructionSet)) {
+    for format in FORMATS {
+        for shape in SHAPES {
+            for n in ROWS {
+                InstructionSet::available().for_each(|set| check(format, shape, n, set));
+            }
+        }
+    }
+}
+
+#[test]
+fn products_equal_those_with_the_dequantised_weight() {
+    each(|format, shape @ [d_out, d_in], n, set| {
+        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let x = numbers(n * d_in, 5);
+        let reference = exact(&matrix.rows(0..d_out), &x, shape);
+        let found = error(&matrix.product(set, &x), &reference);
+        let bound = if format == PackedFormat::Bf16 { 4e-3 } else { 1e-2 };
+        assert!(found <= bound, "{format:?} {shape:?} × {n} rows, {set}: {found:.1e}");
+    });
+}
+
+#[test]
+fn a_row_depends_neither_on_the_batch_nor_on_the_threads() {
+    each(|format, shape @ [d_out, d_in], n, set| {
+        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let x = numbers(n * d_in, 5);
+        let alone: Vec<f32> = x.chunks(d_in).flat_map(|x| matrix.product(set, x)).collect();
+        for threads in 1..=3 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let together = pool.install(|| matrix.product(set, &x));
+            assert_eq!(together, alone, "{format:?} {shape:?} × {n} rows, {set}, {threads} threads");
+        }
+    });
+}
+
+#[test]
+fn integer_products_have_the_same_bits_with_every_instruction_set() {
+    each(|format, shape @ [d_out, d_in], n, set| {
+        if format == PackedFormat::Bf16 {
+            return;
+        }
+        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let x = numbers(n * d_in, 5);
+        let found = matrix.product(set, &x);
+        assert_eq!(found, matrix.product(InstructionSet::Portable, &x), "{format:?} {shape:?} {set}");
+    });
+}
+
+/// Largest difference of a row's values, in units of the largest magnitude in its block.
+fn rounding(format: PackedFormat) -> f32 {
+    let weights = numbers(96 * 320, 11);
+    let rows = Matrix::pack(format, &weights, [96, 320]).rows(0..96);
+    let blocks = weights.chunks(32).zip(rows.chunks(32));
+    blocks.fold(0f32, |most, (stored, rounded)| {
+        let largest = stored.iter().fold(0f32, |largest, it| largest.max(it.abs()));
+        let differences = stored.iter().zip(rounded).map(|(a, b)| (a - b).abs());
+        most.max(differences.fold(0f32, f32::max) / largest)
+    })
+}
+
+#[test]
+fn packing_rounds_to_half_a_step() {
+    assert!(rounding(PackedFormat::Bf16) <= 1. / 256.);
+    let steps = rounding(PackedFormat::Q8) * 127.;
+    assert!((0.45..=0.55).contains(&steps), "{steps} steps of 8 bits");
+    let steps = rounding(PackedFormat::Q4) * 8.;
+    assert!((0.45..=1.3).contains(&steps), "{steps} steps of 4 bits"); // 8 itself is cut to 7
+}
+
+#[test]
+fn weights_that_a_format_can_hold_are_kept() {
+    let integers: Vec<f32> = (0..32 * 32).map(|i| ((i * 7 + i / 32) % 16) as f32 - 8.).collect();
+    for format in FORMATS {
+        let scale = if format == PackedFormat::Q8 { 127. / 8. } else { 1. };
+        let stored: Vec<f32> = match format {
+            PackedFormat::Q8 => integers.iter().map(|it| (it * scale).round()).collect(),
+            _ => integers.clone(),
+        };
+        assert_eq!(Matrix::pack(format, &stored, [32, 32]).rows(0..32), stored, "{format:?}");
+    }
+    let third = [1f32 / 3.];
+    let [rounded] = Matrix::pack(PackedFormat::Bf16, &third, [1, 1]).rows(0..1)[..] else { panic!() };
+    assert_eq!(rounded, bf16::from_f32(third[0]).to_f32());
+}
+
+#[test]
+fn an_input_that_is_not_finite_makes_its_row_not_finite() {
+    each(|format, shape @ [d_out, d_in], n, set| {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+            let mut x = numbers(n * d_in, 5);
+            x[d_in - 1] = bad;
+            let found = matrix.product(set, &x);
+            let (first, others) = found.split_at(d_out);
+            let at = format!("{format:?} {shape:?} × {n} rows, {set}, {bad}");
+            assert!(first.iter().all(|it| !it.is_finite()), "{at}: {first:?}");
+            assert!(others.iter().all(|it| it.is_finite()), "{at}");
+        }
+    });
+}
+
+#[test]
+fn zeros_stay_zeros() {
+    for format in FORMATS {
+        let matrix = Matrix::pack(format, &[0.; 48 * 40], [48, 40]);
+        for set in InstructionSet::available() {
+            assert!(matrix.product(set, &numbers(80, 7)).iter().all(|it| *it == 0.), "{format:?} {set}");
+            let other = Matrix::pack(format, &numbers(48 * 40, 3), [48, 40]);
+            assert!(other.product(set, &[0.; 80]).iter().all(|it| *it == 0.), "{format:?} {set}");
+        }
+    }
+}
