@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use litemoe_core::{ExpertWeights, Lora};
+use litemoe_core::{ExpertWeights, Lora, WeightDtype};
 use litemoe_kernels::{ExpertAdapters, ExpertBank, LinearWeight, silu_mul};
 
 const D_MODEL: usize = 192;
@@ -84,7 +84,7 @@ fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("moe_layer/parts");
     let gate_up = random(600 * TOP_K, 2 * D_EXPERT);
     group.bench_function("silu_mul", |bencher| bencher.iter(|| silu_mul(gate_up.clone())));
-    let linear = LinearWeight::from_stored(random(D_MODEL, D_MODEL));
+    let linear = LinearWeight::from_stored(random(D_MODEL, D_MODEL), WeightDtype::F32);
     let x = random(600, D_MODEL);
     group.bench_function("linear", |bencher| bencher.iter(|| linear.forward(x.clone())));
     group.finish();

@@ -12,6 +12,7 @@ use litemoe_score::About;
 use litemoe_text::{Tokenizer, sampling_defaults};
 
 use crate::args::device::DeviceArgs;
+use crate::args::weights::WeightArgs;
 use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
 use crate::input::RowModel;
@@ -110,8 +111,8 @@ impl Opened {
     }
 
     /// Loads the weights onto a device.
-    pub(crate) fn load(self, device: DeviceArgs) -> anyhow::Result<Loaded> {
-        self.with(device, Model::load)
+    pub(crate) fn load(self, device: DeviceArgs, weights: WeightArgs) -> anyhow::Result<Loaded> {
+        self.with(device, |checkpoint, device| Model::load_as(checkpoint, device, weights.dtype))
     }
 
     /// Leaves the weights in the files until they are used; freed memory is not kept.
@@ -164,9 +165,13 @@ impl RowModel for Loaded {
 
 impl Loaded {
     /// Loads a model onto a device.
-    pub(crate) fn open(named: &Path, device: DeviceArgs) -> anyhow::Result<Self> {
+    pub(crate) fn open(
+        named: &Path,
+        device: DeviceArgs,
+        weights: WeightArgs,
+    ) -> anyhow::Result<Self> {
         device.open()?;
-        Opened::open(named)?.load(device)
+        Opened::open(named)?.load(device, weights)
     }
 
     /// Metadata of the model for records.

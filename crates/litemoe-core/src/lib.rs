@@ -37,6 +37,7 @@ mod sampling;
 mod scores;
 pub mod similarity;
 mod site;
+mod weight_dtype;
 
 pub use adapters::{Adapter, Adapters};
 pub use batching::{BatchLimits, batches};
@@ -73,3 +74,4 @@ pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
 pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;
+pub use weight_dtype::WeightDtype;

@@ -4,13 +4,19 @@ mod bank;
 mod dispatch;
 mod hidden_act;
 mod linear;
+#[cfg(feature = "flex")]
+mod matrix;
 mod pack;
 mod parallel;
 mod primitive;
 mod silu_mul;
+mod weight;
 
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
+#[cfg(feature = "flex")]
+pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;
 pub use silu_mul::silu_mul;
+pub use weight::can_pack;

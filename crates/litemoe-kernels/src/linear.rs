@@ -1,28 +1,32 @@
-use burn::tensor::{Device, Int, Tensor, s};
+use burn::tensor::{Device, Int, Tensor};
+use litemoe_core::WeightDtype;
 
-use crate::pack;
+use crate::weight::Weight;
 
-/// Frozen linear layer, `y = x·W`, with the weight packed once for GEMM.
+/// Frozen linear layer, `y = x·W`, with the weight packed once.
 ///
 /// All products with frozen weights outside the experts use this type.
 #[derive(Debug, Clone)]
 pub struct LinearWeight {
-    weight: Tensor<2>,
+    weight: Weight,
 }
 
 impl LinearWeight {
     /// Packs a weight in the checkpoint layout, `[d_out, d_in]`.
-    pub fn from_stored(weight: Tensor<2>) -> Self {
-        Self { weight: pack::transposed(weight) }
+    ///
+    /// # Panics
+    /// When the device has no such format, see [`crate::can_pack`].
+    pub fn from_stored(weight: Tensor<2>, dtype: WeightDtype) -> Self {
+        Self { weight: Weight::pack(weight, dtype) }
     }
 
-    /// Linear projection, `x·W`.
+    /// Linear projection, `x·W`; differentiable with respect to `x`.
     ///
     /// # Shapes
     /// - `x`: `[tokens, d_in]`
     /// - output: `[tokens, d_out]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weight.clone())
+        self.weight.product(x)
     }
 
     /// Rows of the weight in the checkpoint layout: the embedding lookup of a head with tied embeddings.
@@ -31,21 +35,17 @@ impl LinearWeight {
     /// - `indices`: `[n]`
     /// - output: `[n, d_in]`
     pub fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
-        let [n] = indices.dims();
-        let rows = self.weight.clone().select(1, indices).transpose();
-        // Contiguous, as rows of a stored embedding are: sums over them are then equal bit for bit.
-        Tensor::zeros([n, self.d_in()], (&self.device(), rows.dtype()))
-            .slice_assign(s![.., ..], rows)
+        self.weight.stored_rows(indices)
     }
 
     /// Input width.
     pub fn d_in(&self) -> usize {
-        self.weight.dims()[0]
+        self.weight.d_in()
     }
 
     /// Output width.
     pub fn d_out(&self) -> usize {
-        self.weight.dims()[1]
+        self.weight.d_out()
     }
 
     /// Device of the weight.
@@ -53,8 +53,8 @@ impl LinearWeight {
         self.weight.device()
     }
 
-    /// The weight in the checkpoint layout, `[d_out, d_in]`: a view without a copy.
+    /// The weight in the checkpoint layout, `[d_out, d_in]`: a view of an f32 weight, a dequantised copy of another.
     pub fn stored(&self) -> Tensor<2> {
-        self.weight.clone().transpose()
+        self.weight.stored()
     }
 }

@@ -2,7 +2,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site};
+use litemoe_core::{ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site, WeightDtype};
 use thiserror::Error;
 
 /// Error of reading or writing a model directory.
@@ -47,6 +47,8 @@ pub enum ModelError {
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, F64, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{dtype} weights need the CPU: no other device has products with them")]
+    WeightDtype { dtype: WeightDtype },
     #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]
     NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
     #[error(

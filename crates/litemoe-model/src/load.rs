@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Tensor};
-use litemoe_core::{LayerId, Site, Stack};
+use litemoe_core::{LayerId, Site, Stack, WeightDtype};
 use litemoe_kernels::{ExpertBank, LinearWeight};
 
 use crate::checkpoint::tensors;
@@ -29,6 +29,8 @@ use crate::{Checkpoint, ModelError};
 pub(crate) struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
     pub(crate) device: &'a Device,
+    /// Format of linear layers and experts. Routers, norms and biases are in f32.
+    pub(crate) dtype: WeightDtype,
 }
 
 impl Loader<'_> {
@@ -58,7 +60,7 @@ impl Loader<'_> {
     }
 
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
-        let weight = LinearWeight::from_stored(self.weight(&site)?);
+        let weight = LinearWeight::from_stored(self.weight(&site)?, self.dtype);
         let bias = if bias { Some(self.tensor(&format!("{site}.bias"))?) } else { None };
         Ok(Linear { site: Site::new(site), weight, bias })
     }
@@ -84,7 +86,11 @@ impl Loader<'_> {
             false => None,
         };
         let [_, norm] = self.checkpoint.names.final_norms;
-        Ok(LmHead { norm: self.norm(norm)?, weight: LinearWeight::from_stored(weight), bias })
+        Ok(LmHead {
+            norm: self.norm(norm)?,
+            weight: LinearWeight::from_stored(weight, self.dtype),
+            bias,
+        })
     }
 
     /// Final norm of the encoder, if there is one.
@@ -277,7 +283,8 @@ impl Loader<'_> {
         let family = self.checkpoint.family;
         let of = |names: &Names| Site::new(names.path(id, names.router));
         // Sites are those of released checkpoints.
-        let linear = self.linear(path, moe.router_bias)?;
+        let exact = Self { dtype: WeightDtype::F32, ..*self };
+        let linear = exact.linear(path, moe.router_bias)?;
         let linear = Linear { site: of(family.released_names()), ..linear };
         let held = family.held_names();
         let parameter = (!held.linear_router).then(|| of(held));
@@ -305,7 +312,8 @@ impl Loader<'_> {
         unused: &[usize],
     ) -> Result<ExpertBank, ModelError> {
         let n_experts = self.checkpoint.n_experts(id);
-        let mut bank = ExpertBank::with_capacity(n_experts).activated(moe.network.act);
+        let bank = ExpertBank::with_capacity(n_experts).packed_as(self.dtype);
+        let mut bank = bank.activated(moe.network.act);
         if moe.router == RouterKind::InputSigmoid {
             bank = bank.gating_inputs();
         }

@@ -3,8 +3,9 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
     CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, MountedAdapter, Packing, Pass,
-    RowStep, Stack, Stream,
+    RowStep, Stack, Stream, WeightDtype,
 };
+use litemoe_kernels::can_pack;
 
 use crate::layers::attention::CrossStates;
 use crate::layers::block::{Block, CrossAttention, scaled};
@@ -39,7 +40,24 @@ impl Model {
     /// # Errors
     /// When a weight is not finite; names its tensor.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
-        Self::of(checkpoint, device, Weights::load(checkpoint, device)?)
+        Self::load_as(checkpoint, device, WeightDtype::F32)
+    }
+
+    /// Loads a checkpoint with the weights of linear layers and experts packed as `dtype`. Routers, norms, biases and
+    /// untied embeddings stay in f32. Needs memory for the packed weights and one more tensor in f32.
+    ///
+    /// # Errors
+    /// When a weight is not finite, or the device has no such format.
+    pub fn load_as(
+        checkpoint: &Checkpoint,
+        device: &Device,
+        dtype: WeightDtype,
+    ) -> Result<Self, ModelError> {
+        if !can_pack(device, dtype) {
+            return Err(ModelError::WeightDtype { dtype });
+        }
+        let loader = Loader { checkpoint, device, dtype };
+        Self::of(loader, Weights::load(loader)?)
     }
 
     /// Opens the same model with its weights left in the files (streaming). Reads each block when it runs and frees it
@@ -50,11 +68,13 @@ impl Model {
     /// # Errors
     /// When a weight is not finite; names its tensor. Reads all weights once to check.
     pub fn stream(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
-        Self::of(checkpoint, device, Weights::stream(checkpoint, device)?)
+        let loader = Loader { checkpoint, device, dtype: WeightDtype::F32 };
+        Self::of(loader, Weights::stream(checkpoint, device)?)
     }
 
-    fn of(checkpoint: &Checkpoint, device: &Device, weights: Weights) -> Result<Self, ModelError> {
-        let (config, loader) = (checkpoint.config.clone(), Loader { checkpoint, device });
+    fn of(loader: Loader<'_>, weights: Weights) -> Result<Self, ModelError> {
+        let Loader { checkpoint, device, .. } = loader;
+        let config = checkpoint.config.clone();
         Ok(Self {
             name: checkpoint.name(),
             device: device.clone(),

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use litemoe_core::{LayerId, LinearSite, Stack};
+use litemoe_core::{LayerId, LinearSite, Stack, WeightDtype};
 
 use crate::layers::block::Block;
 use crate::layers::head::LmHead;
@@ -58,15 +58,15 @@ struct CachedBlock {
 pub(crate) type Unused<'a> = &'a dyn Fn(LayerId, usize) -> Vec<usize>;
 
 impl Weights {
-    pub(crate) fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self, ModelError> {
-        let loader = Loader { checkpoint, device };
+    pub(crate) fn load(loader: Loader<'_>) -> Result<Self, ModelError> {
         // Largest tensor first: loading it makes two temporary copies.
         let head = Arc::new(loader.head()?);
         let embeddings = match loader.is_tied() {
             true => None,
             false => Some(Embeddings::load(loader)?),
         };
-        let blocks = checkpoint.config.blocks().map(|(id, _)| loader.block(id, &[]).map(Arc::new));
+        let blocks = loader.checkpoint.config.blocks();
+        let blocks = blocks.map(|(id, _)| loader.block(id, &[]).map(Arc::new));
         let blocks = blocks.collect::<Result<_, _>>()?;
         Ok(Self::Loaded(Box::new(Loaded { embeddings, blocks, head })))
     }
@@ -159,7 +159,8 @@ impl Embeddings {
 
 impl Streamed {
     fn loader(&self) -> Loader<'_> {
-        Loader { checkpoint: &self.checkpoint, device: &self.device }
+        let dtype = WeightDtype::F32;
+        Loader { checkpoint: &self.checkpoint, device: &self.device, dtype }
     }
 
     fn embed(&self, stack: Stack, ids: &[u32]) -> Result<Tensor<2>, ModelError> {

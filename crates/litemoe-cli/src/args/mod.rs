@@ -12,3 +12,4 @@ pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod server;
 pub(crate) mod tune;
+pub(crate) mod weights;

@@ -153,10 +153,12 @@ impl<'a> Conversation<'a> {
 mod tests {
     use super::*;
     use crate::args::device::{DeviceArgs, DeviceName};
+    use crate::args::weights::WeightArgs;
 
     fn loaded() -> Loaded {
         let device = DeviceArgs { device: DeviceName::Cpu };
-        Loaded::open(&litemoe_fixtures::foundation_dir(), device).expect("the foundation loads")
+        Loaded::open(&litemoe_fixtures::foundation_dir(), device, WeightArgs::default())
+            .expect("the foundation loads")
     }
 
     fn conversation(loaded: &Loaded) -> Conversation<'_> {

@@ -17,6 +17,7 @@ use litemoe_text::Finish;
 use crate::args::device::DeviceArgs;
 use crate::args::prompt::ContextArgs;
 use crate::args::sampling::SamplingArgs;
+use crate::args::weights::WeightArgs;
 use crate::artefact;
 use crate::chat::command::{Command, HELP};
 use crate::chat::conversation::{Conversation, Saved};
@@ -49,12 +50,14 @@ pub(crate) struct ChatArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
 }
 
 impl ChatArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let context = self.context.read()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         if loaded.tokenizer.template().is_none() {
             bail!(
                 "{} has no chat template, so it cannot talk; `litemoe generate` answers one prompt",

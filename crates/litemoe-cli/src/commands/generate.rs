@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::args::device::DeviceArgs;
 use crate::args::prompt::PromptArgs;
 use crate::args::sampling::SamplingArgs;
+use crate::args::weights::WeightArgs;
 use crate::model::Loaded;
 use crate::output;
 
@@ -36,6 +37,8 @@ pub(crate) struct GenerateArgs {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
 }
 
 #[derive(Serialize)]
@@ -52,7 +55,7 @@ struct Generated {
 impl GenerateArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let prompt = self.prompt.read()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         let rule = self.sampling.rule(loaded.sampling()?);
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let prompt = loaded.tokenizer.encode_chat(&prompt);

@@ -6,6 +6,7 @@ use litemoe_core::{Input, LanguageModel, Pass};
 use serde::Serialize;
 
 use crate::args::device::DeviceArgs;
+use crate::args::weights::WeightArgs;
 use crate::model::Loaded;
 use crate::output;
 
@@ -29,6 +30,8 @@ pub(crate) struct LogitsArgs {
     json: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
 }
 
 #[derive(Serialize)]
@@ -38,7 +41,7 @@ struct Logits {
 
 impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let loaded = Loaded::open(&self.model, self.device)?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         let input = self.input(&loaded)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mut pass = Pass::mounted(mounted.as_ref());

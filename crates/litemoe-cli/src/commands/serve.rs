@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::args::device::DeviceArgs;
 use crate::args::server::ServerArgs;
+use crate::args::weights::WeightArgs;
 use crate::model::{self, Loaded};
 use crate::output;
 use crate::signals::Signals;
@@ -34,12 +35,14 @@ pub(crate) struct ServeArgs {
     server: ServerArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
 }
 
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
-        let loaded = Loaded::open(&self.model, self.device)?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         let options = ServerOptions { sampling: loaded.sampling()?, ..options };
         let mut adapters = Vec::new();
         for text in &self.adapters {

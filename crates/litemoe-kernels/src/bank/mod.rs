@@ -13,7 +13,7 @@ mod sorted_batch;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
-use litemoe_core::ExpertWeights;
+use litemoe_core::{ExpertWeights, WeightDtype};
 
 use crate::HiddenAct;
 use crate::dispatch::Dispatch;
@@ -54,6 +54,7 @@ pub struct ExpertVisit<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct ExpertBank {
     experts: Arc<Vec<Option<PackedExpert>>>,
+    dtype: WeightDtype,
     act: HiddenAct,
     gates_inputs: bool,
 }
@@ -71,6 +72,12 @@ impl ExpertBank {
         Self { experts: Arc::new(Vec::with_capacity(n_experts)), ..Self::default() }
     }
 
+    /// Sets the format in which weights are kept; f32 by default. To be called before weights are appended.
+    #[must_use]
+    pub fn packed_as(self, dtype: WeightDtype) -> Self {
+        Self { dtype, ..self }
+    }
+
     /// Sets the activation function.
     #[must_use]
     pub fn activated(self, act: HiddenAct) -> Self {
@@ -86,9 +93,10 @@ impl ExpertBank {
     /// Appends an expert: packs its weights and frees the unpacked ones.
     ///
     /// # Panics
-    /// When its shape differs from that of the other experts.
+    /// When its shape differs from that of the other experts, or the device has no such format, see
+    /// [`crate::can_pack`].
     pub fn push(&mut self, expert: ExpertWeights) {
-        let packed = PackedExpert::new(expert);
+        let packed = PackedExpert::new(expert, self.dtype);
         if let Some(first) = self.first() {
             assert_eq!(first.shape(), packed.shape(), "experts of one bank have one shape");
         }
@@ -110,7 +118,7 @@ impl ExpertBank {
         self.experts.len()
     }
 
-    /// Weights of an expert in the checkpoint layout, as views without a copy.
+    /// Weights of an expert in the checkpoint layout: views of f32 weights, dequantised copies of others.
     ///
     /// # Panics
     /// When the expert has no weights.

@@ -200,15 +200,11 @@ impl ExpertBackward<'_> {
         };
         let (gate, up, down) = (of(|it| &it.gate), of(|it| &it.up), of(|it| &it.down));
         let inner = silu_mul(product.clone());
-        let u = add_lora_input_gradient(
-            down,
-            &grad,
-            grad.clone().matmul(expert.down.clone().transpose()),
-        );
+        let u = add_lora_input_gradient(down, &grad, expert.down.input_gradient(grad.clone()));
         let d_gates = (u.clone() * inner.clone()).sum_dim(1);
         let d_inner = B::primitive(u * gates.clone());
         let d_product = B::tensor(B::backward(B::primitive(product), d_inner));
-        let d_rows = d_product.clone().matmul(expert.gate_up.clone().transpose());
+        let d_rows = expert.gate_up.input_gradient(d_product.clone());
         let Some((_, rows)) = &update else {
             return ExpertGradients { rows: d_rows, gates: d_gates, updates: Vec::new() };
         };

@@ -1,19 +1,19 @@
 use burn::tensor::Tensor;
 
-use litemoe_core::{ExpertBiases, ExpertWeights};
+use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
 
 use super::adapters::ExpertAdapters;
-use crate::{HiddenAct, pack};
+use crate::HiddenAct;
+use crate::weight::Weight;
 
 /// One expert with weights packed for GEMM.
 #[derive(Debug, Clone)]
 pub(super) struct PackedExpert {
     pub(super) gated: bool,
-    /// Fused gate and up projections, `[d_model, 2 * d_expert]`, gate first; only up, `[d_model, d_expert]`, when
-    /// ungated.
-    pub(super) gate_up: Tensor<2>,
-    /// `[d_expert, d_model]`
-    pub(super) down: Tensor<2>,
+    /// Fused gate and up projections, `d_model` to `2 * d_expert`, gate first; only up when ungated.
+    pub(super) gate_up: Weight,
+    /// `d_expert` to `d_model`
+    pub(super) down: Weight,
     pub(super) biases: Option<PackedBiases>,
 }
 
@@ -35,19 +35,25 @@ pub(super) fn present(experts: &[Option<PackedExpert>], expert: usize) -> &Packe
 }
 
 impl PackedExpert {
-    pub(super) fn new(ExpertWeights { gate, up, down, biases }: ExpertWeights) -> Self {
+    pub(super) fn new(expert: ExpertWeights, dtype: WeightDtype) -> Self {
+        let ExpertWeights { gate, up, down, biases } = expert;
         let gated = gate.is_some();
         let gate_up = match gate {
             Some(gate) => Tensor::cat(vec![gate, up], 0),
             None => up,
         };
         let biases = biases.map(PackedBiases::new);
-        Self { gated, gate_up: pack::transposed(gate_up), down: pack::transposed(down), biases }
+        Self {
+            gated,
+            gate_up: Weight::pack(gate_up, dtype),
+            down: Weight::pack(down, dtype),
+            biases,
+        }
     }
 
     pub(super) fn stored(&self) -> ExpertWeights {
-        let [d_expert, _] = self.down.dims();
-        let gate_up = self.gate_up.clone().transpose();
+        let d_expert = self.down.d_in();
+        let gate_up = self.gate_up.stored();
         let (gate, up) = if self.gated {
             let up = gate_up.clone().narrow(0, d_expert, d_expert);
             (Some(gate_up.narrow(0, 0, d_expert)), up)
@@ -55,11 +61,12 @@ impl PackedExpert {
             (None, gate_up)
         };
         let biases = self.biases.as_ref().map(|biases| biases.stored(self.gated, d_expert));
-        ExpertWeights { gate, up, down: self.down.clone().transpose(), biases }
+        ExpertWeights { gate, up, down: self.down.stored(), biases }
     }
 
     pub(super) fn shape(&self) -> (bool, bool, [usize; 2], [usize; 2]) {
-        (self.gated, self.biases.is_some(), self.gate_up.dims(), self.down.dims())
+        let dims = |weight: &Weight| [weight.d_in(), weight.d_out()];
+        (self.gated, self.biases.is_some(), dims(&self.gate_up), dims(&self.down))
     }
 
     /// Input of the down projection, `[n, d_expert]`.
@@ -88,7 +95,7 @@ impl PackedExpert {
 
     /// Product with gate and up, plus LoRA.
     pub(super) fn gate_up(&self, x: &Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
-        let products = x.clone().matmul(self.gate_up.clone());
+        let products = self.gate_up.product(x.clone());
         match update {
             Some(update) => update.add_to_gate_up(x, products, self.gated),
             None => products,
@@ -97,7 +104,7 @@ impl PackedExpert {
 
     /// Product with down, plus LoRA.
     pub(super) fn down(&self, inner: Tensor<2>, update: Option<&ExpertAdapters>) -> Tensor<2> {
-        let output = inner.clone().matmul(self.down.clone());
+        let output = self.down.product(inner.clone());
         match update {
             Some(update) => update.add_to_down(inner, output),
             None => output,

@@ -33,8 +33,7 @@ impl SortedBatch {
         parallel: bool,
     ) -> Self {
         let (tokens, places) = (dispatch.token_indices(device), dispatch.place_indices(device));
-        let size =
-            experts.iter().flatten().next().map_or(0, |expert| expert.down.shape().num_elements());
+        let size = experts.iter().flatten().next().map_or(0, |it| it.down.d_in() * it.down.d_out());
         let parallel = parallel && dispatch.n_rows() * size >= PARALLEL_WORK;
         Self { experts, dispatch: Arc::new(dispatch), tokens, places, parallel }
     }

@@ -69,7 +69,8 @@ impl Int8Block {
         /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
         const ROUND: f32 = 12_582_912.;
         // Magnitudes compare as their bits do, and NaN is above infinity.
-        let largest = values.iter().fold(0, |largest, value| largest.max(value.to_bits() & !(1 << 31)));
+        let largest =
+            values.iter().fold(0, |largest, value| largest.max(value.to_bits() & !(1 << 31)));
         let scale = f32::from_bits(largest) / 127.;
         let inverse = if scale > 0. && scale.is_finite() { scale.recip() } else { 0. };
         let inverse = if inverse.is_finite() { inverse } else { 0. };

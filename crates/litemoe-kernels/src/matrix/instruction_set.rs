@@ -37,7 +37,9 @@ impl InstructionSet {
         static CHOSEN: LazyLock<Result<InstructionSet, InstructionSetError>> =
             LazyLock::new(|| match std::env::var("LITEMOE_KERNELS") {
                 Ok(name) => name.parse(),
-                Err(_) => Ok(InstructionSet::available().last().unwrap_or(InstructionSet::Portable)),
+                Err(_) => {
+                    Ok(InstructionSet::available().last().unwrap_or(InstructionSet::Portable))
+                }
             });
         CHOSEN.clone()
     }

@@ -11,7 +11,7 @@ mod unpack;
 pub use instruction_set::{InstructionSet, InstructionSetError};
 
 use activations::Activations;
-use layout::{BLOCK, LANES, Panels};
+use layout::{BLOCK, Panels};
 
 /// Format of packed weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,10 +61,6 @@ impl Matrix {
 
     pub(crate) fn d_in(&self) -> usize {
         self.d_in
-    }
-
-    fn n_panels(&self) -> usize {
-        self.d_out.div_ceil(LANES)
     }
 
     /// Blocks of a row.

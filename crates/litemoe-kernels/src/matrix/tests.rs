@@ -67,9 +67,13 @@ fn a_row_depends_neither_on_the_batch_nor_on_the_threads() {
         let x = numbers(n * d_in, 5);
         let alone: Vec<f32> = x.chunks(d_in).flat_map(|x| matrix.product(set, x)).collect();
         for threads in 1..=3 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let together = pool.install(|| matrix.product(set, &x));
-            assert_eq!(together, alone, "{format:?} {shape:?} × {n} rows, {set}, {threads} threads");
+            assert_eq!(
+                together, alone,
+                "{format:?} {shape:?} × {n} rows, {set}, {threads} threads"
+            );
         }
     });
 }
@@ -83,7 +87,11 @@ fn integer_products_have_the_same_bits_with_every_instruction_set() {
         let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
         let x = numbers(n * d_in, 5);
         let found = matrix.product(set, &x);
-        assert_eq!(found, matrix.product(InstructionSet::Portable, &x), "{format:?} {shape:?} {set}");
+        assert_eq!(
+            found,
+            matrix.product(InstructionSet::Portable, &x),
+            "{format:?} {shape:?} {set}"
+        );
     });
 }
 
@@ -120,7 +128,9 @@ fn weights_that_a_format_can_hold_are_kept() {
         assert_eq!(Matrix::pack(format, &stored, [32, 32]).rows(0..32), stored, "{format:?}");
     }
     let third = [1f32 / 3.];
-    let [rounded] = Matrix::pack(PackedFormat::Bf16, &third, [1, 1]).rows(0..1)[..] else { panic!() };
+    let [rounded] = Matrix::pack(PackedFormat::Bf16, &third, [1, 1]).rows(0..1)[..] else {
+        panic!()
+    };
     assert_eq!(rounded, bf16::from_f32(third[0]).to_f32());
 }
 
@@ -145,7 +155,10 @@ fn zeros_stay_zeros() {
     for format in FORMATS {
         let matrix = Matrix::pack(format, &[0.; 48 * 40], [48, 40]);
         for set in InstructionSet::available() {
-            assert!(matrix.product(set, &numbers(80, 7)).iter().all(|it| *it == 0.), "{format:?} {set}");
+            assert!(
+                matrix.product(set, &numbers(80, 7)).iter().all(|it| *it == 0.),
+                "{format:?} {set}"
+            );
             let other = Matrix::pack(format, &numbers(48 * 40, 3), [48, 40]);
             assert!(other.product(set, &[0.; 80]).iter().all(|it| *it == 0.), "{format:?} {set}");
         }

@@ -1,4 +1,5 @@
 use burn::tensor::{Device, Int, Tensor};
+use litemoe_core::WeightDtype;
 use litemoe_kernels::LinearWeight;
 use proptest::prelude::*;
 
@@ -11,7 +12,7 @@ proptest! {
             (matrix(n, d_in), matrix(d_out, d_in), matrix(n, d_out))
         }),
     ) {
-        let linear = LinearWeight::from_stored(constant(&weight));
+        let linear = LinearWeight::from_stored(constant(&weight), WeightDtype::F32);
         prop_assert_eq!([linear.d_out(), linear.d_in()], constant(&weight).dims());
         linear.stored().into_data().assert_eq(&weight, true);
         let plain = |x: Tensor<2>| x.matmul(constant(&weight).transpose());
@@ -34,7 +35,7 @@ proptest! {
 fn stored_rows_are_rows_of_the_stored_weight() {
     let device = Device::flex();
     let weight = Tensor::<1, Int>::arange(0..70 * 33, &device).float().reshape([70, 33]);
-    let linear = LinearWeight::from_stored(weight.clone());
+    let linear = LinearWeight::from_stored(weight.clone(), WeightDtype::F32);
     for indices in [vec![], vec![3_i64], vec![69, 0, 7, 7, 31]] {
         let indices = Tensor::<1, Int>::from_data(indices.as_slice(), &device);
         let expected = weight.clone().select(0, indices.clone());
@@ -45,6 +46,6 @@ fn stored_rows_are_rows_of_the_stored_weight() {
 #[test]
 fn lives_where_the_stored_weight_did() {
     let device = Device::flex();
-    let linear = LinearWeight::from_stored(Tensor::ones([3, 2], &device));
+    let linear = LinearWeight::from_stored(Tensor::ones([3, 2], &device), WeightDtype::F32);
     assert_eq!(linear.device(), device);
 }

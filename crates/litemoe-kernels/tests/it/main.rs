@@ -3,5 +3,6 @@
 mod bank;
 mod case;
 mod linear;
+mod packed;
 mod silu_mul;
 mod update;

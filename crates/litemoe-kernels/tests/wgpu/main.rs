@@ -2,7 +2,7 @@
 //! adapter works, including a software one.
 
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
-use litemoe_core::{ExpertWeights, Lora};
+use litemoe_core::{ExpertWeights, Lora, WeightDtype};
 use litemoe_kernels::{ExpertAdapters, ExpertBank, ExpertVisit, LinearWeight, silu_mul};
 
 const TOLERANCE: f32 = 1e-4;
@@ -90,7 +90,8 @@ fn silu_mul_of_nothing_is_nothing() {
 #[test]
 fn linear_weights_are_the_cpus() {
     assert_same(|device| {
-        let linear = LinearWeight::from_stored(constant(device, matrix([33, 20], 1., 3)));
+        let linear =
+            LinearWeight::from_stored(constant(device, matrix([33, 20], 1., 3)), WeightDtype::F32);
         let x = tracked(device, matrix([9, 20], 1., 4));
         results(device, [("the input's gradient", x)], |[x]| linear.forward(x))
     });

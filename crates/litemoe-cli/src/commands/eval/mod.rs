@@ -25,6 +25,7 @@ use self::test_rows::TestRows;
 use crate::args::device::DeviceArgs;
 use crate::args::rows::RowArgs;
 use crate::input_files::InputFiles;
+use crate::args::weights::WeightArgs;
 use crate::memory::MemoryWatch;
 use crate::model::{Loaded, Opened};
 use crate::row_check::{self, Source};
@@ -83,6 +84,9 @@ pub(crate) struct EvalArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) weights: WeightArgs,
 }
 
 impl EvalArgs {
@@ -173,7 +177,7 @@ impl Work for EvalArgs {
         )?;
         self.expect_comparable(&rows)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
-        let loaded = opened.load(self.device)?;
+        let loaded = opened.load(self.device, self.weights)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
 

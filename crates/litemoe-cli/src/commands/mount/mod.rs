@@ -20,6 +20,7 @@ pub(crate) use self::report::Mounted;
 use crate::args::device::DeviceArgs;
 use crate::args::mount::{MountOptions, Scale};
 use crate::args::rows::RowArgs;
+use crate::args::weights::WeightArgs;
 use crate::input::Rows;
 use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
@@ -70,6 +71,9 @@ pub(crate) struct MountArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) weights: WeightArgs,
 }
 
 impl MountArgs {
@@ -211,7 +215,7 @@ impl Work for MountArgs {
         self.check()?;
         let (_lock, inputs) = self.lock()?;
         let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
-        let loaded = Loaded::open(&self.foundation, self.device)?;
+        let loaded = Loaded::open(&self.foundation, self.device, self.weights)?;
         let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
         self.check_adapter(&loaded, &adapter, plan.as_ref())?;
         let kept = plan.as_ref().map(KeptExperts::of_plan);

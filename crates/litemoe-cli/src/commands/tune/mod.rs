@@ -19,6 +19,7 @@ use self::bar::{Bar, Log};
 use super::hot::hottest;
 use crate::args::device::DeviceArgs;
 use crate::args::tune::TuneArgs;
+use crate::args::weights::WeightArgs;
 use crate::dry_run::DryRun;
 use crate::forecast::{Lengths, Memory, ModelSize, Speed, TuneMemory, Work as Passes};
 use crate::input::Rows;
@@ -77,6 +78,9 @@ pub(crate) struct TuneCommand {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) weights: WeightArgs,
 }
 
 /// What is read before the weights.
@@ -320,7 +324,7 @@ impl Work for TuneCommand {
         let _lock = artefact::lock_dir(&self.out, &inputs)?;
         let inputs = InputFiles::of(&inputs);
         let Prepared { opened, plan, initial, train, validation } = self.prepared()?;
-        let loaded = opened.load(self.device)?;
+        let loaded = opened.load(self.device, self.weights)?;
         let state = artefact::checkpoint_of(&self.out);
         if !self.resume && state.exists() {
             std::fs::remove_file(&state)

@@ -154,8 +154,7 @@ pub(super) fn load(line: &Line) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn prefetch(line: &Line) {
     let ahead = std::ptr::from_ref(line).wrapping_add(AHEAD);
-    // SAFETY: a prefetch reads nothing and may be given any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) }
+    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
 }
 
 #[inline]

@@ -1,0 +1,109 @@
+//! Frozen weight of a product: a tensor, or a packed matrix on the CPU.
+
+#[cfg(feature = "flex")]
+mod op;
+#[cfg(feature = "flex")]
+mod packed;
+
+use burn::tensor::{Device, Int, Tensor, s};
+use litemoe_core::WeightDtype;
+
+use crate::pack;
+#[cfg(feature = "flex")]
+use packed::PackedWeight;
+
+/// Whether weights on `device` can be kept in this format. f32 always can, the others on the CPU (feature `flex`).
+pub fn can_pack(device: &Device, dtype: WeightDtype) -> bool {
+    dtype == WeightDtype::F32 || crate::primitive::is_host(device)
+}
+
+/// Weight `[d_out, d_in]` in the checkpoint layout, kept as a product needs it.
+#[derive(Debug, Clone)]
+pub(crate) enum Weight {
+    /// `[d_in, d_out]`, contiguous.
+    Dense(Tensor<2>),
+    #[cfg(feature = "flex")]
+    Packed(PackedWeight),
+}
+
+impl Weight {
+    /// # Panics
+    /// When the device has no such format, see [`can_pack`].
+    pub(crate) fn pack(stored: Tensor<2>, dtype: WeightDtype) -> Self {
+        assert!(can_pack(&stored.device(), dtype), "{dtype} weights need the CPU");
+        match dtype {
+            WeightDtype::F32 => Self::Dense(pack::transposed(stored)),
+            #[cfg(feature = "flex")]
+            packed => Self::Packed(PackedWeight::new(stored, packed)),
+            #[cfg(not(feature = "flex"))]
+            _ => unreachable!("a format that cannot be packed"),
+        }
+    }
+
+    /// `x·W`, differentiable with respect to `x`: `[n, d_in]` → `[n, d_out]`.
+    pub(crate) fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => x.matmul(weight.clone()),
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => op::product(x, weight.clone()),
+        }
+    }
+
+    /// `grad·Wᵀ`, the gradient of the input, not differentiable: `[n, d_out]` → `[n, d_in]`.
+    #[cfg(any(feature = "flex", feature = "wgpu"))]
+    pub(crate) fn input_gradient(&self, grad: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => grad.matmul(weight.clone().transpose()),
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.input_gradient(grad),
+        }
+    }
+
+    /// Rows in the checkpoint layout: `[n]` → `[n, d_in]`.
+    pub(crate) fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => {
+                let [n] = indices.dims();
+                let rows = weight.clone().select(1, indices).transpose();
+                // Contiguous, as rows of a stored embedding are: sums over them are then equal bit for bit.
+                Tensor::zeros([n, self.d_in()], (&self.device(), rows.dtype()))
+                    .slice_assign(s![.., ..], rows)
+            }
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.stored_rows(indices),
+        }
+    }
+
+    /// `[d_out, d_in]`: a view of a dense weight, a dequantised copy of a packed one.
+    pub(crate) fn stored(&self) -> Tensor<2> {
+        match self {
+            Self::Dense(weight) => weight.clone().transpose(),
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.stored(),
+        }
+    }
+
+    pub(crate) fn d_in(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.dims()[0],
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.d_in(),
+        }
+    }
+
+    pub(crate) fn d_out(&self) -> usize {
+        match self {
+            Self::Dense(weight) => weight.dims()[1],
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.d_out(),
+        }
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Self::Dense(weight) => weight.device(),
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.device(),
+        }
+    }
+}

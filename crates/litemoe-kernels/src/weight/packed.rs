@@ -1,0 +1,87 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use litemoe_core::WeightDtype;
+
+use crate::matrix::{InstructionSet, Matrix, PackedFormat};
+
+/// Packed matrix with the device of its products.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedWeight {
+    matrix: Arc<Matrix>,
+    device: Device,
+}
+
+/// Values that the backward pass dequantises at once: 4 MiB in f32.
+const STRIPE: usize = 1 << 20;
+
+impl PackedWeight {
+    /// # Panics
+    /// For f32, which is not packed.
+    pub(super) fn new(stored: Tensor<2>, dtype: WeightDtype) -> Self {
+        let format = match dtype {
+            WeightDtype::F32 => panic!("f32 weights are not packed"),
+            WeightDtype::Bf16 => PackedFormat::Bf16,
+            WeightDtype::Q8 => PackedFormat::Q8,
+            WeightDtype::Q4 => PackedFormat::Q4,
+        };
+        let (device, shape) = (stored.device(), stored.dims());
+        let data = stored.into_data().convert::<f32>();
+        let values = data.as_slice::<f32>().expect("converted to f32");
+        Self { matrix: Arc::new(Matrix::pack(format, values, shape)), device }
+    }
+
+    /// Product with rows `[n, d_in]`, row-major.
+    ///
+    /// # Panics
+    /// When the environment asks for an instruction set that the machine lacks.
+    pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
+        let set = InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"));
+        self.matrix.product(set, x)
+    }
+
+    /// Gradient of the input, exact for the dequantised weight; a stripe of outputs at a time.
+    pub(super) fn input_gradient(&self, grad: Tensor<2>) -> Tensor<2> {
+        let [n, d_out] = grad.dims();
+        let step = (STRIPE / self.d_in().max(1)).max(1);
+        let stripes = (0..d_out).step_by(step).map(|from| from..d_out.min(from + step));
+        let product = |outputs: Range<usize>| {
+            let grad = grad.clone().narrow(1, outputs.start, outputs.len());
+            grad.matmul(self.dequantised(outputs))
+        };
+        let sum = stripes.map(product).reduce(|sum, part| sum + part);
+        sum.unwrap_or_else(|| Tensor::zeros([n, self.d_in()], &self.device))
+    }
+
+    pub(super) fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        let indices: Vec<i64> = indices.into_data().iter().collect();
+        let outputs = indices.iter().map(|&index| usize::try_from(index).expect("an index"));
+        self.tensor(self.matrix.rows(outputs), indices.len())
+    }
+
+    pub(super) fn stored(&self) -> Tensor<2> {
+        self.dequantised(0..self.d_out())
+    }
+
+    fn dequantised(&self, outputs: Range<usize>) -> Tensor<2> {
+        let n = outputs.len();
+        self.tensor(self.matrix.rows(outputs), n)
+    }
+
+    fn tensor(&self, values: Vec<f32>, n: usize) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, [n, self.d_in()]), &self.device)
+    }
+
+    pub(super) fn d_in(&self) -> usize {
+        self.matrix.d_in()
+    }
+
+    pub(super) fn d_out(&self) -> usize {
+        self.matrix.d_out()
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device.clone()
+    }
+}

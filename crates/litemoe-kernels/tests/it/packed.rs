@@ -1,0 +1,94 @@
+//! Packed weights: products and gradients against those with the dequantised weights.
+
+use burn::tensor::{Device, Int, Tensor};
+use litemoe_core::{ExpertWeights, WeightDtype};
+use litemoe_kernels::{ExpertBank, LinearWeight, can_pack};
+use proptest::prelude::*;
+
+use crate::bank::{Case, case};
+use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
+
+fn packed() -> impl Strategy<Value = WeightDtype> {
+    prop::sample::select(&[WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4])
+}
+
+/// Bound of a product's error, in units of the largest sum of magnitudes.
+fn bound(dtype: WeightDtype) -> f32 {
+    if dtype == WeightDtype::Bf16 { 4e-3 } else { 1e-2 }
+}
+
+fn largest(tensor: Tensor<2>) -> f32 {
+    floats(tensor.abs()).into_iter().fold(0., f32::max)
+}
+
+proptest! {
+    #[test]
+    fn a_linear_layer_is_the_product_with_the_dequantised_weight(
+        dtype in packed(),
+        (x, weight, grad) in (1usize..20, 1usize..70, 1usize..40).prop_flat_map(|(n, d_in, d_out)| {
+            (matrix(n, d_in), matrix(d_out, d_in), matrix(n, d_out))
+        }),
+    ) {
+        let linear = LinearWeight::from_stored(constant(&weight), dtype);
+        let stored = linear.stored();
+        prop_assert_eq!(stored.dims(), constant(&weight).dims());
+        let (x_unit, weight_unit) = (constant(&magnitudes(&x)), stored.clone().abs());
+        let difference = linear.forward(constant(&x)) - constant(&x).matmul(stored.clone().transpose());
+        let unit = largest(x_unit.matmul(weight_unit.clone().transpose()));
+        prop_assert!(largest(difference) <= bound(dtype) * unit);
+        let leaf = tracked(&x);
+        let gradients = (linear.forward(leaf.clone()) * constant(&grad)).sum().backward();
+        let gradient = leaf.grad(&gradients).expect("the input's gradient");
+        let unit = constant(&magnitudes(&grad)).matmul(weight_unit);
+        assert_close(gradient, constant(&grad).matmul(stored), unit, 1e-6);
+    }
+
+    /// The dequantised experts are experts of an f32 bank.
+    #[test]
+    fn a_bank_is_that_of_its_dequantised_experts(dtype in packed(), case in case()) {
+        let n_experts = case.experts.len();
+        prop_assume!(case.chosen.iter().flatten().any(|&expert| expert < n_experts));
+        let mut bank = ExpertBank::with_capacity(n_experts).packed_as(dtype);
+        case.stored().into_iter().for_each(|expert| bank.push(expert));
+        let plain = ExpertBank::new((0..n_experts).map(|expert| bank.stored(expert)).collect());
+        let ([ours, d_ours], [theirs, d_theirs]) = (results(&case, &bank), results(&case, &plain));
+        // Products of products: up to three roundings, of inputs that silu and up make larger.
+        let unit = |of: [Tensor<2>; 2]| of.map(largest);
+        let [outputs, gradients] = unit(results(&case.unit(), &magnitudes_of(&plain, n_experts)));
+        prop_assert!(largest(ours - theirs) <= 4. * bound(dtype) * outputs);
+        prop_assert!(largest(d_ours - d_theirs) <= 4. * bound(dtype) * gradients);
+    }
+}
+
+/// Outputs, and gradients with respect to the inputs.
+fn results(case: &Case, bank: &ExpertBank) -> [Tensor<2>; 2] {
+    let (x, gates) = (tracked(&case.x), constant(&case.gates));
+    let output = bank.forward(x.clone(), case.chosen(), gates, None);
+    let gradients = (output.clone() * constant(&case.grad)).sum().backward();
+    [output.inner(), x.grad(&gradients).expect("the inputs' gradient")]
+}
+
+fn magnitudes_of(bank: &ExpertBank, n_experts: usize) -> ExpertBank {
+    let expert = |expert| {
+        let ExpertWeights { gate, up, down, biases } = bank.stored(expert);
+        ExpertWeights { gate: gate.map(Tensor::abs), up: up.abs(), down: down.abs(), biases }
+    };
+    ExpertBank::new((0..n_experts).map(expert).collect())
+}
+
+#[test]
+fn rows_are_those_of_the_dequantised_weight() {
+    let device = Device::flex();
+    let weight = Tensor::<1, Int>::arange(0..70 * 33, &device).float().reshape([70, 33]);
+    for dtype in [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4] {
+        let linear = LinearWeight::from_stored(weight.clone(), dtype);
+        let indices = Tensor::<1, Int>::from_data([69_i64, 0, 7, 7, 31], &device);
+        let expected = linear.stored().select(0, indices.clone());
+        linear.stored_rows(indices).into_data().assert_eq(&expected.into_data(), true);
+    }
+}
+
+#[test]
+fn the_cpu_has_all_formats() {
+    assert!(WeightDtype::ALL.iter().all(|&dtype| can_pack(&Device::flex(), dtype)));
+}
