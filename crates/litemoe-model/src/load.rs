@@ -59,8 +59,17 @@ impl Loader<'_> {
         Ok(Norm::rms(self.weight(site)?, eps))
     }
 
+    /// Format of what every token uses: attention, dense networks, shared experts, the head. With 4-bit experts it has 8
+    /// bits, which costs few bytes and little speed.
+    fn always(&self) -> WeightDtype {
+        match self.dtype {
+            WeightDtype::Q4 => WeightDtype::Q8,
+            dtype => dtype,
+        }
+    }
+
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
-        let weight = LinearWeight::from_stored(self.weight(&site)?, self.dtype);
+        let weight = LinearWeight::from_stored(self.weight(&site)?, self.always());
         let bias = if bias { Some(self.tensor(&format!("{site}.bias"))?) } else { None };
         Ok(Linear { site: Site::new(site), weight, bias })
     }

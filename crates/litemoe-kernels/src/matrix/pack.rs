@@ -67,6 +67,9 @@ fn nearest(value: f32) -> i32 {
     (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
 }
 
+/// What the value of largest magnitude becomes before it is rounded, with 4 bits.
+const LEVELS: [f32; 9] = [-9.4, -9.05, -8.7, -8.35, -8., -7.65, -7.3, -6.95, -6.6];
+
 /// Integers of a block of one output, with their scale.
 struct Fit {
     scale: f16,
@@ -74,8 +77,8 @@ struct Fit {
 }
 
 impl Fit {
-    /// 8 bits: the largest magnitude becomes 127. 4 bits: the value of largest magnitude becomes −8, then the scale is
-    /// refitted to the integers by least squares where that lowers the squared error.
+    /// 8 bits: the largest magnitude becomes 127. 4 bits: of several scales, at which the value of largest magnitude is
+    /// about −8, refitted to their integers by least squares, the one with the least squared error.
     fn of(bits: Bits, values: &[f32; BLOCK]) -> Self {
         let largest = values
             .iter()
@@ -84,9 +87,15 @@ impl Fit {
         match bits {
             Bits::Eight => Self::with_scale(values, largest.abs() / 127., [-127., 127.]),
             Bits::Four => {
-                let first = Self::with_scale(values, largest / -8., [-8., 7.]);
-                let refit = Self::with_scale(values, first.least_squares(values), [-8., 7.]);
-                if refit.error(values) < first.error(values) { refit } else { first }
+                let fit = |levels| {
+                    let first = Self::with_scale(values, largest / levels, [-8., 7.]);
+                    let refit = Self::with_scale(values, first.least_squares(values), [-8., 7.]);
+                    if refit.error(values) < first.error(values) { refit } else { first }
+                };
+                let fits = LEVELS.map(fit);
+                let best =
+                    fits.into_iter().min_by(|a, b| a.error(values).total_cmp(&b.error(values)));
+                best.expect("several fits")
             }
         }
     }
