@@ -124,7 +124,7 @@ impl Opened {
     fn with(
         self,
         device: DeviceArgs,
-        make: fn(&Checkpoint, &Device) -> Result<Model, ModelError>,
+        make: impl FnOnce(&Checkpoint, &Device) -> Result<Model, ModelError>,
     ) -> anyhow::Result<Loaded> {
         let Self { checkpoint, tokenizer } = self;
         let device = device.open()?;

@@ -6,12 +6,12 @@ named_enum! {
     WeightDtype, "weight dtype", {
         /// 32-bit floating point.
         #[default]
-        F32 = "f32",
+        F32 = "f32": "4 bytes per weight",
         /// bfloat16, 2 bytes per weight. Products round their inputs to bf16 too and accumulate in f32.
-        Bf16 = "bf16",
-        /// 8-bit integers with an f16 scale per 32 inputs, 1.06 bytes per weight. Products round their inputs likewise.
-        Q8 = "q8",
-        /// 4-bit integers with an f16 scale per 32 inputs, .56 bytes per weight. Inputs are rounded to 8 bits.
-        Q4 = "q4",
+        Bf16 = "bf16": "2 bytes per weight",
+        /// 8-bit integers with an f16 scale per 32 inputs. Products round their inputs likewise.
+        Q8 = "q8": "8-bit integers with a scale per 32 inputs, 1.06 bytes per weight",
+        /// 4-bit integers with an f16 scale per 32 inputs. Products round their inputs to 8 bits.
+        Q4 = "q4": "4-bit integers with a scale per 32 inputs, .56 bytes per weight",
     }
 }
