@@ -54,6 +54,18 @@ impl Dispatch {
         self.places[range.clone()].iter().map(|place| place / self.top_k).collect()
     }
 
+    /// Selected experts per token.
+    #[cfg(feature = "flex")]
+    pub(crate) fn top_k(&self) -> usize {
+        self.top_k
+    }
+
+    /// Sorted slots, as indices into the flattened `[tokens, top_k]`.
+    #[cfg(feature = "flex")]
+    pub(crate) fn places(&self) -> &[usize] {
+        &self.places
+    }
+
     /// Token index of each sorted slot.
     pub(crate) fn token_indices(&self, device: &Device) -> Tensor<1, Int> {
         indices(self.places.iter().map(|place| place / self.top_k), device)

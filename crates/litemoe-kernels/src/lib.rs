@@ -8,15 +8,19 @@ mod linear;
 mod matrix;
 mod pack;
 mod parallel;
+#[cfg(feature = "flex")]
+mod pool;
 mod primitive;
 mod silu_mul;
+mod stored_rows;
 mod weight;
 
-pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork};
+pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 #[cfg(feature = "flex")]
 pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;
 pub use silu_mul::silu_mul;
+pub use stored_rows::StoredRows;
 pub use weight::can_pack;

@@ -1,6 +1,7 @@
 use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::WeightDtype;
 
+use crate::StoredRows;
 use crate::weight::Weight;
 
 /// Frozen linear layer, `y = x·W`, with the weight packed once.
@@ -18,6 +19,14 @@ impl LinearWeight {
     /// When the device has no such format, see [`crate::can_pack`].
     pub fn from_stored(weight: Tensor<2>, dtype: WeightDtype) -> Self {
         Self { weight: Weight::pack(weight, dtype) }
+    }
+
+    /// As [`Self::from_stored`], without a copy of the stored weight where it is packed.
+    ///
+    /// # Panics
+    /// As [`Self::from_stored`].
+    pub fn from_rows(stored: &dyn StoredRows, dtype: WeightDtype, device: &Device) -> Self {
+        Self { weight: Weight::of_rows(stored, dtype, device) }
     }
 
     /// Linear projection, `x·W`; differentiable with respect to `x`.

@@ -2,6 +2,8 @@ use burn::tensor::{Device, Tensor};
 use litemoe_core::{LayerId, Site, Stack, WeightDtype};
 use litemoe_kernels::{ExpertBank, LinearWeight};
 
+use crate::checkpoint::matrix_rows::MatrixRows;
+use crate::checkpoint::stored::StoredTensor;
 use crate::checkpoint::tensors;
 use crate::config::{
     FeedForwardConfig, LatentConfig, ModelConfig, MoeConfig, NetworkConfig, NormKind, QkNorm,
@@ -21,6 +23,7 @@ use crate::layers::norm::Norm;
 use crate::layers::redirection::Redirection;
 use crate::layers::relative_position_bias::RelativeBias;
 use crate::layers::router::Router;
+use crate::weights::EmbeddingTable;
 use crate::{Checkpoint, ModelError};
 
 /// Builds model layers from a checkpoint, tensor by tensor: each is widened to f32, packed and freed before the next is
@@ -59,7 +62,7 @@ impl Loader<'_> {
         Ok(Norm::rms(self.weight(site)?, eps))
     }
 
-    /// Format of what every token uses: attention, dense networks, shared experts, the head. With 4-bit experts it has 8
+    /// Format of what every token uses: attention, dense networks, shared experts, embeddings, the head. With 4-bit experts it has 8
     /// bits, which costs few bytes and little speed.
     fn always(&self) -> WeightDtype {
         match self.dtype {
@@ -69,14 +72,33 @@ impl Loader<'_> {
     }
 
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
-        let weight = LinearWeight::from_stored(self.weight(&site)?, self.always());
+        let weight = self.checkpoint.tensor(&format!("{site}.weight"));
+        let weight = self.linear_weight(weight, self.always())?;
         let bias = if bias { Some(self.tensor(&format!("{site}.bias"))?) } else { None };
         Ok(Linear { site: Site::new(site), weight, bias })
     }
 
-    /// Token embedding of a stack, `[vocab, d_model]`.
-    pub(crate) fn embedding(&self, stack: Stack) -> Result<Tensor<2>, ModelError> {
-        self.checkpoint.embedding(stack).tensor(self.device)
+    fn linear_weight(
+        &self,
+        stored: &StoredTensor,
+        dtype: WeightDtype,
+    ) -> Result<LinearWeight, ModelError> {
+        if dtype == WeightDtype::F32 {
+            return Ok(LinearWeight::from_stored(stored.tensor(self.device)?, dtype));
+        }
+        let rows = MatrixRows::stored(stored);
+        let weight = LinearWeight::from_rows(&rows, dtype, self.device);
+        rows.finish()?;
+        Ok(weight)
+    }
+
+    /// Token embedding of a stack.
+    pub(crate) fn embedding(&self, stack: Stack) -> Result<EmbeddingTable, ModelError> {
+        let stored = self.checkpoint.embedding(stack);
+        Ok(match self.dtype {
+            WeightDtype::F32 => EmbeddingTable::Dense(stored.tensor(self.device)?),
+            _ => EmbeddingTable::Packed(self.linear_weight(stored, self.always())?),
+        })
     }
 
     /// Tied embeddings: whether the checkpoint has no head of its own.
@@ -87,8 +109,8 @@ impl Loader<'_> {
     /// Final norm and LM head.
     pub(crate) fn head(&self) -> Result<LmHead, ModelError> {
         let weight = match self.is_tied() {
-            true => self.embedding(Stack::Decoder)?,
-            false => self.weight(tensors::HEAD)?,
+            true => self.checkpoint.embedding(Stack::Decoder),
+            false => self.checkpoint.tensor(&format!("{}.weight", tensors::HEAD)),
         };
         let bias = match self.checkpoint.config.head_bias {
             true => Some(self.row(&format!("{}.bias", tensors::HEAD))?),
@@ -97,7 +119,7 @@ impl Loader<'_> {
         let [_, norm] = self.checkpoint.names.final_norms;
         Ok(LmHead {
             norm: self.norm(norm)?,
-            weight: LinearWeight::from_stored(weight, self.dtype),
+            weight: self.linear_weight(weight, self.always())?,
             bias,
         })
     }
@@ -330,7 +352,11 @@ impl Loader<'_> {
             match unused.binary_search(&expert) {
                 Ok(_) => bank.push_absent(),
                 Err(_) => {
-                    bank.push(self.checkpoint.expert_tensors(id, expert).read(self.device)?);
+                    let stored = self.checkpoint.expert_tensors(id, expert);
+                    match self.dtype {
+                        WeightDtype::F32 => bank.push(stored.read(self.device)?),
+                        _ => stored.pack(&mut bank, self.device)?,
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack, WeightDtype};
+use litemoe_kernels::LinearWeight;
 
 use crate::layers::block::Block;
 use crate::layers::head::LmHead;
@@ -27,12 +28,29 @@ pub(crate) struct Loaded {
     head: Arc<LmHead>,
 }
 
-/// Token embeddings, `[vocab, d_model]` each.
+/// Token embeddings.
 #[derive(Debug)]
 struct Embeddings {
-    decoder: Tensor<2>,
+    decoder: EmbeddingTable,
     /// `None` if shared with the decoder.
-    encoder: Option<Tensor<2>>,
+    encoder: Option<EmbeddingTable>,
+}
+
+/// Token embedding of a stack, `[vocab, d_model]`.
+#[derive(Debug)]
+pub(crate) enum EmbeddingTable {
+    Dense(Tensor<2>),
+    Packed(LinearWeight),
+}
+
+impl EmbeddingTable {
+    /// `[n]` → `[n, d_model]`
+    fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        match self {
+            Self::Dense(table) => table.clone().select(0, ids),
+            Self::Packed(table) => table.stored_rows(ids),
+        }
+    }
 }
 
 /// Streamed weights, with a cache of the last used block.
@@ -134,7 +152,7 @@ impl Loaded {
         let ids = Tensor::<1, Int>::from_data(ids.as_slice(), &self.head.weight.device());
         match &self.embeddings {
             None => self.head.weight.stored_rows(ids),
-            Some(embeddings) => embeddings.of(stack).clone().select(0, ids),
+            Some(embeddings) => embeddings.of(stack).rows(ids),
         }
     }
 }
@@ -149,7 +167,7 @@ impl Embeddings {
         Ok(Self { decoder, encoder })
     }
 
-    fn of(&self, stack: Stack) -> &Tensor<2> {
+    fn of(&self, stack: Stack) -> &EmbeddingTable {
         match (stack, &self.encoder) {
             (Stack::Encoder, Some(encoder)) => encoder,
             _ => &self.decoder,

@@ -3,6 +3,8 @@
 mod adapters;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod flat;
+#[cfg(feature = "flex")]
+mod fused;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 mod lora_backward;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
@@ -13,14 +15,16 @@ mod sorted_batch;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
-use litemoe_core::{ExpertWeights, WeightDtype};
+use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
 
-use crate::HiddenAct;
 use crate::dispatch::Dispatch;
 use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use crate::silu_mul;
+use crate::{HiddenAct, StoredRows};
 pub use adapters::ExpertAdapters;
+#[cfg(feature = "flex")]
+use fused::Fused;
 use packed::PackedExpert;
 use sorted_batch::SortedBatch;
 
@@ -37,6 +41,19 @@ pub struct ExpertWork {
     pub outputs: Tensor<2>,
     /// Input of the down projection, `[n, d_expert]`; only if [`ExpertVisit::wants_inner`].
     pub inner: Option<Tensor<2>>,
+}
+
+/// Stored matrices of one expert, in the checkpoint layout.
+#[derive(Clone)]
+pub struct StoredExpert<'a> {
+    /// Gate projection, `[d_expert, d_model]`; `None` in ungated experts.
+    pub gate: Option<&'a dyn StoredRows>,
+    /// Up projection, `[d_expert, d_model]`.
+    pub up: &'a dyn StoredRows,
+    /// Down projection, `[d_model, d_expert]`.
+    pub down: &'a dyn StoredRows,
+    /// Biases.
+    pub biases: Option<ExpertBiases>,
 }
 
 /// Visitor of the experts' computations.
@@ -96,7 +113,18 @@ impl ExpertBank {
     /// When its shape differs from that of the other experts, or the device has no such format, see
     /// [`crate::can_pack`].
     pub fn push(&mut self, expert: ExpertWeights) {
-        let packed = PackedExpert::new(expert, self.dtype);
+        self.push_packed(PackedExpert::new(expert, self.dtype));
+    }
+
+    /// As [`Self::push`], without a copy of the stored matrices where they are packed.
+    ///
+    /// # Panics
+    /// As [`Self::push`].
+    pub fn push_stored(&mut self, expert: StoredExpert<'_>, device: &Device) {
+        self.push_packed(PackedExpert::of_rows(expert, self.dtype, device));
+    }
+
+    fn push_packed(&mut self, packed: PackedExpert) {
         if let Some(first) = self.first() {
             assert_eq!(first.shape(), packed.shape(), "experts of one bank have one shape");
         }
@@ -178,6 +206,15 @@ impl ExpertBank {
         let tracked = x.device().is_autodiff()
             || gates.device().is_autodiff()
             || updates.iter().any(ExpertAdapters::is_tracked);
+        #[cfg(feature = "flex")]
+        if !tracked
+            && visit.is_none()
+            && updates.is_empty()
+            && self.is_plain()
+            && let Some(experts) = Fused::new(&self.experts, &dispatch)
+        {
+            return experts.mix(x, gates);
+        }
         let device = x.device().without_autodiff();
         // Burn builds the autodiff graph on one thread; Flex operations may run on many.
         let mixture =

@@ -1,9 +1,11 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
 
+use super::StoredExpert;
 use super::adapters::ExpertAdapters;
 use crate::HiddenAct;
+use crate::stored_rows::Stacked;
 use crate::weight::Weight;
 
 /// One expert with weights packed for GEMM.
@@ -49,6 +51,16 @@ impl PackedExpert {
             down: Weight::pack(down, dtype),
             biases,
         }
+    }
+
+    pub(super) fn of_rows(expert: StoredExpert<'_>, dtype: WeightDtype, device: &Device) -> Self {
+        let StoredExpert { gate, up, down, biases } = expert;
+        let gate_up = match gate {
+            Some(gate) => Weight::of_rows(&Stacked(gate, up), dtype, device),
+            None => Weight::of_rows(up, dtype, device),
+        };
+        let down = Weight::of_rows(down, dtype, device);
+        Self { gated: gate.is_some(), gate_up, down, biases: biases.map(PackedBiases::new) }
     }
 
     pub(super) fn stored(&self) -> ExpertWeights {

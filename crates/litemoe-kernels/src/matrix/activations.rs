@@ -1,13 +1,29 @@
+use std::ops::Range;
+
 use half::bf16;
 use rayon::prelude::*;
 
 use super::Matrix;
 use super::layout::{BLOCK, Panels};
+use super::pack::round_to_bf16;
 
 /// Inputs of a product, rounded as the weights' format needs, padded with zeros to whole blocks.
-pub(super) enum Activations {
+pub(crate) struct Activations {
+    /// Blocks of a row.
+    n_blocks: usize,
+    blocks: Blocks,
+}
+
+enum Blocks {
     Bf16(Vec<[bf16; BLOCK]>),
     Int8(Vec<Int8Block>),
+}
+
+/// Some rows of [`Activations`].
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    Bf16(&'a [[bf16; BLOCK]]),
+    Int8(&'a [Int8Block]),
 }
 
 /// 32 inputs as `scale · integers`, each in [−127, 127].
@@ -32,11 +48,42 @@ impl Int8Block {
 const VALUES_PER_TASK: usize = 1 << 14;
 
 impl Activations {
-    /// Rounds rows `[n, d_in]` for products with `matrix`.
-    pub(super) fn of(matrix: &Matrix, x: &[f32]) -> Self {
-        match matrix.panels {
-            Panels::Bf16(_) => Self::Bf16(blocks(x, matrix.d_in, |values| values.map(round))),
-            Panels::Quantised(_) => Self::Int8(blocks(x, matrix.d_in, Int8Block::of)),
+    /// Rounds rows `[n, d_in]` for products with `matrix`, and with others of its format and `d_in`.
+    pub(crate) fn of(matrix: &Matrix, x: &[f32]) -> Self {
+        let (d_in, n_blocks) = (matrix.d_in, matrix.n_blocks());
+        let bf16 = |values: [f32; BLOCK]| values.map(|it| bf16::from_bits(round_to_bf16(it)));
+        let blocks = match matrix.panels {
+            Panels::Bf16(_) => Blocks::Bf16(blocks(x, d_in, bf16)),
+            Panels::Quantised(_) => Blocks::Int8(blocks(x, d_in, Int8Block::of)),
+        };
+        Self { n_blocks, blocks }
+    }
+
+    /// Rows of these, in the given order.
+    pub(crate) fn gather(&self, rows: impl Iterator<Item = usize>) -> Self {
+        fn gather<T: Copy>(from: &[T], rows: impl Iterator<Item = usize>, width: usize) -> Vec<T> {
+            rows.flat_map(|row| &from[row * width..][..width]).copied().collect()
+        }
+        let blocks = match &self.blocks {
+            Blocks::Bf16(blocks) => Blocks::Bf16(gather(blocks, rows, self.n_blocks)),
+            Blocks::Int8(blocks) => Blocks::Int8(gather(blocks, rows, self.n_blocks)),
+        };
+        Self { n_blocks: self.n_blocks, blocks }
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        let n = match &self.blocks {
+            Blocks::Bf16(blocks) => blocks.len(),
+            Blocks::Int8(blocks) => blocks.len(),
+        };
+        n / self.n_blocks.max(1)
+    }
+
+    pub(super) fn rows(&self, rows: Range<usize>) -> Rows<'_> {
+        let range = rows.start * self.n_blocks..rows.end * self.n_blocks;
+        match &self.blocks {
+            Blocks::Bf16(blocks) => Rows::Bf16(&blocks[range]),
+            Blocks::Int8(blocks) => Rows::Int8(&blocks[range]),
         }
     }
 }
@@ -51,15 +98,10 @@ fn blocks<T: Send>(x: &[f32], d_in: usize, of: impl Fn([f32; BLOCK]) -> T + Sync
         of(values)
     };
     let n = x.len() / d_in.max(1) * per_row;
+    if n * BLOCK <= VALUES_PER_TASK {
+        return (0..n).map(block).collect(); // without the cost of a parallel iterator
+    }
     (0..n).into_par_iter().with_min_len(VALUES_PER_TASK / BLOCK).map(block).collect()
-}
-
-/// Nearest bf16, ties to even; NaN stays NaN. Without branches, so that loops vectorise.
-fn round(value: f32) -> bf16 {
-    let bits = value.to_bits();
-    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    let nan = bits >> 16 | 0x40;
-    bf16::from_bits(if value.is_nan() { nan } else { nearest } as u16)
 }
 
 impl Int8Block {

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use super::layout::LANES;
 
+/// Panels that a product computes at once, at most.
+pub(super) const GROUP: usize = 4;
+
 /// Columns of some panels of a row-major output `[n, d_out]`. Threads write different columns of the same rows, which
 /// slices cannot express.
 pub(super) struct Columns<'a> {
@@ -27,10 +30,10 @@ impl<'a> Columns<'a> {
         Self { values, n_rows, d_out, panels: 0..n_panels, output }
     }
 
-    /// Splits the panels into at most `n` parts of equal size.
+    /// Splits the panels into at most `n` parts of equal size, a multiple of [`GROUP`].
     pub(super) fn split(self, n: usize) -> Vec<Self> {
         let (Range { start, end }, d_out) = (self.panels, self.d_out);
-        let size = (end - start).div_ceil(n.max(1)).max(1);
+        let size = (end - start).div_ceil(n.max(1)).max(1).next_multiple_of(GROUP);
         let part = |start| {
             let (panels, output) = (start..end.min(start + size), PhantomData);
             Self { values: self.values, n_rows: self.n_rows, d_out, panels, output }

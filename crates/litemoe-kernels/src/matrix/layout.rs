@@ -1,4 +1,7 @@
+use bytemuck::Zeroable;
 use half::f16;
+
+use super::memory::Buffer;
 
 /// Outputs of a panel: the 32-bit lanes of a 512-bit register, the columns of a tile.
 pub(super) const LANES: usize = 16;
@@ -7,7 +10,7 @@ pub(super) const BLOCK: usize = 32;
 
 /// 64 bytes: a cache line, a 512-bit register, a row of a tile. Lane `j`, bytes `4·j` to `4·j + 3`, belongs to output `j`
 /// of the panel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Zeroable)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [u8; 64]);
 
@@ -18,8 +21,10 @@ impl Line {
         std::array::from_fn(|byte| self.0[4 * lane + byte])
     }
 
-    pub(super) fn lane_mut(&mut self, lane: usize) -> &mut [u8] {
-        &mut self.0[4 * lane..][..4]
+    /// Sets all lanes, given as little-endian numbers.
+    #[inline(always)]
+    pub(super) fn set(&mut self, lanes: [u32; LANES]) {
+        self.0 = bytemuck::cast(lanes.map(u32::to_le));
     }
 }
 
@@ -50,22 +55,22 @@ impl Bits {
 
 /// The blocks of all panels, panel by panel, inputs ascending. The layout is that of the instructions that multiply 2
 /// (bf16) or 4 (int8) adjacent inputs of 16 outputs at once, so that nothing is rearranged on use.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Panels {
     /// 16 lines per block; line `i` holds inputs `2·i` and `2·i + 1`.
-    Bf16(Vec<Line>),
+    Bf16(Buffer<Line>),
     Quantised(Quantised),
 }
 
 /// Weights `scale · (integer − offset)`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Quantised {
     pub(super) bits: Bits,
     /// 8 bits: line `i` of a block holds inputs `4·i` to `4·i + 3`. 4 bits: its low halves hold those, its high halves
     /// inputs `16 + 4·i` to `16 + 4·i + 3`.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Buffer<Line>,
     /// Scales of a block, one per output.
-    pub(super) scales: Vec<[f16; LANES]>,
+    pub(super) scales: Buffer<[f16; LANES]>,
 }
 
 /// Lines of a block of bf16 weights.

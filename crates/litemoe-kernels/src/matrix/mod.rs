@@ -4,13 +4,18 @@ mod activations;
 mod columns;
 mod instruction_set;
 mod layout;
+mod memory;
 mod pack;
 mod product;
 mod unpack;
 
 pub use instruction_set::{InstructionSet, InstructionSetError};
 
-use activations::Activations;
+pub(crate) use activations::Activations;
+use litemoe_core::WeightDtype;
+pub(crate) use product::Product;
+
+use crate::StoredRows;
 use layout::{BLOCK, Panels};
 
 /// Format of packed weights.
@@ -21,8 +26,20 @@ pub(crate) enum PackedFormat {
     Q4,
 }
 
+impl PackedFormat {
+    /// `None` for f32, which is not packed.
+    pub(crate) fn of(dtype: WeightDtype) -> Option<Self> {
+        match dtype {
+            WeightDtype::F32 => None,
+            WeightDtype::Bf16 => Some(Self::Bf16),
+            WeightDtype::Q8 => Some(Self::Q8),
+            WeightDtype::Q4 => Some(Self::Q4),
+        }
+    }
+}
+
 /// Frozen weight `[d_out, d_in]`, packed for products with few or many rows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Matrix {
     d_out: usize,
     d_in: usize,
@@ -30,20 +47,23 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Packs rows in the checkpoint layout, `[d_out, d_in]`, row-major.
-    ///
-    /// # Panics
-    /// When there are not `d_out · d_in` values.
-    pub(crate) fn pack(format: PackedFormat, stored: &[f32], [d_out, d_in]: [usize; 2]) -> Self {
-        assert_eq!(stored.len(), d_out * d_in, "values of a matrix [{d_out}, {d_in}]");
-        Self { d_out, d_in, panels: Panels::pack(format, stored, [d_out, d_in]) }
+    /// Packs a weight in the checkpoint layout.
+    pub(crate) fn pack(set: InstructionSet, format: PackedFormat, stored: &dyn StoredRows) -> Self {
+        let [d_out, d_in] = stored.shape();
+        Self { d_out, d_in, panels: Panels::pack(set, format, stored) }
     }
 
     /// `x·Wᵀ` for rows `x`, `[n, d_in]`, row-major: `[n, d_out]`. bf16 weights round the rows to bf16; quantised weights
     /// round them to integers of 8 bits with a scale per block. A row's result depends neither on the other rows nor on
     /// the number of threads.
     pub(crate) fn product(&self, set: InstructionSet, x: &[f32]) -> Vec<f32> {
-        product::product(set, self, &Activations::of(self, x))
+        let x = &Activations::of(self, x);
+        product::products(set, &[Product { matrix: self, x, rows: 0..x.n_rows() }])
+    }
+
+    /// Products of consecutive ranges of rows with matrices of equal `d_out`: `[n, d_out]`. Each as [`Self::product`].
+    pub(crate) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
+        product::products(set, products)
     }
 
     /// Rows `outputs` in the checkpoint layout, `[n, d_in]`, dequantised.

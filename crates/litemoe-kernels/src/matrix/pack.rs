@@ -1,137 +1,239 @@
-use half::{bf16, f16};
-use rayon::prelude::*;
+#![allow(unsafe_code)]
 
-use super::PackedFormat;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Panels, Quantised};
+use super::memory::Buffer;
+use super::{InstructionSet, PackedFormat};
+use crate::StoredRows;
+use crate::pool;
+
+/// A number for each output of a panel.
+type Lanes = [f32; LANES];
+
+/// Minimum number of values per parallel task.
+const VALUES_PER_TASK: usize = 1 << 16;
 
 impl Panels {
-    /// Packs rows in the checkpoint layout; outputs and inputs are padded with zeros to whole panels and blocks.
-    pub(super) fn pack(format: PackedFormat, stored: &[f32], [d_out, d_in]: [usize; 2]) -> Self {
-        let n_blocks = d_in.div_ceil(BLOCK);
-        let all = d_out.div_ceil(LANES) * n_blocks;
-        let inputs = |block: usize, lane: usize| {
-            let (output, from) = (block / n_blocks * LANES + lane, block % n_blocks * BLOCK);
-            let mut values = [0f32; BLOCK];
-            if output < d_out {
-                let row = &stored[output * d_in..][..d_in][from..];
-                let n = row.len().min(BLOCK);
-                values[..n].copy_from_slice(&row[..n]);
-            }
-            values
+    /// Packs a weight; outputs and inputs are padded with zeros to whole panels and blocks. Every instruction set gives
+    /// the same bits.
+    pub(super) fn pack(set: InstructionSet, format: PackedFormat, stored: &dyn StoredRows) -> Self {
+        let [d_out, d_in] = stored.shape();
+        let (n_panels, n_blocks) = (d_out.div_ceil(LANES), d_in.div_ceil(BLOCK));
+        let [n_lines, n_scales] = match format {
+            PackedFormat::Bf16 => [BF16_LINES, 0],
+            PackedFormat::Q8 => [Bits::Eight.lines(), 1],
+            PackedFormat::Q4 => [Bits::Four.lines(), 1],
         };
+        let mut lines = Buffer::zeroed(n_panels * n_blocks * n_lines);
+        let mut scales = Buffer::zeroed(n_panels * n_blocks * n_scales);
+        let mut scales_of = scales.chunks_exact_mut(n_blocks.max(1));
+        let panels = lines.chunks_exact_mut((n_blocks * n_lines).max(1)).enumerate();
+        let panels = panels.map(|(index, lines)| {
+            let scales = scales_of.next().unwrap_or_default();
+            Panel { index, format, lines, scales }
+        });
+        let mut panels: Vec<_> = panels.collect();
+        let per_task = VALUES_PER_TASK.div_ceil(LANES * n_blocks.max(1) * BLOCK);
+        let mut tasks: Vec<_> = panels.chunks_mut(per_task).collect();
+        pool::for_each(&mut tasks, |panels| {
+            let mut rows = vec![0f32; LANES * n_blocks * BLOCK];
+            panels.iter_mut().for_each(|panel| panel.pack(set, stored, &mut rows));
+        });
         match format {
-            PackedFormat::Bf16 => {
-                let mut lines = vec![Line::ZERO; all * BF16_LINES];
-                let blocks = lines.par_chunks_exact_mut(BF16_LINES).enumerate();
-                blocks.for_each(|(block, lines)| {
-                    (0..LANES).for_each(|lane| round(lines, lane, &inputs(block, lane)));
-                });
-                Self::Bf16(lines)
+            PackedFormat::Bf16 => Self::Bf16(lines),
+            PackedFormat::Q8 => Self::Quantised(Quantised { bits: Bits::Eight, lines, scales }),
+            PackedFormat::Q4 => Self::Quantised(Quantised { bits: Bits::Four, lines, scales }),
+        }
+    }
+}
+
+/// A panel to be packed.
+struct Panel<'a> {
+    index: usize,
+    format: PackedFormat,
+    lines: &'a mut [Line],
+    /// Empty for bf16.
+    scales: &'a mut [[f16; LANES]],
+}
+
+impl Panel<'_> {
+    /// `rows`: space for the rows, zeros behind their ends.
+    fn pack(&mut self, set: InstructionSet, stored: &dyn StoredRows, rows: &mut [f32]) {
+        let [d_out, d_in] = stored.shape();
+        let first = self.index * LANES;
+        let width = rows.len() / LANES;
+        for (row, values) in (first..).zip(rows.chunks_exact_mut(width)) {
+            if row < d_out {
+                stored.read(row, &mut values[..d_in]);
+            } else {
+                values.fill(0.);
             }
-            PackedFormat::Q8 => Self::Quantised(quantised(Bits::Eight, all, inputs)),
-            PackedFormat::Q4 => Self::Quantised(quantised(Bits::Four, all, inputs)),
+        }
+        self.fill(set, rows);
+    }
+
+    fn fill(&mut self, set: InstructionSet, rows: &[f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2")]
+            fn avx2(panel: &mut Panel<'_>, rows: &[f32]) {
+                panel.fill_portable(rows);
+            }
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            fn avx512(panel: &mut Panel<'_>, rows: &[f32]) {
+                panel.fill_portable(rows);
+            }
+            match set {
+                InstructionSet::Portable => {}
+                // SAFETY: the set is used only where it is available.
+                InstructionSet::Avx2 => return unsafe { avx2(self, rows) },
+                // SAFETY: as above.
+                InstructionSet::Avx512 | InstructionSet::Amx => {
+                    return unsafe { avx512(self, rows) };
+                }
+            }
+        }
+        let _ = set;
+        self.fill_portable(rows);
+    }
+
+    /// Inlined, so that a caller with more instructions vectorises it with those.
+    #[inline(always)]
+    fn fill_portable(&mut self, rows: &[f32]) {
+        let width = rows.len() / LANES;
+        let n_lines = self.lines.len() / (width / BLOCK);
+        let mut block = [[0f32; LANES]; BLOCK];
+        for (at, lines) in self.lines.chunks_exact_mut(n_lines).enumerate() {
+            for (input, lanes) in block.iter_mut().enumerate() {
+                for (lane, value) in lanes.iter_mut().enumerate() {
+                    *value = rows[lane * width + at * BLOCK + input];
+                }
+            }
+            match self.format {
+                PackedFormat::Bf16 => write_bf16(&block, lines),
+                PackedFormat::Q8 => self.scales[at] = eight_bits(&block, lines),
+                PackedFormat::Q4 => self.scales[at] = four_bits(&block, lines),
+            }
         }
     }
 }
 
-fn round(lines: &mut [Line], lane: usize, values: &[f32; BLOCK]) {
-    for (line, pair) in lines.iter_mut().zip(values.chunks_exact(2)) {
-        for (bytes, value) in line.lane_mut(lane).chunks_exact_mut(2).zip(pair) {
-            bytes.copy_from_slice(&bf16::from_f32(*value).to_le_bytes());
+#[inline(always)]
+fn write_bf16(block: &[Lanes; BLOCK], lines: &mut [Line]) {
+    for (line, [low, high]) in lines.iter_mut().zip(block.as_chunks::<2>().0) {
+        let mut lanes = [0u32; LANES];
+        for ((lane, &low), &high) in lanes.iter_mut().zip(low).zip(high) {
+            *lane = u32::from(round_to_bf16(low)) | u32::from(round_to_bf16(high)) << 16;
         }
+        line.set(lanes);
     }
 }
 
-fn quantised(
-    bits: Bits,
-    n_blocks: usize,
-    inputs: impl Fn(usize, usize) -> [f32; BLOCK] + Sync,
-) -> Quantised {
-    let mut lines = vec![Line::ZERO; n_blocks * bits.lines()];
-    let mut scales = vec![[f16::ZERO; LANES]; n_blocks];
-    let blocks = lines.par_chunks_exact_mut(bits.lines()).zip(&mut scales).enumerate();
-    blocks.for_each(|(block, (lines, scales))| {
-        for (lane, scale) in scales.iter_mut().enumerate() {
-            let fit = Fit::of(bits, &inputs(block, lane));
-            *scale = fit.scale;
-            fit.write(bits, lines, lane);
-        }
-    });
-    Quantised { bits, lines, scales }
-}
-
-/// Nearest integer of a small number, ties to even. Without a call, so that loops vectorise.
-fn nearest(value: f32) -> i32 {
-    /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.;
-    (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
+/// The largest magnitude becomes 127. Returns the scales.
+#[inline(always)]
+fn eight_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
+    let largest = largest(block).map(f32::abs);
+    let (scales, inverses) = scales(largest.map(|it| it / 127.));
+    let mut integers = [[0i32; LANES]; BLOCK];
+    for (integers, values) in integers.iter_mut().zip(block) {
+        *integers = rounded(values, &inverses, [-127., 127.]);
+    }
+    for (line, integers) in lines.iter_mut().zip(integers.as_chunks::<4>().0) {
+        line.set(std::array::from_fn(|lane| {
+            let bytes = integers.map(|integers| (integers[lane] + Bits::Eight.offset()) as u8);
+            u32::from_le_bytes(bytes)
+        }));
+    }
+    scales
 }
 
 /// What the value of largest magnitude becomes before it is rounded, with 4 bits.
 const LEVELS: [f32; 9] = [-9.4, -9.05, -8.7, -8.35, -8., -7.65, -7.3, -6.95, -6.6];
 
-/// Integers of a block of one output, with their scale.
-struct Fit {
-    scale: f16,
-    integers: [i32; BLOCK],
+/// Integers with the least squared error of several: those at which the value of largest magnitude is about −8, each with
+/// the scale that fits them best. With integers `i` of values `v`, that scale is `Σi·v / Σi²`, and its squared error
+/// `Σv² − (Σi·v)² / Σi²`.
+#[inline(always)]
+fn four_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
+    const RANGE: [f32; 2] = [-8., 7.];
+    let largest = largest(block);
+    let (mut best, mut most) = ([0f32; LANES], [0f32; LANES]);
+    for level in LEVELS {
+        let inverses = largest.map(|it| if it == 0. { 0. } else { level / it });
+        let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
+        for values in block {
+            let integers = rounded(values, &inverses, RANGE);
+            for lane in 0..LANES {
+                let integer = integers[lane] as f32;
+                products[lane] += integer * values[lane];
+                squares[lane] += integer * integer;
+            }
+        }
+        for lane in 0..LANES {
+            let square = if squares[lane] > 0. { squares[lane] } else { 1. };
+            let gain = products[lane] * products[lane] / square;
+            let better = gain > most[lane];
+            most[lane] = if better { gain } else { most[lane] };
+            best[lane] = if better { products[lane] / square } else { best[lane] };
+        }
+    }
+    let (scales, inverses) = scales(best);
+    let mut integers = [[0i32; LANES]; BLOCK];
+    for (integers, values) in integers.iter_mut().zip(block) {
+        *integers = rounded(values, &inverses, RANGE);
+    }
+    let (low, high) = integers.split_at(BLOCK / 2);
+    let halves = low.as_chunks::<4>().0.iter().zip(high.as_chunks::<4>().0);
+    for (line, (low, high)) in lines.iter_mut().zip(halves) {
+        line.set(std::array::from_fn(|lane| {
+            let [low, high] = [low, high].map(|four| {
+                u32::from_le_bytes(four.map(|it| (it[lane] + Bits::Four.offset()) as u8))
+            });
+            low | high << 4
+        }));
+    }
+    scales
 }
 
-impl Fit {
-    /// 8 bits: the largest magnitude becomes 127. 4 bits: of several scales, at which the value of largest magnitude is
-    /// about −8, refitted to their integers by least squares, the one with the least squared error.
-    fn of(bits: Bits, values: &[f32; BLOCK]) -> Self {
-        let largest = values
-            .iter()
-            .copied()
-            .fold(0f32, |largest, value| if value.abs() > largest.abs() { value } else { largest });
-        match bits {
-            Bits::Eight => Self::with_scale(values, largest.abs() / 127., [-127., 127.]),
-            Bits::Four => {
-                let fit = |levels| {
-                    let first = Self::with_scale(values, largest / levels, [-8., 7.]);
-                    let refit = Self::with_scale(values, first.least_squares(values), [-8., 7.]);
-                    if refit.error(values) < first.error(values) { refit } else { first }
-                };
-                let fits = LEVELS.map(fit);
-                let best =
-                    fits.into_iter().min_by(|a, b| a.error(values).total_cmp(&b.error(values)));
-                best.expect("several fits")
-            }
+/// The value of largest magnitude of each output, the first of several.
+#[inline(always)]
+fn largest(block: &[Lanes; BLOCK]) -> Lanes {
+    let mut largest = [0f32; LANES];
+    for values in block {
+        for (largest, &value) in largest.iter_mut().zip(values) {
+            *largest = if value.abs() > largest.abs() { value } else { *largest };
         }
     }
+    largest
+}
 
-    fn with_scale(values: &[f32; BLOCK], scale: f32, [low, high]: [f32; 2]) -> Self {
-        let scale = f16::from_f32(scale);
-        let inverse = if scale == f16::ZERO { 0. } else { scale.to_f32().recip() };
-        let integers = values.map(|it| nearest((it * inverse).clamp(low, high)));
-        Self { scale, integers }
-    }
+/// Scales as they are stored, and their inverses; 0 for a scale of 0.
+#[inline(always)]
+fn scales(values: Lanes) -> ([f16; LANES], Lanes) {
+    let (mut scales, mut wide) = ([f16::ZERO; LANES], [0f32; LANES]);
+    scales.convert_from_f32_slice(&values);
+    scales.convert_to_f32_slice(&mut wide);
+    (scales, wide.map(|scale| if scale == 0. { 0. } else { scale.recip() }))
+}
 
-    /// Scale of least squared error for these integers.
-    fn least_squares(&self, values: &[f32; BLOCK]) -> f32 {
-        let terms = self.integers.iter().zip(values);
-        let (product, square) = terms.fold((0f32, 0f32), |(product, square), (&it, &value)| {
-            (product + it as f32 * value, square + (it * it) as f32)
-        });
-        if square > 0. { product / square } else { 0. }
-    }
+/// Nearest integers in a range of `values` times `inverses`, ties to even. Without a call, so that loops vectorise.
+#[inline(always)]
+fn rounded(values: &Lanes, inverses: &Lanes, [low, high]: [f32; 2]) -> [i32; LANES] {
+    /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.;
+    std::array::from_fn(|lane| {
+        let value = (values[lane] * inverses[lane]).max(low).min(high);
+        (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
+    })
+}
 
-    fn error(&self, values: &[f32; BLOCK]) -> f32 {
-        let scale = self.scale.to_f32();
-        self.integers
-            .iter()
-            .zip(values)
-            .map(|(&it, value)| (it as f32 * scale - value).powi(2))
-            .sum()
-    }
-
-    fn write(&self, bits: Bits, lines: &mut [Line], lane: usize) {
-        for (four, integers) in self.integers.chunks_exact(4).enumerate() {
-            let line = &mut lines[four % bits.lines()];
-            for (byte, integer) in line.lane_mut(lane).iter_mut().zip(integers) {
-                let stored = (integer + bits.offset()) as u8;
-                *byte |= if four < bits.lines() { stored } else { stored << 4 };
-            }
-        }
-    }
+/// Bits of the nearest bf16, ties to even; NaN stays NaN. Without branches, so that loops vectorise.
+#[inline(always)]
+pub(super) fn round_to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let nan = bits >> 16 | 0x40;
+    (if value.is_nan() { nan } else { nearest }) as u16
 }

@@ -1,6 +1,7 @@
 use half::bf16;
 
 use super::{InstructionSet, Matrix, PackedFormat};
+use crate::stored_rows::Values;
 
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
@@ -17,6 +18,11 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
         (state >> 40) as f32 / (1 << 23) as f32 - 1.
     };
     (0..n).map(next).collect()
+}
+
+fn packed(format: PackedFormat, stored: &[f32], shape: [usize; 2]) -> Matrix {
+    let set = InstructionSet::available().last().expect("the portable one");
+    Matrix::pack(set, format, &Values::new(stored, shape))
 }
 
 /// `x·Wᵀ` in f64.
@@ -51,7 +57,7 @@ fn each(mut check: impl FnMut(PackedFormat, [usize; 2], usize, InstructionSet)) 
 #[test]
 fn products_equal_those_with_the_dequantised_weight() {
     each(|format, shape @ [d_out, d_in], n, set| {
-        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
         let x = numbers(n * d_in, 5);
         let reference = exact(&matrix.rows(0..d_out), &x, shape);
         let found = error(&matrix.product(set, &x), &reference);
@@ -63,7 +69,7 @@ fn products_equal_those_with_the_dequantised_weight() {
 #[test]
 fn a_row_depends_neither_on_the_batch_nor_on_the_threads() {
     each(|format, shape @ [d_out, d_in], n, set| {
-        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
         let x = numbers(n * d_in, 5);
         let alone: Vec<f32> = x.chunks(d_in).flat_map(|x| matrix.product(set, x)).collect();
         for threads in 1..=3 {
@@ -84,7 +90,7 @@ fn integer_products_have_the_same_bits_with_every_instruction_set() {
         if format == PackedFormat::Bf16 {
             return;
         }
-        let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+        let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
         let x = numbers(n * d_in, 5);
         let found = matrix.product(set, &x);
         assert_eq!(
@@ -98,13 +104,28 @@ fn integer_products_have_the_same_bits_with_every_instruction_set() {
 /// Largest difference of a row's values, in units of the largest magnitude in its block.
 fn rounding(format: PackedFormat) -> f32 {
     let weights = numbers(96 * 320, 11);
-    let rows = Matrix::pack(format, &weights, [96, 320]).rows(0..96);
+    let rows = packed(format, &weights, [96, 320]).rows(0..96);
     let blocks = weights.chunks(32).zip(rows.chunks(32));
     blocks.fold(0f32, |most, (stored, rounded)| {
         let largest = stored.iter().fold(0f32, |largest, it| largest.max(it.abs()));
         let differences = stored.iter().zip(rounded).map(|(a, b)| (a - b).abs());
         most.max(differences.fold(0f32, f32::max) / largest)
     })
+}
+
+#[test]
+fn weights_are_packed_to_the_same_bits_by_every_instruction_set() {
+    for format in FORMATS {
+        for shape @ [d_out, d_in] in SHAPES {
+            let mut stored = numbers(d_out * d_in, 13);
+            stored.iter_mut().step_by(7).for_each(|it| *it = it.powi(9));
+            let expected = packed(format, &stored, shape).rows(0..d_out);
+            for set in InstructionSet::available() {
+                let matrix = Matrix::pack(set, format, &Values::new(&stored, shape));
+                assert_eq!(matrix.rows(0..d_out), expected, "{format:?} {shape:?} {set}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -125,12 +146,10 @@ fn weights_that_a_format_can_hold_are_kept() {
             PackedFormat::Q8 => integers.iter().map(|it| (it * scale).round()).collect(),
             _ => integers.clone(),
         };
-        assert_eq!(Matrix::pack(format, &stored, [32, 32]).rows(0..32), stored, "{format:?}");
+        assert_eq!(packed(format, &stored, [32, 32]).rows(0..32), stored, "{format:?}");
     }
     let third = [1f32 / 3.];
-    let [rounded] = Matrix::pack(PackedFormat::Bf16, &third, [1, 1]).rows(0..1)[..] else {
-        panic!()
-    };
+    let [rounded] = packed(PackedFormat::Bf16, &third, [1, 1]).rows(0..1)[..] else { panic!() };
     assert_eq!(rounded, bf16::from_f32(third[0]).to_f32());
 }
 
@@ -138,7 +157,7 @@ fn weights_that_a_format_can_hold_are_kept() {
 fn an_input_that_is_not_finite_makes_its_row_not_finite() {
     each(|format, shape @ [d_out, d_in], n, set| {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let matrix = Matrix::pack(format, &numbers(d_out * d_in, 3), shape);
+            let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
             let mut x = numbers(n * d_in, 5);
             x[d_in - 1] = bad;
             let found = matrix.product(set, &x);
@@ -153,13 +172,13 @@ fn an_input_that_is_not_finite_makes_its_row_not_finite() {
 #[test]
 fn zeros_stay_zeros() {
     for format in FORMATS {
-        let matrix = Matrix::pack(format, &[0.; 48 * 40], [48, 40]);
+        let matrix = packed(format, &[0.; 48 * 40], [48, 40]);
         for set in InstructionSet::available() {
             assert!(
                 matrix.product(set, &numbers(80, 7)).iter().all(|it| *it == 0.),
                 "{format:?} {set}"
             );
-            let other = Matrix::pack(format, &numbers(48 * 40, 3), [48, 40]);
+            let other = packed(format, &numbers(48 * 40, 3), [48, 40]);
             assert!(other.product(set, &[0.; 80]).iter().all(|it| *it == 0.), "{format:?} {set}");
         }
     }

@@ -14,10 +14,7 @@ impl Kernels for Flex {
         let d_expert = width / 2;
         let gate_up = contiguous(gate_up);
         by_rows([n, d_expert], |row, output| {
-            let (gate, up) = values(&gate_up)[row * width..][..width].split_at(d_expert);
-            for ((output, &gate), &up) in output.iter_mut().zip(gate).zip(up) {
-                *output = gate * sigmoid(gate) * up;
-            }
+            row_forward(&values(&gate_up)[row * width..][..width], output);
         })
     }
 
@@ -36,6 +33,14 @@ impl Kernels for Flex {
                 *d_up = grad * gate * sigmoid;
             }
         })
+    }
+}
+
+/// One row: gate and up, `[2 * d_expert]` → `[d_expert]`.
+pub(crate) fn row_forward(gate_up: &[f32], output: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(output.len());
+    for ((output, &gate), &up) in output.iter_mut().zip(gate).zip(up) {
+        *output = gate * sigmoid(gate) * up;
     }
 }
 

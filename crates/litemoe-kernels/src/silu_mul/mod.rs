@@ -16,6 +16,9 @@ use burn::tensor::{Tensor, activation};
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 pub(crate) use op::{Kernels, is_fused};
 
+#[cfg(feature = "flex")]
+pub(crate) use flex::row_forward;
+
 /// SwiGLU activation of gated experts: `silu(gate) * up`.
 ///
 /// Fused in f32 on devices whose feature is on; plain tensor operations elsewhere.

@@ -8,9 +8,12 @@ mod packed;
 use burn::tensor::{Device, Int, Tensor, s};
 use litemoe_core::WeightDtype;
 
-use crate::pack;
 #[cfg(feature = "flex")]
-use packed::PackedWeight;
+use crate::matrix::{Matrix, PackedFormat};
+use crate::stored_rows::{self, Values};
+use crate::{StoredRows, pack};
+#[cfg(feature = "flex")]
+pub(crate) use packed::{PackedWeight, instruction_set};
 
 /// Whether weights on `device` can be kept in this format. f32 always can, the others on the CPU (feature `flex`).
 pub fn can_pack(device: &Device, dtype: WeightDtype) -> bool {
@@ -30,14 +33,23 @@ impl Weight {
     /// # Panics
     /// When the device has no such format, see [`can_pack`].
     pub(crate) fn pack(stored: Tensor<2>, dtype: WeightDtype) -> Self {
-        assert!(can_pack(&stored.device(), dtype), "{dtype} weights need the CPU");
-        match dtype {
-            WeightDtype::F32 => Self::Dense(pack::transposed(stored)),
-            #[cfg(feature = "flex")]
-            packed => Self::Packed(PackedWeight::new(stored, packed)),
-            #[cfg(not(feature = "flex"))]
-            _ => unreachable!("a format that cannot be packed"),
+        if dtype == WeightDtype::F32 {
+            return Self::Dense(pack::transposed(stored));
         }
+        let (device, shape) = (stored.device(), stored.dims());
+        let data = stored.into_data().convert::<f32>();
+        let values = data.as_slice::<f32>().expect("converted to f32");
+        Self::of_rows(&Values::new(values, shape), dtype, &device)
+    }
+
+    /// As [`Self::pack`], without a copy of the stored weight where it is packed.
+    pub(crate) fn of_rows(stored: &dyn StoredRows, dtype: WeightDtype, device: &Device) -> Self {
+        assert!(can_pack(device, dtype), "{dtype} weights need the CPU");
+        #[cfg(feature = "flex")]
+        if let Some(format) = PackedFormat::of(dtype) {
+            return Self::Packed(PackedWeight::new(stored, format, device));
+        }
+        Self::Dense(pack::transposed(stored_rows::tensor(stored, device)))
     }
 
     /// `x·W`, differentiable with respect to `x`: `[n, d_in]` → `[n, d_out]`.
@@ -80,6 +92,15 @@ impl Weight {
             Self::Dense(weight) => weight.clone().transpose(),
             #[cfg(feature = "flex")]
             Self::Packed(weight) => weight.stored(),
+        }
+    }
+
+    /// `None` for a dense weight.
+    #[cfg(feature = "flex")]
+    pub(crate) fn matrix(&self) -> Option<&Matrix> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(weight) => Some(weight.matrix()),
         }
     }
 

@@ -1,10 +1,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use litemoe_core::WeightDtype;
-
+use crate::StoredRows;
 use crate::matrix::{InstructionSet, Matrix, PackedFormat};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Packed matrix with the device of its products.
 #[derive(Debug, Clone)]
@@ -17,28 +16,14 @@ pub(crate) struct PackedWeight {
 const STRIPE: usize = 1 << 20;
 
 impl PackedWeight {
-    /// # Panics
-    /// For f32, which is not packed.
-    pub(super) fn new(stored: Tensor<2>, dtype: WeightDtype) -> Self {
-        let format = match dtype {
-            WeightDtype::F32 => panic!("f32 weights are not packed"),
-            WeightDtype::Bf16 => PackedFormat::Bf16,
-            WeightDtype::Q8 => PackedFormat::Q8,
-            WeightDtype::Q4 => PackedFormat::Q4,
-        };
-        let (device, shape) = (stored.device(), stored.dims());
-        let data = stored.into_data().convert::<f32>();
-        let values = data.as_slice::<f32>().expect("converted to f32");
-        Self { matrix: Arc::new(Matrix::pack(format, values, shape)), device }
+    pub(super) fn new(stored: &dyn StoredRows, format: PackedFormat, device: &Device) -> Self {
+        let matrix = Matrix::pack(instruction_set(), format, stored);
+        Self { matrix: Arc::new(matrix), device: device.clone() }
     }
 
     /// Product with rows `[n, d_in]`, row-major.
-    ///
-    /// # Panics
-    /// When the environment asks for an instruction set that the machine lacks.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
-        let set = InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"));
-        self.matrix.product(set, x)
+        self.matrix.product(instruction_set(), x)
     }
 
     /// Gradient of the input, exact for the dequantised weight; a stripe of outputs at a time.
@@ -73,6 +58,10 @@ impl PackedWeight {
         Tensor::from_data(TensorData::new(values, [n, self.d_in()]), &self.device)
     }
 
+    pub(crate) fn matrix(&self) -> &Matrix {
+        &self.matrix
+    }
+
     pub(super) fn d_in(&self) -> usize {
         self.matrix.d_in()
     }
@@ -84,4 +73,12 @@ impl PackedWeight {
     pub(super) fn device(&self) -> Device {
         self.device.clone()
     }
+}
+
+/// The instruction set of all products.
+///
+/// # Panics
+/// When the environment asks for an instruction set that the machine lacks.
+pub(crate) fn instruction_set() -> InstructionSet {
+    InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"))
 }

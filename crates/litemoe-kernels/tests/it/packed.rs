@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::{ExpertWeights, WeightDtype};
-use litemoe_kernels::{ExpertBank, LinearWeight, can_pack};
+use litemoe_kernels::{ExpertBank, ExpertVisit, LinearWeight, can_pack};
 use proptest::prelude::*;
 
 use crate::bank::{Case, case};
@@ -57,6 +57,16 @@ proptest! {
         let [outputs, gradients] = unit(results(&case.unit(), &magnitudes_of(&plain, n_experts)));
         prop_assert!(largest(ours - theirs) <= 4. * bound(dtype) * outputs);
         prop_assert!(largest(d_ours - d_theirs) <= 4. * bound(dtype) * gradients);
+    }
+
+    /// One call for all experts without a visitor, plain operations expert by expert with one.
+    #[test]
+    fn fused_experts_have_the_bits_of_plain_operations(dtype in packed(), case in case()) {
+        let mut bank = ExpertBank::with_capacity(case.experts.len()).packed_as(dtype);
+        case.stored().into_iter().for_each(|expert| bank.push(expert));
+        let forward = |visit| bank.forward(constant(&case.x), case.chosen(), constant(&case.gates), visit);
+        let plain = forward(Some(ExpertVisit { see: &mut |_| (), wants_inner: false }));
+        prop_assert_eq!(floats(forward(None)), floats(plain));
     }
 }
 

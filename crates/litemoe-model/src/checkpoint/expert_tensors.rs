@@ -1,7 +1,10 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{ExpertBiases, ExpertWeights, LayerId, StackOrder};
 
+use litemoe_kernels::{ExpertBank, StoredExpert, StoredRows};
+
 use crate::ModelError;
+use crate::checkpoint::matrix_rows::MatrixRows;
 use crate::checkpoint::stored::{MXFP4_BLOCK, StoredDtype, StoredTensor, StoredTensors, mxfp4};
 use crate::checkpoint::tensors::{is_quantised, is_stacked};
 use crate::families::family::Names;
@@ -221,20 +224,35 @@ impl ExpertTensors {
 
     /// Reads the expert in f32 onto a device.
     pub(crate) fn read(&self, device: &Device) -> Result<ExpertWeights, ModelError> {
-        let biases = match &self.biases {
-            Some([gate, up, down]) => Some(ExpertBiases {
-                gate: Some(gate.vector(device)?),
-                up: up.vector(device)?,
-                down: down.vector(device)?,
-            }),
-            None => None,
-        };
         Ok(ExpertWeights {
             gate: self.gate.as_ref().map(|gate| gate.tensor(device)).transpose()?,
             up: self.up.tensor(device)?,
             down: self.down.tensor(device)?,
-            biases,
+            biases: self.read_biases(device)?,
         })
+    }
+
+    fn read_biases(&self, device: &Device) -> Result<Option<ExpertBiases>, ModelError> {
+        let Some([gate, up, down]) = &self.biases else { return Ok(None) };
+        Ok(Some(ExpertBiases {
+            gate: Some(gate.vector(device)?),
+            up: up.vector(device)?,
+            down: down.vector(device)?,
+        }))
+    }
+
+    /// Packs the expert as the next one of a bank.
+    pub(crate) fn pack(&self, bank: &mut ExpertBank, device: &Device) -> Result<(), ModelError> {
+        let gate = self.gate.as_ref().map(MatrixRows::of).transpose()?;
+        let (up, down) = (MatrixRows::of(&self.up)?, MatrixRows::of(&self.down)?);
+        let stored = StoredExpert {
+            gate: gate.as_ref().map(|gate| gate as &dyn StoredRows),
+            up: &up,
+            down: &down,
+            biases: self.read_biases(device)?,
+        };
+        bank.push_stored(stored, device);
+        gate.into_iter().chain([up, down]).try_for_each(MatrixRows::finish)
     }
 }
 

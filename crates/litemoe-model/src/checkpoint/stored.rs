@@ -65,21 +65,24 @@ impl StoredDtype {
         }
     }
 
-    /// Converts little-endian values to f32 and appends them: halves are widened, f64 is rounded to nearest.
+    /// Converts little-endian values to f32 and appends them.
     fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
-        let mut halves = |widen: fn([u8; 2]) -> f32| {
-            values.extend(bytes.as_chunks::<2>().0.iter().map(|&half| widen(half)));
-        };
+        let start = values.len();
+        values.resize(start + bytes.len() / self.size(), 0.);
+        self.decode_into(bytes, &mut values[start..]);
+    }
+
+    /// Converts little-endian values to f32: halves are widened, f64 is rounded to nearest.
+    pub(crate) fn decode_into(self, bytes: &[u8], values: &mut [f32]) {
+        fn each<const N: usize>(bytes: &[u8], values: &mut [f32], widen: fn([u8; N]) -> f32) {
+            let all = values.iter_mut().zip(bytes.as_chunks::<N>().0);
+            all.for_each(|(value, &bytes)| *value = widen(bytes));
+        }
         match self {
-            Self::F32 => {
-                values.extend(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)));
-            }
-            Self::Bf16 => halves(|half| bf16::from_le_bytes(half).to_f32()),
-            Self::F16 => halves(|half| f16::from_le_bytes(half).to_f32()),
-            Self::F64 => {
-                let rounded = |&bytes| f64::from_le_bytes(bytes) as f32;
-                values.extend(bytes.as_chunks::<8>().0.iter().map(rounded));
-            }
+            Self::F32 => each(bytes, values, f32::from_le_bytes),
+            Self::Bf16 => each(bytes, values, |half| bf16::from_le_bytes(half).to_f32()),
+            Self::F16 => each(bytes, values, |half| f16::from_le_bytes(half).to_f32()),
+            Self::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
             Self::U8 | Self::Other(_) => {
                 unreachable!("tensors of numbers were checked to be none of bytes")
             }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use super::avx512::{halves, int8_from, lanes, load, wide};
 use super::{Bf16Product, Int8Product};
 use crate::matrix::activations::Int8Block;
-use crate::matrix::columns::Columns;
+use crate::matrix::columns::{Columns, GROUP};
 use crate::matrix::layout::{BF16_LINES, Bits, LANES, Line};
 
 /// Rows of a tile.
@@ -85,7 +85,7 @@ impl Drop for Tiles {
 }
 
 /// Tiles of results that are accumulated at once: each row of inputs is loaded once for as many panels.
-const PANELS: usize = 4;
+const PANELS: usize = GROUP;
 
 pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
     let (panels, n_rows) = (columns.panels(), columns.n_rows());

@@ -8,49 +8,69 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use half::{bf16, f16};
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::activations::{Activations, Int8Block};
+use half::{bf16, f16};
+
+use super::activations::{Activations, Int8Block, Rows};
 use super::columns::Columns;
 use super::layout::{BF16_LINES, BLOCK, LANES, Line, Panels, Quantised};
 use super::{InstructionSet, Matrix};
+use crate::pool;
 
 /// Minimum number of multiplications per parallel task.
-const MULTIPLICATIONS_PER_TASK: usize = 1 << 18;
+const MULTIPLICATIONS_PER_TASK: usize = 1 << 16;
 
-/// `[n, d_out]`, row-major.
-pub(super) fn product(set: InstructionSet, matrix: &Matrix, x: &Activations) -> Vec<f32> {
-    let n_blocks = matrix.n_blocks().max(1);
-    let n_rows = match x {
-        Activations::Bf16(blocks) => blocks.len() / n_blocks,
-        Activations::Int8(blocks) => blocks.len() / n_blocks,
-    };
-    let mut output = vec![0f32; n_rows * matrix.d_out];
-    let work = output.len() * matrix.d_in;
-    let tasks = (work / MULTIPLICATIONS_PER_TASK).clamp(1, rayon::current_num_threads());
-    let parts = Columns::of(&mut output, matrix.d_out).split(tasks);
-    let product = |mut columns: Columns<'_>| panels(set, matrix, x, &mut columns);
-    if tasks == 1 {
-        parts.into_iter().for_each(product);
-    } else {
-        parts.into_par_iter().for_each(product);
-    }
-    output
+/// Tasks per thread, so that a thread that is held up does not hold up the others.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Product of some rows with one matrix.
+pub(crate) struct Product<'a> {
+    pub(crate) matrix: &'a Matrix,
+    /// Of all products together.
+    pub(crate) x: &'a Activations,
+    /// Rows of `x`, and of the output.
+    pub(crate) rows: Range<usize>,
 }
 
-/// Computes the columns of one task.
-fn panels(set: InstructionSet, matrix: &Matrix, x: &Activations, columns: &mut Columns<'_>) {
-    let n_blocks = matrix.n_blocks();
-    match (&matrix.panels, x) {
-        (Panels::Bf16(lines), Activations::Bf16(x)) => {
-            Bf16Product { lines, x, n_blocks }.run(set, columns);
-        }
-        (Panels::Quantised(weights), Activations::Int8(x)) => {
-            Int8Product { weights, x, n_blocks }.run(set, columns);
-        }
-        _ => unreachable!("activations of another format"),
+impl Product<'_> {
+    fn multiplications(&self) -> usize {
+        self.rows.len() * self.matrix.d_out * self.matrix.d_in
     }
+
+    /// Computes some columns of its rows.
+    fn run(&self, set: InstructionSet, columns: &mut Columns<'_>) {
+        let n_blocks = self.matrix.n_blocks();
+        match (&self.matrix.panels, self.x.rows(self.rows.clone())) {
+            (Panels::Bf16(lines), Rows::Bf16(x)) => {
+                Bf16Product { lines, x, n_blocks }.run(set, columns);
+            }
+            (Panels::Quantised(weights), Rows::Int8(x)) => {
+                Int8Product { weights, x, n_blocks }.run(set, columns);
+            }
+            _ => unreachable!("activations of another format"),
+        }
+    }
+}
+
+/// Products with matrices of equal `d_out`, for consecutive ranges of rows, in one parallel region: `[n, d_out]`,
+/// row-major.
+pub(super) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
+    let Some(last) = products.last() else { return Vec::new() };
+    let (n_rows, d_out) = (last.rows.end, last.matrix.d_out);
+    let work: usize = products.iter().map(Product::multiplications).sum();
+    let per_task = work / (TASKS_PER_THREAD * rayon::current_num_threads());
+    let per_task = per_task.max(MULTIPLICATIONS_PER_TASK);
+    let mut output = vec![0f32; n_rows * d_out];
+    let (mut tasks, mut rest) = (Vec::new(), &mut *output);
+    for product in products {
+        let (output, others) = rest.split_at_mut(product.rows.len() * d_out);
+        rest = others;
+        let parts = Columns::of(output, d_out).split(product.multiplications().div_ceil(per_task));
+        tasks.extend(parts.into_iter().map(|columns| (product, columns)));
+    }
+    pool::for_each(&mut tasks, |(product, columns)| product.run(set, columns));
+    output
 }
 
 /// Product with bf16 weights, accumulated in f32.
