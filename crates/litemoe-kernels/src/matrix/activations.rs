@@ -19,6 +19,31 @@ enum Blocks {
     Int8(Vec<Int8Block>),
 }
 
+/// Rows in bf16, padded with zeros to whole blocks.
+pub(super) struct Bf16Rows {
+    n_rows: usize,
+    blocks: Vec<[bf16; BLOCK]>,
+}
+
+impl Bf16Rows {
+    /// Rounds rows `[n, width]`.
+    pub(super) fn of(x: &[f32], width: usize) -> Self {
+        Self { n_rows: x.len() / width.max(1), blocks: blocks(x, width, to_bf16) }
+    }
+
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub(super) fn blocks(&self) -> &[[bf16; BLOCK]] {
+        &self.blocks
+    }
+}
+
+fn to_bf16(values: [f32; BLOCK]) -> [bf16; BLOCK] {
+    values.map(|value| bf16::from_bits(round_to_bf16(value)))
+}
+
 /// Some rows of [`Activations`].
 #[derive(Clone, Copy)]
 pub(super) enum Rows<'a> {
@@ -51,9 +76,8 @@ impl Activations {
     /// Rounds rows `[n, d_in]` for products with `matrix`, and with others of its format and `d_in`.
     pub(crate) fn of(matrix: &Matrix, x: &[f32]) -> Self {
         let (d_in, n_blocks) = (matrix.d_in, matrix.n_blocks());
-        let bf16 = |values: [f32; BLOCK]| values.map(|it| bf16::from_bits(round_to_bf16(it)));
         let blocks = match matrix.panels {
-            Panels::Bf16(_) => Blocks::Bf16(blocks(x, d_in, bf16)),
+            Panels::Bf16(_) => Blocks::Bf16(blocks(x, d_in, to_bf16)),
             Panels::Quantised(_) => Blocks::Int8(blocks(x, d_in, Int8Block::of)),
         };
         Self { n_blocks, blocks }

@@ -41,6 +41,16 @@ impl<'a> Columns<'a> {
         (start..end).step_by(size).map(part).collect()
     }
 
+    /// Some of these panels.
+    ///
+    /// # Panics
+    /// When they are not among these.
+    pub(super) fn part(&mut self, panels: Range<usize>) -> Columns<'_> {
+        assert!(self.panels.start <= panels.start && panels.end <= self.panels.end);
+        let Self { values, n_rows, d_out, .. } = *self;
+        Columns { values, n_rows, d_out, panels, output: PhantomData }
+    }
+
     pub(super) fn panels(&self) -> Range<usize> {
         self.panels.clone()
     }

@@ -21,6 +21,12 @@ impl Line {
         std::array::from_fn(|byte| self.0[4 * lane + byte])
     }
 
+    /// All lanes, as little-endian numbers.
+    #[inline(always)]
+    pub(super) fn lanes(&self) -> [u32; LANES] {
+        bytemuck::cast::<_, [u32; LANES]>(self.0).map(u32::from_le)
+    }
+
     /// Sets all lanes, given as little-endian numbers.
     #[inline(always)]
     pub(super) fn set(&mut self, lanes: [u32; LANES]) {

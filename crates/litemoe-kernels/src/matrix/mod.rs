@@ -2,6 +2,7 @@
 
 mod activations;
 mod columns;
+mod input_gradient;
 mod instruction_set;
 mod layout;
 mod memory;
@@ -59,6 +60,12 @@ impl Matrix {
     pub(crate) fn product(&self, set: InstructionSet, x: &[f32]) -> Vec<f32> {
         let x = &Activations::of(self, x);
         product::products(set, &[Product { matrix: self, x, rows: 0..x.n_rows() }])
+    }
+
+    /// `grad·W` for rows `grad`, `[n, d_out]`, row-major: `[n, d_in]`, the gradient of the input of [`Self::product`].
+    /// Rounds the dequantised weight and `grad` to bf16. As independent of other rows and threads.
+    pub(crate) fn input_gradient(&self, set: InstructionSet, grad: &[f32]) -> Vec<f32> {
+        input_gradient::input_gradient(set, self, grad)
     }
 
     /// Products of consecutive ranges of rows with matrices of equal `d_out`: `[n, d_out]`. Each as [`Self::product`].

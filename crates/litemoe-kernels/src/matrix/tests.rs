@@ -85,6 +85,24 @@ fn a_row_depends_neither_on_the_batch_nor_on_the_threads() {
 }
 
 #[test]
+fn gradients_equal_those_with_the_dequantised_weight() {
+    each(|format, shape @ [d_out, d_in], n, set| {
+        let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
+        let grad = numbers(n * d_out, 5);
+        let rows = matrix.rows(0..d_out);
+        let transposed: Vec<f32> =
+            (0..d_in).flat_map(|input| rows.iter().skip(input).step_by(d_in)).copied().collect();
+        let reference = exact(&transposed, &grad, [d_in, d_out]);
+        let found = matrix.input_gradient(set, &grad);
+        let difference = error(&found, &reference);
+        let at = format!("{format:?} {shape:?} × {n} rows, {set}");
+        assert!(difference <= 6e-3, "{at}: {difference:.1e}");
+        let alone = grad.chunks(d_out).flat_map(|grad| matrix.input_gradient(set, grad));
+        assert!(alone.eq(found), "{at}: a row depends on the batch");
+    });
+}
+
+#[test]
 fn integer_products_have_the_same_bits_with_every_instruction_set() {
     each(|format, shape @ [d_out, d_in], n, set| {
         if format == PackedFormat::Bf16 {

@@ -12,9 +12,6 @@ pub(crate) struct PackedWeight {
     device: Device,
 }
 
-/// Values that the backward pass dequantises at once: 4 MiB in f32.
-const STRIPE: usize = 1 << 20;
-
 impl PackedWeight {
     pub(super) fn new(stored: &dyn StoredRows, format: PackedFormat, device: &Device) -> Self {
         let matrix = Matrix::pack(instruction_set(), format, stored);
@@ -26,17 +23,12 @@ impl PackedWeight {
         self.matrix.product(instruction_set(), x)
     }
 
-    /// Gradient of the input, exact for the dequantised weight; a stripe of outputs at a time.
+    /// Gradient of the input.
     pub(super) fn input_gradient(&self, grad: Tensor<2>) -> Tensor<2> {
-        let [n, d_out] = grad.dims();
-        let step = (STRIPE / self.d_in().max(1)).max(1);
-        let stripes = (0..d_out).step_by(step).map(|from| from..d_out.min(from + step));
-        let product = |outputs: Range<usize>| {
-            let grad = grad.clone().narrow(1, outputs.start, outputs.len());
-            grad.matmul(self.dequantised(outputs))
-        };
-        let sum = stripes.map(product).reduce(|sum, part| sum + part);
-        sum.unwrap_or_else(|| Tensor::zeros([n, self.d_in()], &self.device))
+        let [n, _] = grad.dims();
+        let grad = grad.into_data().convert::<f32>();
+        let grad = grad.as_slice().expect("converted to f32");
+        self.tensor(self.matrix.input_gradient(instruction_set(), grad), n)
     }
 
     pub(super) fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {

@@ -6,7 +6,7 @@ use litemoe_kernels::{ExpertBank, ExpertVisit, LinearWeight, can_pack};
 use proptest::prelude::*;
 
 use crate::bank::{Case, case};
-use crate::case::{assert_close, constant, floats, magnitudes, matrix, tracked};
+use crate::case::{constant, floats, magnitudes, matrix, tracked};
 
 fn packed() -> impl Strategy<Value = WeightDtype> {
     prop::sample::select(&[WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4])
@@ -40,7 +40,8 @@ proptest! {
         let gradients = (linear.forward(leaf.clone()) * constant(&grad)).sum().backward();
         let gradient = leaf.grad(&gradients).expect("the input's gradient");
         let unit = constant(&magnitudes(&grad)).matmul(weight_unit);
-        assert_close(gradient, constant(&grad).matmul(stored), unit, 1e-6);
+        let difference = gradient - constant(&grad).matmul(stored);
+        prop_assert!(largest(difference) <= 8e-3 * largest(unit));
     }
 
     /// The dequantised experts are experts of an f32 bank.
@@ -64,7 +65,9 @@ proptest! {
     fn fused_experts_have_the_bits_of_plain_operations(dtype in packed(), case in case()) {
         let mut bank = ExpertBank::with_capacity(case.experts.len()).packed_as(dtype);
         case.stored().into_iter().for_each(|expert| bank.push(expert));
-        let forward = |visit| bank.forward(constant(&case.x), case.chosen(), constant(&case.gates), visit);
+        let forward = |visit: Option<ExpertVisit<'_>>| {
+            bank.forward(constant(&case.x), case.chosen(), constant(&case.gates), visit)
+        };
         let plain = forward(Some(ExpertVisit { see: &mut |_| (), wants_inner: false }));
         prop_assert_eq!(floats(forward(None)), floats(plain));
     }

@@ -22,7 +22,7 @@ use crate::pool;
 const MULTIPLICATIONS_PER_TASK: usize = 1 << 16;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
-const TASKS_PER_THREAD: usize = 4;
+pub(super) const TASKS_PER_THREAD: usize = 4;
 
 /// Product of some rows with one matrix.
 pub(crate) struct Product<'a> {
@@ -43,7 +43,7 @@ impl Product<'_> {
         let n_blocks = self.matrix.n_blocks();
         match (&self.matrix.panels, self.x.rows(self.rows.clone())) {
             (Panels::Bf16(lines), Rows::Bf16(x)) => {
-                Bf16Product { lines, x, n_blocks }.run(set, columns);
+                Bf16Product { lines, first: 0, x, n_blocks }.run(set, columns);
             }
             (Panels::Quantised(weights), Rows::Int8(x)) => {
                 Int8Product { weights, x, n_blocks }.run(set, columns);
@@ -74,14 +74,16 @@ pub(super) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32
 }
 
 /// Product with bf16 weights, accumulated in f32.
-struct Bf16Product<'a> {
-    lines: &'a [Line],
-    x: &'a [[bf16; BLOCK]],
-    n_blocks: usize,
+pub(super) struct Bf16Product<'a> {
+    pub(super) lines: &'a [Line],
+    /// The panel that `lines` begins with.
+    pub(super) first: usize,
+    pub(super) x: &'a [[bf16; BLOCK]],
+    pub(super) n_blocks: usize,
 }
 
 impl Bf16Product<'_> {
-    fn run(&self, set: InstructionSet, columns: &mut Columns<'_>) {
+    pub(super) fn run(&self, set: InstructionSet, columns: &mut Columns<'_>) {
         match set {
             InstructionSet::Portable => portable::bf16(self, columns),
             #[cfg(target_arch = "x86_64")]
@@ -97,7 +99,7 @@ impl Bf16Product<'_> {
 
     fn panel(&self, panel: usize) -> &[Line] {
         let n_lines = self.n_blocks * BF16_LINES;
-        &self.lines[panel * n_lines..][..n_lines]
+        &self.lines[(panel - self.first) * n_lines..][..n_lines]
     }
 
     fn row(&self, row: usize) -> &[[bf16; BLOCK]] {
