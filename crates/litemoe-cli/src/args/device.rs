@@ -32,8 +32,8 @@ impl DeviceArgs {
 }
 
 #[cfg(feature = "flex")]
-#[allow(clippy::unnecessary_wraps)] // fails in builds without the feature
 pub(crate) fn cpu() -> anyhow::Result<Device> {
+    litemoe_kernels::InstructionSet::chosen()?;
     Ok(Device::flex())
 }
 

@@ -1,5 +1,8 @@
+use anyhow::ensure;
+use burn::tensor::Device;
 use clap::Args;
 use litemoe_core::WeightDtype;
+use litemoe_kernels::can_pack;
 use serde::{Deserialize, Serialize};
 
 /// `--dtype` option of every command that keeps a model in memory.
@@ -9,4 +12,16 @@ pub(crate) struct WeightArgs {
     /// scale per 32 inputs). Formats other than f32 need the CPU.
     #[arg(long, default_value_t)]
     pub(crate) dtype: WeightDtype,
+}
+
+impl WeightArgs {
+    /// Refuses a format that the device lacks.
+    pub(crate) fn check(self, device: &Device) -> anyhow::Result<()> {
+        let dtype = self.dtype;
+        ensure!(
+            can_pack(device, dtype),
+            "--dtype {dtype} needs --device cpu: no other device has it"
+        );
+        Ok(())
+    }
 }

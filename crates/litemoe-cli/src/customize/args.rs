@@ -13,6 +13,7 @@ use crate::args::plan::{PlanArgs, PlanHow};
 use crate::args::refit::REFIT_RANK;
 use crate::args::refit_kind::RefitKind;
 use crate::args::tune::TuneArgs;
+use crate::args::weights::WeightArgs;
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with controls
 #[derive(Debug, Args)]
@@ -72,6 +73,9 @@ pub(crate) struct CustomizeArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
+    /// Format of the frozen weights while adapters are tuned, mounted and evaluated; scores and refit use f32.
+    #[command(flatten)]
+    pub(super) weights: WeightArgs,
 }
 
 impl CustomizeArgs {

@@ -65,7 +65,7 @@ pub(super) struct SplitRows {
 impl Checked {
     /// Checks options, foundation, rows and outputs; writes nothing outside a temporary directory.
     pub(super) fn of(options: &CustomizeArgs) -> anyhow::Result<Self> {
-        options.device.open()?;
+        options.weights.check(&options.device.open()?)?;
         options.check()?;
         let apps = open_apps(options)?;
         History::read(&outputs::results(options))?;

@@ -48,6 +48,7 @@ impl Stages<'_> {
             seed: self.options.seed,
             row_args: self.options.tune.row_args,
             device: self.options.device,
+            weights: self.options.weights,
             ..with_defaults(&[], &[model, &self.app.test])?
         };
         Ok(Stage {
@@ -174,6 +175,7 @@ impl Stages<'_> {
             scores,
             seed: self.options.seed,
             device: self.options.device,
+            weights: self.options.weights,
             ..with_defaults(&given, &[model, train])?
         };
         Ok(Stage { name, about, work, inputs, outputs: vec![adapter], checkpoint })
@@ -189,6 +191,7 @@ impl Stages<'_> {
             options: self.options.mount.clone(),
             row_args: self.options.tune.row_args,
             device: self.options.device,
+            weights: self.options.weights,
             ..with_defaults(&[], &[self.foundation, &adapter])?
         };
         let inputs = vec![self.foundation.to_owned(), adapter, plan, self.app.validation.clone()];

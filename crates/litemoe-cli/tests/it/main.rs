@@ -37,6 +37,7 @@ mod loop_kills;
 mod memory;
 mod not_finite;
 mod outputs;
+mod packed_weights;
 mod progress;
 #[cfg(feature = "hub")]
 mod pull;

@@ -1,0 +1,126 @@
+//! `--dtype`: packed weights.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::bench::{Bench, Run};
+
+/// Largest relative distance of all logits from those in f32, per format.
+const BOUNDS: [(&str, f64); 3] = [("bf16", 0.02), ("q8", 0.06), ("q4", 0.5)];
+
+fn logits(bench: &Bench, model: &Path, dtype: &str) -> Vec<f64> {
+    let model = model.to_str().expect("UTF-8");
+    let ids = "5,17,300,8,9,44,12,7,99,250,31,6";
+    let mut args = vec!["logits", model, "--ids", ids, "--dtype", dtype];
+    let config = std::fs::read_to_string(Path::new(model).join("config.json")).expect("a config");
+    if config.contains("\"is_encoder_decoder\": true") {
+        args.extend(["--decoder-ids", "0,4,8"]);
+    }
+    let found = bench.json(&args);
+    let rows: Vec<Vec<f64>> = serde_json::from_value(found["logits"].clone()).expect("logits");
+    rows.concat()
+}
+
+fn distance(found: &[f64], expected: &[f64]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|it| it * it).sum::<f64>().sqrt();
+    let differences = &mut found.iter().zip(expected).map(|(a, b)| a - b);
+    norm(differences) / norm(&mut expected.iter().copied())
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_trained_models_logits_are_near_those_in_f32() {
+    let (bench, model) = (Bench::new(), litemoe_fixtures::foundation_dir());
+    let expected = logits(&bench, &model, "f32");
+    for (dtype, bound) in BOUNDS {
+        let distance = distance(&logits(&bench, &model, dtype), &expected);
+        assert!((1e-6..bound).contains(&distance), "{dtype}: {distance}");
+    }
+}
+
+/// A random model's router has near-ties that rounding decides otherwise.
+#[test]
+fn every_family_has_every_format() {
+    let checkpoints = litemoe_fixtures::tiny_dir();
+    let folders = std::fs::read_dir(checkpoints.parent().expect("a folder")).expect("checkpoints");
+    let models = folders.map(|entry| entry.expect("an entry").path());
+    let models: Vec<_> = models.filter(|path| path.join("tokenizer.json").exists()).collect();
+    assert!(models.len() >= 11, "{models:?}");
+    let bench = Bench::new();
+    for model in models {
+        let expected = logits(&bench, &model, "f32");
+        for (dtype, bound) in BOUNDS {
+            let distance = distance(&logits(&bench, &model, dtype), &expected);
+            let at = model.display();
+            assert!((1e-6..3. * bound).contains(&distance), "{at}, {dtype}: {distance}");
+        }
+    }
+}
+
+#[test]
+fn tuning_mounting_and_evaluating_take_the_format() {
+    let bench = Bench::new();
+    bench.extract(&[]);
+    for dtype in ["bf16", "q8", "q4"] {
+        let options = ["--plan", "plan.json", "--dtype", dtype];
+        let tuned = bench.tune("proxy", "adapter", &options);
+        assert_eq!(tuned["losses"].as_array().map(Vec::len), Some(6), "{dtype}: {tuned}");
+        let mount = ["mount", "model", "adapter", "--plan", "plan.json", "--out", "mounted"];
+        bench.json(&[&mount[..], &["--dtype", dtype]].concat());
+        let eval = ["eval", "model", "rows.jsonl", "--adapter", "mounted", "--dtype", dtype];
+        let found = bench.json(&eval);
+        assert!(found["loss"].is_number() || found["accuracy"].is_number(), "{dtype}: {found}");
+    }
+}
+
+#[test]
+fn unknown_formats_and_instruction_sets_are_refused() {
+    let bench = Bench::new();
+    let run = bench.run(&["logits", "model", "--ids", "5", "--dtype", "q3"]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(
+        ["f32", "bf16", "q8", "q4"].iter().all(|name| run.stderr.contains(name)),
+        "{}",
+        run.stderr
+    );
+    let mut command = bench.command(&["logits", "model", "--ids", "5"]);
+    let run = Run::of(&command.env("LITEMOE_KERNELS", "sse9").output().expect("the binary runs"));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("LITEMOE_KERNELS=sse9") && run.stderr.contains("portable"),
+        "{}",
+        run.stderr
+    );
+}
+
+/// Every set of instructions, as far as the machine has it.
+#[test]
+fn instruction_sets_agree() {
+    let bench = Bench::new();
+    let logits = |dtype: &str, set: &str| -> Option<Vec<f64>> {
+        let args = ["logits", "model", "--ids", "5,17,300,8", "--json", "--dtype", dtype];
+        let mut command = bench.command(&args);
+        let run = Run::of(&command.env("LITEMOE_KERNELS", set).output().expect("the binary runs"));
+        if run.code != 0 {
+            assert!(
+                set != "portable" && run.stderr.contains("no such instructions"),
+                "{}",
+                run.stderr
+            );
+            return None;
+        }
+        let found: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        let rows: Vec<Vec<f64>> = serde_json::from_value(found["logits"].clone()).expect("logits");
+        Some(rows.concat())
+    };
+    for (dtype, bound) in [("bf16", 1e-2), ("q8", 1e-5), ("q4", 1e-5)] {
+        let expected = logits(dtype, "portable").expect("every machine has it");
+        for set in ["avx2", "avx512", "amx"] {
+            if let Some(found) = logits(dtype, set) {
+                let distance = distance(&found, &expected);
+                assert!(distance <= bound, "{dtype}, {set}: {distance}");
+            }
+        }
+    }
+}
