@@ -8,6 +8,9 @@ use crate::batch::{Batch, check_rows};
 use crate::evaluate::floats;
 use crate::workers::Workers;
 
+/// Number of logits that are computed at once in the loss: 16 MiB in f32.
+const LOGITS_PER_CHUNK: usize = 1 << 22;
+
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MicroBatch {
@@ -200,15 +203,29 @@ impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
         hidden.grad_remove(&mut self.backward(&loss)?)
     }
 
-    /// These rows' part of the batch's loss.
+    /// These rows' part of the batch's loss, in chunks of tokens: the logits and their gradients are never there for all
+    /// tokens. Runs the head's backward pass, and returns a tensor of which the gradient with respect to the hidden states
+    /// is that of the loss.
     fn loss(&mut self, last: Stream) -> Tensor<1> {
         let hidden = last.select(&self.batch.positions);
-        let logits = self.model.head(hidden, &mut Pass::adapted(&self.leaves));
         let targets = self.batch.target_indices(&self.model.device());
-        let nll = log_softmax(logits, 1).gather(1, targets).sum().neg();
-        let loss = nll.div_scalar(self.n_targets as f64);
-        self.found.loss += f64::from(loss.clone().into_scalar::<f32>());
-        loss
+        let ([n, _], mut gradients) = (hidden.dims(), Vec::new());
+        let per_chunk = (LOGITS_PER_CHUNK / self.model.vocab()).max(1);
+        for start in (0..n).step_by(per_chunk) {
+            let tokens = per_chunk.min(n - start);
+            let input = leaf(hidden.clone().inner().narrow(0, start, tokens));
+            let logits = self.model.head(input.clone(), &mut Pass::adapted(&self.leaves));
+            let targets = targets.clone().narrow(0, start, tokens);
+            let nll = log_softmax(logits, 1).gather(1, targets).sum().neg();
+            let loss = nll.div_scalar(self.n_targets as f64);
+            self.found.loss += f64::from(loss.clone().into_scalar::<f32>());
+            let gradient = self.backward(&loss).and_then(|mut tape| input.grad_remove(&mut tape));
+            gradients.push(gradient.unwrap_or_else(|| input.inner().zeros_like()));
+        }
+        if gradients.is_empty() {
+            return Tensor::zeros([1], &self.model.device());
+        }
+        (hidden * Tensor::cat(gradients, 0)).sum()
     }
 
     /// Runs autodiff from `loss` and accumulates the adapters' gradients. `None` if the graph contains no adapter.
