@@ -42,18 +42,19 @@ fn a_trained_models_logits_are_near_those_in_f32() {
 /// A random model's router has near-ties that rounding decides otherwise.
 #[test]
 fn every_family_has_every_format() {
-    let checkpoints = litemoe_fixtures::tiny_dir();
-    let folders = std::fs::read_dir(checkpoints.parent().expect("a folder")).expect("checkpoints");
-    let models = folders.map(|entry| entry.expect("an entry").path());
-    let models: Vec<_> = models.filter(|path| path.join("tokenizer.json").exists()).collect();
+    let folder = litemoe_fixtures::tiny_dir().parent().expect("a folder").to_owned();
+    let entries =
+        std::fs::read_dir(folder).expect("checkpoints").map(|entry| entry.expect("an entry"));
+    let models = entries.filter(|entry| entry.path().join("config.json").exists());
+    let models: Vec<String> =
+        models.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
     assert!(models.len() >= 11, "{models:?}");
-    let bench = Bench::new();
     for model in models {
-        let expected = logits(&bench, &model, "f32");
+        let bench = Bench::of(&model);
+        let expected = logits(&bench, &bench.path("model"), "f32");
         for (dtype, bound) in BOUNDS {
-            let distance = distance(&logits(&bench, &model, dtype), &expected);
-            let at = model.display();
-            assert!((1e-6..3. * bound).contains(&distance), "{at}, {dtype}: {distance}");
+            let distance = distance(&logits(&bench, &bench.path("model"), dtype), &expected);
+            assert!((1e-6..3. * bound).contains(&distance), "{model}, {dtype}: {distance}");
         }
     }
 }
@@ -66,7 +67,17 @@ fn tuning_mounting_and_evaluating_take_the_format() {
         let options = ["--plan", "plan.json", "--dtype", dtype];
         let tuned = bench.tune("proxy", "adapter", &options);
         assert_eq!(tuned["losses"].as_array().map(Vec::len), Some(6), "{dtype}: {tuned}");
-        let mount = ["mount", "model", "adapter", "--plan", "plan.json", "--out", "mounted"];
+        let mount = [
+            "mount",
+            "model",
+            "adapter",
+            "--plan",
+            "plan.json",
+            "--out",
+            "mounted",
+            "--validation",
+            "rows.jsonl",
+        ];
         bench.json(&[&mount[..], &["--dtype", dtype]].concat());
         let eval = ["eval", "model", "rows.jsonl", "--adapter", "mounted", "--dtype", dtype];
         let found = bench.json(&eval);
