@@ -19,4 +19,4 @@ pub use linear::LinearWeight;
 pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;
 pub use silu_mul::silu_mul;
-pub use weight::can_pack;
+pub use weight::{can_pack, weight_bytes};

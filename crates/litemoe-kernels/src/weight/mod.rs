@@ -1,5 +1,6 @@
 //! Frozen weight of a product: a tensor, or a packed matrix on the CPU.
 
+mod bytes;
 #[cfg(feature = "flex")]
 mod op;
 #[cfg(feature = "flex")]
@@ -11,6 +12,8 @@ use litemoe_core::WeightDtype;
 use crate::pack;
 #[cfg(feature = "flex")]
 use packed::PackedWeight;
+
+pub use bytes::weight_bytes;
 
 /// Whether weights on `device` can be kept in this format. f32 always can, the others on the CPU (feature `flex`).
 pub fn can_pack(device: &Device, dtype: WeightDtype) -> bool {
