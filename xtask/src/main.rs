@@ -6,6 +6,7 @@ mod cargo;
 mod eval;
 mod findings;
 mod fixtures;
+mod peers;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ enum Chore {
         #[command(subcommand)]
         eval: Eval,
     },
+    /// Measure the speed of litemoe and of other programs on one model, in turn, and print a table.
+    Peers(Box<peers::PeersArgs>),
     /// Check the crate graph, the libraries' dependencies, and the required files of every crate.
     Tidy,
 }
@@ -63,6 +66,7 @@ fn run(chore: Chore, root: &Path) -> Result<()> {
         Chore::Eval { eval: Eval::Loop(args) } => eval::run(&args, root),
         Chore::Eval { eval: Eval::Choices(args) } => eval::run_choices(&args, root),
         Chore::Eval { eval: Eval::Output(args) } => eval::run_output(&args, root),
+        Chore::Peers(args) => peers::run(&args, root),
         Chore::Fixtures { check: false } => fixtures::write(root),
         Chore::Fixtures { check: true } => fixtures::check(root)?.into_result(),
         Chore::Tidy => tidy::check(root)?.into_result(),

@@ -23,4 +23,4 @@ pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;
 pub use silu_mul::silu_mul;
 pub use stored_rows::StoredRows;
-pub use weight::can_pack;
+pub use weight::{can_pack, weight_bytes};

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::cargo;
 
 /// A release build of `litemoe`.
-pub(super) struct Binary {
+pub(crate) struct Binary {
     path: PathBuf,
     digest: String,
 }
@@ -30,7 +30,7 @@ pub(super) struct Work<'a> {
 
 impl Binary {
     /// Builds the binary of the workspace at `root`.
-    pub(super) fn build(root: &Path) -> Result<Self> {
+    pub(crate) fn build(root: &Path) -> Result<Self> {
         let package = ["build", "--release", "--package", "litemoe-cli"];
         let messages = cargo::run(
             root,
@@ -43,7 +43,7 @@ impl Binary {
     }
 
     /// Its file.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -16,9 +16,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use apps::{APPS, EMBEDDED, HOME, SEEDED, SEEN};
-use binary::{Binary, Work};
+pub(crate) use binary::Binary;
+use binary::Work;
 pub(crate) use choices::{ChoicesArgs, run as run_choices};
 pub(crate) use output::{OutputArgs, run as run_output};
+pub(crate) use record::commit;
 use record::{Record, Source};
 
 const RECORD: &str = "results/loop.json";

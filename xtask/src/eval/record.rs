@@ -155,7 +155,7 @@ impl Machine {
 }
 
 /// The commit checked out at `root`; `+` marks uncommitted changes.
-pub(super) fn commit(root: &Path) -> Result<String> {
+pub(crate) fn commit(root: &Path) -> Result<String> {
     let git = |args: &[&str]| -> Result<String> {
         let output = Command::new("git").args(args).current_dir(root).output()?;
         if !output.status.success() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod auto;
 pub(crate) mod device;
+pub(crate) mod forecast;
 pub(crate) mod listed;
 pub(crate) mod mount;
 pub(crate) mod plan;
@@ -11,5 +12,6 @@ pub(crate) mod refit_kind;
 pub(crate) mod rows;
 pub(crate) mod sampling;
 pub(crate) mod server;
+pub(crate) mod train_size;
 pub(crate) mod tune;
 pub(crate) mod weights;

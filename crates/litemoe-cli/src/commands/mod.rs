@@ -1,5 +1,6 @@
 //! Commands, one module each.
 
+mod bench;
 mod completions;
 mod data;
 pub(crate) mod eval;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     Serve(serve::ServeArgs),
     Inspect(inspect::InspectArgs),
+    Bench(bench::BenchArgs),
     Logits(logits::LogitsArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -67,6 +69,7 @@ impl Command {
             Self::Chat(args) => args.run(),
             Self::Serve(args) => args.run(),
             Self::Inspect(args) => args.run(),
+            Self::Bench(args) => args.run(),
             Self::Logits(args) => args.run(),
             Self::Completions(args) => args.run(program),
             Self::Man(args) => args.run(program),

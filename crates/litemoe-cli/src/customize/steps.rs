@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use litemoe_adapter::{BATCH_TOKENS, target_sites};
-use litemoe_core::LinearSite;
+use litemoe_core::{LinearSite, WeightDtype};
 use litemoe_merge::{RefitOptions, kept_per_layer};
 use litemoe_score::ScoreOptions;
 
@@ -136,7 +136,7 @@ impl<'a> Forecaster<'a> {
             options,
             checked,
             stages,
-            foundation: ModelSize::of(&checked.foundation.checkpoint),
+            foundation: ModelSize::of(&checked.foundation.checkpoint, WeightDtype::F32),
             rows: &app.rows,
         }
     }

@@ -11,6 +11,25 @@ pub(crate) fn available_bytes() -> Option<u64> {
     Some(left.map_or(available, |left| left.min(available)))
 }
 
+/// Name of the CPU; `None` where the system does not report it.
+pub(crate) fn cpu_name() -> Option<String> {
+    let info = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Name of the instruction set of products with packed weights; `None` in builds without them.
+#[cfg(feature = "flex")]
+pub(crate) fn instruction_set() -> anyhow::Result<Option<String>> {
+    Ok(Some(litemoe_kernels::InstructionSet::chosen()?.to_string()))
+}
+
+#[cfg(not(feature = "flex"))]
+#[allow(clippy::unnecessary_wraps)] // fails in builds with the feature
+pub(crate) fn instruction_set() -> anyhow::Result<Option<String>> {
+    Ok(None)
+}
+
 /// First number after a field's name.
 fn field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;

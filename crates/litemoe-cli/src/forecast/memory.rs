@@ -1,14 +1,20 @@
 //! The memory model: anonymous bytes of a process at its peak, as [`MemoryWatch`](crate::memory::MemoryWatch) measures them.
 //!
-//! Weights and activations are f32. A forward pass holds one block's activations: a few copies of the residual stream, and
-//! whatever is larger, the attention or the feed-forward layer. A backward pass holds those of all blocks: what the autodiff
-//! graph keeps of every operation. The program itself, with the tokenizer, is measured in this process.
+//! Weights are in the format that they are loaded in, or streamed in f32; activations are f32. A forward pass holds one
+//! block's activations: a few copies of the residual stream, and whatever is larger, the attention or the feed-forward
+//! layer. A backward pass holds those of all blocks: what the autodiff graph keeps of every operation. The program itself,
+//! with the tokenizer, is measured in this process.
+
+use litemoe_core::PREFILL_CHUNK;
 
 use super::model_size::{BlockSize, ModelSize};
 use super::rows::Batch;
 
 /// Bytes per value.
 const F32: f64 = 4.0;
+
+/// Values of packed weights that a backward pass dequantises at once.
+const UNPACKED: f64 = (1 << 20) as f64;
 
 /// Maximum values of attention scores that are computed at once.
 const MAX_SCORES: f64 = (1 << 24) as f64;
@@ -37,7 +43,7 @@ impl Memory<'_> {
     pub(crate) fn eval(&self, batch: Batch) -> u64 {
         // The logits, and a copy of them on the host.
         let logits = 2.0 * batch.targets * self.model.vocab;
-        self.bytes(self.model.weights + self.adapter + self.forward(batch) + logits)
+        self.loaded(self.adapter + self.forward(batch) + logits)
     }
 
     /// As [`Self::eval`], for adapters of several scales: a scaled copy is in memory with the adapter.
@@ -87,7 +93,22 @@ impl Memory<'_> {
         // Logits, log-softmax, its gradient and that of the logits.
         let logits = 4.0 * batch.targets * self.model.vocab;
         let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
-        self.bytes(self.model.weights + adapter + (kept + logits).max(validated))
+        // At most the head, which is the largest matrix.
+        let head = self.model.vocab * self.model.d_model;
+        let unpacked = if self.model.packed { UNPACKED.min(head) } else { 0.0 };
+        self.loaded(adapter + (kept + logits + unpacked).max(validated))
+    }
+
+    /// Generation of one text of up to `context` tokens, whose prompt is prefilled in chunks.
+    pub(crate) fn generate(&self, context: usize) -> u64 {
+        let tokens = context.min(PREFILL_CHUNK) as f64;
+        let chunk = Batch { tokens, squares: tokens * context as f64, targets: 1.0 };
+        self.eval(chunk) + self.model.cache(context)
+    }
+
+    /// With all weights in memory.
+    fn loaded(&self, values: f64) -> u64 {
+        self.bytes(values) + self.model.loaded()
     }
 
     fn bytes(&self, values: f64) -> u64 {

@@ -1,6 +1,7 @@
 //! Forecasts of memory and time, from a model's configuration and headers, the rows' lengths and a short probe of the
 //! machine. Both are estimates.
 
+mod limits;
 mod machine;
 mod memory;
 mod model_size;
@@ -8,7 +9,8 @@ mod rows;
 mod speed;
 mod work;
 
-pub(crate) use self::machine::available_bytes;
+pub(crate) use self::limits::Limits;
+pub(crate) use self::machine::{available_bytes, cpu_name, instruction_set};
 pub(crate) use self::memory::{Memory, TuneMemory};
 pub(crate) use self::model_size::ModelSize;
 pub(crate) use self::rows::{Batch, Lengths};

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use litemoe_core::LayerId;
+use litemoe_core::{LayerId, Stack, WeightDtype};
 use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, Part};
 
 /// Dimensions of a model that memory and time depend on.
@@ -8,12 +8,20 @@ use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, Part};
 pub(crate) struct ModelSize {
     /// Values of all weights.
     pub(super) weights: f64,
+    /// Bytes of all weights in memory.
+    pub(super) loaded: f64,
+    /// Bytes of the weights outside the blocks that a token passes through: the head and the final norm.
+    pub(super) loaded_end: f64,
+    /// Whether weights are packed.
+    pub(super) packed: bool,
     pub(super) d_model: f64,
     pub(super) vocab: f64,
     pub(super) n_heads: f64,
     /// Width of all heads' queries, and of keys and values together.
     pub(super) d_queries: f64,
     pub(super) d_keys_values: f64,
+    /// Blocks with a KV cache.
+    pub(super) n_cached: f64,
     pub(super) blocks: Vec<BlockSize>,
 }
 
@@ -24,6 +32,9 @@ pub(super) struct BlockSize {
     pub(super) weights: f64,
     /// Values of the weights of one routed expert.
     pub(super) expert: f64,
+    /// Bytes of all weights in memory, and of those of one routed expert.
+    pub(super) loaded: f64,
+    pub(super) loaded_expert: f64,
     /// Routed experts, experts per token, and intermediate width of one; 0 without experts.
     pub(super) n_experts: f64,
     pub(super) top_k: f64,
@@ -37,10 +48,16 @@ impl BlockSize {
     pub(super) fn active(&self) -> f64 {
         self.weights - (self.n_experts - self.top_k) * self.expert
     }
+
+    /// Bytes of the weights that one token passes through.
+    pub(super) fn loaded_active(&self) -> f64 {
+        self.loaded - (self.n_experts - self.top_k) * self.loaded_expert
+    }
 }
 
 impl ModelSize {
-    pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
+    /// The model with its weights in memory in a format.
+    pub(crate) fn of(checkpoint: &Checkpoint, dtype: WeightDtype) -> Self {
         let config = checkpoint.config();
         let AttentionConfig { n_heads, n_kv_heads, d_head, latent, .. } = &config.attention;
         let d_value = latent.map_or(*d_head, |latent| latent.d_value);
@@ -55,6 +72,20 @@ impl ModelSize {
                 *experts.entry(block).or_default() += values;
             }
         }
+        let (mut loaded, mut loaded_end, mut embedding, mut has_head) = (0.0, 0.0, 0.0, false);
+        for ((block, part), bytes) in checkpoint.loaded_bytes(dtype) {
+            let bytes = bytes as f64;
+            loaded += bytes;
+            match (block, part) {
+                (Some(block), _) => blocks.entry(block).or_default().loaded += bytes,
+                (None, Part::Embedding) => embedding += bytes,
+                (None, part) => {
+                    has_head |= part == Part::Head;
+                    loaded_end += bytes;
+                }
+            }
+        }
+        loaded_end += if has_head { 0.0 } else { embedding };
         for layer in checkpoint.moe_layers() {
             let block = blocks.entry(layer.id).or_default();
             block.n_experts = layer.n_experts as f64;
@@ -62,11 +93,12 @@ impl ModelSize {
             block.d_expert = layer.d_expert as f64;
             let of_layer = experts.get(&layer.id).copied().unwrap_or_default();
             block.expert = of_layer / block.n_experts;
+            block.loaded_expert = checkpoint.loaded_expert_bytes(layer.id, dtype) as f64;
         }
         for (id, block) in &mut blocks {
             let stack = match id.stack {
-                litemoe_core::Stack::Encoder => &config.encoder,
-                litemoe_core::Stack::Decoder => &config.feed_forward,
+                Stack::Encoder => &config.encoder,
+                Stack::Decoder => &config.feed_forward,
             };
             block.d_dense = match stack.get(id.block) {
                 Some(FeedForwardConfig::Dense(dense)) => dense.d_hidden as f64,
@@ -76,11 +108,15 @@ impl ModelSize {
         }
         Self {
             weights,
+            loaded,
+            loaded_end,
+            packed: dtype != WeightDtype::F32,
             d_model: config.d_model as f64,
             vocab: config.vocab as f64,
             n_heads: *n_heads as f64,
             d_queries: (n_heads * d_head) as f64,
             d_keys_values: (n_kv_heads * (d_head + d_value)) as f64,
+            n_cached: config.feed_forward.len() as f64,
             blocks: blocks.into_values().collect(),
         }
     }
@@ -90,12 +126,32 @@ impl ModelSize {
     pub(crate) fn keeping(&self, kept: usize) -> Self {
         let mut proxy = self.clone();
         for block in &mut proxy.blocks {
-            let less = block.expert * (block.n_experts - kept as f64).max(0.0);
-            block.weights -= less;
-            proxy.weights -= less;
+            let removed = (block.n_experts - kept as f64).max(0.0);
+            block.weights -= removed * block.expert;
+            proxy.weights -= removed * block.expert;
+            block.loaded -= removed * block.loaded_expert;
+            proxy.loaded -= removed * block.loaded_expert;
             block.n_experts = block.n_experts.min(kept as f64);
         }
         proxy
+    }
+
+    /// Bytes of the weights in memory.
+    pub(crate) fn loaded(&self) -> u64 {
+        self.loaded as u64
+    }
+
+    /// Bytes of the keys and values of a text of `context` tokens; their buffers have room for a power of two.
+    pub(crate) fn cache(&self, context: usize) -> u64 {
+        let room = context.next_power_of_two().max(64) as f64;
+        (4.0 * self.n_cached * self.d_keys_values * room) as u64
+    }
+
+    /// Bytes that a decode step reads: the weights that a token passes through, and keys and values of `context` tokens.
+    pub(crate) fn decoded(&self, context: usize) -> f64 {
+        let weights: f64 = self.blocks.iter().map(BlockSize::loaded_active).sum();
+        let cached = 4.0 * self.n_cached * self.d_keys_values * context as f64;
+        weights + self.loaded_end + cached
     }
 
     /// Values of the largest block's weights.

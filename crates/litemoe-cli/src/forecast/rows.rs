@@ -100,6 +100,13 @@ fn common_divisor(x: usize, y: usize) -> usize {
 }
 
 impl Batch {
+    /// Rows of one length, with all tokens but the first in the loss.
+    pub(crate) fn of_equal(rows: usize, tokens: usize) -> Self {
+        let (rows, tokens) = (rows as f64, tokens as f64);
+        let (squares, targets) = (rows * tokens * tokens, rows * (tokens - 1.0));
+        Self { tokens: rows * tokens, squares, targets }
+    }
+
     /// The largest batch of scoring: rows in order.
     pub(crate) fn of_scoring(rows: &[Sequence], limits: BatchLimits) -> Self {
         let of = |input: litemoe_core::Input| {

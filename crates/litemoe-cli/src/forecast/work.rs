@@ -14,6 +14,11 @@ impl Work<'_> {
         2.0 * (tokens * (blocks + attention) + targets * self.0.vocab * self.0.d_model)
     }
 
+    /// A prompt of `tokens` tokens, with the logits after it.
+    pub(crate) fn prefill(self, tokens: usize) -> f64 {
+        self.forward(tokens as f64, 1.0, tokens as f64)
+    }
+
     /// A forward pass of all rows without the head.
     pub(crate) fn score(self, rows: &Lengths) -> f64 {
         self.forward(rows.tokens(), 0.0, rows.mean())

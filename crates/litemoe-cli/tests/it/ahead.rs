@@ -410,6 +410,14 @@ fn dry_runs_of_score_and_tune_write_nothing() {
         let text = bench.run(&[args, &["--dry-run"]].concat());
         assert!(text.stdout.contains("nothing was written"), "{}{}", text.stdout, text.stderr);
     }
+    let needs = |dtype: &str| {
+        let args = [&tune[..], &["--batch=4", "--expert-rank=2", "--out=new/adapter"]].concat();
+        let told = bench.json(&[&args[..], &["--dry-run", "--dtype", dtype]].concat());
+        told["memory_bytes"].as_i64().expect("bytes")
+    };
+    // Of 759 296 bytes of weights in f32, 236 544 remain in q4; 131 072 are dequantised at once.
+    let less = needs("f32") - needs("q4");
+    assert!((100_000..700_000).contains(&less), "{less}");
     assert!(tree(&bench.path("")) == before, "a dry run wrote something");
     let tune = [&tune[..], &["--out=adapter"]].concat();
     refused(&bench, &[&tune[..], &["--rank=65"]].concat(), &["rank is 65", "above 64"]);

@@ -146,3 +146,58 @@ fn what_the_model_does_not_use_is_listed() {
     assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
     assert!(quiet.stdout == run.stdout);
 }
+
+#[test]
+fn a_forecast_counts_packed_bytes_and_the_cache() {
+    let bench = Bench::new();
+    let forecast = |options: &[&str]| {
+        let all = [&["inspect", "model", "--budget=0.5"], options].concat();
+        bench.json(&all)["forecast"].take()
+    };
+    let of_f32 = forecast(&["--context=100"]);
+    assert_eq!(of_f32["dtype"], "f32");
+    assert_eq!(of_f32["whole"]["weights"], 759_296);
+    // Half of the experts less; routers count whole.
+    assert_eq!(of_f32["budgets"][0]["weights"], 759_296 - 196_608);
+    // 2 blocks, keys and values of 2 heads of 16, room for 128 tokens.
+    assert_eq!(of_f32["whole"]["cache"], 4 * 2 * 2 * 2 * 16 * 128);
+    assert_eq!(of_f32["whole"]["decode_per_second"], Value::Null);
+    // In f32: the embedding, routers, norms, and of attention the norms of heads, 2·2·16 values. No width is padded.
+    let exact = 4 * (512 * 64 + 1024 + 320 + 64);
+    let (attention, experts, head) = (24_640 - 64, 98_304, 32_768);
+    let bytes = |weights: u64, per_block: u64| weights / 32 * per_block;
+    for (dtype, always, packed) in [("bf16", 64, 64), ("q8", 34, 34), ("q4", 34, 18)] {
+        let found = forecast(&["--dtype", dtype]);
+        let expected = exact + bytes(attention, always) + bytes(experts + head, packed);
+        assert_eq!(found["whole"]["weights"], expected, "{dtype}");
+    }
+    let limited = forecast(&["--dtype=q8", "--context=256", "--bandwidth=10", "--peak=100"]);
+    let line = &limited["whole"];
+    let read =
+        4 * (1024 + 320 + 64 + 256 * 2 * 2 * 2 * 16) + bytes(attention + experts / 4 + head, 34);
+    let speed = line["decode_per_second"].as_f64().expect("a speed");
+    assert!((speed / (10e9 / read as f64) - 1.0).abs() < 1e-12, "{speed}");
+    assert!(line["prefill_per_second"].as_f64().expect("a speed") > 1e5);
+    assert!(limited["budgets"][0]["generate"].as_u64() < line["generate"].as_u64());
+    let measured = forecast(&["--measure"]);
+    assert!(measured["bytes_per_second"].as_f64().is_some_and(|it| it > 1e8), "{measured}");
+    assert!(measured["whole"]["prefill_per_second"].as_f64().is_some_and(|it| it > 1.0));
+}
+
+#[test]
+fn forecasts_that_cannot_be_are_refused() {
+    let bench = Bench::new();
+    bench.json(&["score", "model", "rows.jsonl"]);
+    for (args, mention) in [
+        (&["model", "--context=257"][..], "at most 256 tokens"),
+        (&["model", "--train=1x300"], "--train 1x300"),
+        (&["model", "--bandwidth=0"], "--bandwidth is 0"),
+        (&["model", "--peak=inf"], "--peak is inf"),
+        (&["scores.json", "--dtype=q8"], "are for a model"),
+    ] {
+        let run = bench.run(&[&["inspect"], args].concat());
+        assert_eq!(run.code, 1, "{args:?}: {}", run.stdout);
+        assert!(run.stderr.contains(mention), "{args:?}: {}", run.stderr);
+    }
+    assert_eq!(bench.run(&["inspect", "model", "--measure", "--peak=1"]).code, 2);
+}

@@ -33,6 +33,7 @@ mod inspect;
 mod kills;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 mod loop_kills;
+mod measuring;
 #[cfg(target_os = "linux")]
 mod memory;
 mod not_finite;

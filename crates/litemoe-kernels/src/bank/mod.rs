@@ -11,22 +11,24 @@ mod lora_backward;
 mod op;
 mod packed;
 mod sorted_batch;
+mod stored_expert;
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
-use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
+use litemoe_core::{ExpertWeights, WeightDtype};
 
+use crate::HiddenAct;
 use crate::dispatch::Dispatch;
 use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use crate::silu_mul;
-use crate::{HiddenAct, StoredRows};
 pub use adapters::ExpertAdapters;
 #[cfg(feature = "flex")]
 use fused::Fused;
 use packed::PackedExpert;
 use sorted_batch::SortedBatch;
+pub use stored_expert::StoredExpert;
 
 /// Computation of one expert on the `n` tokens routed to it.
 #[derive(Debug, Clone)]
@@ -41,19 +43,6 @@ pub struct ExpertWork {
     pub outputs: Tensor<2>,
     /// Input of the down projection, `[n, d_expert]`; only if [`ExpertVisit::wants_inner`].
     pub inner: Option<Tensor<2>>,
-}
-
-/// Stored matrices of one expert, in the checkpoint layout.
-#[derive(Clone)]
-pub struct StoredExpert<'a> {
-    /// Gate projection, `[d_expert, d_model]`; `None` in ungated experts.
-    pub gate: Option<&'a dyn StoredRows>,
-    /// Up projection, `[d_expert, d_model]`.
-    pub up: &'a dyn StoredRows,
-    /// Down projection, `[d_model, d_expert]`.
-    pub down: &'a dyn StoredRows,
-    /// Biases.
-    pub biases: Option<ExpertBiases>,
 }
 
 /// Visitor of the experts' computations.

@@ -2,8 +2,8 @@ use burn::tensor::{Device, Tensor};
 
 use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
 
-use super::StoredExpert;
 use super::adapters::ExpertAdapters;
+use super::stored_expert::StoredExpert;
 use crate::HiddenAct;
 use crate::stored_rows::Stacked;
 use crate::weight::Weight;

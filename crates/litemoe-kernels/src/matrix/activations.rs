@@ -3,8 +3,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::Matrix;
-use super::layout::{BLOCK, Panels};
+use super::layout::{BLOCK, Matrix, Panels};
 use super::pack::round_to_bf16;
 
 /// Inputs of a product, rounded as the weights' format needs, padded with zeros to whole blocks.

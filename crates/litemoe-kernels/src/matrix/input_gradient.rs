@@ -6,10 +6,10 @@ use half::slice::HalfFloatSliceExt;
 
 use super::activations::Bf16Rows;
 use super::columns::{Columns, GROUP};
-use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Panels, Quantised};
+use super::instruction_set::InstructionSet;
+use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Matrix, Panels, Quantised};
 use super::pack::round_to_bf16;
 use super::product::{Bf16Product, TASKS_PER_THREAD};
-use super::{InstructionSet, Matrix};
 use crate::pool;
 
 /// Panels of the transposed weight that a block of the weight holds.

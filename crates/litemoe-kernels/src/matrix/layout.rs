@@ -1,5 +1,6 @@
 use bytemuck::Zeroable;
 use half::f16;
+use litemoe_core::WeightDtype;
 
 use super::memory::Buffer;
 
@@ -81,3 +82,38 @@ pub(super) struct Quantised {
 
 /// Lines of a block of bf16 weights.
 pub(super) const BF16_LINES: usize = BLOCK / 2;
+
+/// Format of packed weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum PackedFormat {
+    Bf16,
+    Q8,
+    Q4,
+}
+
+impl PackedFormat {
+    /// `None` for f32, which is not packed.
+    pub(crate) fn of(dtype: WeightDtype) -> Option<Self> {
+        match dtype {
+            WeightDtype::F32 => None,
+            WeightDtype::Bf16 => Some(Self::Bf16),
+            WeightDtype::Q8 => Some(Self::Q8),
+            WeightDtype::Q4 => Some(Self::Q4),
+        }
+    }
+}
+
+/// Frozen weight `[d_out, d_in]`, packed for products with few or many rows.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    pub(super) d_out: usize,
+    pub(super) d_in: usize,
+    pub(super) panels: Panels,
+}
+
+impl Matrix {
+    /// Blocks of a row.
+    pub(super) fn n_blocks(&self) -> usize {
+        self.d_in.div_ceil(BLOCK)
+    }
+}

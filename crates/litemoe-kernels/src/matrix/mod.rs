@@ -13,39 +13,11 @@ mod unpack;
 pub use instruction_set::{InstructionSet, InstructionSetError};
 
 pub(crate) use activations::Activations;
-use litemoe_core::WeightDtype;
+pub(crate) use layout::{Matrix, PackedFormat};
 pub(crate) use product::Product;
 
 use crate::StoredRows;
-use layout::{BLOCK, Panels};
-
-/// Format of packed weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum PackedFormat {
-    Bf16,
-    Q8,
-    Q4,
-}
-
-impl PackedFormat {
-    /// `None` for f32, which is not packed.
-    pub(crate) fn of(dtype: WeightDtype) -> Option<Self> {
-        match dtype {
-            WeightDtype::F32 => None,
-            WeightDtype::Bf16 => Some(Self::Bf16),
-            WeightDtype::Q8 => Some(Self::Q8),
-            WeightDtype::Q4 => Some(Self::Q4),
-        }
-    }
-}
-
-/// Frozen weight `[d_out, d_in]`, packed for products with few or many rows.
-#[derive(Debug)]
-pub(crate) struct Matrix {
-    d_out: usize,
-    d_in: usize,
-    panels: Panels,
-}
+use layout::Panels;
 
 impl Matrix {
     /// Packs a weight in the checkpoint layout.
@@ -88,11 +60,6 @@ impl Matrix {
 
     pub(crate) fn d_in(&self) -> usize {
         self.d_in
-    }
-
-    /// Blocks of a row.
-    fn n_blocks(&self) -> usize {
-        self.d_in.div_ceil(BLOCK)
     }
 }
 

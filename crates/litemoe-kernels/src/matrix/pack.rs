@@ -3,9 +3,9 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Panels, Quantised};
+use super::instruction_set::InstructionSet;
+use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, PackedFormat, Panels, Quantised};
 use super::memory::Buffer;
-use super::{InstructionSet, PackedFormat};
 use crate::StoredRows;
 use crate::pool;
 

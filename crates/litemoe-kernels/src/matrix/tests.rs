@@ -1,7 +1,10 @@
 use half::bf16;
+use litemoe_core::WeightDtype;
 
-use super::{InstructionSet, Matrix, PackedFormat};
+use super::instruction_set::InstructionSet;
+use super::layout::{Matrix, PackedFormat, Panels};
 use crate::stored_rows::Values;
+use crate::weight_bytes;
 
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
@@ -198,6 +201,22 @@ fn zeros_stay_zeros() {
             );
             let other = packed(format, &numbers(48 * 40, 3), [48, 40]);
             assert!(other.product(set, &[0.; 80]).iter().all(|it| *it == 0.), "{format:?} {set}");
+        }
+    }
+}
+
+#[test]
+fn a_matrix_has_the_bytes_that_are_forecast() {
+    for shape in SHAPES {
+        for (format, dtype) in
+            FORMATS.into_iter().zip([WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4])
+        {
+            let matrix = packed(format, &numbers(shape[0] * shape[1], 3), shape);
+            let bytes = match &matrix.panels {
+                Panels::Bf16(lines) => size_of_val(&lines[..]),
+                Panels::Quantised(it) => size_of_val(&it.lines[..]) + size_of_val(&it.scales[..]),
+            };
+            assert_eq!(weight_bytes(dtype, shape), bytes as u64, "{format:?} {shape:?}");
         }
     }
 }

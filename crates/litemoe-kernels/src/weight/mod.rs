@@ -1,5 +1,6 @@
 //! Frozen weight of a product: a tensor, or a packed matrix on the CPU.
 
+mod bytes;
 #[cfg(feature = "flex")]
 mod op;
 #[cfg(feature = "flex")]
@@ -14,6 +15,8 @@ use crate::stored_rows::{self, Values};
 use crate::{StoredRows, pack};
 #[cfg(feature = "flex")]
 pub(crate) use packed::{PackedWeight, instruction_set};
+
+pub use bytes::weight_bytes;
 
 /// Whether weights on `device` can be kept in this format. f32 always can, the others on the CPU (feature `flex`).
 pub fn can_pack(device: &Device, dtype: WeightDtype) -> bool {

@@ -119,6 +119,14 @@ impl ExpertMatrix {
         }
     }
 
+    /// Rows to be packed.
+    fn rows(&self) -> Result<MatrixRows<'_>, ModelError> {
+        match self {
+            Self::Rows(stored) => Ok(MatrixRows::stored(stored)),
+            _ => Ok(MatrixRows::Copied { values: self.values()?, shape: self.shape() }),
+        }
+    }
+
     fn tensor(&self, device: &Device) -> Result<Tensor<2>, ModelError> {
         Ok(Tensor::from_data(TensorData::new(self.values()?, self.shape()), device))
     }
@@ -243,8 +251,8 @@ impl ExpertTensors {
 
     /// Packs the expert as the next one of a bank.
     pub(crate) fn pack(&self, bank: &mut ExpertBank, device: &Device) -> Result<(), ModelError> {
-        let gate = self.gate.as_ref().map(MatrixRows::of).transpose()?;
-        let (up, down) = (MatrixRows::of(&self.up)?, MatrixRows::of(&self.down)?);
+        let gate = self.gate.as_ref().map(ExpertMatrix::rows).transpose()?;
+        let (up, down) = (self.up.rows()?, self.down.rows()?);
         let stored = StoredExpert {
             gate: gate.as_ref().map(|gate| gate as &dyn StoredRows),
             up: &up,

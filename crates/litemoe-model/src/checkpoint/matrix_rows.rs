@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use litemoe_kernels::StoredRows;
 
 use crate::ModelError;
-use crate::checkpoint::expert_tensors::ExpertMatrix;
 use crate::checkpoint::stored::StoredTensor;
 
 /// Rows of a stored matrix, to be packed: read from the file one by one where it has them, else from a copy.
@@ -22,13 +21,6 @@ pub(crate) struct FileRows<'a> {
 }
 
 impl<'a> MatrixRows<'a> {
-    pub(crate) fn of(matrix: &'a ExpertMatrix) -> Result<Self, ModelError> {
-        match matrix {
-            ExpertMatrix::Rows(stored) => Ok(Self::stored(stored)),
-            _ => Ok(Self::Copied { values: matrix.values()?, shape: matrix.shape() }),
-        }
-    }
-
     /// Rows of a stored matrix `[d_out, d_in]`.
     pub(crate) fn stored(stored: &'a StoredTensor) -> Self {
         let &[d_out, d_in] = &*stored.shape else {

@@ -4,6 +4,7 @@ pub(crate) mod expert_part;
 pub(crate) mod expert_tensors;
 mod fingerprint;
 mod header;
+mod loaded;
 pub(crate) mod matrix_rows;
 pub(crate) mod origin;
 pub(crate) mod parts;

@@ -13,6 +13,7 @@ mod fuzz;
 mod golden;
 mod gradient;
 mod leftovers;
+mod loaded_bytes;
 mod memory;
 mod mixture;
 mod noise;

@@ -26,6 +26,7 @@ use self::run::RunView;
 use self::scores::ScoresView;
 use self::similarity::SimilarityView;
 use self::view::View;
+use crate::args::forecast::ForecastArgs;
 use crate::artefact;
 
 /// Show what is in a model, scores, a plan, similarities, an adapter, or a run of `customize`
@@ -51,6 +52,8 @@ pub(crate) struct InspectArgs {
     /// The foundation: says whether an adapter fits it, and how many bytes a plan keeps.
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    forecast: ForecastArgs,
     /// Draw expert maps in ASCII.
     #[arg(long)]
     ascii: bool,
@@ -69,7 +72,7 @@ impl InspectArgs {
         }
         let foundation = self.model.as_deref();
         match kind {
-            Kind::Model => model::run(&path, &self.budget, self.json),
+            Kind::Model => model::run(&path, &self.budget, &self.forecast, self.json),
             Kind::Scores => {
                 let scores = artefact::read_scores(&path)?;
                 ScoresView::of(&scores, self.score)?.show(self.json, canvas)
@@ -95,6 +98,11 @@ impl InspectArgs {
             bail!("--budget is for a model or two scores, but {path} is {kind}");
         }
         let takes_model = matches!(kind, Kind::Adapter | Kind::Plan) && self.other.is_none();
+        if kind != Kind::Model && self.forecast.is_given() {
+            bail!(
+                "--dtype, --context, --train, --measure, --bandwidth and --peak are for a model, but {path} is {kind}"
+            );
+        }
         if !takes_model && self.model.is_some() {
             bail!("--model is for an adapter or a plan, but {path} is {kind}");
         }

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use litemoe_core::{BatchLimits, LanguageModel, SimilarityKind};
+use litemoe_core::{BatchLimits, LanguageModel, SimilarityKind, WeightDtype};
 use litemoe_score::{ScoreOptions, ShardIndex, score};
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,8 @@ impl MeasureArgs {
             Some(shard) => &rows.sequences[shard.rows(&rows.sequences, &options)?],
             None => &rows.sequences,
         };
-        let (model, lengths) = (ModelSize::of(&opened.checkpoint), Lengths::of(sequences));
+        let (model, lengths) =
+            (ModelSize::of(&opened.checkpoint, WeightDtype::F32), Lengths::of(sequences));
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter: 0.0 };
         let limits = BatchLimits { rows: self.batch, tokens: self.batch_tokens };
         let held = lengths.tokens().min(options.held_tokens as f64);

@@ -182,7 +182,7 @@ impl TuneCommand {
         let adapter = model::n_values(&initial) as f64;
         // The forecast counts it.
         drop(initial);
-        let model = ModelSize::of(&opened.checkpoint);
+        let model = ModelSize::of(&opened.checkpoint, self.weights.dtype);
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter };
         let tune = TuneMemory {
             batch: rows.largest_random(options.micro_batch.min(options.batch), options.batch),

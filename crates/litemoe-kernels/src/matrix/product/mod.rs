@@ -14,8 +14,8 @@ use half::{bf16, f16};
 
 use super::activations::{Activations, Int8Block, Rows};
 use super::columns::Columns;
-use super::layout::{BF16_LINES, BLOCK, LANES, Line, Panels, Quantised};
-use super::{InstructionSet, Matrix};
+use super::instruction_set::InstructionSet;
+use super::layout::{BF16_LINES, BLOCK, LANES, Line, Matrix, Panels, Quantised};
 use crate::pool;
 
 /// Minimum number of multiplications per parallel task.

@@ -1,5 +1,6 @@
 //! Architecture and sizes of a model, and sizes of its proxies under byte budgets.
 
+mod forecast;
 mod print;
 mod report;
 mod sizes;
@@ -9,7 +10,9 @@ use std::path::Path;
 use anyhow::bail;
 use litemoe_core::Budget;
 
+use self::forecast::ModelForecast;
 use self::report::Inspected;
+use crate::args::forecast::ForecastArgs;
 use crate::{model, output};
 
 /// Budgets shown without `--budget`.
@@ -17,7 +20,12 @@ const USUAL: [Budget; 4] =
     [Budget::Share(0.5), Budget::Share(0.33), Budget::Share(0.25), Budget::Share(0.1)];
 
 /// Prints the report of a model.
-pub(super) fn run(path: &Path, budgets: &[Budget], json: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    path: &Path,
+    budgets: &[Budget],
+    forecast: &ForecastArgs,
+    json: bool,
+) -> anyhow::Result<()> {
     let checkpoint = model::open(path)?;
     let can_be_cut = checkpoint.plan().is_none() && !checkpoint.moe_layers().is_empty();
     if !can_be_cut && !budgets.is_empty() {
@@ -28,6 +36,10 @@ pub(super) fn run(path: &Path, budgets: &[Budget], json: bool) -> anyhow::Result
     match budgets {
         [] if can_be_cut => USUAL.iter().for_each(|&budget| inspected.try_budget(budget)),
         asked => asked.iter().try_for_each(|&budget| inspected.budget(budget))?,
+    }
+    if forecast.is_given() {
+        let budgets = inspected.budgets.iter().map(|line| line.budget);
+        inspected.forecast = Some(ModelForecast::of(&checkpoint, forecast, budgets)?);
     }
     if json {
         return output::json(&inspected);

@@ -4,6 +4,7 @@ use comfy_table::Table;
 use litemoe_model::{AttentionConfig, Leftover, Part, RopeScaling};
 
 use super::super::print::{aligned, count, field, first_of, table};
+use super::forecast::ModelForecast;
 use super::report::{BudgetLine, Inspected, Layer, Outcome};
 use crate::output;
 
@@ -27,7 +28,7 @@ impl Inspected<'_> {
         if !self.budgets.is_empty() {
             output::line(&self.budget_table().to_string())?;
         }
-        Ok(())
+        self.forecast.as_ref().map_or(Ok(()), ModelForecast::print)
     }
 
     fn size(&self) -> String {

@@ -5,6 +5,7 @@ use litemoe_merge::MergeError;
 use litemoe_model::{AttentionConfig, Checkpoint, Leftover, Part};
 use serde::Serialize;
 
+use super::forecast::ModelForecast;
 use super::sizes::{Left, Size, Sizes};
 
 /// Report of `inspect`.
@@ -31,6 +32,9 @@ pub(super) struct Inspected<'a> {
     /// What the files hold and the model does not use.
     pub(super) leftovers: &'a [Leftover],
     pub(super) budgets: Vec<BudgetLine>,
+    /// Memory and speed, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) forecast: Option<ModelForecast>,
     #[serde(skip)]
     sizes: Sizes,
     #[serde(skip)]
@@ -82,6 +86,7 @@ impl<'a> Inspected<'a> {
             layers: checkpoint.moe_layers().iter().map(|l| (l.id, Layer::of(l))).collect(),
             leftovers: checkpoint.leftovers(),
             budgets: Vec::new(),
+            forecast: None,
             moe_layers: checkpoint.moe_layers(),
             sizes,
         }
