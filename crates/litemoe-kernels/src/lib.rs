@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod attention;
 mod bank;
 mod dispatch;
+#[cfg(feature = "flex")]
+mod exp;
 mod hidden_act;
 mod linear;
 #[cfg(feature = "flex")]
@@ -12,6 +15,9 @@ mod primitive;
 mod silu_mul;
 mod weight;
 
+pub use attention::{
+    AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
+};
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;

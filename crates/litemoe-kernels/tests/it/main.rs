@@ -1,5 +1,6 @@
 //! Tests of weights and operations.
 
+mod attention;
 mod bank;
 mod case;
 mod linear;
