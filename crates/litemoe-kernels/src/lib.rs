@@ -5,6 +5,7 @@ mod bank;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod exp;
+mod heads;
 mod hidden_act;
 mod linear;
 #[cfg(feature = "flex")]
@@ -19,6 +20,7 @@ pub use attention::{
     AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
 };
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork};
+pub use heads::{HeadMap, Rotation, fuses_heads, map_heads};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 #[cfg(feature = "flex")]

@@ -69,6 +69,7 @@ fn add_rows<S: Simd, const R: usize>(
 
 /// `R` rows and `N` lanes of the product, from `row` and `column`.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops over constants, which are unrolled: the sums stay in registers
 fn add_tile<S: Simd, const R: usize, const N: usize>(
     simd: S,
     a: Left<'_>,

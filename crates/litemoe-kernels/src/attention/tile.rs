@@ -85,9 +85,8 @@ pub(super) fn weight(x: f32) -> f32 {
 #[inline(always)]
 fn pairwise_sum(mut sums: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
-        for at in 0..half {
-            sums[at] += sums[at + half];
-        }
+        let (low, high) = sums.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
     }
     sums[0]
 }

@@ -34,7 +34,7 @@ struct Text {
 
 impl Text {
     fn len(&self) -> usize {
-        self.queries.shape[0]
+        self.queries.shape()[0]
     }
 }
 
@@ -143,7 +143,7 @@ impl Case {
         };
         let mask: Vec<f32> = (0..n).flat_map(mask).collect();
         let mask = Tensor::from_data(TensorData::new(mask, [1, n, seen]), &device);
-        let sinks = match &self.sinks {
+        let sinks: Tensor<2> = match &self.sinks {
             Some(sinks) => Tensor::from_data(sinks.clone(), &device),
             None => Tensor::full([1, self.n_kv_heads * self.group], -1e30, &device),
         };
@@ -222,11 +222,10 @@ proptest! {
         let kept = Tensor::cat(kept.collect(), 0);
         let found = gradients(output, constant(&weights));
         let expected = gradients(plain, kept);
-        for (found, expected) in found.iter().zip(&expected) {
-            let unit = expected.iter().fold(0f32, |unit, it| unit.max(it.abs())).max(1e-3);
-            for (found, expected) in found.iter().zip(expected) {
-                prop_assert!((found - expected).abs() <= 2e-5 * unit, "{found} is not {expected}");
-            }
+        // Queries that attend to one key have no gradient but for rounding.
+        let unit = expected.iter().flatten().fold(0f32, |unit, it| unit.max(it.abs()));
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            prop_assert!((found - expected).abs() <= 2e-5 * unit, "{found} is not {expected}");
         }
     }
 

@@ -3,6 +3,7 @@
 mod attention;
 mod bank;
 mod case;
+mod heads;
 mod linear;
 mod packed;
 mod silu_mul;

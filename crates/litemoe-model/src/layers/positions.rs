@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Packing, Stack};
-use litemoe_kernels::AttentionSpan;
+use litemoe_kernels::{AttentionSpan, Rotation};
 
 use crate::config::{AttentionConfig, RopeConfig, Temperature};
 use crate::layers::attention_mask::{Masks, mask, spans};
@@ -110,6 +110,11 @@ impl Positions {
     /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     pub(crate) fn temperature(&self) -> Option<&Tensor<4>> {
         self.temperature.as_ref()
+    }
+
+    /// RoPE, for a kernel that applies it as [`Self::rotate`] does.
+    pub(crate) fn rotation(&self) -> Option<Rotation<'_>> {
+        self.rotation.as_ref().map(RopeTable::rotation)
     }
 
     /// Applies RoPE. Interleaved pairs come out half-split, `d_rotated / 2` apart, in queries and keys alike, which

@@ -27,7 +27,7 @@ impl Attention {
             let inputs = [queries, flat(&projected.k), flat(&projected.v)];
             return Some(self_attention(inputs, texts, self.n_kv_heads, span, sinks));
         };
-        if queries.device().is_autodiff() {
+        if [&projected.q, &projected.k, &projected.v].iter().any(|it| it.device().is_autodiff()) {
             return None;
         }
         let starts = context.packing.starts().unwrap_or(&[]);
