@@ -54,12 +54,16 @@ impl BlockCache {
     ///
     /// # Shapes
     /// `[1, tokens, n_kv_heads, d_head]`
+    ///
+    /// # Panics
+    /// When [`Self::extend_blocks`] wrote the first `held` tokens.
     pub(crate) fn extend(
         &mut self,
         held: usize,
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
+        assert!(held == 0 || self.blocks.is_none(), "cached without autodiff, continued with it");
         (self.keys.extend(held, keys), self.values.extend(held, values))
     }
 
