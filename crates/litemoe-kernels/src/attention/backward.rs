@@ -1,14 +1,13 @@
-use super::kernel::TILE_ROWS;
 use super::key_values::{BLOCK, BLOCK_LANES, KeyValues};
 use super::lanes::{LANES, Lanes, values, values_mut};
 use super::product::{Left, add_product};
 use super::simd::{Simd, Task};
 use super::span::AttentionSpan;
-use super::tile::weight;
+use super::tile::{TILE_ROWS, weight};
 
 /// Gradients of one row and one key–value head: a task of the backward pass.
 ///
-/// The weights are computed anew from the scores and the logarithms of their sums (FlashAttention-2, arXiv 2307.08691):
+/// The weights are computed again from the scores and the logarithms of their sums (FlashAttention-2, arXiv 2307.08691):
 /// with `p` the weights and `δ = ∂o·o`, the values' gradient is `pᵀ·∂o`, that of the scores `p·(∂o·vᵀ − δ)`.
 pub(super) struct BackwardTile<'a> {
     /// The row's keys and values, and the same with the two exchanged.

@@ -6,8 +6,10 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use rayon::prelude::*;
 
 use super::kernel::{BackwardRow, Row, run, run_backward};
+use super::key_values::KeyValues;
 use super::op::{Inputs, Kernels, Texts};
-use super::{AttentionRow, AttentionSpan, KeyValues};
+use super::row::AttentionRow;
+use super::span::AttentionSpan;
 use crate::matrix::InstructionSet;
 use crate::primitive::{AsPrimitive, contiguous, values};
 

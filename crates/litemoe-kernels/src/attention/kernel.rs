@@ -4,11 +4,8 @@ use super::backward::BackwardTile;
 use super::key_values::KeyValues;
 use super::simd;
 use super::span::AttentionSpan;
-use super::tile::Tile;
+use super::tile::{TILE_ROWS, Tile};
 use crate::matrix::InstructionSet;
-
-/// Rows of a head group's queries in a tile, unless a single token has more.
-pub(super) const TILE_ROWS: usize = 64;
 
 /// Minimum number of multiplications of parallel tasks.
 const PARALLEL_MULTIPLICATIONS: usize = 1 << 18;

@@ -18,6 +18,7 @@ mod lanes;
 mod op;
 #[cfg(feature = "flex")]
 mod product;
+mod row;
 #[cfg(feature = "flex")]
 mod simd;
 mod span;
@@ -31,16 +32,8 @@ use burn::tensor::{DType, Tensor};
 use crate::primitive::is_host;
 
 pub use key_values::KeyValues;
+pub use row::AttentionRow;
 pub use span::AttentionSpan;
-
-/// Queries of a row in packed tokens, and the keys and values up to the last of them.
-#[derive(Debug)]
-pub struct AttentionRow<'a> {
-    /// The row's tokens. They are the last tokens of `keys_values`.
-    pub tokens: Range<usize>,
-    /// Keys and values of the text so far, these tokens included.
-    pub keys_values: &'a KeyValues,
-}
 
 /// Whether [`self_attention`], and [`attention`] on a device without autodiff, have kernels for the queries: f32 on the
 /// CPU.

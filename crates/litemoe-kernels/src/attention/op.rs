@@ -12,7 +12,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 
-use super::AttentionSpan;
+use super::span::AttentionSpan;
 use crate::primitive::AsPrimitive;
 
 /// Texts that attend to themselves.
@@ -54,7 +54,7 @@ pub(super) trait Kernels: AsPrimitive {
 }
 
 /// Custom operation: self-attention. Autodiff keeps the inputs, the output and one number per query and head; the
-/// backward pass computes the weights anew.
+/// backward pass computes the weights again.
 #[backend_extension(Autodiff, Flex: cfg(feature = "flex"))]
 pub(super) trait SelfAttention: Backend {
     fn self_attention(

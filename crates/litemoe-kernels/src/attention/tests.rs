@@ -1,5 +1,6 @@
 use super::kernel::{Row, run};
-use super::{AttentionSpan, KeyValues};
+use super::key_values::KeyValues;
+use super::span::AttentionSpan;
 use crate::matrix::InstructionSet;
 
 /// Numbers in [−1, 1), the same for a seed.

@@ -7,6 +7,9 @@ use super::simd::{Simd, Task};
 use super::span::AttentionSpan;
 use crate::exp::exp;
 
+/// Rows of a head group's queries in a tile, unless a single token has more.
+pub(super) const TILE_ROWS: usize = 64;
+
 /// Some consecutive queries of one row and one key–value head: a task of the kernel.
 pub(super) struct Tile<'a> {
     pub(super) keys_values: &'a KeyValues,
