@@ -1,7 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod attention;
 mod bank;
 mod dispatch;
+#[cfg(feature = "flex")]
+mod exp;
+mod heads;
 mod hidden_act;
 mod linear;
 #[cfg(feature = "flex")]
@@ -15,7 +19,11 @@ mod silu_mul;
 mod stored_rows;
 mod weight;
 
+pub use attention::{
+    AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
+};
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
+pub use heads::{HeadMap, Rotation, fuses_heads, map_heads};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
 #[cfg(feature = "flex")]

@@ -62,3 +62,15 @@ pub(crate) fn is_host(device: &Device) -> bool {
         false
     }
 }
+
+/// Copies the tensor unless its elements are already contiguous.
+#[cfg(feature = "flex")]
+pub(crate) fn contiguous(tensor: burn_flex::FlexTensor) -> burn_flex::FlexTensor {
+    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// Elements of a contiguous f32 tensor.
+#[cfg(feature = "flex")]
+pub(crate) fn values(tensor: &burn_flex::FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous f32 tensor")
+}

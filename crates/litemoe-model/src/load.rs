@@ -15,6 +15,7 @@ use crate::layers::attention::{
     Attention, GqaProjections, LowRank, MlaProjections, Projections, QkNorms, Queries,
 };
 use crate::layers::block::{Block, CrossAttention};
+use crate::layers::embedding::EmbeddingTable;
 use crate::layers::feed_forward::{Dense, FeedForward, Moe, SharedExpert};
 use crate::layers::gating::TopKGating;
 use crate::layers::head::LmHead;
@@ -23,7 +24,6 @@ use crate::layers::norm::Norm;
 use crate::layers::redirection::Redirection;
 use crate::layers::relative_position_bias::RelativeBias;
 use crate::layers::router::Router;
-use crate::weights::EmbeddingTable;
 use crate::{Checkpoint, ModelError};
 
 /// Builds model layers from a checkpoint, tensor by tensor: each is widened to f32, packed and freed before the next is

@@ -2,9 +2,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{LayerId, LinearSite, Stack, WeightDtype};
-use litemoe_kernels::LinearWeight;
 
 use crate::layers::block::Block;
+use crate::layers::embedding::EmbeddingTable;
 use crate::layers::head::LmHead;
 use crate::load::Loader;
 use crate::{Checkpoint, ModelError};
@@ -34,23 +34,6 @@ struct Embeddings {
     decoder: EmbeddingTable,
     /// `None` if shared with the decoder.
     encoder: Option<EmbeddingTable>,
-}
-
-/// Token embedding of a stack, `[vocab, d_model]`.
-#[derive(Debug)]
-pub(crate) enum EmbeddingTable {
-    Dense(Tensor<2>),
-    Packed(LinearWeight),
-}
-
-impl EmbeddingTable {
-    /// `[n]` → `[n, d_model]`
-    fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        match self {
-            Self::Dense(table) => table.clone().select(0, ids),
-            Self::Packed(table) => table.stored_rows(ids),
-        }
-    }
 }
 
 /// Streamed weights, with a cache of the last used block.

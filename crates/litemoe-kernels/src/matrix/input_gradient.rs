@@ -9,7 +9,7 @@ use super::columns::{Columns, GROUP};
 use super::instruction_set::InstructionSet;
 use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Matrix, Panels, Quantised};
 use super::pack::round_to_bf16;
-use super::product::{Bf16Product, TASKS_PER_THREAD};
+use super::product::{Bf16Product, TASKS_PER_THREAD, run_bf16};
 use crate::pool;
 
 /// Panels of the transposed weight that a block of the weight holds.
@@ -31,7 +31,7 @@ pub(super) fn input_gradient(set: InstructionSet, matrix: &Matrix, grad: &[f32])
             let mut group = columns.part(first..panels.end.min(first + GROUP));
             transpose(set, matrix, first, &mut lines);
             let product = Bf16Product { lines: &lines, first, x: grad.blocks(), n_blocks };
-            product.run(set, &mut group);
+            run_bf16(set, &product, &mut group);
         }
     });
     output

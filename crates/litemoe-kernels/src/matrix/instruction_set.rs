@@ -65,7 +65,7 @@ impl InstructionSet {
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("avx512bf16")
             }
-            Self::Amx => Self::Avx512.is_available() && super::product::amx::is_available(),
+            Self::Amx => Self::Avx512.is_available() && super::amx_support::is_available(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Packed weight matrix: bf16, or integers of 8 or 4 bits with a scale per block of 32 inputs.
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx_support;
 mod columns;
 mod input_gradient;
 mod instruction_set;

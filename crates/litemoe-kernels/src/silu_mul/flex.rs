@@ -4,6 +4,8 @@ use burn_flex::{Flex, FlexTensor, Layout};
 use rayon::prelude::*;
 
 use super::op::Kernels;
+use crate::exp::exp;
+use crate::primitive::{contiguous, values};
 
 /// Minimum number of elements per parallel task.
 const ELEMENTS_PER_TASK: usize = 1 << 14;
@@ -62,38 +64,6 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
     tensor.shape().dims()
 }
 
-/// Copies the tensor unless its elements are already contiguous.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
-}
-
-fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("a contiguous f32 tensor")
-}
-
 fn sigmoid(x: f32) -> f32 {
     1. / (1. + exp(-x))
-}
-
-/// Exponential function with an error of at most 2 ulp, without branches or calls, so that loops over it vectorise.
-/// Clamps x to [-87, 88].
-///
-/// Splits `x = n·ln 2 + r` and evaluates Cephes' polynomial for `exp(r)` (Moshier, expf.c).
-#[inline]
-fn exp(x: f32) -> f32 {
-    /// Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87., 88.);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
-        p = p * r + coefficient;
-    }
-    let exp_r = p * r * r + r + 1.;
-    let two_to_n = f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23));
-    exp_r * two_to_n
 }

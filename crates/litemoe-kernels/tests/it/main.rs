@@ -1,7 +1,9 @@
 //! Tests of weights and operations.
 
+mod attention;
 mod bank;
 mod case;
+mod heads;
 mod linear;
 mod packed;
 mod silu_mul;

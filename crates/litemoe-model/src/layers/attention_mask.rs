@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::Packing;
+use litemoe_kernels::AttentionSpan;
 
 /// Attention masks, added to the scores.
 #[derive(Debug, Default)]
@@ -24,27 +25,6 @@ pub(crate) fn spans(packing: &Packing) -> Vec<Range<usize>> {
     }
 }
 
-/// How far back a token attends.
-#[derive(Clone, Copy)]
-pub(crate) enum AttentionSpan {
-    All,
-    /// Sliding window of this many tokens, itself included.
-    Window(usize),
-    /// Chunk of this length: back to the start of the token's chunk.
-    Chunk(usize),
-}
-
-impl AttentionSpan {
-    fn hides(self, query: usize, key: usize) -> bool {
-        key > query
-            || match self {
-                Self::All => false,
-                Self::Window(window) => query - key >= window,
-                Self::Chunk(chunk) => key / chunk != query / chunk,
-            }
-    }
-}
-
 /// Mask of a span of queries over all keys up to its end, `[1, 1, span, end]`: 0, or `f32::MIN` where a token must not
 /// attend. Finite, so that no infinities are subtracted. `None` where nothing is masked.
 pub(crate) fn mask(
@@ -53,12 +33,14 @@ pub(crate) fn mask(
     device: &Device,
 ) -> Option<Tensor<4>> {
     // The first key is masked before any other.
-    if span.len() == 1 && !span_kind.hides(span.start, 0) {
+    if span.len() == 1 && span_kind.keys(span.start).start == 0 {
         return None;
     }
     let end = span.end;
-    let row =
-        |query| (0..end).map(move |key| if span_kind.hides(query, key) { f32::MIN } else { 0.0 });
+    let row = |query| {
+        let seen = span_kind.keys(query);
+        (0..end).map(move |key| if seen.contains(&key) { 0.0 } else { f32::MIN })
+    };
     let values: Vec<f32> = span.clone().flat_map(row).collect();
     Some(Tensor::from_data(TensorData::new(values, [1, 1, span.len(), end]), device))
 }

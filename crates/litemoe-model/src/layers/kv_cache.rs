@@ -1,4 +1,5 @@
 use burn::tensor::{Tensor, s};
+use litemoe_kernels::KeyValues;
 
 /// KV cache: keys and values of one row's tokens so far, in every block.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ impl KvCache {
 pub(crate) struct BlockCache {
     keys: GrowingBuffer,
     values: GrowingBuffer,
+    /// Keys and values for the attention kernel, instead of those.
+    blocks: Option<KeyValues>,
     /// Cross-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
@@ -51,13 +54,32 @@ impl BlockCache {
     ///
     /// # Shapes
     /// `[1, tokens, n_kv_heads, d_head]`
+    ///
+    /// # Panics
+    /// When [`Self::extend_blocks`] wrote the first `held` tokens.
     pub(crate) fn extend(
         &mut self,
         held: usize,
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
+        assert!(held == 0 || self.blocks.is_none(), "cached without autodiff, continued with it");
         (self.keys.extend(held, keys), self.values.extend(held, values))
+    }
+
+    /// As [`Self::extend`], for the attention kernel.
+    pub(crate) fn extend_blocks(
+        &mut self,
+        held: usize,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    ) -> &KeyValues {
+        let ([_, n, heads, d_key], [.., d_value]) = (keys.dims(), values.dims());
+        let blocks = self.blocks.get_or_insert_with(|| KeyValues::new(heads, d_key, d_value));
+        let (keys, values) =
+            (keys.reshape([n, heads * d_key]), values.reshape([n, heads * d_value]));
+        blocks.extend(held, keys, values);
+        blocks
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 mod attention_mask;
 pub(crate) mod block;
 pub(crate) mod context;
+pub(crate) mod embedding;
 mod expert_capacity;
 mod expert_sites;
 pub(crate) mod feed_forward;

@@ -20,6 +20,11 @@ impl Norm {
         Self { bias: Some(bias.unsqueeze_dim(0)), ..Self::rms(weight, eps) }
     }
 
+    /// Weight `[1, width]` and ε of an RMSNorm.
+    pub(crate) fn as_rms(&self) -> Option<(&Tensor<2>, f64)> {
+        self.bias.is_none().then_some((&self.weight, self.eps))
+    }
+
     /// Normalises each row of `[n, width]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let Some(bias) = &self.bias else { return unit_rms(x, self.eps) * self.weight.clone() };

@@ -1,11 +1,12 @@
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Packing, Stack};
+use litemoe_kernels::{AttentionSpan, Rotation};
 
 use crate::config::{AttentionConfig, RopeConfig, Temperature};
-use crate::layers::attention_mask::{AttentionSpan, Masks, mask, spans};
+use crate::layers::attention_mask::{Masks, mask, spans};
 use crate::layers::relative_position_bias::RelativeBias;
 use crate::layers::rope::RopeTable;
 
@@ -17,8 +18,9 @@ pub(crate) struct Positions {
     rotation: Option<RopeTable>,
     /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     temperature: Option<Tensor<4>>,
-    /// One for all rows when they start at 0, else one per row.
-    masks: Vec<Masks>,
+    spans: Vec<Range<usize>>,
+    /// One for all rows when they start at 0, else one per row; made on first use.
+    masks: OnceLock<Vec<Masks>>,
 }
 
 /// Computes the positions of a model's passes.
@@ -53,8 +55,8 @@ impl PositionMaker {
         let maker = self.clone();
         if let Some([encoder, decoder]) = &self.relative {
             let bias = if stack == Stack::Encoder { encoder } else { decoder };
-            let masks = bias.masks(packing);
-            return Positions { maker, rotation: None, temperature: None, masks };
+            let (spans, masks) = (Vec::new(), OnceLock::from(bias.masks(packing)));
+            return Positions { maker, rotation: None, temperature: None, spans, masks };
         }
         let spans = spans(packing);
         let positions: Vec<usize> = spans.iter().cloned().flatten().collect();
@@ -66,19 +68,24 @@ impl PositionMaker {
             rotation: rope
                 .map(|rope| RopeTable::new(rope, &self.frequencies, &positions, &self.device)),
             temperature: self.attention.temperature.map(temperature),
-            masks: spans.into_iter().map(|span| self.masks(&span)).collect(),
+            spans,
+            masks: OnceLock::new(),
         }
     }
 
     fn masks(&self, span: &Range<usize>) -> Masks {
-        let span_kind = match (self.attention.window, self.attention.chunk) {
-            (Some(window), _) => Some(AttentionSpan::Window(window)),
-            (None, chunk) => chunk.map(AttentionSpan::Chunk),
-        };
         let some_see_all = self.attention.some_see_all();
         Masks {
             full: some_see_all.then(|| mask(AttentionSpan::All, span, &self.device)).flatten(),
-            windowed: span_kind.and_then(|span_kind| mask(span_kind, span, &self.device)),
+            windowed: self.window().and_then(|window| mask(window, span, &self.device)),
+        }
+    }
+
+    /// The model's sliding window or chunk.
+    fn window(&self) -> Option<AttentionSpan> {
+        match (self.attention.window, self.attention.chunk) {
+            (Some(window), _) => Some(AttentionSpan::Window(window)),
+            (None, chunk) => chunk.map(AttentionSpan::Chunk),
         }
     }
 }
@@ -86,13 +93,28 @@ impl PositionMaker {
 impl Positions {
     /// Attention mask of a row, or of all rows when they start at 0.
     pub(crate) fn mask(&self, row: usize, windowed: bool) -> Option<&Tensor<4>> {
-        let masks = &self.masks[row];
+        let make = || self.spans.iter().map(|span| self.maker.masks(span)).collect();
+        let masks = &self.masks.get_or_init(make)[row];
         if windowed { masks.windowed.as_ref() } else { masks.full.as_ref() }
+    }
+
+    /// How far back tokens attend, if nothing else limits or biases their attention.
+    pub(crate) fn span(&self, windowed: bool) -> Option<AttentionSpan> {
+        match &self.maker.relative {
+            Some(_) => None,
+            None if windowed => Some(self.maker.window().unwrap_or(AttentionSpan::All)),
+            None => Some(AttentionSpan::All),
+        }
     }
 
     /// Attention temperature of queries in NoPE blocks, `[1, columns, 1, 1]`.
     pub(crate) fn temperature(&self) -> Option<&Tensor<4>> {
         self.temperature.as_ref()
+    }
+
+    /// RoPE, for a kernel that applies it as [`Self::rotate`] does.
+    pub(crate) fn rotation(&self) -> Option<Rotation<'_>> {
+        self.rotation.as_ref().map(RopeTable::rotation)
     }
 
     /// Applies RoPE. Interleaved pairs come out half-split, `d_rotated / 2` apart, in queries and keys alike, which

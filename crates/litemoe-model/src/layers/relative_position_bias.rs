@@ -2,9 +2,10 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::Packing;
+use litemoe_kernels::AttentionSpan;
 
 use crate::config::RelativeConfig;
-use crate::layers::attention_mask::{AttentionSpan, Masks, mask, spans};
+use crate::layers::attention_mask::{Masks, mask, spans};
 
 /// Relative position bias of a stack, shared by all its blocks (T5, arXiv 1910.10683).
 #[derive(Debug)]

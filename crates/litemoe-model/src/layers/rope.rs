@@ -1,4 +1,5 @@
 use burn::tensor::{Device, Tensor, TensorData};
+use litemoe_kernels::Rotation;
 
 use crate::config::RopeConfig;
 
@@ -36,6 +37,11 @@ impl RopeTable {
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
             interleaved: rope.interleaved,
         }
+    }
+
+    /// The rotations, for a kernel.
+    pub(crate) fn rotation(&self) -> Rotation<'_> {
+        Rotation { cos: &self.cos, sin: &self.sin, interleaved: self.interleaved }
     }
 
     pub(crate) fn rotate(&self, x: Tensor<4>) -> Tensor<4> {

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use litemoe_core::{CausalLm, Input, LanguageModel, Pass, RouterNoise};
-use litemoe_model::Model;
+use litemoe_model::{KvCache, Model};
 use proptest::prelude::*;
 
 use crate::edit::Copy;
@@ -65,6 +65,26 @@ proptest! {
             let expected = &whole[(cache.len() - 1) * model.vocab()..][..model.vocab()];
             prop_assert!(error(&last, expected) < 2e-5 || is_tie(model, &rows));
         }
+    }
+}
+
+/// Caches of more than one block of the attention kernel, where the model takes as many tokens.
+#[test]
+fn clones_and_truncated_caches_continue_apart() {
+    for (name, model) in TINY.iter().zip(&*MODELS).filter(|(_, model)| !model.has_encoder()) {
+        let (tokens, mut cache) = (row(model.max_tokens().min(100)), model.new_cache());
+        let (before, after) = tokens.split_at(tokens.len() - 30);
+        model.extend(before, &mut cache, None);
+        let after = |cache: &mut KvCache| values(&model.extend(after, cache, None));
+        let expected = after(&mut cache.clone());
+        let mut other = cache.clone();
+        model.extend(&row(9), &mut other, None);
+        other.truncate(before.len());
+        assert_eq!(after(&mut other), expected, "{name}");
+        assert_eq!(after(&mut cache), expected, "{name}");
+        assert!(
+            error(&expected, &values(&model.extend(&tokens, &mut model.new_cache(), None))) < 2e-5
+        );
     }
 }
 

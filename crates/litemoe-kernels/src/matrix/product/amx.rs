@@ -4,41 +4,15 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::sync::LazyLock;
 
 use super::avx512::{halves, int8_from, lanes, load, wide};
-use super::{Bf16Product, Int8Product};
+use super::operands::{Bf16Product, Int8Product};
 use crate::matrix::activations::Int8Block;
 use crate::matrix::columns::{Columns, GROUP};
 use crate::matrix::layout::{BF16_LINES, Bits, LANES, Line};
 
 /// Rows of a tile.
 const ROWS: usize = 16;
-
-/// Whether processor and operating system have tiles of int8 and bf16. Asks the system for the permission to use them.
-pub(in crate::matrix) fn is_available() -> bool {
-    static AVAILABLE: LazyLock<bool> = LazyLock::new(|| has_tiles() && may_use_tiles());
-    *AVAILABLE
-}
-
-fn has_tiles() -> bool {
-    const TILE_BF16_INT8: u32 = 1 << 24 | 1 << 22 | 1 << 25;
-    let leaves = __cpuid(0).eax;
-    leaves >= 7 && __cpuid_count(7, 0).edx & TILE_BF16_INT8 == TILE_BF16_INT8
-}
-
-#[cfg(target_os = "linux")]
-fn may_use_tiles() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-    const TILE_DATA: libc::c_long = 18;
-    // SAFETY: asks for the permission to use a processor state; takes no pointer.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn may_use_tiles() -> bool {
-    false
-}
 
 /// Configured tiles of this thread: 0 to 3 are results, 4 and 5 rows, 6 and 7 weights. Released when dropped.
 struct Tiles;
@@ -56,7 +30,7 @@ impl Tiles {
     /// Tiles of `rows` rows of `bytes` bytes, and of `lines` lines of weights.
     ///
     /// # Safety
-    /// [`is_available`] is true.
+    /// AMX is available.
     unsafe fn new(rows: usize, bytes: usize, lines: usize) -> Self {
         let mut config = TileConfig {
             palette: 1,

@@ -1,6 +1,7 @@
 #![allow(unsafe_code)]
 
-use super::{Bf16Product, Int8Product, portable};
+use super::operands::{Bf16Product, Int8Product};
+use super::portable;
 use crate::matrix::columns::Columns;
 
 pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {

@@ -6,17 +6,18 @@ pub(super) mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod operands;
 mod portable;
 
 use std::ops::Range;
 
-use half::{bf16, f16};
-
-use super::activations::{Activations, Int8Block, Rows};
+use super::activations::{Activations, Rows};
 use super::columns::Columns;
 use super::instruction_set::InstructionSet;
-use super::layout::{BF16_LINES, BLOCK, LANES, Line, Matrix, Panels, Quantised};
+use super::layout::{Matrix, Panels};
 use crate::pool;
+pub(super) use operands::Bf16Product;
+use operands::Int8Product;
 
 /// Minimum number of multiplications per parallel task.
 const MULTIPLICATIONS_PER_TASK: usize = 1 << 16;
@@ -43,10 +44,10 @@ impl Product<'_> {
         let n_blocks = self.matrix.n_blocks();
         match (&self.matrix.panels, self.x.rows(self.rows.clone())) {
             (Panels::Bf16(lines), Rows::Bf16(x)) => {
-                Bf16Product { lines, first: 0, x, n_blocks }.run(set, columns);
+                run_bf16(set, &Bf16Product { lines, first: 0, x, n_blocks }, columns);
             }
             (Panels::Quantised(weights), Rows::Int8(x)) => {
-                Int8Product { weights, x, n_blocks }.run(set, columns);
+                run_int8(set, &Int8Product { weights, x, n_blocks }, columns);
             }
             _ => unreachable!("activations of another format"),
         }
@@ -73,71 +74,30 @@ pub(super) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32
     output
 }
 
-/// Product with bf16 weights, accumulated in f32.
-pub(super) struct Bf16Product<'a> {
-    pub(super) lines: &'a [Line],
-    /// The panel that `lines` begins with.
-    pub(super) first: usize,
-    pub(super) x: &'a [[bf16; BLOCK]],
-    pub(super) n_blocks: usize,
-}
-
-impl Bf16Product<'_> {
-    pub(super) fn run(&self, set: InstructionSet, columns: &mut Columns<'_>) {
-        match set {
-            InstructionSet::Portable => portable::bf16(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2::bf16(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512::bf16(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Amx => amx::bf16(self, columns),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => portable::bf16(self, columns),
-        }
-    }
-
-    fn panel(&self, panel: usize) -> &[Line] {
-        let n_lines = self.n_blocks * BF16_LINES;
-        &self.lines[(panel - self.first) * n_lines..][..n_lines]
-    }
-
-    fn row(&self, row: usize) -> &[[bf16; BLOCK]] {
-        &self.x[row * self.n_blocks..][..self.n_blocks]
+pub(super) fn run_bf16(set: InstructionSet, product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
+    match set {
+        InstructionSet::Portable => portable::bf16(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => avx2::bf16(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => avx512::bf16(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Amx => amx::bf16(product, columns),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => portable::bf16(product, columns),
     }
 }
 
-/// Product with quantised weights: exact integer sums per block, which are scaled and added up in f32, in the order of
-/// the blocks, with fused multiply–adds. Every instruction set gives the same bits.
-struct Int8Product<'a> {
-    weights: &'a Quantised,
-    x: &'a [Int8Block],
-    n_blocks: usize,
-}
-
-impl Int8Product<'_> {
-    fn run(&self, set: InstructionSet, columns: &mut Columns<'_>) {
-        match set {
-            InstructionSet::Portable => portable::int8(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx2 => avx2::int8(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512 => avx512::int8(self, columns),
-            #[cfg(target_arch = "x86_64")]
-            InstructionSet::Amx => amx::int8(self, columns),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => portable::int8(self, columns),
-        }
-    }
-
-    /// Lines and scales of a panel.
-    fn panel(&self, panel: usize) -> (&[Line], &[[f16; LANES]]) {
-        let n_lines = self.n_blocks * self.weights.bits.lines();
-        let lines = &self.weights.lines[panel * n_lines..][..n_lines];
-        (lines, &self.weights.scales[panel * self.n_blocks..][..self.n_blocks])
-    }
-
-    fn row(&self, row: usize) -> &[Int8Block] {
-        &self.x[row * self.n_blocks..][..self.n_blocks]
+fn run_int8(set: InstructionSet, product: &Int8Product<'_>, columns: &mut Columns<'_>) {
+    match set {
+        InstructionSet::Portable => portable::int8(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => avx2::int8(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => avx512::int8(product, columns),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Amx => amx::int8(product, columns),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => portable::int8(product, columns),
     }
 }

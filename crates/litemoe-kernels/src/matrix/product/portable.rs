@@ -1,4 +1,4 @@
-use super::{Bf16Product, Int8Product};
+use super::operands::{Bf16Product, Int8Product};
 use crate::matrix::activations::Int8Block;
 use crate::matrix::columns::Columns;
 use crate::matrix::layout::{Bits, LANES, Line};

@@ -1,4 +1,5 @@
 use burn::tensor::Tensor;
+use litemoe_kernels::{HeadMap, fuses_heads, map_heads};
 
 use super::qkv::Qkv;
 use crate::layers::context::LayerContext;
@@ -47,14 +48,10 @@ impl GqaProjections {
     /// Scaled queries, `[batch, seq, n_heads, d_head]`.
     pub(super) fn queries(&self, x: Tensor<2>, context: LayerContext<'_>) -> Tensor<4> {
         let q = self.q_proj.forward(x, context.adapters);
-        let q = self.made(q, self.norms.as_ref().map(|norms| &norms.q), context);
-        let q = match context.positions.temperature() {
+        let q = self.made(q, self.norms.as_ref().map(|norms| &norms.q), self.scale, context);
+        match context.positions.temperature() {
             Some(temperature) if !self.rotated => q * temperature.clone(),
             _ => q,
-        };
-        match self.scale {
-            Some(scale) => q.mul_scalar(scale),
-            None => q,
         }
     }
 
@@ -65,18 +62,53 @@ impl GqaProjections {
         context: LayerContext<'_>,
     ) -> (Tensor<4>, Tensor<4>) {
         let k = self.k_proj.forward(x.clone(), context.adapters);
-        let k = self.made(k, self.norms.as_ref().map(|norms| &norms.k), context);
+        let k = self.made(k, self.norms.as_ref().map(|norms| &norms.k), None, context);
         let v = self.clipped(self.v_proj.forward(x, context.adapters));
         (k, context.heads(v, self.d_head))
     }
 
-    /// Maps projections to queries or keys: QK norm, clamp, RoPE.
-    fn made(&self, x: Tensor<2>, norm: Option<&Norm>, context: LayerContext<'_>) -> Tensor<4> {
+    /// Maps projections to queries or keys: QK norm, clamp, RoPE, scale.
+    fn made(
+        &self,
+        x: Tensor<2>,
+        norm: Option<&Norm>,
+        scale: Option<f64>,
+        context: LayerContext<'_>,
+    ) -> Tensor<4> {
+        if let Some(map) = self.head_map(norm, scale, context).filter(|_| fuses_heads(&x)) {
+            let [rows, columns] = context.packing.grid();
+            let x = map_heads(context.packing.pad(x), self.d_head, &map);
+            let heads = x.dims()[1] / self.d_head;
+            return x.reshape([rows, columns, heads, self.d_head]);
+        }
         let x = match norm {
             Some(norm) => self.normalised(norm, x),
             None => x,
         };
-        self.positioned(context.heads(self.clipped(x), self.d_head), context)
+        let x = self.positioned(context.heads(self.clipped(x), self.d_head), context);
+        match scale {
+            Some(scale) => x.mul_scalar(scale),
+            None => x,
+        }
+    }
+
+    /// The same as one map of each head, where it is one.
+    fn head_map<'a>(
+        &self,
+        norm: Option<&'a Norm>,
+        scale: Option<f64>,
+        context: LayerContext<'a>,
+    ) -> Option<HeadMap<'a>> {
+        let per_head = self.norms.as_ref().is_none_or(|norms| norms.per_head);
+        if !per_head || self.clip.is_some() || self.norm_after.is_some() {
+            return None;
+        }
+        let norm = match norm {
+            Some(norm) => Some(norm.as_rms()?),
+            None => None,
+        };
+        let rotation = self.rotated.then(|| context.positions.rotation()).flatten();
+        Some(HeadMap { norm, rotation, scale: scale.unwrap_or(1.) })
     }
 
     fn clipped(&self, x: Tensor<2>) -> Tensor<2> {

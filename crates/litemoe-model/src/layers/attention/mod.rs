@@ -1,5 +1,6 @@
 //! Attention: the projections, one file per kind, and scaled dot-product attention.
 
+mod fused;
 mod grouped;
 mod latent;
 mod qkv;
@@ -65,14 +66,28 @@ impl Attention {
         &self,
         x: Tensor<2>,
         context: LayerContext<'_>,
-        caches: Option<&mut [&mut BlockCache]>,
+        mut caches: Option<&mut [&mut BlockCache]>,
     ) -> Tensor<2> {
         let projected = match &self.projections {
             Projections::Gqa(grouped) => grouped.project(x, context),
             Projections::Mla(latent) => latent.project(x, context),
         };
+        let mixed = match self.fused(&projected, context, caches.as_deref_mut()) {
+            Some(mixed) => mixed,
+            None => self.plain(&projected, context, caches),
+        };
+        self.o_proj.forward(context.packing.unpad(mixed), context.adapters)
+    }
+
+    /// Self-attention by plain tensor operations, `[rows * columns, n_heads * d_value]`.
+    fn plain(
+        &self,
+        projected: &Qkv,
+        context: LayerContext<'_>,
+        caches: Option<&mut [&mut BlockCache]>,
+    ) -> Tensor<2> {
         let mask = |row| context.positions.mask(row, self.windowed);
-        let mixed = match caches {
+        match caches {
             None => self.scaled_dot_product(&projected.q, &projected.k, &projected.v, mask(0)),
             Some(caches) => {
                 let rows =
@@ -84,8 +99,7 @@ impl Attention {
                 };
                 cat(caches.iter_mut().zip(rows).enumerate().map(row).collect(), 0)
             }
-        };
-        self.o_proj.forward(context.packing.unpad(mixed), context.adapters)
+        }
     }
 
     /// Cross-attention: every token attends to all of its row's encoder tokens.

@@ -1,0 +1,103 @@
+use super::lanes::Lanes;
+use super::simd::Simd;
+
+/// Rows whose sums are in registers together.
+const ROWS: usize = 4;
+
+/// Left operand of a product, `[n, stride]`, row-major, of which the first `depth` columns are used.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) depth: usize,
+}
+
+impl<'a> Left<'a> {
+    #[inline(always)]
+    fn row(self, row: usize) -> &'a [f32] {
+        &self.values[row * self.stride..][..self.depth]
+    }
+}
+
+/// `c += a·b`. Each sum adds up its terms in order, whatever the instruction set and the number of rows.
+///
+/// # Shapes
+/// - `b`: `[depth or more, width]` lanes
+/// - `c`: `[n, width]` lanes
+#[inline(always)]
+pub(super) fn add_product<S: Simd>(
+    simd: S,
+    a: Left<'_>,
+    b: &[Lanes],
+    width: usize,
+    c: &mut [Lanes],
+) {
+    let mut row = 0;
+    for c in c.chunks_mut(ROWS * width) {
+        if c.len() == ROWS * width {
+            add_rows::<S, ROWS>(simd, a, row, b, width, c);
+        } else {
+            for (at, c) in c.chunks_exact_mut(width).enumerate() {
+                add_rows::<S, 1>(simd, a, row + at, b, width, c);
+            }
+        }
+        row += ROWS;
+    }
+}
+
+/// `R` rows of the product, from `row`.
+#[inline(always)]
+fn add_rows<S: Simd, const R: usize>(
+    simd: S,
+    a: Left<'_>,
+    row: usize,
+    b: &[Lanes],
+    width: usize,
+    c: &mut [Lanes],
+) {
+    let mut column = 0;
+    while column < width {
+        if S::PANEL >= 4 && width - column >= 4 {
+            add_tile::<S, R, 4>(simd, a, row, b, [column, width], c);
+            column += 4;
+        } else {
+            add_tile::<S, R, 1>(simd, a, row, b, [column, width], c);
+            column += 1;
+        }
+    }
+}
+
+/// `R` rows and `N` lanes of the product, from `row` and `column`.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // loops over constants, which are unrolled: the sums stay in registers
+fn add_tile<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    a: Left<'_>,
+    row: usize,
+    b: &[Lanes],
+    [column, width]: [usize; 2],
+    c: &mut [Lanes],
+) {
+    let mut sums = [[simd.zero(); N]; R];
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        rows[r] = a.row(row + r);
+        for n in 0..N {
+            sums[r][n] = simd.load(&c[r * width + column + n]);
+        }
+    }
+    for (k, b) in b.chunks_exact(width).take(a.depth).enumerate() {
+        let b = &b[column..column + N];
+        for r in 0..R {
+            let x = simd.splat(rows[r][k]);
+            for n in 0..N {
+                sums[r][n] = simd.mul_add(x, simd.load(&b[n]), sums[r][n]);
+            }
+        }
+    }
+    for r in 0..R {
+        for n in 0..N {
+            simd.store(sums[r][n], &mut c[r * width + column + n]);
+        }
+    }
+}

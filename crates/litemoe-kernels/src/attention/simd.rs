@@ -1,0 +1,179 @@
+//! Vectors of 16 values, per instruction set.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use super::lanes::{LANES, Lanes};
+use crate::matrix::InstructionSet;
+
+/// Proof that the machine has an instruction set, with its vector operations.
+pub(super) trait Simd: Copy {
+    /// 16 values in registers.
+    type Vector: Copy;
+    /// Vectors of a row whose sums are in registers together.
+    const PANEL: usize;
+
+    fn zero(self) -> Self::Vector;
+    fn splat(self, value: f32) -> Self::Vector;
+    fn load(self, lanes: &Lanes) -> Self::Vector;
+    fn store(self, vector: Self::Vector, lanes: &mut Lanes);
+    /// `a·b + c`
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+}
+
+/// Computation with vectors, inlined into a function that has the instructions.
+pub(super) trait Task {
+    fn run<S: Simd>(self, simd: S);
+}
+
+/// Runs a task with an instruction set.
+pub(super) fn run(set: InstructionSet, task: impl Task) {
+    match set {
+        InstructionSet::Portable => task.run(Portable),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => {
+            #[target_feature(enable = "avx2,fma")]
+            fn run(simd: Avx2, task: impl Task) {
+                task.run(simd);
+            }
+            // SAFETY: `InstructionSet::Avx2` is used only where these features are.
+            unsafe { run(Avx2(()), task) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 | InstructionSet::Amx => {
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            fn run(simd: Avx512, task: impl Task) {
+                task.run(simd);
+            }
+            // SAFETY: `InstructionSet::Avx512` and `Amx` are used only where these features are.
+            unsafe { run(Avx512(()), task) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => task.run(Portable),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Simd for Portable {
+    type Vector = [f32; LANES];
+    const PANEL: usize = 1;
+
+    #[inline(always)]
+    fn zero(self) -> Self::Vector {
+        [0.; LANES]
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Vector {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, lanes: &Lanes) -> Self::Vector {
+        lanes.0
+    }
+
+    #[inline(always)]
+    fn store(self, vector: Self::Vector, lanes: &mut Lanes) {
+        lanes.0 = vector;
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, mut c: Self::Vector) -> Self::Vector {
+        for ((c, a), b) in c.iter_mut().zip(a).zip(b) {
+            *c += a * b;
+        }
+        c
+    }
+}
+
+/// Made by [`run`] alone, where the machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx2 {
+    type Vector = [__m256; 2];
+    const PANEL: usize = 1;
+
+    #[inline(always)]
+    fn zero(self) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has AVX2 and FMA, here and below.
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Vector {
+        // SAFETY: as above.
+        unsafe { [_mm256_set1_ps(value); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, lanes: &Lanes) -> Self::Vector {
+        let from = lanes.0.as_ptr();
+        // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
+        unsafe { [_mm256_load_ps(from), _mm256_load_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    fn store(self, [low, high]: Self::Vector, lanes: &mut Lanes) {
+        let to = lanes.0.as_mut_ptr();
+        // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
+        unsafe {
+            _mm256_store_ps(to, low);
+            _mm256_store_ps(to.add(8), high);
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: as above.
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+}
+
+/// Made by [`run`] alone, where the machine has AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx512 {
+    type Vector = __m512;
+    const PANEL: usize = 4;
+
+    #[inline(always)]
+    fn zero(self) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has AVX-512 F, here and below.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Vector {
+        // SAFETY: as above.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, lanes: &Lanes) -> Self::Vector {
+        // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
+        unsafe { _mm512_load_ps(lanes.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, vector: Self::Vector, lanes: &mut Lanes) {
+        // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
+        unsafe { _mm512_store_ps(lanes.0.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: as above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+}
