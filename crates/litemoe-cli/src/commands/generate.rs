@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::device::DeviceArgs;
 use crate::args::prompt::PromptArgs;
 use crate::args::sampling::SamplingArgs;
-use crate::model::Loaded;
+use crate::model::{self, Loaded};
 use crate::output;
 
 /// Generate an answer to a prompt
@@ -51,6 +51,7 @@ struct Generated {
 
 impl GenerateArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let prompt = self.prompt.read()?;
         let loaded = Loaded::open(&self.model, self.device)?;
         let rule = self.sampling.rule(loaded.sampling()?);
@@ -58,6 +59,7 @@ impl GenerateArgs {
         let prompt = loaded.tokenizer.encode_chat(&prompt);
         let prompt = prompt.with_context(|| self.prompt.origin())?;
         loaded.expect_ids(&prompt)?;
+        inputs.expect_unchanged()?;
         let (mut cache, sampler) = (loaded.model.new_cache(), Sampler::new(rule));
         let mounted = mounted.as_ref();
         let decoding = Decoding::new(&loaded.model, mounted, &prompt, &mut cache, 0, sampler)

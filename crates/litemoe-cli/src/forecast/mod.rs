@@ -1,6 +1,7 @@
 //! Forecasts of memory and time, from a model's configuration and headers, the rows' lengths and a short probe of the
 //! machine. Both are estimates.
 
+mod extraction;
 mod machine;
 mod memory;
 mod model_size;
@@ -8,6 +9,7 @@ mod rows;
 mod speed;
 mod work;
 
+pub(crate) use self::extraction::{Extraction, Refitting, is_kept_down};
 pub(crate) use self::machine::available_bytes;
 pub(crate) use self::memory::{Memory, TuneMemory};
 pub(crate) use self::model_size::ModelSize;
