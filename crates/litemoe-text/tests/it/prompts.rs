@@ -55,16 +55,20 @@ fn a_prompt_has_the_text_and_tokens_of_transformers() {
     }
 }
 
-/// Rows for tuning begin with the prompts that are answered: tools and documents are given in the same way.
+/// Rows for tuning begin with the prompts that are answered: tools and documents are given in the same way. The end token
+/// of one golden template is ordinary text in the vocabulary.
 #[test]
-fn a_rows_prompt_has_the_tokens_of_transformers() {
+fn a_row_begins_with_the_tokens_of_its_prompt() {
     let Golden { templates, cases } = golden();
     let mut seen = [0; 2];
-    for Case { template, about, ids, mut prompt, .. } in cases {
-        if prompt.get("chat_template_kwargs").is_some_and(|it| !it.is_null()) {
+    for Case { template, about, mut prompt, .. } in cases {
+        let variables = prompt.remove("chat_template_kwargs");
+        if variables.is_some_and(|it| it.as_object().is_some_and(|it| !it.is_empty())) {
             continue;
         }
-        let tokenizer = with_template(&templates[&template]);
+        let tokenizer = with_template(&templates[&template].replace("<|end|>", "<|pad|>"));
+        let asked = Prompt::from_json(&Value::from(prompt.clone()).to_string()).unwrap();
+        let ids = tokenizer.encode_chat(&asked).unwrap();
         let answer = json!({"role": "assistant", "content": "So it is."});
         prompt["messages"].as_array_mut().unwrap().push(answer);
         let read = |row: &Value| {
@@ -101,9 +105,7 @@ fn documents_of_a_row_that_the_template_does_not_print_are_refused() {
         let dir = with_files(&[("rows.jsonl", row.as_bytes())]);
         RowFile::read(dir.path().join("rows.jsonl")).map(|mut file| file.rows.remove(0))
     };
-    let blind = with_template(
-        "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}{% endif %}",
-    );
+    let blind = with_template("{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}");
     let error = blind.encode(&row(json!([{"text": "c"}])).unwrap()).unwrap_err();
     assert!(matches!(error, TextError::NotRendered { what: "documents" }), "{error}");
     for none in [json!([]), json!(null), json!("")] {
