@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use litemoe_adapter::{Effect, LoadedAdapter, load, load_with_plan};
+use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan, Sampling};
 use litemoe_files::map_large_allocations;
 use litemoe_model::{Checkpoint, Model, ModelError, Outline};
@@ -210,7 +210,8 @@ impl Loaded {
 
     /// Loads an adapter, with its router bias, and checks that it changes the model's logits.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
-        let loaded = load(dir, &self.model, self.checkpoint.fingerprint());
+        let Self { checkpoint, model, .. } = self;
+        let loaded = load_with_plan(dir, model, checkpoint.fingerprint(), None, &model.device());
         let mounted = loaded.with_context(|| cannot_mount(dir, &self.checkpoint))?.mounted;
         self.expect_mounted(dir, &mounted)?;
         Ok(mounted)
