@@ -1,26 +1,28 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{
-    Adapters, ExpertId, Fingerprint, LanguageModel, LayerPlan, LinearRole, LinearSite, Lora, Plan,
+    Adapters, ExpertId, Fingerprint, LayerPlan, LinearRole, LinearSite, Lora, MoeModel, Plan,
     PlanError, RouterRule, Site,
 };
 
 use crate::evaluate::floats;
 use crate::mount::{LoadedAdapter, check_format};
-use crate::{AdapterError, AdapterRecord, SiteMap, load, peft};
+use crate::{AdapterError, AdapterRecord, SiteMap, load_for, peft};
 
-/// Loads an adapter directory for the foundation, with expert indices mapped by the plan of the proxy it was tuned on.
+/// Loads an adapter directory for the foundation, which need not be able to run, with expert indices mapped by the plan of
+/// the proxy it was tuned on.
 ///
 /// # Errors
-/// Those of [`load`]; a plan that is not the adapter's or does not fit the foundation; LoRAs on a proxy's experts
+/// Those of [`load_for`]; a plan that is not the adapter's or does not fit the foundation; LoRAs on a proxy's experts
 /// without a plan.
-pub fn load_with_plan<M: LanguageModel + ?Sized>(
+pub fn load_with_plan<M: MoeModel + ?Sized>(
     dir: &Path,
     foundation: &M,
     fingerprint: &Fingerprint,
     plan: Option<&Plan>,
+    device: &Device,
 ) -> Result<LoadedAdapter, AdapterError> {
     let record = AdapterRecord::read(dir)?;
     check_plan(record.as_ref(), plan)?;
@@ -34,7 +36,9 @@ pub fn load_with_plan<M: LanguageModel + ?Sized>(
             && record.foundation == *fingerprint
             && record.trained_on != *fingerprint
     };
-    let Some(record) = record.filter(is_to_move) else { return load(dir, foundation, fingerprint) };
+    let Some(record) = record.filter(is_to_move) else {
+        return load_for(dir, foundation, fingerprint, device);
+    };
     let Some(plan) = plan else {
         return Err(AdapterError::PlanNeeded { plan: record.plan.unwrap_or_default() });
     };
@@ -43,7 +47,7 @@ pub fn load_with_plan<M: LanguageModel + ?Sized>(
     }
     let record = AdapterRecord { map: SiteMap::Host, ..record };
     let sites = foundation.linear_sites();
-    let read = peft::read(dir, &of_proxy(sites, plan), &foundation.device())?;
+    let read = peft::read(dir, &of_proxy(sites, plan), device)?;
     record.check_files(dir, &read.config, &read.sha256)?;
     check_format(dir, &read.config, Some(&record), false)?;
     let adapters = to_foundation(&read.adapters, sites, plan)?;

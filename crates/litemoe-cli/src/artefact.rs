@@ -18,6 +18,11 @@ const MAX_BYTES: u64 = 1 << 30;
 /// Maximum bytes of expert scores, far above any model's sums.
 const MAX_SCORES_BYTES: u64 = 8 << 30;
 
+/// Bound of reading a JSON artefact, as the README promises it.
+#[cfg(test)]
+pub(crate) const BOUND: litemoe_fixtures::fuzz::Bound =
+    litemoe_fixtures::fuzz::Bound { fixed: 1 << 14, per_byte: 8, per_value: 160 };
+
 /// Reads a JSON artefact, and checks its checksum if it has one; errors name the file.
 pub(crate) fn read<T: Serialize + DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     Checksummed::parse(&read_bytes(path, MAX_BYTES)?)
@@ -164,4 +169,37 @@ pub(crate) fn folder_bytes(dir: &Path) -> anyhow::Result<u64> {
     let files = fs::read_dir(dir).with_context(cannot)?;
     let sizes = files.map(|file| Ok(file?.metadata()?.len())).collect::<std::io::Result<Vec<_>>>();
     Ok(sizes.with_context(cannot)?.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use litemoe_core::Plan;
+
+    use super::*;
+
+    type Read = fn(&Path) -> anyhow::Result<()>;
+
+    /// Sparse files: their lengths are refused, they are not read.
+    #[test]
+    fn files_above_their_limits_are_not_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file.json");
+        let file = fs::File::create(&path).expect("a file");
+        let readers: [(u64, Read); 4] = [
+            (8 << 30, |path| read_scores(path).map(drop)),
+            (1 << 30, |path| read::<Plan>(path).map(drop)),
+            (1 << 30, |path| read_plain::<Vec<String>>(path).map(drop)),
+            (1 << 30, |path| read_text(path).map(drop)),
+        ];
+        for (limit, read) in readers {
+            file.set_len(limit + 1).expect("a length");
+            let mut error = String::new();
+            let allocated = allocation_counter::measure(|| {
+                error = read(&path).map_or_else(|error| format!("{error:#}"), |()| String::new());
+            });
+            let shown = path.display();
+            assert_eq!(error, format!("cannot read {shown}: it has more than {limit} bytes"));
+            assert!(allocated.bytes_max < 1 << 16, "{} bytes", allocated.bytes_max);
+        }
+    }
 }

@@ -61,12 +61,13 @@ pub(crate) fn expect_writable(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(nearest.to_owned())
 }
 
-/// Checks that an output of this size fits the disk; its parent directory may not exist yet.
-pub(crate) fn expect_room(out: &Path, bytes: u64) -> anyhow::Result<()> {
+/// Checks that an output of this size fits the disk, and returns the disk's free bytes; the parent directory may not exist
+/// yet.
+pub(crate) fn expect_room(out: &Path, bytes: u64) -> anyhow::Result<u64> {
     let parent = out.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let free = free_bytes(parent).with_context(|| format!("cannot read {}", parent.display()))?;
     if free >= bytes {
-        return Ok(());
+        return Ok(free);
     }
     bail!(
         "{} needs {}, but its disk has {} left",

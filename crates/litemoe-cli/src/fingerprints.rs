@@ -123,8 +123,13 @@ mod tests {
     use std::thread::sleep;
     use std::time::Duration;
 
+    use litemoe_fixtures::fuzz::{Bound, fuzz_json};
+
     use super::*;
     use crate::stamp::SETTLED;
+
+    /// Bound of looking an entry up, with the stamps of the directory's files now.
+    const ENTRY: Bound = Bound { fixed: 1 << 16, ..artefact::BOUND };
 
     fn model() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a folder");
@@ -176,5 +181,39 @@ mod tests {
         let nowhere = CacheEntry::below(None, dir.path());
         nowhere.keep(&hash());
         assert_eq!(nowhere.find(), None);
+    }
+
+    /// A directory whose files are as they were, and what the cache has of it.
+    #[test]
+    fn fuzzed_entries() {
+        let (cache, dir) = (tempfile::tempdir().expect("a folder"), model());
+        let entry = CacheEntry::below(Some(cache.path().to_owned()), dir.path());
+        let (file, files) = (entry.file.clone().expect("a file"), entry.files.clone());
+        let kept = Kept {
+            format: FORMAT.to_owned(),
+            dir: entry.dir.clone(),
+            files: files.expect("stamps"),
+            fingerprint: hash(),
+        };
+        artefact::write_checksummed(&file, &kept).expect("written");
+        let unchecked = serde_json::to_vec(&kept).expect("JSON");
+        let documents = [fs::read(&file).expect("an entry"), unchecked];
+        let mut found = [0; 2];
+        fuzz_json(&documents, |from, document| {
+            fs::write(&file, document).expect("written");
+            let mut fingerprint = None;
+            let allocated = allocation_counter::measure(|| fingerprint = entry.find());
+            ENTRY.check(document, allocated.bytes_max);
+            let Some(fingerprint) = fingerprint else { return };
+            found[from] += 1;
+            let read: Kept = artefact::read(&file).expect("an entry");
+            let are = (&read.format, &read.dir, &read.files, &read.fingerprint);
+            assert_eq!(are, (&kept.format, &kept.dir, &kept.files, &fingerprint));
+            // What nothing uses may be of bytes that are no text.
+            let json = serde_json::from_slice::<serde_json::Value>(document);
+            let is_checked = json.is_ok_and(|json| json.get("sha256").is_some());
+            assert!(!is_checked || fingerprint == hash(), "{fingerprint}");
+        });
+        assert!(found.iter().all(|&n| n > 0), "{found:?}");
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan, Sampling};
 use litemoe_files::map_large_allocations;
-use litemoe_model::{Checkpoint, Model, ModelError};
+use litemoe_model::{Checkpoint, Model, ModelError, Outline};
 use litemoe_score::About;
 use litemoe_text::{Tokenizer, sampling_defaults};
 
@@ -16,6 +16,7 @@ use crate::args::weights::WeightArgs;
 use crate::fingerprints::CacheEntry;
 use crate::hub::{self, ModelId};
 use crate::input::RowModel;
+use crate::input_files::InputFiles;
 use crate::output;
 
 /// Number of tokens of the probe that checks an adapter's effect.
@@ -46,6 +47,16 @@ pub(crate) fn open_unchecked(named: &Path) -> anyhow::Result<Checkpoint> {
         }
         _ => error.into(),
     })
+}
+
+/// The files of a model and of adapters, to be called before they are read into memory.
+pub(crate) fn inputs<'a>(
+    named: &Path,
+    adapters: impl IntoIterator<Item = &'a Path>,
+) -> anyhow::Result<InputFiles> {
+    let mut dirs = vec![hub::locate(named)?];
+    dirs.extend(adapters.into_iter().map(Path::to_owned));
+    Ok(InputFiles::of(&dirs))
 }
 
 /// Set by [`note_no_leftovers`].
@@ -108,6 +119,19 @@ impl Opened {
             );
         }
         Ok(Self { checkpoint, tokenizer })
+    }
+
+    /// Reads an adapter for the model; a plan maps a proxy's expert indices to the foundation's.
+    pub(crate) fn adapter(
+        &self,
+        dir: &Path,
+        plan: Option<&Plan>,
+        device: DeviceArgs,
+    ) -> anyhow::Result<LoadedAdapter> {
+        let Self { checkpoint, .. } = self;
+        let (outline, device) = (Outline::of(checkpoint), device.open()?);
+        let loaded = load_with_plan(dir, &outline, checkpoint.fingerprint(), plan, &device);
+        loaded.with_context(|| cannot_mount(dir, checkpoint))
     }
 
     /// Loads the weights onto a device.
@@ -191,26 +215,24 @@ impl Loaded {
 
     /// Loads an adapter, with its router bias, and checks that it changes the model's logits.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
-        Ok(self.mounted(dir, None)?.mounted)
+        let Self { checkpoint, model, .. } = self;
+        let loaded = load_with_plan(dir, model, checkpoint.fingerprint(), None, &model.device());
+        let mounted = loaded.with_context(|| cannot_mount(dir, &self.checkpoint))?.mounted;
+        self.expect_mounted(dir, &mounted)?;
+        Ok(mounted)
     }
 
-    /// As [`Self::adapter`], with the directory's other contents; a plan maps a proxy's expert indices to the
-    /// foundation's.
-    pub(crate) fn mounted(&self, dir: &Path, plan: Option<&Plan>) -> anyhow::Result<LoadedAdapter> {
-        let cannot = || {
-            format!(
-                "the adapter {} cannot be mounted on {}",
-                dir.display(),
-                self.checkpoint.dir().display()
-            )
-        };
-        let fingerprint = self.checkpoint.fingerprint();
-        let loaded = load_with_plan(dir, &self.model, fingerprint, plan).with_context(cannot)?;
-        self.expect_effect(&loaded.mounted).with_context(cannot)?;
-        let is_routed = loaded.mounted.router_bias.is_some();
-        let n_loras = loaded.mounted.adapters.loras().count();
+    /// Checks that an adapter of a directory changes the model's logits.
+    pub(crate) fn expect_mounted(
+        &self,
+        dir: &Path,
+        mounted: &MountedAdapter,
+    ) -> anyhow::Result<()> {
+        self.expect_effect(mounted).with_context(|| cannot_mount(dir, &self.checkpoint))?;
+        let (n_loras, is_routed) =
+            (mounted.adapters.loras().count(), mounted.router_bias.is_some());
         tracing::info!(dir = %dir.display(), n_loras, is_routed, "mounted an adapter");
-        Ok(loaded)
+        Ok(())
     }
 
     /// Checks that an adapter fits the model and changes its logits.
@@ -234,6 +256,11 @@ impl Loaded {
         }
         Ok(())
     }
+}
+
+fn cannot_mount(adapter: &Path, checkpoint: &Checkpoint) -> String {
+    let (adapter, dir) = (adapter.display(), checkpoint.dir().display());
+    format!("the adapter {adapter} cannot be mounted on {dir}")
 }
 
 /// As [`base`], for a model that does not exist yet.

@@ -113,6 +113,8 @@ fn is_own(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use litemoe_fixtures::fuzz::Bound;
+
     use super::*;
 
     #[test]
@@ -126,11 +128,16 @@ mod tests {
         assert!(is_own(&dir));
         let record = fs::read(dir.join(RECORD)).expect("a record");
         let read = |json: &[u8]| serde_json::from_slice::<BTreeMap<String, String>>(json).ok();
+        // And a block of a file that is hashed.
+        let bound = Bound { fixed: (1 << 20) + (1 << 16), ..artefact::BOUND };
         let mut others = 0;
         litemoe_fixtures::fuzz::fuzz_json(std::slice::from_ref(&record), |_, document| {
             fs::write(dir.join(RECORD), document).expect("written");
-            assert_eq!(is_own(&dir), read(document) == read(&record));
-            others += usize::from(!is_own(&dir));
+            let mut is_this = false;
+            let allocated = allocation_counter::measure(|| is_this = is_own(&dir));
+            bound.check(document, allocated.bytes_max);
+            assert_eq!(is_this, read(document) == read(&record));
+            others += usize::from(!is_this);
         });
         assert!(others > 0);
     }

@@ -4,11 +4,11 @@
 
 use minijinja::functions::namespace;
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja::{Environment, Error, ErrorKind, State, tests};
 
 use crate::one_shot::OneShot;
 
-/// Name of the filter applied to values assigned to variables.
+/// Name of the filter applied to values that are assigned to variables or compared.
 pub(crate) const SET: &str = "litemoe_set";
 
 /// Name of the filter applied to values assigned to namespace attributes, which persist across loop iterations and so
@@ -24,10 +24,36 @@ const MAX_ITEMS: usize = 50_000;
 /// Maximum nesting of loops, macros and the like, in the engine's units; a macro call is about five.
 const MAX_RECURSION: usize = 200;
 
+/// Comparison of two values, which are compared item by item until the smaller one ends.
+type Comparison = fn(&Value, &Value) -> bool;
+
+/// Tests that compare, by their names.
+const COMPARISONS: [(&[&str], Comparison); 6] = [
+    (&["==", "eq", "equalto"], tests::is_eq),
+    (&["!=", "ne"], tests::is_ne),
+    (&["<", "lt", "lessthan"], tests::is_lt),
+    (&["<=", "le"], tests::is_le),
+    (&[">", "gt", "greaterthan"], tests::is_gt),
+    (&[">=", "ge"], tests::is_ge),
+];
+
 pub(crate) fn add_to(environment: &mut Environment<'_>) {
     environment.set_recursion_limit(MAX_RECURSION);
     environment.add_filter(SET, set);
     environment.add_filter(SET_ATTRIBUTE, set_attribute);
+    for (names, compare) in COMPARISONS {
+        for name in names {
+            let test = move |state: &State<'_, '_>, value: &Value, other: &Value| {
+                check(state, other).map(|()| compare(value, other))
+            };
+            environment.add_test(*name, test);
+        }
+    }
+    environment.add_test("in", |state: &State<'_, '_>, value: &Value, other: &Value| {
+        check(state, value)?;
+        check(state, other)?;
+        tests::is_in(state, value, other)
+    });
 }
 
 /// Checks that a value is small enough to traverse, and consumes fuel for it.

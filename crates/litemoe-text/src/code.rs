@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use crate::{literal, python};
+use crate::{bounded, literal, python};
 
 /// Maximum depth of brackets, and number of methods after one value: more than the engine's parser takes.
 const MAX_DEPTH: usize = 200;
@@ -15,14 +15,24 @@ const MAX_LINKS: usize = 400;
 ///
 /// - string literals have Python's escapes;
 /// - the operands of `~` become text by a filter, as Python's `str` does it;
+/// - what is compared, one operand of a comparison, both of `in` and the arguments of `changed`, and keys pass through the
+///   filter that bounds values, unless they are literal texts or numbers: the engine's steps do not count nested items;
 /// - `a.items`, a method that is not called, and `a['items']` become filters, because in Python a method hides the key or
 ///   the missing key.
 ///
 /// # Errors
 /// A string literal that the engine cannot have, brackets deeper than [`MAX_DEPTH`], and more than [`MAX_LINKS`].
 pub(crate) fn rewritten(code: &str) -> Result<String, String> {
+    of_frame(code, Frame::default())
+}
+
+/// As [`rewritten`], for the targets and the iterated value of `for`, whose first `in` compares nothing.
+pub(crate) fn rewritten_loop(code: &str) -> Result<String, String> {
+    of_frame(code, Frame { is_loop: true, ..Frame::default() })
+}
+
+fn of_frame(code: &str, mut frame: Frame) -> Result<String, String> {
     let mut frames = Vec::new();
-    let mut frame = Frame::default();
     let mut rest = code;
     while let Some(token) = Token::first(rest, frame.last == Last::Dot) {
         let (text, after) = rest.split_at(token.len);
@@ -44,6 +54,11 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                     return Err(too_deep());
                 }
                 let inner = Frame { n_links_around: frame.n_links_in_all(), ..Frame::default() };
+                let inner = Frame {
+                    is_dict: text == "{",
+                    is_changed: is_postfix && text == "(" && frame.out.ends_with("changed"),
+                    ..inner
+                };
                 frames.push((mem::replace(&mut frame, inner), text, is_postfix));
             }
             Kind::Close => {
@@ -52,8 +67,15 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
                     continue;
                 };
                 let mut inner = mem::replace(&mut frame, outer);
-                inner.end_operand(false);
-                let is_item = is_postfix && open == "[" && inner.n_tokens == 1 && !is_called;
+                inner.end_comparand(inner.is_compared);
+                let is_key = is_postfix && open == "[";
+                let is_item = is_key && inner.n_tokens == 1 && !is_called;
+                if is_key && !inner.is_slice {
+                    inner.bound(0);
+                }
+                if inner.is_changed {
+                    inner.bound(inner.item);
+                }
                 match inner.literal.filter(|name| is_item && python::is_method(name)) {
                     Some(_) => frame.wrap(frame.out.len(), python::ITEM, inner.out.trim())?,
                     None => frame.out.extend([open, &inner.out, text]),
@@ -77,7 +99,7 @@ pub(crate) fn rewritten(code: &str) -> Result<String, String> {
             Kind::Symbol => frame.symbol(text)?,
         }
     }
-    frame.end_operand(false);
+    frame.end_comparand(frame.is_compared);
     // Brackets without an end are the engine's error.
     for (mut outer, open, _) in frames.into_iter().rev() {
         outer.out.extend([open, &frame.out]);
@@ -112,6 +134,19 @@ struct Frame {
     start: usize,
     /// Whether that operand follows a `~`.
     after_tilde: bool,
+    /// Start of the operand of a comparison or `in`, if it is one.
+    comparand: usize,
+    /// Whether that operand follows a comparison or `in`.
+    is_compared: bool,
+    /// Start of the item after the last comma.
+    item: usize,
+    /// Whether the brackets are those of a dict, or of a call of `changed`.
+    is_dict: bool,
+    is_changed: bool,
+    /// Whether there is a colon.
+    is_slice: bool,
+    /// Whether an `in` may follow that belongs to `for`.
+    is_loop: bool,
     /// Number of the operand's tokens.
     n_tokens: usize,
     /// The operand's last string literal.
@@ -166,12 +201,54 @@ impl Frame {
         }
     }
 
+    /// The operand of a comparison ends, if it is one, and with it that of `~`.
+    fn end_comparand(&mut self, is_one: bool) {
+        self.end_operand(false);
+        if is_one {
+            self.bound(self.comparand);
+        }
+    }
+
+    /// Passes the code from `start` on through the filter that bounds values.
+    fn bound(&mut self, start: usize) {
+        let operand = self.out.split_off(start);
+        let code = operand.trim();
+        if code.is_empty() || is_scalar(code) {
+            return self.out.push_str(&operand);
+        }
+        let (before, after) = operand.split_once(code).unwrap_or_default();
+        self.out.extend([before, "(", code, ")|", bounded::SET, after]);
+    }
+
     /// An operator that binds no stronger than `~`, or the like.
     fn boundary(&mut self, text: &str) {
         let is_tilde = text == "~";
-        self.end_operand(is_tilde);
+        let is_in = match text {
+            "in" => !mem::take(&mut self.is_loop),
+            // Of `not in`: another `not` follows no operand.
+            "not" => matches!(self.last, Last::Operand | Last::Test),
+            _ => false,
+        };
+        match text {
+            "~" | "+" | "-" => self.end_operand(is_tilde),
+            _ => {
+                self.end_comparand(self.is_compared || is_in);
+                if text == ":" && self.is_dict || text == "," && self.is_changed {
+                    self.bound(self.item);
+                }
+            }
+        }
         self.out.push_str(text);
         self.start = self.out.len();
+        if !matches!(text, "~" | "+" | "-") {
+            self.comparand = self.start;
+            self.is_compared = matches!(text, "==" | "!=" | "<" | "<=" | ">" | ">=");
+            self.is_compared |= is_in && text == "in";
+        }
+        if text == "," {
+            self.item = self.start;
+        }
+        self.is_slice |= text == ":";
         self.value = self.out.len();
         self.after_tilde = is_tilde;
         self.n_tokens = 0;
@@ -238,6 +315,16 @@ impl Frame {
         self.out.extend(["(", value.trim_end(), "|", filter, "(", argument, "))"]);
         Ok(())
     }
+}
+
+/// Whether code is a literal text, a number or the name of a constant.
+fn is_scalar(code: &str) -> bool {
+    let len = match code.chars().next() {
+        Some(quote @ ('\'' | '"')) => literal_len(code, quote),
+        Some('0'..='9') => number_len(code),
+        _ => return matches!(code, "true" | "True" | "false" | "False" | "none" | "None"),
+    };
+    len == code.len()
 }
 
 fn too_deep() -> String {
@@ -316,7 +403,7 @@ fn literal_len(code: &str, quote: char) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::rewritten;
+    use super::{rewritten, rewritten_loop};
 
     #[test]
     fn operands_of_concatenation_become_text() {
@@ -331,12 +418,44 @@ mod tests {
                 "not (a)|litemoe_text ~ (b is not none)|litemoe_text and c",
             ),
             ("f(k=a ~ 1.5, x)", "f(k=(a)|litemoe_text ~ (1.5)|litemoe_text, x)"),
-            ("1e-5 - 2 if a in b else c", "1e-5 - 2 if a in b else c"),
+            ("1e-5 - 2 if a else c", "1e-5 - 2 if a else c"),
             ("a ~ (b", "(a)|litemoe_text ~ (b"),
             ("a ~", "(a)|litemoe_text ~"),
         ] {
             assert_eq!(rewritten(code).expect("it has right literals"), written);
         }
+    }
+
+    #[test]
+    fn what_is_compared_is_bounded() {
+        for (code, written) in [
+            ("a == b", "a == (b)|litemoe_set"),
+            ("a.role == 'user' and b!=-1", "a.role == 'user' and b!=(-1)|litemoe_set"),
+            ("a < 1 <= none or 'x' >= b.c", "a < 1 <= none or 'x' >= (b.c)|litemoe_set"),
+            ("1 == 'a' + b", "1 == ('a' + b)|litemoe_set"),
+            ("a == b + c ~ 'd' if e", "a == (b + (c)|litemoe_text ~ 'd')|litemoe_set if e"),
+            ("'a' in b", "'a' in (b)|litemoe_set"),
+            (
+                "not a not in [b, c == d]",
+                "not (a)|litemoe_set not in ([b, c == (d)|litemoe_set])|litemoe_set",
+            ),
+            ("f(x == y, k=z)", "f(x == (y)|litemoe_set, k=z)"),
+            ("a == b|sort|length", "a == (b|sort|length)|litemoe_set"),
+            (
+                "loop.changed(a, b + 1, 'c')",
+                "loop.changed((a)|litemoe_set, (b + 1)|litemoe_set, 'c')",
+            ),
+            ("a is in b and c == d is none", "a is in b and c == (d is none)|litemoe_set"),
+            ("a['b'][0][c if d else e]", "a['b'][0][(c if d else e)|litemoe_set]"),
+            ("a[b:c]", "a[b:c]"),
+            ("{'a': b, c if d else e: f}", "{'a': b, (c if d else e)|litemoe_set: f}"),
+            ("a == ", "a == "),
+        ] {
+            assert_eq!(rewritten(code).expect("it has right literals"), written);
+        }
+        let code = " a in b if a in c";
+        let written = " a in b if (a)|litemoe_set in (c)|litemoe_set";
+        assert_eq!(rewritten_loop(code).expect("it has right literals"), written);
     }
 
     #[test]
@@ -348,7 +467,7 @@ mod tests {
             ("-f(x)[0].get.y", "-(f(x)[0]|litemoe_attribute('get')).y"),
             ("a is in ['items']", "a is in ['items']"),
             ("a.items() | items | f(loop.index)", "a.items() | items | f(loop.index)"),
-            ("items['item'] + a[items] + ['items']", "items['item'] + a[items] + ['items']"),
+            ("items['item'] + a[1] + ['items']", "items['item'] + a[1] + ['items']"),
         ] {
             assert_eq!(rewritten(code).expect("it has right literals"), written);
         }

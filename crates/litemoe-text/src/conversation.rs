@@ -1,12 +1,20 @@
 use serde_json::{Map, Value};
 
-/// A conversation and the tools that the assistant may call, as the chat template sees them.
+/// A conversation, the tools that the assistant may call and the documents that it answers from, as the chat template
+/// sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conversation {
     messages: Vec<Map<String, Value>>,
     /// Whether the loss covers each message; only the assistant's can be true.
     in_loss: Vec<bool>,
-    tools: Option<Vec<Value>>,
+    context: Context,
+}
+
+/// What a conversation's template renders besides the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Context {
+    pub(crate) tools: Option<Vec<Value>>,
+    pub(crate) documents: Option<Vec<Value>>,
 }
 
 impl Conversation {
@@ -15,9 +23,9 @@ impl Conversation {
     pub(crate) fn new(
         messages: Vec<Map<String, Value>>,
         in_loss: Vec<bool>,
-        tools: Option<Vec<Value>>,
+        context: Context,
     ) -> Self {
-        Self { messages, in_loss, tools }
+        Self { messages, in_loss, context }
     }
 
     /// Messages: JSON objects with `role` and `content`, and any other keys.
@@ -27,7 +35,18 @@ impl Conversation {
 
     /// JSON schemas of the tools, if the row has any.
     pub fn tools(&self) -> Option<&[Value]> {
-        self.tools.as_deref()
+        self.context.tools.as_deref()
+    }
+
+    /// Documents to answer from, if the row has any.
+    pub fn documents(&self) -> Option<&[Value]> {
+        self.context.documents.as_deref()
+    }
+
+    /// The conversation without its documents.
+    pub(crate) fn without_documents(&self) -> Self {
+        let context = Context { documents: None, ..self.context.clone() };
+        Self { context, ..self.clone() }
     }
 
     /// Indices of the messages in the loss, ascending.

@@ -118,7 +118,7 @@ impl From<RowContent> for Row {
     }
 }
 
-/// Writes the row as `prompt` and `completion`, `messages` and `tools`, or `text`, with `label` and `references`, such
+/// Writes the row as `prompt` and `completion`, `messages`, `tools` and `documents`, or `text`, with `label` and `references`, such
 /// that it is read back as the same row.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,6 +132,9 @@ impl Serialize for Row {
                 map.serialize_entry("messages", &conversation.weighted_messages())?;
                 if let Some(tools) = conversation.tools() {
                     map.serialize_entry("tools", tools)?;
+                }
+                if let Some(documents) = conversation.documents() {
+                    map.serialize_entry("documents", documents)?;
                 }
             }
             RowContent::Text(text) => map.serialize_entry("text", text)?,

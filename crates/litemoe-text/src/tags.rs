@@ -146,6 +146,7 @@ fn rewritten_tag(inside: &str) -> Result<String, String> {
                         code::rewritten(code)?;
                         body.to_owned()
                     }
+                    "for" => name.to_owned() + &code::rewritten_loop(code)?,
                     _ => name.to_owned() + &code::rewritten(code)?,
                 }
             }

@@ -32,9 +32,9 @@ impl Tokenizer {
             return self.encode_decoder(encoder, completion, start);
         }
         let Some(template) = self.template() else {
-            return match plain_pair(conversation.messages()) {
+            return match plain_pair(conversation) {
                 Some((prompt, completion)) => self.encode_plain(prompt, completion),
-                None => Err(no_template(conversation.messages())),
+                None => Err(no_template(conversation, conversation.messages())),
             };
         };
         let rendered = Rendered::new(template, conversation)?;
@@ -81,13 +81,13 @@ impl Tokenizer {
         let messages = conversation.prompt();
         match (self.template(), messages) {
             (Some(template), _) => {
-                let rendered = render(template, messages, conversation.tools(), true, false)?;
+                let rendered = render(template, conversation, messages, true, false)?;
                 self.encode_text(&rendered)
             }
-            (None, [message]) if role(message) == "user" => {
+            (None, [message]) if role(message) == "user" && is_plain(conversation) => {
                 self.encode_prompt(&[Message::user(content(message).unwrap_or_default())])
             }
-            (None, _) => Err(no_template(messages)),
+            (None, _) => Err(no_template(conversation, messages)),
         }
     }
 }
@@ -101,19 +101,26 @@ struct Rendered<'a> {
 
 impl<'a> Rendered<'a> {
     fn new(template: &'a ChatTemplate, conversation: &'a Conversation) -> Result<Self, TextError> {
-        let (messages, tools) = (conversation.messages(), conversation.tools());
-        let whole = render(template, messages, tools, false, false)?;
+        let whole = render(template, conversation, conversation.messages(), false, false)?;
+        if conversation.documents().is_some() {
+            let without = conversation.without_documents();
+            // A template may require them, and fail without.
+            let bare = render(template, &without, conversation.messages(), false, false);
+            if bare.is_ok_and(|bare| bare == whole) {
+                return Err(TextError::NotRendered { what: "documents" });
+            }
+        }
         Ok(Self { template, conversation, whole })
     }
 
     fn render(&self, messages: &[JsonMessage], is_prompt: bool) -> Result<String, TextError> {
-        render(self.template, messages, self.conversation.tools(), is_prompt, false)
+        render(self.template, self.conversation, messages, is_prompt, false)
     }
 
     /// Byte ranges of the `generation` blocks in the loss; none if the template has no such blocks.
     fn blocks(&self) -> Result<Vec<Range<usize>>, TextError> {
-        let (messages, tools) = (self.conversation.messages(), self.conversation.tools());
-        let marked = render(self.template, messages, tools, false, true)?;
+        let messages = self.conversation.messages();
+        let marked = render(self.template, self.conversation, messages, false, true)?;
         if marked == self.whole {
             return Ok(Vec::new());
         }
@@ -270,31 +277,47 @@ fn tokens_in(encoding: &Encoding, bytes: &Range<usize>) -> Option<Range<usize>> 
     Some(offsets.iter().position(is_inside)?..offsets.iter().rposition(is_inside)? + 1)
 }
 
+/// Renders messages with a conversation's tools and documents.
 fn render(
     template: &ChatTemplate,
+    conversation: &Conversation,
     messages: &[JsonMessage],
-    tools: Option<&[serde_json::Value]>,
     is_prompt: bool,
     marked: bool,
 ) -> Result<String, TextError> {
+    let list = |items: Option<&[serde_json::Value]>| {
+        items.map_or(Value::from(()), |items| Value::from(Serde(items)))
+    };
     let variables = [
-        ("tools", tools.map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
+        ("tools", list(conversation.tools())),
+        ("documents", list(conversation.documents())),
         ("add_generation_prompt", Value::from(is_prompt)),
         (assistant_mask::MARKED, Value::from(marked)),
     ];
     template.render_objects(messages, variables)
 }
 
-/// Prompt and completion of a conversation of a user's and the assistant's message.
-fn plain_pair(messages: &[JsonMessage]) -> Option<(&str, &str)> {
-    match messages {
-        [user, assistant] if role(user) == "user" && role(assistant) == "assistant" => {
+/// Prompt and completion of a conversation of a user's and the assistant's message, and nothing else.
+fn plain_pair(conversation: &Conversation) -> Option<(&str, &str)> {
+    match conversation.messages() {
+        [user, assistant]
+            if role(user) == "user" && role(assistant) == "assistant" && is_plain(conversation) =>
+        {
             Some((content(user)?, content(assistant)?))
         }
         _ => None,
     }
 }
 
-fn no_template(messages: &[JsonMessage]) -> TextError {
-    TextError::NoTemplate { given: messages.iter().map(role).collect::<Vec<_>>().join(", ") }
+/// Whether a conversation has only messages.
+fn is_plain(conversation: &Conversation) -> bool {
+    conversation.tools().is_none() && conversation.documents().is_none()
+}
+
+fn no_template(conversation: &Conversation, messages: &[JsonMessage]) -> TextError {
+    let others = [("tools", conversation.tools()), ("documents", conversation.documents())];
+    let others = others.into_iter().filter(|(_, items)| items.is_some()).map(|(name, _)| name);
+    TextError::NoTemplate {
+        given: messages.iter().map(role).chain(others).collect::<Vec<_>>().join(", "),
+    }
 }

@@ -90,6 +90,11 @@ impl TuneOptions {
         step.is_multiple_of(self.validate_every) || step == self.steps
     }
 
+    /// Number of steps that are followed by validation.
+    pub fn n_validations(&self) -> usize {
+        self.steps.div_ceil(self.validate_every)
+    }
+
     /// Checks that every option is in range.
     ///
     /// # Errors
@@ -129,4 +134,18 @@ fn require(
         return Ok(());
     }
     Err(AdapterError::Option { option, given: given.to_string(), expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validations_are_counted_as_they_are_made() {
+        for (steps, validate_every) in [(1, 1), (1, 50), (6, 3), (7, 3), (8, 3), (9, 1), (5, 9)] {
+            let options = TuneOptions { steps, validate_every, ..TuneOptions::default() };
+            let made = (1..=steps).filter(|&step| options.validates_at(step)).count();
+            assert_eq!(options.n_validations(), made, "{steps}, {validate_every}");
+        }
+    }
 }

@@ -116,27 +116,28 @@ fn check<M: LanguageModel + Sync + ?Sized>(
 struct Saver<'a> {
     file: Checkpoint<'a>,
     id: RunId,
+    data: TuneData<'a>,
 }
 
 impl<'a> Saver<'a> {
     fn new(
         file: Checkpoint<'a>,
         initial: &Adapters,
-        data: TuneData<'_>,
+        data: TuneData<'a>,
         options: &TuneOptions,
     ) -> Result<Self, AdapterError> {
         if file.every == 0 {
             let (option, given) = ("checkpoint_every", "0".to_owned());
             return Err(AdapterError::Option { option, given, expected: "at least 1" });
         }
-        Ok(Self { file, id: RunId::new(file.model, initial, data, options) })
+        Ok(Self { file, id: RunId::new(file.model, initial, data, options), data })
     }
 
     fn resume(&self, initial: &Adapters) -> Result<Option<TuneState>, AdapterError> {
         if !self.file.path.exists() {
             return Ok(None);
         }
-        TuneState::read(self.file.path, &self.id, initial).map(Some)
+        TuneState::read(self.file.path, &self.id, initial, self.data).map(Some)
     }
 
     fn save(&self, state: &TuneState, last: usize) -> Result<(), AdapterError> {

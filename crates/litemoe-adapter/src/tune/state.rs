@@ -137,6 +137,33 @@ struct BestHeader {
     validation: Option<Evaluation>,
 }
 
+impl Header {
+    /// What no step of a run on these rows can have.
+    fn problem(&self, data: TuneData<'_>) -> Option<String> {
+        let Self { run: RunId { ref options, .. }, step, tokens, ref best, .. } = *self;
+        let longest = data.train.iter().map(Sequence::n_tokens).max().unwrap_or_default();
+        let most = (options.batch as u64).saturating_mul(longest as u64);
+        if step > options.steps || tokens > most.saturating_mul(step as u64) {
+            return Some(format!(
+                "it states step {step} of {} after {tokens} tokens",
+                options.steps
+            ));
+        }
+        let n_rows = data.validation.len() as u64;
+        let is_possible = |evaluation: &Evaluation| {
+            evaluation.rows == n_rows && evaluation.exact_rows <= n_rows && evaluation.tokens > 0
+        };
+        let Some(best) = best else {
+            return (step == options.steps).then(|| "it states no best step".to_owned());
+        };
+        if !(1..=step).contains(&best.step) {
+            return Some(format!("it states {} as the best step of {step}", best.step));
+        }
+        let is_right = best.validation.as_ref().map_or(n_rows == 0, is_possible);
+        (!is_right).then(|| format!("its evaluation is of other rows than these {n_rows}"))
+    }
+}
+
 impl TuneState {
     /// State before the first step.
     pub(super) fn start(initial: &Adapters) -> Self {
@@ -228,10 +255,18 @@ impl TuneState {
     }
 
     /// Reads a run's checkpoint; `initial` determines the expected matrices.
-    pub(super) fn read(path: &Path, run: &RunId, initial: &Adapters) -> Result<Self, AdapterError> {
+    pub(super) fn read(
+        path: &Path,
+        run: &RunId,
+        initial: &Adapters,
+        data: TuneData<'_>,
+    ) -> Result<Self, AdapterError> {
         let mut file = Matrices::read(path)?;
         let header = header(path, &file)?;
         run.check(path, &header.run)?;
+        if let Some(problem) = header.problem(data) {
+            return Err(AdapterError::NotACheckpoint { path: path.to_owned(), problem });
+        }
         if let Some(stated) = header.matrices_sha256.filter(|stated| stated != file.sha256()) {
             let found = file.sha256().to_owned();
             return Err(AdapterError::Changed { path: path.to_owned(), stated, found });

@@ -1,14 +1,19 @@
 //! Fuzzed adapter files: they are read and can be run, or refused with an error, in bounded memory.
 
 use std::fs;
+use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_adapter::{AdapterRecord, MountRouting, RECORD_FILE, load, peft};
-use litemoe_core::{Fingerprint, Input, LanguageModel, MoeModel, Pass};
+use litemoe_adapter::{
+    AdapterError, AdapterRecord, Checkpoint, MountRouting, RECORD_FILE, StepReport, TuneData,
+    TuneObserver, TuneOptions, Tuned, check_checkpoint, load, peft, tune,
+};
+use litemoe_core::{Adapters, Fingerprint, Input, LanguageModel, MoeModel, Pass};
 use litemoe_fixtures::fuzz::{Bound, fuzz_json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::fixture::{golden, model, random_adapters};
+use crate::fixture::{golden, model, random_adapters, rows};
 use crate::guarding::mounted;
 use crate::peft::{copy, set};
 
@@ -19,6 +24,9 @@ const ADAPTER: Bound = Bound { fixed: 8 << 20, per_byte: 600, per_value: 600 };
 
 /// Bound of reading `litemoe.json`.
 const RECORD: Bound = Bound { fixed: 1 << 12, per_byte: 8, per_value: 160 };
+
+/// Bound of reading a tuning checkpoint, its matrices included.
+const CHECKPOINT: Bound = Bound { fixed: 1 << 20, per_byte: 8, per_value: 600 };
 
 /// Reads fuzzed documents as one file of the adapters.
 fn check(documents: &[Vec<u8>], name: &str, file: impl Fn(usize, &[u8]) -> Vec<u8>) {
@@ -80,6 +88,93 @@ fn fuzzed_records() {
     assert!(read > 0);
 }
 
+/// Keeps the checkpoint of the first step, and the number of the last one.
+struct Keeping<'a> {
+    path: &'a Path,
+    first: Vec<u8>,
+    last: usize,
+}
+
+impl TuneObserver for Keeping<'_> {
+    fn resumed(&mut self, step: usize) {
+        self.last = step;
+    }
+
+    fn stepped(&mut self, report: &StepReport) {
+        if report.step == 1 {
+            self.first = fs::read(self.path).unwrap();
+        }
+        self.last = report.step;
+    }
+}
+
+/// Splits a safetensors file into its header and its tensors.
+fn split(file: &[u8]) -> (Value, &[u8]) {
+    let end = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    (serde_json::from_slice(&file[8..end]).unwrap(), &file[end..])
+}
+
+/// Resumes runs of two steps from their fuzzed headers, and from what these hold about the run.
+#[test]
+fn fuzzed_checkpoints() {
+    const KEY: &str = "litemoe_tune";
+    let (model, rows, dir) = (model(), rows(), TempDir::new().unwrap());
+    let path = dir.path().join("state");
+    let all = random_adapters(&model, 4);
+    let initial: Adapters =
+        all.loras().take(1).map(|(site, lora)| (site.clone(), lora.clone())).collect();
+    let data = TuneData { train: &rows[..2], validation: &rows[2..4] };
+    let options = TuneOptions { steps: 2, batch: 2, warmup: 0, ..TuneOptions::default() };
+    let fingerprint = Fingerprint::new("tuned");
+    let tuned = || -> (Result<Tuned, AdapterError>, Vec<u8>, usize) {
+        let checkpoint = Some(Checkpoint { path: &path, every: 1, model: &fingerprint });
+        let mut keeping = Keeping { path: &path, first: Vec::new(), last: 0 };
+        let tuned = tune(&model, &initial, data, &options, checkpoint, &mut keeping);
+        (tuned, keeping.first, keeping.last)
+    };
+    let (whole, first, _) = tuned();
+    let whole = whole.unwrap();
+    let files = [first, fs::read(&path).unwrap()];
+    let parts = files.each_ref().map(|file| split(file));
+    // Without checksums, as earlier versions wrote them.
+    let runs = parts.each_ref().map(|(header, _)| {
+        let text = header["__metadata__"][KEY].as_str().unwrap();
+        let mut run: Value = serde_json::from_str(text).unwrap();
+        run.as_object_mut().unwrap().retain(|key, _| !key.ends_with("sha256"));
+        run.to_string().into_bytes()
+    });
+    let headers = parts.each_ref().map(|(header, _)| header.to_string().into_bytes());
+    let documents = [headers, runs].concat();
+    let mut read = vec![0; documents.len()];
+    fuzz_json(&documents, |from, document| {
+        let (header, tensors) = &parts[from % 2];
+        let header = match from / 2 {
+            0 => document.to_vec(),
+            _ => {
+                let mut header = header.clone();
+                header["__metadata__"][KEY] = String::from_utf8_lossy(document).into();
+                header.to_string().into_bytes()
+            }
+        };
+        let len = header.len() as u64;
+        let file = [&len.to_le_bytes(), &header[..], tensors].concat();
+        fs::write(&path, &file).unwrap();
+        let allocated = allocation_counter::measure(|| drop(check_checkpoint(&path)));
+        CHECKPOINT.check(&header, allocated.bytes_max);
+        let mut resumed = None;
+        let allocated = allocation_counter::measure(|| resumed = Some(tuned()));
+        CHECKPOINT.check(&header, allocated.bytes_max);
+        let Some((Ok(tuned), _, last)) = resumed else { return };
+        read[from] += 1;
+        assert_eq!(last, 2);
+        assert!((1..=2).contains(&tuned.best_step));
+        assert!(tuned.tokens <= 2 * whole.tokens, "{} tokens", tuned.tokens);
+        let validation = tuned.validation.unwrap();
+        assert!(validation.rows == 2 && validation.loss().is_finite(), "{validation:?}");
+    });
+    assert!(read.iter().all(|&read| read > 0), "{read:?}");
+}
+
 #[test]
 fn large_files_are_bounded_before_they_are_parsed() {
     let (_keep, dir) = copy("plain");
@@ -101,6 +196,23 @@ fn large_files_are_bounded_before_they_are_parsed() {
     fs::write(dir.join(peft::CONFIG_FILE), vec![b' '; (16 << 20) + 1]).unwrap();
     let (error, peak) = read();
     assert!(error.contains("more than 16777216 bytes") && peak < 1 << 16, "{error}, {peak} bytes");
+}
+
+/// A sparse file: its length is refused, it is not read.
+#[test]
+fn tensors_above_their_limit_are_not_read() {
+    let ((_keep, dir), model) = (copy("plain"), model());
+    let path = dir.join(peft::MODEL_FILE);
+    let file = fs::File::create(&path).unwrap();
+    file.set_len((16 << 30) + 1).unwrap();
+    let mut error = String::new();
+    let allocated = allocation_counter::measure(|| {
+        let read = peft::read(&dir, model.linear_sites(), &Device::flex());
+        error = read.map_or_else(|error| error.to_string(), |_| String::new());
+    });
+    let expected = format!("{}: it has more than 17179869184 bytes", path.display());
+    assert!(error.contains(&expected), "{error}");
+    assert!(allocated.bytes_max < 8 << 20, "{} bytes", allocated.bytes_max);
 }
 
 #[test]

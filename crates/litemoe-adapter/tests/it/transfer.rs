@@ -88,7 +88,7 @@ impl Tuned {
 
     fn mounted(&self, plan: Option<&Plan>) -> Result<LoadedAdapter, AdapterError> {
         let model = Model::load(&self.foundation, &Device::flex()).unwrap();
-        load_with_plan(&self.path(), &model, self.foundation.fingerprint(), plan)
+        load_with_plan(&self.path(), &model, self.foundation.fingerprint(), plan, &Device::flex())
     }
 }
 
@@ -166,7 +166,13 @@ fn a_mounted_adapter_is_the_foundations_alone() {
     let error = load(&target, &model, tuned.proxy.fingerprint()).unwrap_err();
     assert!(matches!(error, AdapterError::OtherExperts { .. }), "{error}");
     // The record names the plan it was mapped by, and that plan is still accepted.
-    let again = load_with_plan(&target, &model, tuned.foundation.fingerprint(), Some(&tuned.plan));
+    let again = load_with_plan(
+        &target,
+        &model,
+        tuned.foundation.fingerprint(),
+        Some(&tuned.plan),
+        &Device::flex(),
+    );
     assert!(same_bits(&again.unwrap().mounted.adapters, &loaded.mounted.adapters));
 }
 
@@ -252,7 +258,8 @@ fn an_adapter_that_no_proxy_was_tuned_for_has_no_plan() {
     save(&target, &adapters, model.linear_sites(), &Default::default(), None).unwrap();
     let plan = plan(&foundation);
     let mount = |target: &Path| {
-        load_with_plan(target, &model, foundation.fingerprint(), Some(&plan)).unwrap_err()
+        load_with_plan(target, &model, foundation.fingerprint(), Some(&plan), &Device::flex())
+            .unwrap_err()
     };
     assert!(matches!(mount(&target), AdapterError::NoProxy));
 }

@@ -34,8 +34,9 @@ pub(crate) struct Reply {
     pub(crate) n_run: usize,
 }
 
-/// File format of a saved conversation.
+/// File format of a saved conversation. A file with anything else is none, as it would be lost.
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Saved {
     messages: Vec<Message>,
 }

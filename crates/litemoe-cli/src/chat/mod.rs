@@ -23,7 +23,7 @@ use crate::chat::command::{Command, HELP};
 use crate::chat::conversation::{Conversation, Saved};
 use crate::chat::input::{Input, Read};
 use crate::chat::interrupt::Interrupt;
-use crate::model::Loaded;
+use crate::model::{self, Loaded};
 use crate::output;
 
 /// Chat with a model in the terminal
@@ -56,6 +56,7 @@ pub(crate) struct ChatArgs {
 
 impl ChatArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let context = self.context.read()?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         if loaded.tokenizer.template().is_none() {
@@ -66,6 +67,7 @@ impl ChatArgs {
         }
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let rule = self.sampling.rule(loaded.sampling()?);
+        inputs.expect_unchanged()?;
         let mut conversation = Conversation::new(&loaded, mounted.as_ref(), rule, context);
         conversation.set_system(self.system.clone());
         let mut chat = Chat { args: &self, conversation, interrupt: Interrupt::watch()? };
@@ -146,10 +148,56 @@ impl Chat<'_> {
 
 /// Saves the conversation. An existing file is replaced only if it is a saved conversation.
 fn save(file: &Path, saved: &Saved) -> anyhow::Result<()> {
-    if file.exists() && artefact::read::<Saved>(file).is_err() {
-        bail!("{} is there, and it is not a saved conversation", file.display());
-    }
+    expect_saved(file)?;
     artefact::write(file, saved)?;
     output::note(&format!("(saved in {})", file.display()));
     Ok(())
+}
+
+/// Checks that what is at a path, if anything, is a saved conversation and nothing more.
+fn expect_saved(file: &Path) -> anyhow::Result<()> {
+    if file.exists() && artefact::read::<Saved>(file).is_err() {
+        bail!("{} is there, and it is not a saved conversation", file.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use litemoe_fixtures::fuzz::fuzz_json;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::artefact::BOUND;
+
+    #[test]
+    fn fuzzed_saved_conversations_are_replaced_only_if_nothing_else_is_lost() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("chat.json");
+        let message = |role: &str, content: &str| json!({ "role": role, "content": content });
+        let messages = [message("system", "Be brief."), message("user", "\u{e9}\n")];
+        let documents = [
+            json!({ "messages": messages }),
+            json!({ "messages": [], "tools": [{ "name": "f" }] }),
+            json!({ "messages": [{ "role": "user", "content": "a", "tool_calls": [] }] }),
+        ];
+        let documents = documents.map(|document| document.to_string().into_bytes());
+        let mut replaced = [0; 3];
+        fuzz_json(&documents, |from, document| {
+            fs::write(&file, document).expect("written");
+            let mut is_saved = false;
+            let allocated = allocation_counter::measure(|| is_saved = expect_saved(&file).is_ok());
+            BOUND.check(document, allocated.bytes_max);
+            if !is_saved {
+                return;
+            }
+            replaced[from] += 1;
+            let saved: Saved = artefact::read(&file).expect("a saved conversation");
+            let found: Value = serde_json::from_slice(document).expect("JSON");
+            assert_eq!(serde_json::to_value(saved).expect("JSON"), found);
+        });
+        assert!(replaced.iter().all(|&n| n > 0), "{replaced:?}");
+    }
 }

@@ -9,6 +9,7 @@ use litemoe_model::{Checkpoint, Fused, Fusion, Outline, Rounding};
 use serde::{Deserialize, Serialize};
 
 use crate::args::device::cpu;
+use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak};
 use crate::work::{self, Report, Work};
 use crate::{artefact, disk, hub, model, output, progress};
@@ -87,9 +88,11 @@ impl FuseArgs {
         work::run(&self, self.json)
     }
 
-    fn lock(&self) -> anyhow::Result<TargetLock> {
+    /// Locks the output, and takes the stamps of the inputs.
+    fn lock(&self) -> anyhow::Result<(TargetLock, InputFiles)> {
         let foundation = hub::locate(&self.foundation)?;
-        artefact::lock_dir(&self.out, &[foundation.as_path(), &self.adapter])
+        let inputs = [foundation.as_path(), &self.adapter];
+        Ok((artefact::lock_dir(&self.out, &inputs)?, InputFiles::of(&inputs)))
     }
 
     /// Loads the adapter, and checks that its sum with the weights means what it means mounted.
@@ -134,15 +137,17 @@ impl Work for FuseArgs {
 
     fn execute(&self) -> anyhow::Result<FuseReport> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        let _lock = self.lock()?;
+        let (_lock, inputs) = self.lock()?;
         let checkpoint = model::open(&self.foundation)?;
         model::note_leftovers(&checkpoint);
         let loaded = self.load(&checkpoint)?;
         let fusion = Fusion::of(&checkpoint, &loaded.mounted.adapters)?;
         disk::expect_room(&self.out, fusion.bytes())?;
         let bar = progress::begin("fusing", fusion.bytes(), "bytes");
-        let fused = fusion.write(&self.out, &mut |bytes| bar.add(bytes))?;
+        let staged = fusion.stage(&self.out, &mut |bytes| bar.add(bytes))?;
         bar.finish();
+        inputs.expect_unchanged()?;
+        let fused = staged.commit()?;
         let Fused { updated, tensors, bytes, dequantised, rounding, worst } = fused;
         let (worst_tensor, worst) = worst.unzip();
         let warning = (rounding.relative() > MAX_ROUNDING).then(|| {

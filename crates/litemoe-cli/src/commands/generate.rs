@@ -10,7 +10,7 @@ use crate::args::device::DeviceArgs;
 use crate::args::prompt::PromptArgs;
 use crate::args::sampling::SamplingArgs;
 use crate::args::weights::WeightArgs;
-use crate::model::Loaded;
+use crate::model::{self, Loaded};
 use crate::output;
 
 /// Generate an answer to a prompt
@@ -54,6 +54,7 @@ struct Generated {
 
 impl GenerateArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let prompt = self.prompt.read()?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         let rule = self.sampling.rule(loaded.sampling()?);
@@ -61,6 +62,7 @@ impl GenerateArgs {
         let prompt = loaded.tokenizer.encode_chat(&prompt);
         let prompt = prompt.with_context(|| self.prompt.origin())?;
         loaded.expect_ids(&prompt)?;
+        inputs.expect_unchanged()?;
         let (mut cache, sampler) = (loaded.model.new_cache(), Sampler::new(rule));
         let mounted = mounted.as_ref();
         let decoding = Decoding::new(&loaded.model, mounted, &prompt, &mut cache, 0, sampler)

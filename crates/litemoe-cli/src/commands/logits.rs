@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::args::device::DeviceArgs;
 use crate::args::weights::WeightArgs;
-use crate::model::Loaded;
+use crate::model::{self, Loaded};
 use crate::output;
 
 /// Print the logits at every position, for comparison with other implementations
@@ -41,9 +41,11 @@ struct Logits {
 
 impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
         let input = self.input(&loaded)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
+        inputs.expect_unchanged()?;
         let mut pass = Pass::mounted(mounted.as_ref());
         let logits = loaded.model.logits(&input, &mut pass);
         let flat = logits.try_into_vec_as::<f32>().map_err(|error| anyhow::anyhow!("{error:?}"))?;

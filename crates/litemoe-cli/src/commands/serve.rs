@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 
 use anyhow::Context;
@@ -42,15 +42,21 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
-        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
-        let options = ServerOptions { sampling: loaded.sampling()?, ..options };
-        let mut adapters = Vec::new();
-        for text in &self.adapters {
+        let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
                 .with_context(|| format!("--adapter {text}: give it a name, NAME=DIR"))?;
-            adapters.push((name.to_owned(), loaded.adapter(Path::new(dir))?));
+            Ok((name.to_owned(), dir.into()))
+        };
+        let dirs = self.adapters.iter().map(named).collect::<anyhow::Result<Vec<_>>>()?;
+        let inputs = model::inputs(&self.model, dirs.iter().map(|(_, dir)| &**dir))?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
+        let options = ServerOptions { sampling: loaded.sampling()?, ..options };
+        let mut adapters = Vec::new();
+        for (name, dir) in dirs {
+            adapters.push((name, loaded.adapter(&dir)?));
         }
+        inputs.expect_unchanged()?;
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { model, tokenizer, .. } = loaded;
         let mut server = Server::new(name, model, tokenizer, options)?;

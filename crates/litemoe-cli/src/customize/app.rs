@@ -2,13 +2,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::history::{REPORT, SWEEP};
 use super::single_file;
 use crate::row_check::Source;
 use crate::splits::{self, Split};
 use crate::written_dir::WrittenDir;
 
 /// Names that `customize` itself uses in the output directory.
-const RESERVED: [&str; 4] = ["apps", "foundation", "report.json", "sweep.json"];
+const RESERVED: [&str; 4] = ["apps", "foundation", REPORT, SWEEP];
 
 /// Data of an app: the files of its splits.
 #[derive(Debug, Clone, PartialEq, Eq)]

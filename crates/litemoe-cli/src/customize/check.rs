@@ -67,7 +67,6 @@ impl Checked {
     pub(super) fn of(options: &CustomizeArgs) -> anyhow::Result<Self> {
         options.weights.check(&options.device.open()?)?;
         options.check()?;
-        let apps = open_apps(options)?;
         History::read(&outputs::results(options))?;
         let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
         let (foundation_dir, foundation_files) = match &options.foundation {
@@ -78,6 +77,7 @@ impl Checked {
                 (files.dir.clone(), Some(files))
             }
         };
+        let apps = open_apps(options)?;
         let given = options.foundation.is_some().then_some(&*foundation_dir);
         outputs::expect_outside(options, given, &apps)?;
         let readable = foundation_files.as_ref().map(|files| files.readable(scratch.path()));

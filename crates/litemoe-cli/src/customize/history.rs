@@ -12,6 +12,12 @@ use time::format_description::well_known::Rfc3339;
 use super::report::Report;
 use crate::artefact;
 
+/// Results of a run that makes one proxy for each app.
+pub(super) const REPORT: &str = "report.json";
+
+/// Results of a sweep.
+pub(super) const SWEEP: &str = "sweep.json";
+
 /// Maximum number of earlier runs that are kept.
 const MAX_EARLIER: usize = 100;
 
@@ -87,9 +93,13 @@ impl History {
 mod tests {
     use std::fs;
 
+    use litemoe_fixtures::fuzz::{Bound, fuzz_json};
     use serde_json::json;
 
     use super::*;
+
+    /// Bound of reading results, whose reports are kept as JSON.
+    const RUNS: Bound = Bound { per_value: 400, ..artefact::BOUND };
 
     fn file(path: &Path) -> Value {
         serde_json::from_str(&fs::read_to_string(path).expect("it is there")).expect("JSON")
@@ -98,7 +108,7 @@ mod tests {
     #[test]
     fn earlier_runs_are_kept_the_latest_first_and_at_most_a_hundred() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("report.json");
+        let path = dir.path().join(REPORT);
         let empty = Report { apps: Vec::new() };
         // As earlier versions wrote it.
         fs::write(&path, json!({"apps": [{"app": "first"}]}).to_string()).expect("written");
@@ -121,9 +131,40 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_results_of_earlier_runs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(REPORT);
+        let run = json!({"apps": [{"app": "a", "rows": 3, "by": [1.5, null]}], "date": "2025-01-01T00:00:00Z",
+            "program": "0.1.0"});
+        let mut file = run.clone();
+        file["earlier"] = json!([run, {"apps": []}]);
+        let documents = [file, run].map(|file| file.to_string().into_bytes());
+        let mut read = 0;
+        fuzz_json(&documents, |_, document| {
+            fs::write(&path, document).expect("written");
+            let mut history = None;
+            let allocated = allocation_counter::measure(|| history = History::read(&path).ok());
+            RUNS.check(document, allocated.bytes_max);
+            let Some(History { apps, date, program, earlier }) = history.flatten() else { return };
+            read += 1;
+            let mut file: Value = serde_json::from_slice(document).expect("JSON");
+            let latest = serde_json::to_value(Run { apps, date, program }).expect("JSON");
+            let is_set = |_: &String, value: &mut Value| !value.is_null();
+            for (key, value) in latest.as_object().expect("an object") {
+                assert_eq!(file[key].take(), *value);
+            }
+            let runs = file["earlier"].take();
+            assert_eq!(runs.as_array().map_or(0, Vec::len), earlier.len());
+            file.as_object_mut().expect("an object").retain(is_set);
+            assert_eq!(file, json!({}), "a member would be lost");
+        });
+        assert!(read > 0);
+    }
+
+    #[test]
     fn what_is_no_report_is_refused_and_stays() {
         let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("report.json");
+        let path = dir.path().join(REPORT);
         for text in [
             "",
             "{\"apps\": [",

@@ -28,7 +28,7 @@ use litemoe_files::TargetLock;
 
 pub(crate) use self::args::CustomizeArgs;
 use self::check::{Checked, CheckedApp};
-use self::history::History;
+use self::history::{History, REPORT, SWEEP};
 pub(crate) use self::job::StageArgs;
 use self::looped::Loop;
 use self::preview::Preview;
@@ -39,8 +39,8 @@ pub(crate) use self::table::print_app;
 use crate::input_files::InputFiles;
 use crate::{fingerprints, output, row_check};
 
-/// Files of results in an output directory: of one proxy per app, and of a sweep.
-pub(crate) const RESULTS: [&str; 2] = ["report.json", "sweep.json"];
+/// Files of results in an output directory.
+pub(crate) const RESULTS: [&str; 2] = [REPORT, SWEEP];
 
 impl CustomizeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
@@ -85,7 +85,7 @@ impl CustomizeArgs {
 
     /// Locks the output directory for this run: the lock of `report.json`, also in a sweep.
     fn lock(&self) -> anyhow::Result<TargetLock> {
-        TargetLock::new(&self.out.join("report.json")).or_else(|error| match error.kind() {
+        TargetLock::new(&self.out.join(REPORT)).or_else(|error| match error.kind() {
             io::ErrorKind::ResourceBusy => {
                 bail!("another `litemoe customize` is at work in {}", self.out.display())
             }

@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 
 use super::app::App;
 use super::args::CustomizeArgs;
+use super::history::{REPORT, SWEEP};
 use super::looped::app_dir;
 use super::records::Records;
 use super::variant::Variants;
@@ -24,7 +25,7 @@ use crate::{artefact, disk, output};
 
 /// File of the results of a run.
 pub(super) fn results(options: &CustomizeArgs) -> PathBuf {
-    options.out.join(if options.is_sweep() { "sweep.json" } else { "report.json" })
+    options.out.join(if options.is_sweep() { SWEEP } else { REPORT })
 }
 
 /// Checks that the disk has room for this many bytes. Returns the free ones.

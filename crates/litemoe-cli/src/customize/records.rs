@@ -114,6 +114,8 @@ impl Records {
         let has = |path: &PathBuf| record.outputs.contains_key(path) || !path.exists();
         !self.force
             && record.key == key
+            // Nothing else is read, whatever the record names.
+            && record.outputs.keys().all(|path| stage.outputs.contains(path))
             && record.outputs.iter().all(is_as_written)
             && stage.outputs.iter().all(has)
     }
@@ -181,4 +183,114 @@ fn digest(path: &Path) -> anyhow::Result<String> {
         return Ok(sha256_hex(lines.collect::<anyhow::Result<String>>()?.as_bytes()));
     }
     artefact::sha256(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use litemoe_fixtures::fuzz::{Bound, fuzz_json};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::commands::extract::ExtractArgs;
+    use crate::commands::plan::PlanCommand;
+    use crate::commands::tune::TuneCommand;
+    use crate::work;
+
+    /// Bound of reading a record, and of the digests of the stage's files.
+    const RECORD: Bound = Bound { fixed: 1 << 21, ..artefact::BOUND };
+
+    fn with_defaults<A: clap::Args>(options: &[&str], positional: &[&str]) -> A {
+        let options: Vec<&Path> = options.iter().map(Path::new).collect();
+        let positional: Vec<&Path> = positional.iter().map(Path::new).collect();
+        work::with_defaults(&options, &positional).expect("arguments")
+    }
+
+    /// A record with a report, without a checksum and with one.
+    #[test]
+    fn fuzzed_records_count_only_with_key_and_outputs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [input, output, other] = ["in", "out", "other"].map(|name| dir.path().join(name));
+        for file in [&input, &output, &other] {
+            fs::write(file, file.file_name().unwrap_or_default().as_encoded_bytes())
+                .expect("written");
+        }
+        let program = Program { path: PathBuf::new(), digest: "a program".to_owned() };
+        let records = Records::new(&program, dir.path().to_owned(), false);
+        let plan: PlanCommand = with_defaults(&[], &["model", "scores.json"]);
+        let stage = Stage {
+            name: "plan".to_owned(),
+            about: "",
+            work: Job::from(plan),
+            inputs: vec![input],
+            outputs: vec![output.clone()],
+            checkpoint: None,
+        };
+        let key = records.key(&stage).expect("a key");
+        let outputs = records.written(&[output]).expect("digests");
+        let report = json!({ "plan": "plan.json", "layers": [[1, 2.5], null] });
+        let record = Record { key: key.clone(), outputs: outputs.clone(), seconds: 1.5, report };
+        let file = records.file("plan");
+        artefact::write_checksummed(&file, &record).expect("written");
+        assert!(records.is_finished(&stage));
+        let unchecked = serde_json::to_vec(&record).expect("JSON");
+        // As it is, but no output of the stage.
+        let digest = records.digest(&other).expect("a digest");
+        let more = outputs.clone().into_iter().chain([(other, digest)]).collect();
+        let more = Record { key: key.clone(), outputs: more, seconds: 1.5, report: () };
+        fs::write(&file, serde_json::to_vec(&more).expect("JSON")).expect("written");
+        assert!(!records.is_finished(&stage));
+        artefact::write_checksummed(&file, &record).expect("written");
+        let documents = [fs::read(&file).expect("a record"), unchecked];
+        let (mut finished, mut valid) = ([0; 2], [0; 2]);
+        fuzz_json(&documents, |from, document| {
+            fs::write(&file, document).expect("written");
+            let mut found = None::<Record<Value>>;
+            let allocated = allocation_counter::measure(|| found = records.valid(&stage, &key));
+            // The report is kept as JSON.
+            Bound { per_value: 400, ..RECORD }.check(document, allocated.bytes_max);
+            if let Some(found) = found {
+                valid[from] += 1;
+                assert_eq!(found.key, key);
+                let is_known =
+                    |(path, digest): (&PathBuf, &String)| outputs.get(path) == Some(digest);
+                assert!(found.outputs.iter().all(is_known) && found.seconds.is_finite());
+                // What nothing uses may be of bytes that are no text.
+                let json = serde_json::from_slice::<Value>(document);
+                let is_checked = json.is_ok_and(|json| json.get("sha256").is_some());
+                assert!(!is_checked || found.report == record.report);
+            }
+            let mut is_finished = false;
+            let allocated =
+                allocation_counter::measure(|| is_finished = records.is_finished(&stage));
+            RECORD.check(document, allocated.bytes_max);
+            finished[from] += usize::from(is_finished);
+        });
+        assert!(valid.iter().chain(&finished).all(|&n| n > 0), "{valid:?} {finished:?}");
+    }
+
+    #[test]
+    fn fuzzed_jobs() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("stage.job");
+        let plan: PlanCommand = with_defaults(&[], &["model", "scores.json"]);
+        let extract: ExtractArgs =
+            with_defaults(&["--refit", "full", "--data", "rows.jsonl"], &["model", "plan.json"]);
+        let tune: TuneCommand =
+            with_defaults(&["--validation", "rows.jsonl"], &["proxy", "rows.jsonl"]);
+        let documents = [Job::from(plan), extract.into(), tune.into()];
+        let documents = documents.map(|job| serde_json::to_vec(&job).expect("JSON"));
+        let mut read = [0; 3];
+        fuzz_json(&documents, |from, document| {
+            fs::write(&file, document).expect("written");
+            let mut job = None;
+            let allocated = allocation_counter::measure(|| job = artefact::read::<Job>(&file).ok());
+            Bound { per_value: 400, ..artefact::BOUND }.check(document, allocated.bytes_max);
+            let Some(job) = job else { return };
+            read[from] += 1;
+            let json = serde_json::to_vec(&job).expect("JSON");
+            let again: Job = serde_json::from_slice(&json).expect("a job");
+            assert_eq!(serde_json::to_vec(&again).expect("JSON"), json);
+        });
+        assert!(read.iter().all(|&n| n > 0), "{read:?}");
+    }
 }

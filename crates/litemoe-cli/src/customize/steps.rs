@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use litemoe_adapter::{BATCH_TOKENS, target_sites};
 use litemoe_core::{LinearSite, WeightDtype};
-use litemoe_merge::{RefitOptions, kept_per_layer};
+use litemoe_merge::kept_per_layer;
 use litemoe_score::ScoreOptions;
 
 use super::args::CustomizeArgs;
@@ -16,7 +16,7 @@ use super::stages::Stages;
 use super::variant::Variant;
 use crate::args::refit_kind::RefitKind;
 use crate::commands::mount::Mounted;
-use crate::forecast::{Memory, ModelSize, TuneMemory, Work};
+use crate::forecast::{Extraction, Memory, ModelSize, Refitting, TuneMemory, Work, is_kept_down};
 
 /// A stage and what it is expected to need.
 pub(super) struct Step {
@@ -61,7 +61,10 @@ struct Forecaster<'a> {
     options: &'a CustomizeArgs,
     checked: &'a Checked,
     stages: Stages<'a>,
+    /// The foundation in f32, as it is scored and extracted from.
     foundation: ModelSize,
+    /// The foundation as adapters are tuned and mounted on it.
+    packed: ModelSize,
     rows: &'a SplitRows,
 }
 
@@ -137,6 +140,7 @@ impl<'a> Forecaster<'a> {
             checked,
             stages,
             foundation: ModelSize::of(&checked.foundation.checkpoint, WeightDtype::F32),
+            packed: ModelSize::of(&checked.foundation.checkpoint, options.weights.dtype),
             rows: &app.rows,
         }
     }
@@ -156,7 +160,7 @@ impl<'a> Forecaster<'a> {
             Work(&self.foundation).score(&self.rows.calibration),
             0.0,
         );
-        Ok([self.eval(foundation, 0, &self.foundation, 0.0), score])
+        Ok([self.eval(foundation, 0, &self.packed, 0.0), score])
     }
 
     /// The control on the whole foundation.
@@ -165,8 +169,8 @@ impl<'a> Forecaster<'a> {
         let full =
             self.stages.eval("full", self.stages.foundation, Some(&self.stages.full_adapter()))?;
         Ok([
-            self.tune(self.stages.tune_full()?, 0, &self.foundation, adapter),
-            self.eval(full, 0, &self.foundation, adapter),
+            self.tune(self.stages.tune_full()?, 0, &self.packed, adapter),
+            self.eval(full, 0, &self.packed, adapter),
         ])
     }
 
@@ -179,7 +183,7 @@ impl<'a> Forecaster<'a> {
             .iter()
             .map(|layer| layer.n_experts.saturating_sub(kept_per_layer) as u64 * layer.expert_bytes)
             .sum();
-        let (proxy, stages) = (self.foundation.keeping(kept_per_layer), &self.stages);
+        let (proxy, stages) = (self.packed.keeping(kept_per_layer), &self.stages);
         let adapter = self.adapter_values(Some((kept_per_layer, variant.refit)))?;
         let eval = |name: &str, model: &std::path::Path, size: &ModelSize, mounted: Option<_>| {
             let mounted: Option<std::path::PathBuf> = mounted;
@@ -191,7 +195,7 @@ impl<'a> Forecaster<'a> {
         let plan = Memory { program: bare, ..self.memory(&self.foundation, 0.0) }.extract();
         let mut steps = vec![
             step(stages.plan(variant)?, records, plan, 0.0, 0.0),
-            self.extract(variant, records, &proxy, kept_per_layer, checkpoint.bytes() - removed)?,
+            self.extract(variant, records, kept_per_layer, checkpoint.bytes() - removed)?,
             eval("proxy", &variant.proxy(), &proxy, None)?,
             self.tune(stages.tune(variant)?, records, &proxy, adapter),
         ];
@@ -202,11 +206,11 @@ impl<'a> Forecaster<'a> {
         steps.push(step(
             stages.mount(variant)?,
             records,
-            self.memory(&self.foundation, adapter).mount(self.rows.guard.largest(BATCH_TOKENS)),
-            n_tried * Work(&self.foundation).eval(&self.rows.guard),
+            self.memory(&self.packed, adapter).mount(self.rows.guard.largest(BATCH_TOKENS)),
+            n_tried * Work(&self.packed).eval(&self.rows.guard),
             file_bytes(adapter),
         ));
-        steps.push(eval("mounted", stages.foundation, &self.foundation, Some(variant.mounted()))?);
+        steps.push(eval("mounted", stages.foundation, &self.packed, Some(variant.mounted()))?);
         let size = ProxySize {
             kept_per_layer,
             expert_bytes: checkpoint.expert_bytes() - removed,
@@ -219,33 +223,24 @@ impl<'a> Forecaster<'a> {
         &self,
         variant: &Variant,
         records: usize,
-        proxy: &ModelSize,
         kept: usize,
         proxy_bytes: u64,
     ) -> anyhow::Result<Step> {
-        let (stage, kept) = (self.stages.extract(variant)?, kept as f64);
-        let rank = self.options.refit_rank as f64;
-        let sites = self.checked.sites.iter();
-        let down = sites.filter(|site| is_kept_down(site, kept as usize));
-        let change: f64 = match variant.refit {
-            RefitKind::LowRank => down.map(|site| rank * (site.d_in + site.d_out) as f64).sum(),
-            RefitKind::Full | RefitKind::None => 0.0,
+        let (rows, batch) = (&self.rows.calibration, self.rows.scoring);
+        let rank = (variant.refit == RefitKind::LowRank).then_some(self.options.refit_rank);
+        let refit = Refitting { rank, rows, batch };
+        let extraction = Extraction {
+            foundation: &self.foundation,
+            sites: &self.checked.sites,
+            kept,
+            refit: (variant.refit != RefitKind::None).then_some(refit),
         };
-        let memory = self.memory(&self.foundation, change);
-        if variant.refit == RefitKind::None {
-            return Ok(step(stage, records, memory.extract(), 0.0, proxy_bytes as f64));
-        }
-        let (held, options) = (self.rows.calibration.tokens(), RefitOptions::default());
-        let (foundation, behind) = (Work(&self.foundation), Work(proxy));
-        let flops = foundation.score(&self.rows.calibration)
-            + behind.score(&self.rows.calibration)
-            + behind.refit(&self.rows.calibration, kept);
         Ok(step(
-            stage,
+            self.stages.extract(variant)?,
             records,
-            memory.refit(self.rows.scoring, held, kept, options.held_bytes as f64),
-            flops,
-            proxy_bytes as f64 + file_bytes(change),
+            extraction.memory(self.checked.program_bytes),
+            extraction.flops(),
+            extraction.written(proxy_bytes) as f64,
         ))
     }
 
@@ -277,10 +272,7 @@ impl<'a> Forecaster<'a> {
         };
         let memory =
             self.memory(model, adapter).tune(tuned, self.rows.validation.largest(BATCH_TOKENS));
-        let n_validations = options.steps.div_ceil(options.validate_every) as f64;
-        let n_rows = options.steps as f64 * options.batch as f64;
-        let flops = Work(model).tune(&self.rows.train, n_rows, options.recompute)
-            + n_validations * Work(model).eval(&self.rows.validation);
+        let flops = Work(model).tuning(&options, &self.rows.train, &self.rows.validation);
         // The adapter, and the checkpoint with two moments and the best adapter.
         step(stage, records, memory, flops, 5.0 * file_bytes(adapter))
     }
@@ -312,14 +304,6 @@ impl<'a> Forecaster<'a> {
 fn mounted_nothing(records: &Records, stage: &Stage<Job>) -> bool {
     let record = records.key(stage).ok().and_then(|key| records.valid::<Mounted>(stage, &key));
     record.is_some_and(|record| record.report.choice.is_none())
-}
-
-/// Whether a site is the down projection of one of the first `kept` experts.
-fn is_kept_down(site: &LinearSite, kept: usize) -> bool {
-    let role = site.role.expert();
-    role.is_some_and(|(expert, part)| {
-        expert.expert < kept && part == litemoe_core::ExpertPart::Down
-    })
 }
 
 /// Bytes of an adapter's file.

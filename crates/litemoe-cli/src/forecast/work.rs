@@ -1,3 +1,5 @@
+use litemoe_adapter::TuneOptions;
+
 use super::model_size::ModelSize;
 use super::rows::Lengths;
 
@@ -31,9 +33,21 @@ impl Work<'_> {
 
     /// Forward and backward passes of `n_rows` rows. The backward pass computes gradients of activations and of the
     /// adapter's matrices, not of the frozen weights; with its small operations it counts as two forward passes.
-    pub(crate) fn tune(self, rows: &Lengths, n_rows: f64, recompute: bool) -> f64 {
+    fn tune(self, rows: &Lengths, n_rows: f64, recompute: bool) -> f64 {
         let passes = if recompute { 4.0 } else { 3.0 };
         passes * n_rows / rows.n_rows() * self.eval(rows)
+    }
+
+    /// A tuning run: its steps, and the validations between them.
+    pub(crate) fn tuning(
+        self,
+        options: &TuneOptions,
+        train: &Lengths,
+        validation: &Lengths,
+    ) -> f64 {
+        let n_rows = options.steps as f64 * options.batch as f64;
+        let validations = options.n_validations() as f64 * self.eval(validation);
+        self.tune(train, n_rows, options.recompute) + validations
     }
 
     /// Sums and solutions of a refit with `kept` experts per layer.

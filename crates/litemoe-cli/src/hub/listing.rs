@@ -139,6 +139,7 @@ fn fault(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artefact::BOUND;
 
     #[test]
     fn names_that_lead_elsewhere_have_a_fault() {
@@ -186,7 +187,11 @@ mod tests {
         );
         let mut read = 0;
         litemoe_fixtures::fuzz::fuzz_json(&[json.into_bytes()], |_, document| {
-            let Ok(listing) = Listing::parse(document, &id) else { return };
+            let mut listing = None;
+            let allocated =
+                allocation_counter::measure(|| listing = Listing::parse(document, &id).ok());
+            BOUND.check(document, allocated.bytes_max);
+            let Some(listing) = listing else { return };
             read += 1;
             assert!(is_commit(&listing.commit));
             for name in listing.files.keys() {

@@ -51,6 +51,7 @@ pub(super) fn check_total(index: &Path, shards: &[u64]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artefact::BOUND;
 
     #[test]
     fn fuzzed_indices() {
@@ -60,7 +61,12 @@ mod tests {
         let mut read = 0;
         litemoe_fixtures::fuzz::fuzz_json(&[json.to_vec()], |_, document| {
             std::fs::write(&index, document).expect("written");
-            read += usize::from(check_total(&index, &[100, 200]).is_ok());
+            let mut is_right = false;
+            let allocated = allocation_counter::measure(|| {
+                is_right = check_total(&index, &[100, 200]).is_ok();
+            });
+            BOUND.check(document, allocated.bytes_max);
+            read += usize::from(is_right);
         });
         assert!(read > 0);
     }

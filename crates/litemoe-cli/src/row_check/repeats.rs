@@ -1,17 +1,25 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use litemoe_text::{Row, RowContent, RowFile};
+use litemoe_text::{Conversation, Row, RowContent, RowFile};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::output::counted;
 
+/// Tools and documents of a conversation.
+type Context<'a> = [Option<&'a [Value]>; 2];
+
+fn context(chat: &Conversation) -> Context<'_> {
+    [chat.tools(), chat.documents()]
+}
+
 /// What precedes a row's last completion.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Prompt<'a> {
     Text(&'a str),
-    Messages(&'a [Map<String, Value>], Option<&'a [Value]>),
+    /// Messages, tools and documents.
+    Messages(&'a [Map<String, Value>], Context<'a>),
 }
 
 impl<'a> Prompt<'a> {
@@ -19,9 +27,11 @@ impl<'a> Prompt<'a> {
     pub(super) fn of(row: &'a Row) -> Option<Self> {
         match &row.content {
             RowContent::Pair { prompt, .. } => Some(Self::Text(prompt)),
-            RowContent::Conversation(chat) => Some(match (chat.prompt(), chat.tools()) {
-                ([message], None) if is_plain(message, "user") => Self::Text(content(message)),
-                (messages, tools) => Self::Messages(messages, tools),
+            RowContent::Conversation(chat) => Some(match (chat.prompt(), context(chat)) {
+                ([message], [None, None]) if is_plain(message, "user") => {
+                    Self::Text(content(message))
+                }
+                (messages, context) => Self::Messages(messages, context),
             }),
             RowContent::Text(_) => None,
         }
@@ -39,8 +49,8 @@ impl<'a> Content<'a> {
     pub(super) fn of(row: &'a Row) -> Self {
         match &row.content {
             RowContent::Pair { prompt, completion } => Self::Pair(prompt, completion),
-            RowContent::Conversation(chat) => match (chat.messages(), chat.tools()) {
-                ([prompt, answer], None)
+            RowContent::Conversation(chat) => match (chat.messages(), context(chat)) {
+                ([prompt, answer], [None, None])
                     if is_plain(prompt, "user") && is_plain(answer, "assistant") =>
                 {
                     Self::Pair(content(prompt), content(answer))

@@ -401,3 +401,21 @@ fn a_gpu_that_is_not_compiled_in() {
     let bench = Bench::new();
     refused(&bench, &["logits", "model", "--ids", "5", "--device", "gpu"], 1, &["--features wgpu"]);
 }
+
+/// Rows, adapter and plan are checked before the weights are read.
+#[test]
+fn mount_reads_its_rows_before_the_weights() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &[]);
+    let mount = ["mount", "model", "adapter", "--validation", "rows.jsonl", "-vv"];
+    let loaded = "loaded the model";
+    let run = bench.run(&mount);
+    assert!(run.code == 0 && run.stderr.contains(loaded), "{}", run.stderr);
+    let run = bench.run(&[&mount[..], &["--max-tokens", "1"]].concat());
+    assert!(run.code == 1 && run.stderr.contains("is within 1 tokens"), "{}", run.stderr);
+    assert!(!run.stderr.contains(loaded), "{}", run.stderr);
+    fs::write(bench.path("adapter/litemoe.json"), "{").expect("written");
+    let run = bench.run(&mount);
+    assert!(run.code == 1 && run.stderr.contains("adapter/litemoe.json"), "{}", run.stderr);
+    assert!(!run.stderr.contains(loaded), "{}", run.stderr);
+}

@@ -28,7 +28,7 @@ fn run_while_changing(bench: &Bench, args: &[&str], fed: &str, change: impl FnOn
     let made = Command::new("mkfifo").arg(&path).status();
     assert!(made.expect("mkfifo runs").success());
     let mut command = bench.command(args);
-    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = command.spawn().expect("the binary runs");
     let (begin, mut pipe) = (Instant::now(), None);
     while pipe.is_none() {
@@ -57,14 +57,19 @@ fn nothing_is_written_when_an_input_changed() {
     let bench = Bench::new();
     bench.extract(&[]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
+    let mount =
+        ["mount", "model", "adapter", "--plan", "plan.json", "--scale", "1", "--routing", "full"];
+    bench.json(&mount);
     fs::write(bench.path("labels.json"), r#"["return 1", "return 2"]"#).expect("written");
     let template = "model/chat_template.jinja";
     let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--steps", "2"];
-    let mount =
-        ["mount", "model", "adapter", "--plan", "plan.json", "--scale", "1", "--routing", "full"];
     let refit = ["--refit", "low-rank", "--data", "rows.jsonl"];
     let predictions = ["eval", "model", "rows.jsonl", "--predictions", "new"];
-    let cases: [(&[&str], &str, &str); 10] = [
+    for shard in ["1/2", "2/2"] {
+        let out = format!("{}.json", &shard[..1]);
+        bench.json(&["score", "model", "rows.jsonl", "--shard", shard, "--out", &out]);
+    }
+    let cases: [(&[&str], &str, &str); 18] = [
         (&["score", "model", "rows.jsonl", "--out", "new"], template, "model/model.safetensors"),
         (&["score", "model", "rows.jsonl", "--out", "new"], template, "rows.jsonl"),
         (
@@ -96,6 +101,30 @@ fn nothing_is_written_when_an_input_changed() {
         ),
         (&["eval", "model", "rows.jsonl", "--json"], template, "rows.jsonl"),
         (&predictions, template, "model/config.json"),
+        (&["score", "merge", "1.json", "2.json", "--out", "new"], "2.json", "1.json"),
+        (
+            &["export", "gguf-lora", "mounted", "--model", "model", "--out", "new"],
+            "mounted/litemoe.json",
+            "mounted/adapter_model.safetensors",
+        ),
+        (
+            &["fuse", "model", "mounted", "--out", "new"],
+            "mounted/litemoe.json",
+            "model/model.safetensors",
+        ),
+        (&["generate", "model", "--prompt", "add 1 and 2"], template, "model/model.safetensors"),
+        (
+            &["generate", "model", "--prompt", "add 1 and 2", "--adapter", "mounted"],
+            template,
+            "mounted/adapter_model.safetensors",
+        ),
+        (&["chat", "model"], template, "model/tokenizer.json"),
+        (&["chat", "model", "--adapter", "mounted"], template, "mounted/litemoe.json"),
+        (
+            &["logits", "model", "--ids", "5,17", "--adapter", "mounted"],
+            "mounted/litemoe.json",
+            "model/config.json",
+        ),
     ];
     for (args, fed, changed) in cases {
         let before = bench.names();
@@ -116,6 +145,20 @@ fn nothing_is_written_when_an_input_changed() {
                 if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             removed.expect("removed");
         }
+    }
+}
+
+/// A server whose files change while it loads them does not listen; one that has loaded them goes on.
+#[test]
+fn a_server_does_not_start_from_files_that_changed() {
+    let bench = Bench::new();
+    bench.tune("model", "adapter", &[]);
+    let serve = ["serve", "model", "--adapter", "a=adapter", "--port", "0"];
+    let template = "model/chat_template.jinja";
+    for changed in ["model/model.safetensors", "adapter/adapter_model.safetensors"] {
+        let run = run_while_changing(&bench, &serve, template, || touch(&bench.path(changed)));
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("{changed} changed while")), "{}", run.stderr);
     }
 }
 

@@ -2,8 +2,8 @@
 //! served, among 1 000 idle and 200 slow clients and all fuzzed requests (`LITEMOE_FUZZ_RUNS`).
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use litemoe_fixtures::fuzz::{JSON_VALUES, fuzz};
 
 use crate::bench::{Bench, copy_dir};
-use crate::serving::{LONG, Served, answer, chat, requests};
+use crate::serving::{LONG, Served, answer, chat, requests, send};
 
 const FULL: &str = "LITEMOE_CROWD";
 
@@ -28,27 +28,6 @@ struct Size {
     max_time: Duration,
     /// Time between two bytes of a slow client.
     pause: Duration,
-}
-
-/// Sends bytes, and reads an answer for a while, or stops sending first, or leaves at once.
-fn send(server: &Served, index: usize, bytes: &[u8]) {
-    let mut stream = server.connect();
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    let is_sent = stream.write_all(bytes).is_ok();
-    match index % 3 {
-        0 => return,
-        1 if stream.shutdown(Shutdown::Write).is_err() => return,
-        _ if !is_sent => return,
-        _ => {}
-    }
-    let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
-        let kinds = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::ConnectionReset];
-        assert!(kinds.contains(&error.kind()), "{error}");
-    }
-    let is_answer = answer.is_empty() || answer.starts_with(b"HTTP/1.");
-    let is_failure = answer.starts_with(b"HTTP/1.1 500");
-    assert!(is_answer && !is_failure, "{}: {}", bytes.escape_ascii(), answer.escape_ascii());
 }
 
 /// Sends a request byte by byte to the slow connections, again and again until it is over.
@@ -117,7 +96,9 @@ fn others_are_served_among_garbled_idle_and_slow_clients() {
             .map(|_| {
                 scope.spawn(|| {
                     while let Some((index, bytes)) = take() {
-                        send(&server, index, bytes);
+                        let stream = server.connect();
+                        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+                        send(stream, index, bytes);
                     }
                 })
             })

@@ -82,6 +82,18 @@ impl<'a> Fusion<'a> {
     /// When a sum is not finite in its number format, or `target` exists and is no output of an earlier call; and I/O
     /// errors. `target` is then unchanged.
     pub fn write(&self, target: &Path, wrote: &mut dyn FnMut(u64)) -> Result<Fused, ModelError> {
+        self.stage(target, wrote)?.commit()
+    }
+
+    /// As [`Self::write`], but leaves the commit to the caller.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn stage<'t>(
+        &self,
+        target: &'t Path,
+        wrote: &mut dyn FnMut(u64),
+    ) -> Result<StagedFusion<'t>, ModelError> {
         let Self { checkpoint, files } = self;
         let dir = StagedDir::new(target, is_own).map_err(ModelError::io(target))?;
         let mut out = ProxyDir { dir, target };
@@ -105,8 +117,26 @@ impl<'a> Fusion<'a> {
         for file in files {
             write_file(&mut out, checkpoint, file, &mut fused, wrote)?;
         }
-        out.dir.commit().map_err(ModelError::io(target))?;
-        Ok(fused)
+        Ok(StagedFusion { dir: out.dir, target, fused })
+    }
+}
+
+/// Model written to a staging directory, not yet moved to its target. Deleted on drop.
+#[derive(Debug)]
+pub struct StagedFusion<'t> {
+    dir: StagedDir,
+    target: &'t Path,
+    fused: Fused,
+}
+
+impl StagedFusion<'_> {
+    /// Moves the model to the target.
+    ///
+    /// # Errors
+    /// I/O errors; the target is then unchanged.
+    pub fn commit(self) -> Result<Fused, ModelError> {
+        self.dir.commit().map_err(ModelError::io(self.target))?;
+        Ok(self.fused)
     }
 }
 

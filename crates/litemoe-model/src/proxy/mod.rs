@@ -8,7 +8,7 @@ pub(crate) mod weights;
 
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{Checksummed, Plan, RouterRule};
+use litemoe_core::{Checksummed, LayerPlan, Plan, RouterRule};
 use litemoe_files::{StagedDir, check_target, holds_only};
 use serde_json::{Map, Value};
 
@@ -53,6 +53,16 @@ pub fn write_proxy(
 /// As [`write_proxy`] for such a target.
 pub fn check_proxy_target(target: &Path) -> Result<(), ModelError> {
     check_target(target, is_own).map_err(ModelError::io(target))
+}
+
+/// Bytes of the weight file of a plan's proxy. Reads no weights.
+///
+/// # Errors
+/// As [`write_proxy`] for such a plan.
+pub fn proxy_bytes(checkpoint: &Checkpoint, plan: &Plan) -> Result<u64, ModelError> {
+    check(checkpoint, plan)?;
+    let mut no_experts = |_, _: &LayerPlan| Ok(Vec::new());
+    Ok(ProxyWeights::new(checkpoint, plan, None, &mut no_experts).bytes())
 }
 
 /// Proxy written to a staging directory, not yet moved to its target. Deleted on drop.
@@ -174,7 +184,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
-    use litemoe_core::{Group, LayerPlan, PLAN_VERSION, PlanOptions};
+    use litemoe_core::{Group, PLAN_VERSION, PlanOptions};
 
     use super::*;
 

@@ -57,6 +57,10 @@ impl Source {
             Self::Stack(_, shape) => shape.clone(),
         }
     }
+
+    fn bytes(&self) -> usize {
+        self.shape().iter().product::<usize>() * self.dtype().size()
+    }
 }
 
 /// Tensors of a proxy in file order. The experts of a layer, all of one dtype, are contiguous.
@@ -96,6 +100,12 @@ impl<'a> ProxyWeights<'a> {
         self.plan
     }
 
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tensors = self.sources.iter().map(|(_, source)| source.bytes() as u64);
+        self.header().len() as u64 + tensors.sum::<u64>()
+    }
+
     pub(crate) fn write(&mut self, out: &mut ProxyFile<'_>) -> Result<(), ModelError> {
         out.bytes(&self.header())?;
         let sources = std::mem::take(&mut self.sources);
@@ -129,8 +139,7 @@ impl<'a> ProxyWeights<'a> {
     fn header(&self) -> Vec<u8> {
         let tensors = self.sources.iter().map(|(name, source)| {
             let (shape, dtype) = (source.shape(), source.dtype());
-            let bytes = shape.iter().product::<usize>() * dtype.size();
-            HeaderEntry { name: name.clone(), dtype, shape, bytes }
+            HeaderEntry { name: name.clone(), dtype, shape, bytes: source.bytes() }
         });
         let mut metadata = json!({
             ORIGIN_FOUNDATION: self.plan.fingerprint,

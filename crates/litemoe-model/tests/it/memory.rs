@@ -1,17 +1,18 @@
 //! Memory limits of reading files, hostile ones included, and of loading a model.
 
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::MoeLayer;
+use litemoe_core::{MoeLayer, RouterRule};
 use litemoe_model::{Checkpoint, Model, ModelError};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::edit::{Copy, Raw};
-use crate::setup::{TINY, tiny};
+use crate::proxy::{pairs, write};
+use crate::setup::{TINY, plan, tiny};
 
 /// Bytes that reading a file may allocate at once beyond four times the file.
 const SLACK: u64 = 1 << 20;
@@ -111,6 +112,37 @@ fn indices() {
     let metadata = format!("{{\"a\":{{{}}},", list(1 << 18, |i| format!("\"{i}\":0")));
     let index = index.replacen('{', &metadata, 1);
     super::memory::check(&copy, name, index.as_bytes(), "");
+}
+
+/// Files that are as long as they may be are read, and one byte more is refused by its length alone.
+#[test]
+fn files_above_their_limits_are_not_read() {
+    let checkpoint = Checkpoint::open(tiny("qwen3_moe")).unwrap();
+    let plan = plan(&checkpoint, RouterRule::Redirect, |layer| pairs(layer.n_experts));
+    let proxy = write(&checkpoint, &plan);
+    let copies = ["qwen3_moe", "windowed"].map(Copy::of);
+    let (model, index) = (copies[0].path(), "model.safetensors.index.json");
+    // At its limit, a plan would take a GiB of memory.
+    let cases: [(&Path, &str, u64, bool); 3] = [
+        (model, "config.json", 16 << 20, true),
+        (copies[1].path(), index, 100_000_000, true),
+        (proxy.dir.as_path(), "plan.json", 1 << 30, false),
+    ];
+    for (dir, name, limit, reads_limit) in cases {
+        let path = dir.join(name);
+        let file = File::create(&path).unwrap();
+        let opened = |bytes: u64, allowed: usize| {
+            file.set_len(bytes).unwrap();
+            open_within(dir, allowed).unwrap_err().to_string()
+        };
+        let error = opened(limit + 1, 0);
+        let expected = format!("{}: it has more than {limit} bytes", path.display());
+        assert!(error.contains(&expected), "{error}");
+        if reads_limit {
+            let error = opened(limit, limit as usize);
+            assert!(error.contains(name) && !error.contains("more than"), "{error}");
+        }
+    }
 }
 
 /// A safetensors file.

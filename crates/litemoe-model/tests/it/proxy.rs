@@ -10,7 +10,7 @@ use litemoe_core::{
     LanguageModel, LayerId, LayerPlan, MoeLayer, MoeModel, Observer, Pass, Plan, RouterRule,
     Routing, Stack,
 };
-use litemoe_model::{Checkpoint, ModelError, SIDE_FILES, write_proxy};
+use litemoe_model::{Checkpoint, ModelError, SIDE_FILES, proxy_bytes, write_proxy};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,6 +27,8 @@ pub(crate) fn write(checkpoint: &Checkpoint, plan: &Plan) -> Proxy {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("proxy");
     write_proxy(checkpoint, plan, &dir, &mut copies).unwrap();
+    let written = fs::metadata(dir.join("model.safetensors")).unwrap().len();
+    assert_eq!(proxy_bytes(checkpoint, plan).unwrap(), written);
     Proxy { _folder: folder, dir }
 }
 

@@ -1,7 +1,7 @@
 //! Filters of Jinja that differ from those of the engine.
 
 use minijinja::filters;
-use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State};
 
 use crate::bounded;
@@ -35,6 +35,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
         environment.add_filter(name, default);
     }
     environment.add_filter("batch", batch);
+    environment.add_filter("dictsort", dictsort);
     environment.add_filter("float", float);
     environment.add_filter("format", format);
     environment.add_filter("indent", indent);
@@ -42,12 +43,15 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("items", items);
     environment.add_filter("join", join);
     environment.add_filter("map", map);
+    environment.add_filter("max", max);
+    environment.add_filter("min", min);
     environment.add_filter("reject", reject);
     environment.add_filter("rejectattr", rejectattr);
     environment.add_filter("reverse", reverse);
     environment.add_filter("select", select);
     environment.add_filter("selectattr", selectattr);
     environment.add_filter("slice", slice);
+    environment.add_filter("sort", sort);
     environment.add_filter("string", string);
     environment.add_filter("tojson", json::to_json);
     environment.add_filter("trim", trim);
@@ -207,7 +211,30 @@ fn slice(state: &State<'_, '_>, value: Value, count: usize, fill: Option<Value>)
     collected(&filters::slice(state, value, count, fill)?)
 }
 
-fn unique(state: &State<'_, '_>, value: Value, options: minijinja::value::Kwargs) -> Done {
+// What these filters compare is bounded.
+
+fn dictsort(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Done {
+    bounded::check(state, value)?;
+    filters::dictsort(value, options)
+}
+
+fn max(state: &State<'_, '_>, value: Value, options: Kwargs) -> Done {
+    bounded::check(state, &value)?;
+    filters::max(state, value, options)
+}
+
+fn min(state: &State<'_, '_>, value: Value, options: Kwargs) -> Done {
+    bounded::check(state, &value)?;
+    filters::min(state, value, options)
+}
+
+fn sort(state: &State<'_, '_>, value: Value, options: Kwargs) -> Done {
+    bounded::check(state, &value)?;
+    filters::sort(state, value, options)
+}
+
+fn unique(state: &State<'_, '_>, value: Value, options: Kwargs) -> Done {
+    bounded::check(state, &value)?;
     collected(&filters::unique(state, value, options)?)
 }
 

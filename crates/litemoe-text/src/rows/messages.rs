@@ -6,7 +6,7 @@ use super::RowError;
 use super::object::{Object, kind, wrong_type};
 use super::value::parsed;
 use crate::Conversation;
-use crate::conversation::role;
+use crate::conversation::{Context, role};
 
 /// Roles of messages.
 const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool", "function"];
@@ -72,24 +72,26 @@ impl Turns {
     pub(super) fn into_conversation(
         self,
         key: &'static str,
-        tools: Option<Vec<Value>>,
+        context: Context,
     ) -> Result<Conversation, RowError> {
         match self.in_loss.iter().position(|&covered| covered) {
             None => Err(RowError::NoAssistant { key }),
             Some(0) => Err(RowError::NoPrompt { key }),
-            Some(_) => Ok(Conversation::new(self.messages, self.in_loss, tools)),
+            Some(_) => Ok(Conversation::new(self.messages, self.in_loss, context)),
         }
     }
 }
 
-/// Tools of a row: a list of JSON schemas, or its JSON as a string.
-pub(super) fn tools(object: &Object<'_>) -> Result<Option<Vec<Value>>, RowError> {
-    let tools = match object.nested("tools")? {
-        None => return Ok(None),
-        Some(Value::Array(tools)) => tools,
-        Some(other) => return Err(wrong_type("tools", "a list of tools", &other)),
+/// Tools and documents of a row: lists of objects, or their JSON as a string.
+pub(super) fn context(object: &Object<'_>) -> Result<Context, RowError> {
+    let list = |key, expected| match object.nested(key)? {
+        Some(Value::Array(items)) => Ok(Some(items).filter(|items| !items.is_empty())),
+        None => Ok(None),
+        Some(other) => Err(wrong_type(key, expected, &other)),
     };
-    Ok(Some(checked_tools(tools)?).filter(|tools| !tools.is_empty()))
+    let tools = list("tools", "a list of tools")?.map(checked_tools).transpose()?;
+    let documents = list("documents", "a list of documents")?;
+    Ok(Context { tools, documents: documents.map(checked_documents).transpose()? })
 }
 
 /// Tools, all of which must be objects.

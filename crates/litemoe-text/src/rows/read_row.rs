@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::messages::{self, Turns};
 use super::object::{Object, wrong_type};
 use super::{RowError, RowShape};
+use crate::conversation::Context;
 use crate::{Conversation, Row, RowContent};
 
 /// The row of an object, and its shape. `first` is the shape of the rows before it.
@@ -42,7 +43,7 @@ fn prompt_completion(object: &Object<'_>) -> Result<(RowContent, RowShape), RowE
     };
     let mut turns = Turns::read_prompt("prompt", prompt)?;
     turns.extend(Turns::read("completion", completion)?);
-    let conversation = turns.into_conversation("completion", messages::tools(object)?)?;
+    let conversation = turns.into_conversation("completion", messages::context(object)?)?;
     Ok((RowContent::Conversation(conversation), RowShape::MessageLists))
 }
 
@@ -96,7 +97,7 @@ fn conversation(object: &Object<'_>, key: &'static str) -> Result<RowContent, Ro
     if let Some(system) = optional_string(object, "system")? {
         turns.put_system_first(&system)?;
     }
-    Ok(RowContent::Conversation(turns.into_conversation(key, messages::tools(object)?)?))
+    Ok(RowContent::Conversation(turns.into_conversation(key, messages::context(object)?)?))
 }
 
 /// Alpaca's prompt: the instruction and, on the next line, the input if there is one.
@@ -126,7 +127,7 @@ fn instruction(object: &Object<'_>) -> Result<RowContent, RowError> {
             .collect::<Map<_, _>>()
     });
     let in_loss = vec![false, false, true];
-    Ok(RowContent::Conversation(Conversation::new(messages.into(), in_loss, None)))
+    Ok(RowContent::Conversation(Conversation::new(messages.into(), in_loss, Context::default())))
 }
 
 fn label(object: &Object<'_>) -> Result<Option<String>, RowError> {

@@ -6,12 +6,12 @@ use std::io::Write;
 use std::path::Path;
 
 use litemoe_fixtures::fuzz::{Bound, fuzz, fuzz_json};
-use litemoe_text::{ChatTemplate, Message, Row, RowFile, TextError, Tokenizer};
+use litemoe_text::{ChatTemplate, Message, Prompt, Row, RowFile, TextError, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::dirs::{foundation, with_files};
-use crate::limits::{CONFIGURATION, PATTERNS, ROWS, TOKENIZER};
+use crate::dirs::{foundation, with_files, with_template};
+use crate::limits::{CONFIGURATION, PATTERNS, PROMPT, ROWS, TOKENIZER};
 use crate::vocabularies;
 
 /// Fragments of texts: edge cases of encodings and of tokenizers.
@@ -311,4 +311,31 @@ fn fuzzed_rows() {
         }
     });
     assert!(read.iter().all(|&read| read > 0), "{read:?}");
+}
+
+/// Conversations to answer are rendered by a template that prints all parts.
+#[test]
+fn fuzzed_prompts() {
+    let messages = json!([{ "role": "system", "content": "a" }, { "role": "user", "content":
+        [{ "type": "text", "text": "b" }] }, { "role": "assistant", "content": null, "tool_calls": [{ "id": "1",
+        "type": "function", "function": { "name": "f", "arguments": "{\"a\": 1}" } }] },
+        { "role": "tool", "tool_call_id": "1", "content": "c" }]);
+    let whole = json!({ "messages": messages, "tools": [{ "type": "function", "function": { "name": "f" } }],
+        "documents": [{ "title": "d", "text": "e" }], "chat_template_kwargs": { "enable_thinking": false } });
+    let documents = [messages, whole].map(|prompt| prompt.to_string().into_bytes());
+    let tokenizer = with_template(
+        "{{ tools | tojson }}{{ documents | tojson }}{% for m in messages %}{{ m | tojson }}{% endfor %}",
+    );
+    let (mut read, mut encoded) = ([0; 2], 0);
+    fuzz_json(&documents, |from, document| {
+        let Ok(json) = std::str::from_utf8(document) else { return };
+        let mut prompt = None;
+        let allocated = allocation_counter::measure(|| prompt = Prompt::from_json(json).ok());
+        PROMPT.check(document, allocated.bytes_max);
+        let Some(prompt) = prompt else { return };
+        read[from] += 1;
+        assert!(!prompt.messages().is_empty());
+        encoded += usize::from(tokenizer.encode_chat(&prompt).is_ok());
+    });
+    assert!(read.iter().all(|&read| read > 0) && encoded > 0, "{read:?}, {encoded}");
 }

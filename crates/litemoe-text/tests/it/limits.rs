@@ -22,6 +22,9 @@ pub(crate) const CONFIGURATION: Bound = Bound { fixed: 1 << 20, per_byte: 128, p
 /// Bound of reading rows. A row may have two bytes.
 pub(crate) const ROWS: Bound = Bound { fixed: 1 << 16, per_byte: 160, per_value: 320 };
 
+/// Bound of reading a conversation to answer.
+pub(crate) const PROMPT: Bound = Bound { fixed: 1 << 16, per_byte: 8, per_value: 400 };
+
 /// `n` items, comma-separated.
 fn list(n: usize, item: impl Fn(usize) -> String) -> String {
     (0..n).map(item).collect::<Vec<_>>().join(",")

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use litemoe_text::{ChatTemplate, Message, Prompt, RowError, TextError, sampling_defaults};
+use litemoe_text::{
+    ChatTemplate, LossTurns, Message, Prompt, RowError, RowFile, TextError, sampling_defaults,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,6 +52,71 @@ fn a_prompt_has_the_text_and_tokens_of_transformers() {
         let rendered = prompt.render(tokenizer.template().unwrap()).unwrap();
         assert_eq!(rendered, text, "{about}");
         assert_eq!(tokenizer.encode_chat(&prompt).unwrap(), ids, "{about}");
+    }
+}
+
+/// Rows for tuning begin with the prompts that are answered: tools and documents are given in the same way. The end token
+/// of one golden template is ordinary text in the vocabulary.
+#[test]
+fn a_row_begins_with_the_tokens_of_its_prompt() {
+    let Golden { templates, cases } = golden();
+    let mut seen = [0; 2];
+    for Case { template, about, mut prompt, .. } in cases {
+        let variables = prompt.remove("chat_template_kwargs");
+        if variables.is_some_and(|it| it.as_object().is_some_and(|it| !it.is_empty())) {
+            continue;
+        }
+        let tokenizer = with_template(&templates[&template].replace("<|end|>", "<|pad|>"));
+        let asked = Prompt::from_json(&Value::from(prompt.clone()).to_string()).unwrap();
+        let ids = tokenizer.encode_chat(&asked).unwrap();
+        let answer = json!({"role": "assistant", "content": "So it is."});
+        prompt["messages"].as_array_mut().unwrap().push(answer);
+        let read = |row: &Value| {
+            let dir = with_files(&[("rows.jsonl", row.to_string().as_bytes())]);
+            RowFile::read(dir.path().join("rows.jsonl")).map(|mut file| file.rows.remove(0))
+        };
+        let row = read(&prompt.clone().into()).unwrap();
+        assert_eq!(read(&serde_json::to_value(&row).unwrap()).unwrap(), row, "{about}");
+        let sequence = tokenizer.encode(&row).unwrap();
+        let first = sequence.completion.iter().position(|&covered| covered).unwrap();
+        let last = tokenizer.encode(&row.with_loss(LossTurns::LastTurn)).unwrap();
+        let start = last.completion.iter().position(|&covered| covered).unwrap();
+        assert_eq!(last.tokens[..start], ids, "{about}");
+        assert!(first <= start, "{about}");
+        for (seen, key) in seen.iter_mut().zip(["tools", "documents"]) {
+            *seen += usize::from(prompt.get(key).is_some_and(|items| !items.is_null()));
+        }
+        // As some tables have them.
+        let in_text = prompt.get("documents").map(|items| Value::from(items.to_string()));
+        if let Some(in_text) = in_text.filter(|text| text != "null") {
+            prompt.insert("documents".to_owned(), in_text);
+            assert_eq!(tokenizer.encode(&read(&prompt.into()).unwrap()).unwrap(), sequence);
+        }
+    }
+    assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
+}
+
+#[test]
+fn documents_of_a_row_that_the_template_does_not_print_are_refused() {
+    let row = |documents: Value| {
+        let messages =
+            json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        let row = json!({"messages": messages, "documents": documents}).to_string();
+        let dir = with_files(&[("rows.jsonl", row.as_bytes())]);
+        RowFile::read(dir.path().join("rows.jsonl")).map(|mut file| file.rows.remove(0))
+    };
+    let blind = with_template("{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}");
+    let error = blind.encode(&row(json!([{"text": "c"}])).unwrap()).unwrap_err();
+    assert!(matches!(error, TextError::NotRendered { what: "documents" }), "{error}");
+    for none in [json!([]), json!(null), json!("")] {
+        assert!(blind.encode(&row(none).unwrap()).is_ok());
+    }
+    let error = foundation_without_template().encode(&row(json!([{"text": "c"}])).unwrap());
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("user, assistant, documents"), "{error}");
+    for (wrong, message) in [(json!(["c"]), "documents[0]"), (json!({"text": "c"}), "a list")] {
+        let error = row(wrong).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
     }
 }
 

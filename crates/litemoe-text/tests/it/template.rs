@@ -225,6 +225,56 @@ fn newlines_and_scopes_are_those_of_jinja() {
     }
 }
 
+/// A value of 10^12 items, nested ones included, that takes a few steps to build.
+#[test]
+fn nested_items_are_not_compared_without_bound() {
+    for source in [
+        "{{ BIG == BIG }}",
+        "{% if 1 and BIG != BIG or 2 %}{% endif %}",
+        "{{ BIG < BIG }}",
+        "{{ BIG >= BIG + [] }}",
+        "{{ 1 if 1 < 2 == BIG }}",
+        "{{ BIG in [BIG] }}",
+        "{{ BIG not in [BIG] }}",
+        "{{ BIG in 'a' }}",
+        "{{ BIG is eq(BIG) }}",
+        "{{ BIG is ge BIG }}",
+        "{{ BIG is in [BIG] }}",
+        "{{ {}[BIG] }}",
+        "{{ {}[BIG if 1 else 2] }}",
+        "{{ {BIG: 1} }}",
+        "{{ {1: 2, BIG if 1 else 2: 1} }}",
+        "{{ {}.get(BIG) }}",
+        "{{ [BIG].index(BIG) }}",
+        "{{ [BIG, BIG] | unique | list | length }}",
+        "{{ [BIG, BIG] | sort | length }}",
+        "{{ [BIG, BIG] | map('max') | list | length }}",
+        "{{ [BIG, BIG] | max | length }}",
+        "{{ [BIG, BIG] | min | length }}",
+        "{{ [BIG] | select('eq', BIG) | list | length }}",
+        "{{ [{'a': BIG}] | selectattr('a', 'in', [BIG]) | list | length }}",
+        "{% macro f(a, b) %}{{ a == b }}{% endmacro %}{{ f(BIG, BIG) }}",
+        "{% for x in [1] if BIG == BIG %}{{ x }}{% endfor %}",
+        "{% for x in [1] %}{{ loop.changed(BIG) }}{{ loop.changed(BIG) }}{% endfor %}",
+    ] {
+        let start = Instant::now();
+        let source = source.replace("BIG", "([[[0] * 9999] * 9999] * 9999)");
+        let error = too_costly(&source).to_string();
+        assert!(error.contains("more than 50000 items or 32 levels"), "{source}: {error}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{source}: {:?}", start.elapsed());
+    }
+    for (source, text) in [
+        ("{{ [1, [2]] == [1, [2]] }}", "True"),
+        ("{{ messages == messages + [] }}", "True"),
+        ("{{ messages[0] in messages and 'role' in messages[0] }}", "True"),
+        ("{{ [3, 1] | sort == [1, 3] }}{{ 1 < 2 < 3 }}{{ 'a' not in ['b'] }}", "TrueTrueTrue"),
+        ("{{ {'a' ~ 'b': 1}['a' ~ 'b'] }}{{ [1, 2, 3][1:][-1] }}", "13"),
+        ("{% for a in [[1, [1]]] if a[0] in a[1] %}{{ a }}{% endfor %}", "[1, [1]]"),
+    ] {
+        assert_eq!(render(source).unwrap(), text, "{source}");
+    }
+}
+
 #[test]
 fn the_date_is_formatted_and_a_bad_format_is_an_error() {
     let year = render("{{ strftime_now('%Y') }}").unwrap();

@@ -98,3 +98,34 @@ fn least(values: impl Iterator<Item = f64>) -> usize {
     let smaller = |x: (usize, f64), y: (usize, f64)| if y.1 < x.1 { y } else { x };
     values.enumerate().reduce(smaller).map_or(0, |(index, _)| index)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use litemoe_fixtures::fuzz::fuzz_json;
+
+    use super::*;
+    use crate::artefact::BOUND;
+
+    #[test]
+    fn fuzzed_labels() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("labels.json");
+        let documents =
+            [&br#"["on", "off", "dim \ud83d\ude42"]"#[..], br#"["", " a\n", "b", "c", "d"]"#];
+        let documents = documents.map(<[u8]>::to_vec);
+        let mut read = 0;
+        fuzz_json(&documents, |_, document| {
+            fs::write(&file, document).expect("written");
+            let mut labels = None;
+            let allocated = allocation_counter::measure(|| labels = Labels::read(&file).ok());
+            BOUND.check(document, allocated.bytes_max);
+            let Some(labels) = labels else { return };
+            read += 1;
+            let distinct: BTreeSet<&str> = labels.texts.iter().map(|text| text.trim()).collect();
+            assert!(distinct.len() == labels.texts.len() && distinct.len() > 1);
+        });
+        assert!(read > 0);
+    }
+}

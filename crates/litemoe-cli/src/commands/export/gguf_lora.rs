@@ -11,6 +11,7 @@ use super::gguf_names::architecture;
 use super::gguf_tensors::tensors;
 use crate::args::device::cpu;
 use crate::gguf::{self, GgufValue};
+use crate::input_files::InputFiles;
 use crate::work::{self, Report, Work};
 use crate::{artefact, hub, model, output};
 
@@ -62,6 +63,7 @@ impl Work for GgufLoraArgs {
         let dir = self.adapter.display();
         let foundation = hub::locate(&self.model)?;
         artefact::check_file(&self.out, &[&foundation, &self.adapter])?;
+        let inputs = InputFiles::of(&[&foundation, &self.adapter]);
         let checkpoint = model::open(&self.model)?;
         model::note_leftovers(&checkpoint);
         let Some(architecture) = architecture(checkpoint.family()) else {
@@ -101,6 +103,7 @@ impl Work for GgufLoraArgs {
             ("adapter.type", text("lora")),
             ("adapter.lora.alpha", GgufValue::F32(alpha)),
         ];
+        inputs.expect_unchanged()?;
         write_file(&self.out, |out| gguf::write(out, &metadata, &tensors))
             .with_context(|| format!("cannot write {}", self.out.display()))?;
         let bytes = std::fs::metadata(&self.out).map(|file| file.len());

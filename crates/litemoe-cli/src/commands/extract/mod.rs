@@ -1,11 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
 use litemoe_core::Plan;
 use litemoe_merge::merged_experts;
-use litemoe_model::{Checkpoint, StagedProxy, stage_proxy};
+use litemoe_model::{Checkpoint, StagedProxy, proxy_bytes, stage_proxy};
 use serde::{Deserialize, Serialize};
 
 use self::refit::{Refit, RefitReport};
@@ -15,8 +15,9 @@ use crate::input_files::InputFiles;
 use crate::memory::{MemoryWatch, Peak};
 use crate::row_check::{self, Source};
 use crate::work::{self, Report, Work};
-use crate::{artefact, hub, model, output, progress};
+use crate::{artefact, disk, fingerprints, hub, model, output, progress};
 
+mod preview;
 mod refit;
 
 /// Write the proxy of a plan: a smaller model directory
@@ -33,6 +34,10 @@ pub(crate) struct ExtractArgs {
     pub(crate) out: PathBuf,
     #[command(flatten)]
     pub(crate) refit: RefitArgs,
+    /// Check everything and print what the run would need, with estimates of memory and time; write nothing.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) dry_run: bool,
     /// Print the report as JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -62,7 +67,18 @@ impl ExtractArgs {
         if let Some(rows) = &self.refit.data {
             row_check::note(&[Source::calibration(rows)])?;
         }
+        if self.dry_run {
+            fingerprints::keep_none();
+            return self.preview()?.print(self.json);
+        }
         work::run(&self, self.json)
+    }
+
+    /// Paths of all inputs.
+    fn inputs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut inputs = vec![hub::locate(&self.model)?, self.plan.clone()];
+        inputs.extend(self.refit.data.clone());
+        Ok(inputs)
     }
 
     fn plan(&self, checkpoint: &Checkpoint) -> anyhow::Result<Plan> {
@@ -91,9 +107,8 @@ impl Work for ExtractArgs {
 
     fn execute(&self) -> anyhow::Result<Extracted> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        let model = hub::locate(&self.model)?;
-        let mut inputs = vec![model.as_path(), &self.plan];
-        inputs.extend(self.refit.data.as_deref());
+        let inputs = self.inputs()?;
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
         let _lock = artefact::lock_dir(&self.out, &inputs)?;
         let input_files = InputFiles::of(&inputs);
         let refit = Refit::prepared(&self.refit, &self.model, &self.out, &inputs)?;
@@ -107,6 +122,7 @@ impl Work for ExtractArgs {
             }
         };
         let plan = self.plan(checkpoint)?;
+        disk::expect_room(&self.out, proxy_bytes(checkpoint, &plan)?)?;
         let staged = self.staged(checkpoint, &plan)?;
         let report = match &refit {
             None => {

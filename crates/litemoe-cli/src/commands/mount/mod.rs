@@ -11,7 +11,7 @@ use litemoe_adapter::{
     AdapterRecord, Guard, GuardOptions, KeptExperts, LoadedAdapter, MountChoice, MountRecord,
     MountRouting, check_save, choose_mount, is_own, save,
 };
-use litemoe_core::{MoeModel, Plan};
+use litemoe_core::{MoeModel, Plan, Sequence};
 use litemoe_files::TargetLock;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ use crate::args::weights::WeightArgs;
 use crate::input::Rows;
 use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
-use crate::model::{self, Loaded, matrix_bytes};
+use crate::model::{self, Loaded, Opened, matrix_bytes};
 use crate::row_check::{self, Source};
 use crate::splits::Split;
 use crate::work::{self, Work};
@@ -76,6 +76,15 @@ pub(crate) struct MountArgs {
     pub(crate) weights: WeightArgs,
 }
 
+/// What is read before the weights.
+struct Prepared {
+    opened: Opened,
+    adapter: LoadedAdapter,
+    kept: Option<KeptExperts>,
+    /// Validation rows, if a choice is made by them.
+    rows: Option<Vec<Sequence>>,
+}
+
 impl MountArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         if let Some(rows) = &self.validation {
@@ -110,7 +119,7 @@ impl MountArgs {
 
     fn check_adapter(
         &self,
-        loaded: &Loaded,
+        opened: &Opened,
         adapter: &LoadedAdapter,
         plan: Option<&Plan>,
     ) -> anyhow::Result<()> {
@@ -121,7 +130,7 @@ impl MountArgs {
                 "warning: the adapter was tuned on a proxy refitted in {refit}, a change that it does not carry"
             ));
         }
-        if record.foundation != *loaded.checkpoint.fingerprint() {
+        if record.foundation != *opened.checkpoint.fingerprint() {
             bail!("the adapter {dir} is to be mounted on its foundation, not on a proxy");
         }
         if record.mount.is_some() {
@@ -137,28 +146,45 @@ impl MountArgs {
         }
     }
 
+    /// Checks what can be known before the weights are read; reads plan, adapter and validation rows.
+    fn prepared(&self) -> anyhow::Result<Prepared> {
+        self.device.open()?;
+        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
+        let opened = Opened::open(&self.foundation)?;
+        let adapter = opened.adapter(&self.adapter, plan.as_ref(), self.device)?;
+        self.check_adapter(&opened, &adapter, plan.as_ref())?;
+        let kept = plan.as_ref().map(KeptExperts::of_plan);
+        let options = self.options.guard();
+        if options.scale == Some(Scale::NONE) {
+            return Ok(Prepared { opened, adapter, kept, rows: None });
+        }
+        options.check(kept.as_ref())?;
+        let limit = Some(self.options.guard_rows);
+        let read = |file| Rows::read_first(file, &opened, self.row_args, limit);
+        let rows = self.validation.as_deref().map(read).transpose()?;
+        Ok(Prepared { rows: rows.map(|rows| rows.sequences), opened, adapter, kept })
+    }
+
     /// The guard's choice, or the given routing and scale if neither is auto.
     fn choose(
         &self,
         loaded: &Loaded,
         adapter: &LoadedAdapter,
         kept: Option<&KeptExperts>,
+        rows: Option<&[Sequence]>,
     ) -> anyhow::Result<Guard> {
         let options = self.options.guard();
         if options.scale == Some(Scale::NONE) {
             return Ok(Guard { choice: None, tried: Vec::new() });
         }
-        options.check(kept)?;
         let is_full = self.portable || kept.is_none();
         let routing = if is_full { Some(MountRouting::Full) } else { options.routing };
-        let Some(validation) = &self.validation else {
+        let Some(rows) = rows else {
             let choice = routing.zip(options.scale);
             let choice = choice.map(|(routing, scale)| MountChoice { routing, scale });
             return Ok(Guard { choice, tried: Vec::new() });
         };
-        let limit = Some(self.options.guard_rows);
-        let rows = Rows::read_first(validation, loaded, self.row_args, limit)?.sequences;
-        let best = guard(loaded, adapter, kept, &rows, options)?;
+        let best = guard(loaded, adapter, kept, rows, options)?;
         if !self.portable {
             return Ok(best);
         }
@@ -166,7 +192,7 @@ impl MountArgs {
             return Ok(best);
         }
         let full = GuardOptions { routing, ..options };
-        let portable = guard(loaded, adapter, kept, &rows, full)?;
+        let portable = guard(loaded, adapter, kept, rows, full)?;
         let is_new = |choice| portable.tried.iter().all(|tried| tried.choice != choice);
         let others = best.tried.into_iter().filter(|tried| is_new(tried.choice));
         let tried = portable.tried.iter().copied().chain(others).collect();
@@ -214,12 +240,10 @@ impl Work for MountArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         self.check()?;
         let (_lock, inputs) = self.lock()?;
-        let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
-        let loaded = Loaded::open(&self.foundation, self.device, self.weights)?;
-        let adapter = loaded.mounted(&self.adapter, plan.as_ref())?;
-        self.check_adapter(&loaded, &adapter, plan.as_ref())?;
-        let kept = plan.as_ref().map(KeptExperts::of_plan);
-        let guard = self.choose(&loaded, &adapter, kept.as_ref())?;
+        let Prepared { opened, adapter, kept, rows } = self.prepared()?;
+        let loaded = opened.load(self.device, self.weights)?;
+        loaded.expect_mounted(&self.adapter, &adapter.mounted)?;
+        let guard = self.choose(&loaded, &adapter, kept.as_ref(), rows.as_deref())?;
         inputs.expect_unchanged()?;
         match guard.choice {
             Some(choice) => self.write(&loaded, &adapter, choice, kept, &guard)?,
@@ -246,7 +270,7 @@ fn guard(
     loaded: &Loaded,
     adapter: &LoadedAdapter,
     kept: Option<&KeptExperts>,
-    rows: &[litemoe_core::Sequence],
+    rows: &[Sequence],
     options: GuardOptions,
 ) -> anyhow::Result<Guard> {
     let n_tried = options.max_tried(kept.is_some());

@@ -130,10 +130,11 @@ impl MeasureArgs {
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter: 0.0 };
         let limits = BatchLimits { rows: self.batch, tokens: self.batch_tokens };
         let held = lengths.tokens().min(options.held_tokens as f64);
+        let speed = Speed::probe(&opened.checkpoint, &device.open()?);
         Ok(DryRun::new(
             (sequences, rows.skipped),
             memory.score(Batch::of_scoring(sequences, limits), held),
-            (Passes(&model).score(&lengths), Speed::probe(&opened.checkpoint, &device.open()?)),
+            speed.seconds(Passes(&model).score(&lengths)),
             [Some(&self.out), self.similarity_out.as_ref()]
                 .into_iter()
                 .flatten()

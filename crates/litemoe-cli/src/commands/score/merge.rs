@@ -6,6 +6,7 @@ use clap::Args;
 use litemoe_score::Warning;
 
 use super::report::ScoreReport;
+use crate::input_files::InputFiles;
 use crate::memory::MemoryWatch;
 use crate::work::Report;
 use crate::{artefact, output};
@@ -29,6 +30,7 @@ impl MergeArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let files: Vec<&Path> = self.files.iter().map(PathBuf::as_path).collect();
         artefact::check_file(&self.out, &files)?;
+        let inputs = InputFiles::of(&files);
         let (first, others) = self.files.split_first().context("there is nothing to add up")?;
         let mut scores = artefact::read_scores(first)?;
         for path in others {
@@ -39,6 +41,7 @@ impl MergeArgs {
         if let Some(warning) = Warning::of_rows(scores.rows()) {
             output::note(&format!("warning: {warning}"));
         }
+        inputs.expect_unchanged()?;
         artefact::write_checksummed(&self.out, &scores)?;
         let report = ScoreReport::new(self.out, &scores, 0, start, &memory);
         if self.json {

@@ -188,15 +188,12 @@ impl TuneCommand {
             batch: rows.largest_random(options.micro_batch.min(options.batch), options.batch),
             recompute: options.recompute,
         };
-        let n_rows = (options.steps as f64) * options.batch as f64;
-        let n_validations = options.steps.div_ceil(options.validate_every) as f64;
-        let flops = Passes(&model).tune(&rows, n_rows, options.recompute)
-            + n_validations * Passes(&model).eval(&validated);
+        let flops = Passes(&model).tuning(&options, &rows, &validated);
         let speed = Speed::probe(&opened.checkpoint, &self.device.open()?);
         Ok(DryRun::new(
             (&train.sequences, train.skipped),
             memory.tune(tune, validated.largest(BATCH_TOKENS)),
-            (flops, speed),
+            speed.seconds(flops),
             vec![self.out.clone()],
         ))
     }
