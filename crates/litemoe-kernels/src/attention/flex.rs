@@ -85,7 +85,7 @@ impl Kernels for Flex {
             }
         };
         let rows = texts.rows.iter().map(row).collect();
-        run_backward(instruction_set(), rows, [n_heads, texts.n_kv_heads], texts.span);
+        run_backward(InstructionSet::in_use(), rows, [n_heads, texts.n_kv_heads], texts.span);
         [
             tensor(d_queries, dims(&queries)),
             tensor(d_keys, dims(&keys)),
@@ -123,7 +123,7 @@ fn forward(
             log_sums: all_log_sums.next(tokens),
         }
     });
-    run(instruction_set(), rows.collect(), n_heads, span, sinks);
+    run(InstructionSet::in_use(), rows.collect(), n_heads, span, sinks);
     (tensor(output, [n_tokens, output_width]), log_sums)
 }
 
@@ -149,12 +149,6 @@ impl<'a> Parts<'a> {
         (self.rest, self.done) = (rest, rows.end);
         part
     }
-}
-
-/// # Panics
-/// When the environment asks for an instruction set that the machine lacks.
-fn instruction_set() -> InstructionSet {
-    InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 2] {

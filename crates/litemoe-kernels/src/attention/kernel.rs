@@ -6,9 +6,10 @@ use super::simd;
 use super::span::AttentionSpan;
 use super::tile::{TILE_ROWS, Tile};
 use crate::matrix::InstructionSet;
+use crate::pool;
 
 /// Minimum number of multiplications of parallel tasks.
-const PARALLEL_MULTIPLICATIONS: usize = 1 << 18;
+const PARALLEL_MULTIPLICATIONS: usize = 1 << 17;
 
 /// Queries of one row, of consecutive positions, and the keys and values up to the last of them.
 pub(super) struct Row<'a> {
@@ -36,12 +37,14 @@ pub(super) fn run(
         row.queries.len() * seen * 2
     });
     let is_parallel = multiplications.sum::<usize>() >= PARALLEL_MULTIPLICATIONS;
-    let tiles: Vec<Tile<'_>> =
-        rows.into_iter().flat_map(|row| tiles(row, n_heads, span, sinks)).collect();
+    let tiles = rows.into_iter().flat_map(|row| tiles(row, n_heads, span, sinks));
     if is_parallel {
-        tiles.into_par_iter().for_each(|tile| simd::run(set, tile));
+        let mut tiles: Vec<_> = tiles.map(Some).collect();
+        pool::for_each(&mut tiles, |tile| {
+            simd::run(set, tile.take().expect("each is visited once"));
+        });
     } else {
-        tiles.into_iter().for_each(|tile| simd::run(set, tile));
+        tiles.for_each(|tile| simd::run(set, tile));
     }
 }
 

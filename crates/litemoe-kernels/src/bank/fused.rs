@@ -5,9 +5,8 @@ use rayon::prelude::*;
 
 use super::packed::{PackedExpert, present};
 use crate::dispatch::Dispatch;
-use crate::matrix::{Activations, Matrix, Product};
+use crate::matrix::{Activations, InstructionSet, Matrix, Product};
 use crate::silu_mul;
-use crate::weight::instruction_set;
 
 /// Minimum number of values per parallel task of element-wise loops.
 const VALUES_PER_TASK: usize = 1 << 15;
@@ -63,7 +62,7 @@ impl<'a> Fused<'a> {
             let rows = std::ops::Range::clone(rows);
             Product { matrix: of(matrices), x, rows }
         };
-        Matrix::products(instruction_set(), &groups.map(product).collect::<Vec<_>>())
+        Matrix::products(InstructionSet::in_use(), &groups.map(product).collect::<Vec<_>>())
     }
 
     /// Sums the outputs `[n_rows, d_model]` of each token, weighted by its gates, in the order of the experts.

@@ -44,6 +44,14 @@ impl InstructionSet {
         CHOSEN.clone()
     }
 
+    /// The instruction set of all kernels.
+    ///
+    /// # Panics
+    /// When the environment asks for one that the machine lacks, see [`Self::chosen`].
+    pub(crate) fn in_use() -> Self {
+        Self::chosen().unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// The instruction sets that the machine has, the slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|set| set.is_available())

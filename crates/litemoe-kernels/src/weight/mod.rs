@@ -14,7 +14,7 @@ use crate::matrix::{Matrix, PackedFormat};
 use crate::stored_rows::{self, Values};
 use crate::{StoredRows, pack};
 #[cfg(feature = "flex")]
-pub(crate) use packed::{PackedWeight, instruction_set};
+pub(crate) use packed::PackedWeight;
 
 pub use bytes::weight_bytes;
 

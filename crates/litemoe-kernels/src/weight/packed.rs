@@ -14,13 +14,13 @@ pub(crate) struct PackedWeight {
 
 impl PackedWeight {
     pub(super) fn new(stored: &dyn StoredRows, format: PackedFormat, device: &Device) -> Self {
-        let matrix = Matrix::pack(instruction_set(), format, stored);
+        let matrix = Matrix::pack(InstructionSet::in_use(), format, stored);
         Self { matrix: Arc::new(matrix), device: device.clone() }
     }
 
     /// Product with rows `[n, d_in]`, row-major.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
-        self.matrix.product(instruction_set(), x)
+        self.matrix.product(InstructionSet::in_use(), x)
     }
 
     /// Gradient of the input.
@@ -28,7 +28,7 @@ impl PackedWeight {
         let [n, _] = grad.dims();
         let grad = grad.into_data().convert::<f32>();
         let grad = grad.as_slice().expect("converted to f32");
-        self.tensor(self.matrix.input_gradient(instruction_set(), grad), n)
+        self.tensor(self.matrix.input_gradient(InstructionSet::in_use(), grad), n)
     }
 
     pub(super) fn stored_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
@@ -65,12 +65,4 @@ impl PackedWeight {
     pub(super) fn device(&self) -> Device {
         self.device.clone()
     }
-}
-
-/// The instruction set of all products.
-///
-/// # Panics
-/// When the environment asks for an instruction set that the machine lacks.
-pub(crate) fn instruction_set() -> InstructionSet {
-    InstructionSet::chosen().unwrap_or_else(|error| panic!("{error}"))
 }
