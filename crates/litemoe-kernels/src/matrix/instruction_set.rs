@@ -9,7 +9,7 @@ pub enum InstructionSet {
     Portable,
     /// x86-64: AVX2, FMA, F16C.
     Avx2,
-    /// x86-64: AVX-512 F, BW, VNNI and BF16.
+    /// x86-64: AVX-512 F, BW, DQ, VL, VNNI and BF16.
     Avx512,
     /// x86-64: AMX tiles of int8 and bf16, and [`Self::Avx512`].
     Amx,
@@ -70,6 +70,8 @@ impl InstructionSet {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("avx512bf16")
             }
