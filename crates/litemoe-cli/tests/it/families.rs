@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::bench::Bench;
 
 /// Families with their tiny checkpoints, one per expert layout.
-const FAMILIES: [(&str, &[&str]); 11] = [
+pub(crate) const FAMILIES: [(&str, &[&str]); 11] = [
     ("deepseek_v2", &["deepseek_v2"]),
     ("deepseek_v3", &["deepseek_v3"]),
     ("gpt_oss", &["gpt_oss", "gpt_oss_mxfp4"]),

@@ -144,7 +144,10 @@ fn forecasts_of_the_example_foundation_are_close() {
         let more = ["--train=1x64", "--skip=load,limits", "--dtype", dtype];
         let forecast = &bench.json(&[&args[..], &more].concat())["forecast"];
         for (figure, most) in [("loaded", 0.1), ("generate", 0.2), ("tune", 0.25)] {
-            let error = number(forecast, &format!("/{figure}/error"));
+            let [error, bytes] =
+                ["error", "measured"].map(|it| number(forecast, &format!("/{figure}/{it}")));
+            // Memory of packed weights comes in huge pages of 2 MiB.
+            let most = most + f64::from(2 << 20) / bytes;
             assert!(error.abs() <= most, "{dtype} {figure}: {forecast}");
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::bench::{Bench, Run};
+use crate::families::FAMILIES;
 
 /// Largest relative distance of all logits from those in f32, per format.
 const BOUNDS: [(&str, f64); 3] = [("bf16", 0.02), ("q8", 0.06), ("q4", 0.5)];
@@ -42,15 +43,8 @@ fn a_trained_models_logits_are_near_those_in_f32() {
 /// A random model's router has near-ties that rounding decides otherwise.
 #[test]
 fn every_family_has_every_format() {
-    let folder = litemoe_fixtures::tiny_dir().parent().expect("a folder").to_owned();
-    let entries =
-        std::fs::read_dir(folder).expect("checkpoints").map(|entry| entry.expect("an entry"));
-    let models = entries.filter(|entry| entry.path().join("config.json").exists());
-    let models: Vec<String> =
-        models.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
-    assert!(models.len() >= 11, "{models:?}");
-    for model in models {
-        let bench = Bench::of(&model);
+    for model in FAMILIES.into_iter().flat_map(|(_, checkpoints)| checkpoints) {
+        let bench = Bench::of(model);
         let expected = logits(&bench, &bench.path("model"), "f32");
         for (dtype, bound) in BOUNDS {
             let distance = distance(&logits(&bench, &bench.path("model"), dtype), &expected);
