@@ -45,7 +45,8 @@ pub trait CausalLm: LanguageModel {
     /// The cached and new tokens of a row together must not exceed [`max_tokens`](LanguageModel::max_tokens).
     ///
     /// # Panics
-    /// When there are no rows, or a row has no tokens.
+    /// When there are no rows, or a row has no tokens. A model may also panic when cached tokens that were computed with
+    /// autodiff (of a mounted adapter) are continued without it, or the reverse.
     fn step(&self, rows: &mut [RowStep<'_, Self::Cache>]) -> Tensor<2>;
 
     /// Step of a single row: the logits after `tokens`, `[vocab]`.

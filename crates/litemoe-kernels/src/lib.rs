@@ -15,6 +15,7 @@ mod parallel;
 #[cfg(feature = "flex")]
 mod pool;
 mod primitive;
+mod range_error;
 mod silu_mul;
 mod stored_rows;
 mod weight;
@@ -29,6 +30,7 @@ pub use linear::LinearWeight;
 #[cfg(feature = "flex")]
 pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;
+pub use range_error::{ExpertRangeError, RangeError};
 pub use silu_mul::silu_mul;
 pub use stored_rows::StoredRows;
 pub use weight::{can_pack, weight_bytes};

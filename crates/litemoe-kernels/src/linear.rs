@@ -1,8 +1,8 @@
 use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::WeightDtype;
 
-use crate::StoredRows;
 use crate::weight::Weight;
+use crate::{RangeError, StoredRows};
 
 /// Frozen linear layer, `y = x·W`, with the weight packed once.
 ///
@@ -16,17 +16,24 @@ impl LinearWeight {
     /// Packs a weight in the checkpoint layout, `[d_out, d_in]`.
     ///
     /// # Panics
-    /// When the device has no such format, see [`crate::can_pack`].
+    /// When the device has no such format, see [`crate::can_pack`], or the format cannot hold a value.
     pub fn from_stored(weight: Tensor<2>, dtype: WeightDtype) -> Self {
         Self { weight: Weight::pack(weight, dtype) }
     }
 
     /// As [`Self::from_stored`], without a copy of the stored weight where it is packed.
     ///
+    /// # Errors
+    /// When the format cannot hold a value.
+    ///
     /// # Panics
-    /// As [`Self::from_stored`].
-    pub fn from_rows(stored: &dyn StoredRows, dtype: WeightDtype, device: &Device) -> Self {
-        Self { weight: Weight::of_rows(stored, dtype, device) }
+    /// When the device has no such format.
+    pub fn from_rows(
+        stored: &dyn StoredRows,
+        dtype: WeightDtype,
+        device: &Device,
+    ) -> Result<Self, RangeError> {
+        Ok(Self { weight: Weight::of_rows(stored, dtype, device)? })
     }
 
     /// Linear projection, `x·W`; differentiable with respect to `x`.
@@ -39,6 +46,9 @@ impl LinearWeight {
     }
 
     /// Rows of the weight in the checkpoint layout: the embedding lookup of a head with tied embeddings.
+    ///
+    /// # Panics
+    /// When there is no such row.
     ///
     /// # Shapes
     /// - `indices`: `[n]`

@@ -5,6 +5,8 @@
 
 use std::any::Any;
 use std::hint;
+use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
@@ -73,7 +75,12 @@ impl Region<'_> {
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
             self.next.store(self.n, SeqCst);
-            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*first {
+                None => *first = Some(panic),
+                // Its destructor could panic too.
+                Some(_) => mem::forget(panic),
+            }
         }
     }
 
@@ -88,9 +95,28 @@ impl Region<'_> {
 /// One region at a time.
 #[derive(Default)]
 struct Pool {
-    /// Held by the thread whose region is at work; the number of started threads.
-    threads: Mutex<usize>,
+    /// Held by the thread whose region is at work.
+    threads: Mutex<Threads>,
     shared: &'static Shared,
+}
+
+#[derive(Default)]
+struct Threads {
+    started: usize,
+    /// Whether the system refused one.
+    refused: bool,
+}
+
+impl Threads {
+    /// Starts threads until there are `n`. None any more after the system has refused one: regions have fewer threads.
+    fn start(&mut self, n: usize, mut spawn: impl FnMut() -> io::Result<()>) {
+        while self.started < n && !self.refused {
+            match spawn() {
+                Ok(()) => self.started += 1,
+                Err(_) => self.refused = true,
+            }
+        }
+    }
 }
 
 /// What the threads see.
@@ -122,19 +148,16 @@ impl Pool {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        while *threads < helpers {
-            let shared = self.shared;
+        let shared = self.shared;
+        threads.start(helpers, || {
             let thread = thread::Builder::new().name("litemoe-kernels".to_owned());
-            if thread.spawn(move || shared.serve()).is_err() {
-                break; // this thread does all the work
-            }
-            *threads += 1;
-        }
+            thread.spawn(move || shared.serve()).map(drop)
+        });
         let (next, seats) = (AtomicUsize::new(0), AtomicUsize::new(helpers));
         let region = Region { f, n, next, seats, panic: Mutex::new(None) };
-        self.shared.begin(&region);
+        let begun = shared.begin(&region);
         region.work();
-        self.shared.end();
+        drop(begun);
         let panic = region.panic.into_inner().unwrap_or_else(PoisonError::into_inner);
         drop(threads);
         if let Some(panic) = panic {
@@ -144,8 +167,33 @@ impl Pool {
     }
 }
 
+/// A region that threads may join; withdrawn when dropped.
+struct Begun<'a>(&'a Shared);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A thread that may have a reference to the current region.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl<'a> Inside<'a> {
+    fn new(inside: &'a AtomicUsize) -> Self {
+        inside.fetch_add(1, SeqCst);
+        Self(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
 impl Shared {
-    fn begin(&self, region: &Region<'_>) {
+    fn begin(&self, region: &Region<'_>) -> Begun<'_> {
         // The threads use it only while `inside` is not 0, which `end` waits for.
         self.region.store(ptr::from_ref(region).cast_mut().cast(), SeqCst);
         self.epoch.fetch_add(1, SeqCst);
@@ -153,6 +201,7 @@ impl Shared {
             drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.wake.notify_all();
         }
+        Begun(self)
     }
 
     /// Withdraws the region and waits for the threads that work on it.
@@ -169,13 +218,12 @@ impl Shared {
         loop {
             self.wait(seen);
             seen = self.epoch.load(SeqCst);
-            self.inside.fetch_add(1, SeqCst);
+            let _inside = Inside::new(&self.inside);
             // SAFETY: a region that is not yet withdrawn. `end` withdraws it before it looks at `inside`, which this
             // thread has raised before it looked for the region: either this thread finds no region, or `end` waits.
             if let Some(region) = unsafe { self.region.load(SeqCst).as_ref() } {
                 region.join();
             }
-            self.inside.fetch_sub(1, SeqCst);
         }
     }
 
@@ -202,6 +250,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::panic_any;
+    use std::sync::Barrier;
+
     use super::*;
 
     #[test]
@@ -242,6 +293,45 @@ mod tests {
         let mut items = [1; 9];
         for_each(&mut items, |item| *item *= 2);
         assert_eq!(items, [2; 9]);
+    }
+
+    #[test]
+    fn the_first_of_several_panics_reaches_the_caller_whatever_their_destructors_do() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a destructor");
+            }
+        }
+        let (pool, both) = (Pool::default(), Barrier::new(2));
+        for _ in 0..20 {
+            let run = || {
+                pool.run(2, 1, &|_| {
+                    both.wait();
+                    panic_any(Bomb);
+                })
+            };
+            let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+            assert!(panic.is::<Bomb>());
+            mem::forget(panic);
+        }
+        let visited = AtomicUsize::new(0);
+        assert!(pool.run(9, 1, &|index| {
+            visited.fetch_add(index, SeqCst);
+        }));
+        assert_eq!(visited.into_inner(), 36);
+    }
+
+    #[test]
+    fn a_refused_thread_is_not_asked_for_again() {
+        let (mut threads, mut asked) = (Threads::default(), 0);
+        for _ in 0..3 {
+            threads.start(4, || {
+                asked += 1;
+                if asked < 3 { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+        }
+        assert_eq!((threads.started, asked), (2, 3));
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum ModelError {
     WeightDtype { dtype: WeightDtype },
     #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]
     NotFinite { path: PathBuf, tensor: String, index: usize, value: f32 },
+    #[error("{}: the tensor {tensor} holds a value that {dtype} weights cannot hold", path.display())]
+    OutOfRange { path: PathBuf, tensor: String, dtype: WeightDtype },
     #[error(
         "{}: the experts of layer {layer} have down projections of the shape {found:?}, but it must be {expected:?}",
         dir.display()

@@ -26,8 +26,8 @@ use crate::layers::relative_position_bias::RelativeBias;
 use crate::layers::router::Router;
 use crate::{Checkpoint, ModelError};
 
-/// Builds model layers from a checkpoint, tensor by tensor: each is widened to f32, packed and freed before the next is
-/// read.
+/// Builds model layers from a checkpoint, tensor by tensor: each is widened to f32, or packed from its rows, before the
+/// next is read.
 #[derive(Clone, Copy)]
 pub(crate) struct Loader<'a> {
     pub(crate) checkpoint: &'a Checkpoint,
@@ -89,7 +89,7 @@ impl Loader<'_> {
         let rows = MatrixRows::stored(stored);
         let weight = LinearWeight::from_rows(&rows, dtype, self.device);
         rows.finish()?;
-        Ok(weight)
+        weight.map_err(|error| stored.out_of_range(error.dtype))
     }
 
     /// Token embedding of a stack.

@@ -18,8 +18,8 @@ use crate::load::Loader;
 use crate::weights::Weights;
 use crate::{Checkpoint, ModelConfig, ModelError};
 
-/// Mixture-of-experts (MoE) transformer, decoder-only or encoder–decoder. Its weights are in f32 on one device, or are
-/// streamed from the files.
+/// Mixture-of-experts (MoE) transformer, decoder-only or encoder–decoder. Its weights are on one device, in f32 or packed
+/// (see [`Self::load_as`]), or are streamed from the files in f32.
 #[derive(Debug)]
 pub struct Model {
     name: String,
@@ -43,11 +43,13 @@ impl Model {
         Self::load_as(checkpoint, device, WeightDtype::F32)
     }
 
-    /// Loads a checkpoint with the weights of linear layers and experts packed as `dtype`. Routers, norms, biases and
-    /// untied embeddings stay in f32. Needs memory for the packed weights and one more tensor in f32.
+    /// Loads a checkpoint with the weights of linear layers, experts and embeddings packed as `dtype`. With 4-bit experts,
+    /// what every token uses (attention, dense networks, shared experts, embeddings, the head) has 8 bits. Routers, norms
+    /// and biases are in f32. Needs memory for the packed weights, and for an expert in f32 where the files do not hold its
+    /// matrices row by row.
     ///
     /// # Errors
-    /// When a weight is not finite, or the device has no such format.
+    /// When a weight is not finite, the format cannot hold it, or the device has no such format; names the tensor.
     pub fn load_as(
         checkpoint: &Checkpoint,
         device: &Device,

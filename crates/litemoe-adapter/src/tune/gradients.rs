@@ -142,6 +142,8 @@ struct BackwardPass<'a, M: ?Sized> {
     n_targets: usize,
     /// Router noise, identical whenever a block is recomputed.
     noise: Option<RouterNoise>,
+    /// Number of logits that the loss computes at once.
+    logits_per_chunk: usize,
     found: Gradients,
 }
 
@@ -152,8 +154,16 @@ impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
             (site.clone(), Lora { a, b, scale: lora.scale })
         };
         let leaves = plain.loras().map(track).collect();
-        let found = Gradients::default();
-        Self { model, batch, plain, leaves, n_targets, noise: None, found }
+        Self {
+            model,
+            batch,
+            plain,
+            leaves,
+            n_targets,
+            noise: None,
+            logits_per_chunk: LOGITS_PER_CHUNK,
+            found: Gradients::default(),
+        }
     }
 
     fn pass<'p>(&'p self, adapters: &'p Adapters) -> Pass<'p> {
@@ -210,7 +220,7 @@ impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
         let hidden = last.select(&self.batch.positions);
         let targets = self.batch.target_indices(&self.model.device());
         let ([n, _], mut gradients) = (hidden.dims(), Vec::new());
-        let per_chunk = (LOGITS_PER_CHUNK / self.model.vocab()).max(1);
+        let per_chunk = (self.logits_per_chunk / self.model.vocab()).max(1);
         for start in (0..n).step_by(per_chunk) {
             let tokens = per_chunk.min(n - start);
             let input = leaf(hidden.clone().inner().narrow(0, start, tokens));
@@ -244,4 +254,77 @@ impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
 
 fn leaf(tensor: Tensor<2>) -> Tensor<2> {
     tensor.autodiff().require_grad()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn::tensor::{Device, TensorData};
+    use litemoe_core::MoeModel;
+    use litemoe_model::{Checkpoint, Model};
+
+    use super::*;
+    use crate::{LoraOptions, init_lora};
+
+    /// LoRAs on attention and experts, with random B.
+    fn adapters(model: &Model) -> Adapters {
+        let options = LoraOptions::default();
+        let made = init_lora(model.linear_sites(), &options, 3, &Device::flex()).unwrap();
+        let stirred = made.loras().zip(0..).map(|((site, lora), seed)| {
+            let shape = lora.b.dims();
+            let values = litemoe_fixtures::uniform(seed, shape.iter().product());
+            let b = Tensor::from_data(TensorData::new(values, shape), &Device::flex());
+            (site.clone(), Lora { b: b.mul_scalar(0.08), ..lora.clone() })
+        });
+        stirred.collect()
+    }
+
+    /// Rows of 10, 13 and 16 tokens, of which the last 7 are in the loss.
+    fn rows() -> Vec<Sequence> {
+        let row = |n: u32| Sequence {
+            tokens: (0..n).map(|token| (7 * n + 31 * token) % 128).collect(),
+            completion: (0..n).map(|token| token + 7 >= n).collect(),
+            encoder: None,
+        };
+        [10, 13, 16].map(row).into()
+    }
+
+    #[test]
+    fn the_loss_in_chunks_is_the_loss_at_once() {
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/base");
+        let model = Model::load(&Checkpoint::open(base).unwrap(), &Device::flex()).unwrap();
+        let (adapters, rows) = (adapters(&model), rows());
+        let batch = Batch::new(&rows);
+        let of = |logits_per_chunk, recompute: bool| {
+            let back = BackwardPass {
+                logits_per_chunk,
+                ..BackwardPass::new(&model, &batch, &adapters, batch.targets.len())
+            };
+            if recompute { back.recomputed() } else { back.kept() }
+        };
+        assert_eq!((batch.targets.len(), model.vocab()), (21, 128));
+        for recompute in [false, true] {
+            let whole = of(LOGITS_PER_CHUNK, recompute);
+            assert!(whole.by_site.keys().any(|site| site.as_str().contains("experts")));
+            assert!(whole.by_site.keys().any(|site| site.as_str().contains("self_attn")));
+            // One token, 4 tokens and 1 left, 20 and 1, 7, and one more than there are.
+            for tokens in [1, 4, 20, 7, 22] {
+                let cut = of(tokens * 128 + 5, recompute);
+                assert!((cut.loss - whole.loss).abs() <= 1e-6 * whole.loss, "{tokens}");
+                assert_eq!(cut.by_site.len(), whole.by_site.len());
+                for (site, whole) in &whole.by_site {
+                    let cut = &cut.by_site[site];
+                    for (whole, cut) in [(&whole.a, &cut.a), (&whole.b, &cut.b)] {
+                        let unit = whole.clone().abs().max().into_scalar::<f32>();
+                        let far = (whole.clone() - cut.clone()).abs().max().into_scalar::<f32>();
+                        assert!(
+                            far <= 1e-5 * unit && unit > 0.,
+                            "{tokens} {site}: {far} of {unit}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -36,7 +36,7 @@ impl KeyValues {
     }
 
     /// Key–value heads.
-    pub fn n_kv_heads(&self) -> usize {
+    pub(super) fn n_kv_heads(&self) -> usize {
         self.n_kv_heads
     }
 

@@ -95,7 +95,7 @@ fn pairwise_sum(mut sums: [f32; LANES]) -> f32 {
 }
 
 /// Scaled dot-product attention with an online softmax over blocks of keys (FlashAttention, arXiv 2205.14135). Blocks
-/// begin at multiples of their size, so that a query's output does not depend on the other queries.
+/// begin at multiples of their size, so that, for finite values, a query's output does not depend on the other queries.
 #[inline(always)]
 fn attend<S: Simd>(simd: S, tile: Tile<'_>) {
     let Tile { keys_values, kv_head, queries, start, span, sinks, mut outputs, log_sums } = tile;

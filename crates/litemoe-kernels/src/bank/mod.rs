@@ -18,11 +18,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::{ExpertWeights, WeightDtype};
 
-use crate::HiddenAct;
 use crate::dispatch::Dispatch;
 use crate::primitive::is_host;
 #[cfg(any(feature = "flex", feature = "wgpu"))]
 use crate::silu_mul;
+use crate::{ExpertRangeError, HiddenAct};
 pub use adapters::ExpertAdapters;
 #[cfg(feature = "flex")]
 use fused::Fused;
@@ -78,9 +78,13 @@ impl ExpertBank {
         Self { experts: Arc::new(Vec::with_capacity(n_experts)), ..Self::default() }
     }
 
-    /// Sets the format in which weights are kept; f32 by default. To be called before weights are appended.
+    /// Sets the format in which weights are kept; f32 by default.
+    ///
+    /// # Panics
+    /// When the bank has experts already.
     #[must_use]
     pub fn packed_as(self, dtype: WeightDtype) -> Self {
+        assert!(self.experts.is_empty(), "the format of a bank with experts");
         Self { dtype, ..self }
     }
 
@@ -100,17 +104,25 @@ impl ExpertBank {
     ///
     /// # Panics
     /// When its shape differs from that of the other experts, or the device has no such format, see
-    /// [`crate::can_pack`].
+    /// [`crate::can_pack`], or the format cannot hold a value.
     pub fn push(&mut self, expert: ExpertWeights) {
         self.push_packed(PackedExpert::new(expert, self.dtype));
     }
 
     /// As [`Self::push`], without a copy of the stored matrices where they are packed.
     ///
+    /// # Errors
+    /// When the format cannot hold a value; the bank is unchanged.
+    ///
     /// # Panics
-    /// As [`Self::push`].
-    pub fn push_stored(&mut self, expert: StoredExpert<'_>, device: &Device) {
-        self.push_packed(PackedExpert::of_rows(expert, self.dtype, device));
+    /// When its shape differs from that of the other experts, or the device has no such format.
+    pub fn push_stored(
+        &mut self,
+        expert: StoredExpert<'_>,
+        device: &Device,
+    ) -> Result<(), ExpertRangeError> {
+        self.push_packed(PackedExpert::of_rows(expert, self.dtype, device)?);
+        Ok(())
     }
 
     fn push_packed(&mut self, packed: PackedExpert) {
@@ -148,7 +160,7 @@ impl ExpertBank {
         self.first().map(|expert| expert.down.device())
     }
 
-    /// SortedBatch-of-experts forward pass: runs each token through its selected experts and sums their outputs, weighted
+    /// Mixture-of-experts forward pass: runs each token through its selected experts and sums their outputs, weighted
     /// by the gates (or the outputs of gated inputs, see [`Self::gating_inputs`]).
     ///
     /// Differentiable with respect to `x` and `gates`. Copies `chosen` to the host once. Calls `visit` for each expert

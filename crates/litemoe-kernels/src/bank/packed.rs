@@ -1,12 +1,12 @@
 use burn::tensor::{Device, Tensor};
 
-use litemoe_core::{ExpertBiases, ExpertWeights, WeightDtype};
+use litemoe_core::{ExpertBiases, ExpertPart, ExpertWeights, WeightDtype};
 
 use super::adapters::ExpertAdapters;
 use super::stored_expert::StoredExpert;
-use crate::HiddenAct;
 use crate::stored_rows::Stacked;
 use crate::weight::Weight;
+use crate::{ExpertRangeError, HiddenAct, RangeError};
 
 /// One expert with weights packed for GEMM.
 #[derive(Debug, Clone)]
@@ -53,14 +53,30 @@ impl PackedExpert {
         }
     }
 
-    pub(super) fn of_rows(expert: StoredExpert<'_>, dtype: WeightDtype, device: &Device) -> Self {
+    pub(super) fn of_rows(
+        expert: StoredExpert<'_>,
+        dtype: WeightDtype,
+        device: &Device,
+    ) -> Result<Self, ExpertRangeError> {
         let StoredExpert { gate, up, down, biases } = expert;
         let gate_up = match gate {
             Some(gate) => Weight::of_rows(&Stacked(gate, up), dtype, device),
             None => Weight::of_rows(up, dtype, device),
         };
-        let down = Weight::of_rows(down, dtype, device);
-        Self { gated: gate.is_some(), gate_up, down, biases: biases.map(PackedBiases::new) }
+        let gate_up = gate_up.map_err(|source| {
+            let n_gate = gate.map_or(0, |gate| gate.shape()[0]);
+            match source.row.checked_sub(n_gate) {
+                None => ExpertRangeError { part: ExpertPart::Gate, source },
+                Some(row) => {
+                    let source = RangeError { row, ..source };
+                    ExpertRangeError { part: ExpertPart::Up, source }
+                }
+            }
+        })?;
+        let down = Weight::of_rows(down, dtype, device)
+            .map_err(|source| ExpertRangeError { part: ExpertPart::Down, source })?;
+        let biases = biases.map(PackedBiases::new);
+        Ok(Self { gated: gate.is_some(), gate_up, down, biases })
     }
 
     pub(super) fn stored(&self) -> ExpertWeights {

@@ -1,3 +1,4 @@
+use std::env::VarError;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -35,13 +36,21 @@ impl InstructionSet {
     /// The variable names an unknown instruction set, or one that the machine lacks.
     pub fn chosen() -> Result<Self, InstructionSetError> {
         static CHOSEN: LazyLock<Result<InstructionSet, InstructionSetError>> =
-            LazyLock::new(|| match std::env::var("LITEMOE_KERNELS") {
-                Ok(name) => name.parse(),
-                Err(_) => {
-                    Ok(InstructionSet::available().last().unwrap_or(InstructionSet::Portable))
-                }
-            });
+            LazyLock::new(|| InstructionSet::of(std::env::var("LITEMOE_KERNELS")));
         CHOSEN.clone()
+    }
+
+    /// That of a value of the variable; an empty one is none.
+    fn of(variable: Result<String, VarError>) -> Result<Self, InstructionSetError> {
+        match variable {
+            Ok(name) if !name.is_empty() => name.parse(),
+            Ok(_) | Err(VarError::NotPresent) => {
+                Ok(Self::available().last().unwrap_or(Self::Portable))
+            }
+            Err(VarError::NotUnicode(name)) => {
+                Err(InstructionSetError::Unknown(name.to_string_lossy().into_owned()))
+            }
+        }
     }
 
     /// The instruction set of all kernels.
@@ -53,7 +62,7 @@ impl InstructionSet {
     }
 
     /// The instruction sets that the machine has, the slowest first.
-    pub fn available() -> impl Iterator<Item = Self> {
+    pub(crate) fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|set| set.is_available())
     }
 
@@ -103,5 +112,27 @@ impl FromStr for InstructionSet {
         let found = Self::ALL.into_iter().find(|set| set.to_string() == name);
         let set = found.ok_or_else(|| InstructionSetError::Unknown(name.to_owned()))?;
         if set.is_available() { Ok(set) } else { Err(InstructionSetError::Missing(set)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_names_an_instruction_set_or_nothing() {
+        let best = InstructionSet::available().last().ok_or_else(|| unreachable!());
+        assert_eq!(InstructionSet::of(Err(VarError::NotPresent)), best);
+        assert_eq!(InstructionSet::of(Ok(String::new())), best);
+        let portable = InstructionSet::of(Ok("portable".to_owned()));
+        assert_eq!(portable, Ok(InstructionSet::Portable));
+        let unknown = |name: &str| Err(InstructionSetError::Unknown(name.to_owned()));
+        assert_eq!(InstructionSet::of(Ok("avx".to_owned())), unknown("avx"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStringExt;
+            let name = VarError::NotUnicode(std::ffi::OsString::from_vec(vec![b'a', 0xff]));
+            assert_eq!(InstructionSet::of(Err(name)), unknown("a\u{fffd}"));
+        }
     }
 }

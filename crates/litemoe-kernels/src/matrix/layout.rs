@@ -101,6 +101,14 @@ impl PackedFormat {
             WeightDtype::Q4 => Some(Self::Q4),
         }
     }
+
+    pub(super) fn dtype(self) -> WeightDtype {
+        match self {
+            Self::Bf16 => WeightDtype::Bf16,
+            Self::Q8 => WeightDtype::Q8,
+            Self::Q4 => WeightDtype::Q4,
+        }
+    }
 }
 
 /// Frozen weight `[d_out, d_in]`, packed for products with few or many rows.

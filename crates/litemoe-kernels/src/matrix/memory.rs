@@ -33,10 +33,11 @@ impl<T: Copy + Zeroable> Buffer<T> {
     /// `n` zeroed values.
     ///
     /// # Panics
-    /// When there is not enough memory.
+    /// When there is not enough memory, or no address space for as many.
     pub(super) fn zeroed(n: usize) -> Self {
         const { assert!(align_of::<T>() <= CACHE_LINE) };
-        let (chunk, offset) = reserve(n * size_of::<T>());
+        let size = n.checked_mul(size_of::<T>());
+        let (chunk, offset) = reserve(size.unwrap_or_else(|| beyond(n)));
         Self { chunk, offset, len: n, values: PhantomData }
     }
 }
@@ -67,8 +68,9 @@ struct Chunk {
 
 impl Chunk {
     fn new(size: usize) -> Self {
-        let options = MmapOptions::new().len(size + HUGE_PAGE).map_anon();
-        let map = options.unwrap_or_else(|error| panic!("{size} bytes of weights: {error}"));
+        let len = size.checked_add(HUGE_PAGE).unwrap_or_else(|| beyond(size));
+        let map = MmapOptions::new().len(len).map_anon();
+        let map = map.unwrap_or_else(|error| panic!("{size} bytes of weights: {error}"));
         // Only a hint: without huge pages, products are slower.
         #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
@@ -81,6 +83,10 @@ impl Chunk {
     }
 }
 
+fn beyond(n: usize) -> ! {
+    panic!("{n} values or bytes of weights: beyond the address space")
+}
+
 /// The chunk that has room, with the number of bytes given out.
 struct Current {
     chunk: Weak<Chunk>,
@@ -90,7 +96,7 @@ struct Current {
 /// Reserves a range that nobody else has: the chunk and the range's offset.
 fn reserve(size: usize) -> (Arc<Chunk>, usize) {
     static CURRENT: Mutex<Current> = Mutex::new(Current { chunk: Weak::new(), used: 0 });
-    let size = size.next_multiple_of(CACHE_LINE);
+    let size = size.checked_next_multiple_of(CACHE_LINE).unwrap_or_else(|| beyond(size));
     if size > CHUNK / 2 {
         return (Arc::new(Chunk::new(size)), 0);
     }
@@ -112,6 +118,16 @@ fn reserve(size: usize) -> (Arc<Chunk>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_beyond_the_address_space_are_refused() {
+        for n in [usize::MAX / 8 + 1, usize::MAX / 8, (usize::MAX - HUGE_PAGE / 2) / 8, usize::MAX]
+        {
+            let panic = std::panic::catch_unwind(|| Buffer::<u64>::zeroed(n)).unwrap_err();
+            let message = panic.downcast_ref::<String>().expect("a message");
+            assert!(message.contains("beyond the address space"), "{n}: {message}");
+        }
+    }
 
     #[test]
     fn buffers_are_zeroed_aligned_and_apart() {

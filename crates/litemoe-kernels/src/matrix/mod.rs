@@ -18,14 +18,21 @@ pub(crate) use activations::Activations;
 pub(crate) use layout::{Matrix, PackedFormat};
 pub(crate) use product::Product;
 
-use crate::StoredRows;
+use crate::{RangeError, StoredRows};
 use layout::Panels;
 
 impl Matrix {
     /// Packs a weight in the checkpoint layout.
-    pub(crate) fn pack(set: InstructionSet, format: PackedFormat, stored: &dyn StoredRows) -> Self {
+    ///
+    /// # Errors
+    /// When the format cannot hold a value.
+    pub(crate) fn pack(
+        set: InstructionSet,
+        format: PackedFormat,
+        stored: &dyn StoredRows,
+    ) -> Result<Self, RangeError> {
         let [d_out, d_in] = stored.shape();
-        Self { d_out, d_in, panels: Panels::pack(set, format, stored) }
+        Ok(Self { d_out, d_in, panels: Panels::pack(set, format, stored)? })
     }
 
     /// `x·Wᵀ` for rows `x`, `[n, d_in]`, row-major: `[n, d_out]`. bf16 weights round the rows to bf16; quantised weights
@@ -48,9 +55,13 @@ impl Matrix {
     }
 
     /// Rows `outputs` in the checkpoint layout, `[n, d_in]`, dequantised.
+    ///
+    /// # Panics
+    /// When there is no such row.
     pub(crate) fn rows(&self, outputs: impl ExactSizeIterator<Item = usize>) -> Vec<f32> {
         let mut rows = vec![0f32; outputs.len() * self.d_in];
         for (row, output) in rows.chunks_exact_mut(self.d_in.max(1)).zip(outputs) {
+            assert!(output < self.d_out, "row {output} of a weight of {} rows", self.d_out);
             self.panels.unpack(output, self.n_blocks(), row);
         }
         rows

@@ -6,8 +6,8 @@ use half::slice::HalfFloatSliceExt;
 use super::instruction_set::InstructionSet;
 use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, PackedFormat, Panels, Quantised};
 use super::memory::Buffer;
-use crate::StoredRows;
 use crate::pool;
+use crate::{RangeError, StoredRows};
 
 /// A number for each output of a panel.
 type Lanes = [f32; LANES];
@@ -18,7 +18,14 @@ const VALUES_PER_TASK: usize = 1 << 16;
 impl Panels {
     /// Packs a weight; outputs and inputs are padded with zeros to whole panels and blocks. Every instruction set gives
     /// the same bits.
-    pub(super) fn pack(set: InstructionSet, format: PackedFormat, stored: &dyn StoredRows) -> Self {
+    ///
+    /// # Errors
+    /// When the format cannot hold a value.
+    pub(super) fn pack(
+        set: InstructionSet,
+        format: PackedFormat,
+        stored: &dyn StoredRows,
+    ) -> Result<Self, RangeError> {
         let [d_out, d_in] = stored.shape();
         let (n_panels, n_blocks) = (d_out.div_ceil(LANES), d_in.div_ceil(BLOCK));
         let [n_lines, n_scales] = match format {
@@ -26,26 +33,35 @@ impl Panels {
             PackedFormat::Q8 => [Bits::Eight.lines(), 1],
             PackedFormat::Q4 => [Bits::Four.lines(), 1],
         };
-        let mut lines = Buffer::zeroed(n_panels * n_blocks * n_lines);
-        let mut scales = Buffer::zeroed(n_panels * n_blocks * n_scales);
+        let product = |factors: [usize; 3]| {
+            let product = factors.into_iter().try_fold(1, usize::checked_mul);
+            product
+                .unwrap_or_else(|| panic!("a weight [{d_out}, {d_in}]: beyond the address space"))
+        };
+        let mut lines = Buffer::zeroed(product([n_panels, n_blocks, n_lines]));
+        let mut scales = Buffer::zeroed(product([n_panels, n_blocks, n_scales]));
+        let padded = product([LANES, n_blocks, BLOCK]);
         let mut scales_of = scales.chunks_exact_mut(n_blocks.max(1));
-        let panels = lines.chunks_exact_mut((n_blocks * n_lines).max(1)).enumerate();
+        let panels = lines.chunks_exact_mut(product([1, n_blocks, n_lines]).max(1)).enumerate();
         let panels = panels.map(|(index, lines)| {
             let scales = scales_of.next().unwrap_or_default();
-            Panel { index, format, lines, scales }
+            Panel { index, format, lines, scales, unfit: None }
         });
         let mut panels: Vec<_> = panels.collect();
-        let per_task = VALUES_PER_TASK.div_ceil(LANES * n_blocks.max(1) * BLOCK);
+        let per_task = VALUES_PER_TASK.div_ceil(padded.max(1));
         let mut tasks: Vec<_> = panels.chunks_mut(per_task).collect();
         pool::for_each(&mut tasks, |panels| {
-            let mut rows = vec![0f32; LANES * n_blocks * BLOCK];
+            let mut rows = vec![0f32; padded];
             panels.iter_mut().for_each(|panel| panel.pack(set, stored, &mut rows));
         });
-        match format {
+        if let Some(row) = panels.iter().find_map(|panel| panel.unfit) {
+            return Err(RangeError { dtype: format.dtype(), row });
+        }
+        Ok(match format {
             PackedFormat::Bf16 => Self::Bf16(lines),
             PackedFormat::Q8 => Self::Quantised(Quantised { bits: Bits::Eight, lines, scales }),
             PackedFormat::Q4 => Self::Quantised(Quantised { bits: Bits::Four, lines, scales }),
-        }
+        })
     }
 }
 
@@ -56,6 +72,8 @@ struct Panel<'a> {
     lines: &'a mut [Line],
     /// Empty for bf16.
     scales: &'a mut [[f16; LANES]],
+    /// A row with a value that the format cannot hold.
+    unfit: Option<usize>,
 }
 
 impl Panel<'_> {
@@ -111,27 +129,42 @@ impl Panel<'_> {
                     *value = rows[lane * width + at * BLOCK + input];
                 }
             }
-            match self.format {
+            let fits = match self.format {
                 PackedFormat::Bf16 => write_bf16(&block, lines),
-                PackedFormat::Q8 => self.scales[at] = eight_bits(&block, lines),
-                PackedFormat::Q4 => self.scales[at] = four_bits(&block, lines),
+                PackedFormat::Q8 => {
+                    self.scales[at] = eight_bits(&block, lines);
+                    self.scales[at].map(f16::is_finite)
+                }
+                PackedFormat::Q4 => {
+                    self.scales[at] = four_bits(&block, lines);
+                    self.scales[at].map(f16::is_finite)
+                }
+            };
+            if let Some(lane) = fits.iter().position(|fits| !fits) {
+                self.unfit = Some(self.index * LANES + lane);
             }
         }
     }
 }
 
+/// Returns which outputs are finite.
 #[inline(always)]
-fn write_bf16(block: &[Lanes; BLOCK], lines: &mut [Line]) {
+fn write_bf16(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [bool; LANES] {
+    let mut largest = [0u16; LANES];
     for (line, [low, high]) in lines.iter_mut().zip(block.as_chunks::<2>().0) {
         let mut lanes = [0u32; LANES];
-        for ((lane, &low), &high) in lanes.iter_mut().zip(low).zip(high) {
-            *lane = u32::from(round_to_bf16(low)) | u32::from(round_to_bf16(high)) << 16;
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            let (low, high) = (round_to_bf16(low[at]), round_to_bf16(high[at]));
+            largest[at] = largest[at].max(low & 0x7fff).max(high & 0x7fff);
+            *lane = u32::from(low) | u32::from(high) << 16;
         }
         line.set(lanes);
     }
+    largest.map(|bits| bits < 0x7f80)
 }
 
-/// The largest magnitude becomes 127. Returns the scales.
+/// The largest magnitude becomes 127. Returns the scales: not finite for values that they cannot reach or that are not
+/// finite.
 #[inline(always)]
 fn eight_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
     let largest = largest(block).map(f32::abs);
@@ -154,7 +187,7 @@ const LEVELS: [f32; 9] = [-9.4, -9.05, -8.7, -8.35, -8., -7.65, -7.3, -6.95, -6.
 
 /// Integers with the least squared error of several: those at which the value of largest magnitude is about −8, each with
 /// the scale that fits them best. With integers `i` of values `v`, that scale is `Σi·v / Σi²`, and its squared error
-/// `Σv² − (Σi·v)² / Σi²`.
+/// `Σv² − (Σi·v)² / Σi²`. Returns the scales, as [`eight_bits`].
 #[inline(always)]
 fn four_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
     const RANGE: [f32; 2] = [-8., 7.];
@@ -179,6 +212,9 @@ fn four_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
             best[lane] = if better { products[lane] / square } else { best[lane] };
         }
     }
+    for (best, largest) in best.iter_mut().zip(largest) {
+        *best = if largest.is_finite() { *best } else { largest };
+    }
     let (scales, inverses) = scales(best);
     let mut integers = [[0i32; LANES]; BLOCK];
     for (integers, values) in integers.iter_mut().zip(block) {
@@ -197,23 +233,33 @@ fn four_bits(block: &[Lanes; BLOCK], lines: &mut [Line]) -> [f16; LANES] {
     scales
 }
 
-/// The value of largest magnitude of each output, the first of several.
+/// The value of largest magnitude of each output, the first of several. Magnitudes compare as their bits do, and NaN is above
+/// infinity.
 #[inline(always)]
 fn largest(block: &[Lanes; BLOCK]) -> Lanes {
     let mut largest = [0f32; LANES];
     for values in block {
         for (largest, &value) in largest.iter_mut().zip(values) {
-            *largest = if value.abs() > largest.abs() { value } else { *largest };
+            let bits = |value: f32| value.abs().to_bits() as i32;
+            *largest = if bits(value) > bits(*largest) { value } else { *largest };
         }
     }
     largest
 }
 
-/// Scales as they are stored, and their inverses; 0 for a scale of 0.
+/// Scales as they are stored, and their inverses; 0 for a scale of 0. Subnormal scales are rounded up, so that no integer is
+/// cut to the range and none but 0 becomes 0.
 #[inline(always)]
 fn scales(values: Lanes) -> ([f16; LANES], Lanes) {
+    /// The smallest normal f16.
+    const MIN_NORMAL: f32 = 1. / 16384.;
     let (mut scales, mut wide) = ([f16::ZERO; LANES], [0f32; LANES]);
     scales.convert_from_f32_slice(&values);
+    scales.convert_to_f32_slice(&mut wide);
+    for ((scale, wide), value) in scales.iter_mut().zip(wide).zip(values) {
+        let short = wide.abs() < value.abs().min(MIN_NORMAL);
+        *scale = f16::from_bits(scale.to_bits() + u16::from(short));
+    }
     scales.convert_to_f32_slice(&mut wide);
     (scales, wide.map(|scale| if scale == 0. { 0. } else { scale.recip() }))
 }

@@ -4,7 +4,7 @@ use litemoe_core::WeightDtype;
 use super::instruction_set::InstructionSet;
 use super::layout::{Matrix, PackedFormat, Panels};
 use crate::stored_rows::Values;
-use crate::weight_bytes;
+use crate::{RangeError, StoredRows, weight_bytes};
 
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
@@ -25,7 +25,7 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
 
 fn packed(format: PackedFormat, stored: &[f32], shape: [usize; 2]) -> Matrix {
     let set = InstructionSet::available().last().expect("the portable one");
-    Matrix::pack(set, format, &Values::new(stored, shape))
+    Matrix::pack(set, format, &Values::new(stored, shape)).expect("values that the format can hold")
 }
 
 /// `x·Wᵀ` in f64.
@@ -142,7 +142,7 @@ fn weights_are_packed_to_the_same_bits_by_every_instruction_set() {
             stored.iter_mut().step_by(7).for_each(|it| *it = it.powi(9));
             let expected = packed(format, &stored, shape).rows(0..d_out);
             for set in InstructionSet::available() {
-                let matrix = Matrix::pack(set, format, &Values::new(&stored, shape));
+                let matrix = Matrix::pack(set, format, &Values::new(&stored, shape)).unwrap();
                 assert_eq!(matrix.rows(0..d_out), expected, "{format:?} {shape:?} {set}");
             }
         }
@@ -188,6 +188,69 @@ fn an_input_that_is_not_finite_makes_its_row_not_finite() {
             assert!(others.iter().all(|it| it.is_finite()), "{at}");
         }
     });
+}
+
+#[test]
+fn values_that_a_format_cannot_hold_are_refused() {
+    let shape @ [d_out, d_in] = [40, 100];
+    let largest = [(PackedFormat::Bf16, 3.3e38), (PackedFormat::Q8, 8e6), (PackedFormat::Q4, 4e5)];
+    for (format, most) in largest {
+        for set in InstructionSet::available() {
+            let with = |value: f32| {
+                let mut stored = numbers(d_out * d_in, 3);
+                stored[37 * d_in + 50] = value;
+                let packed = Matrix::pack(set, format, &Values::new(&stored, shape));
+                packed.map(|matrix| matrix.rows(37..38)[50])
+            };
+            for value in [most, -most] {
+                let kept = with(value).unwrap();
+                assert!((kept - value).abs() <= 0.05 * most, "{format:?} {set}: {kept} of {value}");
+            }
+            let error = Err(RangeError { dtype: format.dtype(), row: 37 });
+            let beyond = if format == PackedFormat::Bf16 { f32::MAX } else { 3. * most };
+            let all =
+                [beyond, -beyond, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN];
+            for value in all {
+                assert_eq!(with(value), error, "{format:?} {set}: {value}");
+            }
+        }
+    }
+}
+
+/// Steps of a block are not below 2⁻²⁴.
+#[test]
+fn small_weights_keep_a_step() {
+    let least = 2f32.powi(-24);
+    for (format, levels, half) in [(PackedFormat::Q8, 127., 0.51), (PackedFormat::Q4, 8., 1.3)] {
+        for unit in [1e-3, 1e-4, 1.1e-5, 5e-6, 1e-6, 3e-7, 1e-7, 1e-8, 1e-20, 1e-30, 1e-40] {
+            let stored: Vec<f32> = numbers(48 * 96, 3).into_iter().map(|it| it * unit).collect();
+            let kept = packed(format, &stored, [48, 96]).rows(0..48);
+            let difference = stored.iter().zip(&kept).map(|(a, b)| (a - b).abs());
+            let most = difference.fold(0f32, f32::max);
+            assert!(most <= half * (unit / levels + least), "{format:?} {unit}: {most}");
+            assert_eq!(kept.iter().all(|it| *it == 0.), unit <= 1e-8, "{format:?} {unit}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a weight [18446744073709551615, 18446744073709551615]: beyond")]
+fn a_shape_beyond_the_address_space_is_refused() {
+    struct Vast;
+    impl StoredRows for Vast {
+        fn shape(&self) -> [usize; 2] {
+            [usize::MAX; 2]
+        }
+
+        fn read(&self, _: usize, _: &mut [f32]) {}
+    }
+    let _ = Matrix::pack(InstructionSet::Portable, PackedFormat::Q8, &Vast);
+}
+
+#[test]
+#[should_panic(expected = "row 5 of a weight of 5 rows")]
+fn a_row_behind_the_last_is_refused() {
+    packed(PackedFormat::Q8, &numbers(35, 3), [5, 7]).rows(5..6);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use litemoe_core::WeightDtype;
 #[cfg(feature = "flex")]
 use crate::matrix::{Matrix, PackedFormat};
 use crate::stored_rows::{self, Values};
-use crate::{StoredRows, pack};
+use crate::{RangeError, StoredRows, pack};
 #[cfg(feature = "flex")]
 pub(crate) use packed::PackedWeight;
 
@@ -34,7 +34,7 @@ pub(crate) enum Weight {
 
 impl Weight {
     /// # Panics
-    /// When the device has no such format, see [`can_pack`].
+    /// When the device has no such format, see [`can_pack`], or the format cannot hold a value.
     pub(crate) fn pack(stored: Tensor<2>, dtype: WeightDtype) -> Self {
         if dtype == WeightDtype::F32 {
             return Self::Dense(pack::transposed(stored));
@@ -42,17 +42,25 @@ impl Weight {
         let (device, shape) = (stored.device(), stored.dims());
         let data = stored.into_data().convert::<f32>();
         let values = data.as_slice::<f32>().expect("converted to f32");
-        Self::of_rows(&Values::new(values, shape), dtype, &device)
+        let packed = Self::of_rows(&Values::new(values, shape), dtype, &device);
+        packed.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`Self::pack`], without a copy of the stored weight where it is packed.
-    pub(crate) fn of_rows(stored: &dyn StoredRows, dtype: WeightDtype, device: &Device) -> Self {
+    ///
+    /// # Errors
+    /// When the format cannot hold a value.
+    pub(crate) fn of_rows(
+        stored: &dyn StoredRows,
+        dtype: WeightDtype,
+        device: &Device,
+    ) -> Result<Self, RangeError> {
         assert!(can_pack(device, dtype), "{dtype} weights need the CPU");
         #[cfg(feature = "flex")]
         if let Some(format) = PackedFormat::of(dtype) {
-            return Self::Packed(PackedWeight::new(stored, format, device));
+            return Ok(Self::Packed(PackedWeight::new(stored, format, device)?));
         }
-        Self::Dense(pack::transposed(stored_rows::tensor(stored, device)))
+        Ok(Self::Dense(pack::transposed(stored_rows::tensor(stored, device))))
     }
 
     /// `x·W`, differentiable with respect to `x`: `[n, d_in]` → `[n, d_out]`.

@@ -1,8 +1,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::StoredRows;
 use crate::matrix::{InstructionSet, Matrix, PackedFormat};
+use crate::{RangeError, StoredRows};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Packed matrix with the device of its products.
@@ -13,9 +13,15 @@ pub(crate) struct PackedWeight {
 }
 
 impl PackedWeight {
-    pub(super) fn new(stored: &dyn StoredRows, format: PackedFormat, device: &Device) -> Self {
-        let matrix = Matrix::pack(InstructionSet::in_use(), format, stored);
-        Self { matrix: Arc::new(matrix), device: device.clone() }
+    /// # Errors
+    /// When the format cannot hold a value.
+    pub(super) fn new(
+        stored: &dyn StoredRows,
+        format: PackedFormat,
+        device: &Device,
+    ) -> Result<Self, RangeError> {
+        let matrix = Matrix::pack(InstructionSet::in_use(), format, stored)?;
+        Ok(Self { matrix: Arc::new(matrix), device: device.clone() })
     }
 
     /// Product with rows `[n, d_in]`, row-major.

@@ -105,3 +105,18 @@ fn rows_are_those_of_the_dequantised_weight() {
 fn the_cpu_has_all_formats() {
     assert!(WeightDtype::ALL.iter().all(|&dtype| can_pack(&Device::flex(), dtype)));
 }
+
+#[test]
+#[should_panic(expected = "row 2 of the weight has a value that q8 cannot hold")]
+fn a_tensor_that_a_format_cannot_hold_is_refused() {
+    let weight = Tensor::<2>::from_data([[1.], [2.], [f32::NAN]], &Device::flex());
+    let _ = LinearWeight::from_stored(weight, WeightDtype::Q8);
+}
+
+#[test]
+#[should_panic(expected = "the format of a bank with experts")]
+fn a_bank_with_experts_keeps_its_format() {
+    let mut bank = ExpertBank::with_capacity(2);
+    bank.push_absent();
+    let _ = bank.packed_as(WeightDtype::Q8);
+}

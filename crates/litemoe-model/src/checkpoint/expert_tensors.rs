@@ -1,5 +1,5 @@
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{ExpertBiases, ExpertWeights, LayerId, StackOrder};
+use litemoe_core::{ExpertBiases, ExpertPart, ExpertWeights, LayerId, StackOrder};
 
 use litemoe_kernels::{ExpertBank, StoredExpert, StoredRows};
 
@@ -74,6 +74,14 @@ impl ExpertMatrix {
             Self::Rows(stored) => [stored.shape[0], stored.shape[1]],
             Self::Columns(Picked { stored, pick }) => [pick.n, stored.shape[0]],
             Self::Mxfp4 { scales, rows, .. } => [rows.n, scales.shape[1] * MXFP4_BLOCK],
+        }
+    }
+
+    /// The tensor that holds it, among others.
+    fn stored(&self) -> &StoredTensor {
+        match self {
+            Self::Rows(stored) | Self::Columns(Picked { stored, .. }) => stored,
+            Self::Mxfp4 { blocks, .. } => blocks,
         }
     }
 
@@ -250,6 +258,9 @@ impl ExpertTensors {
     }
 
     /// Packs the expert as the next one of a bank.
+    ///
+    /// # Errors
+    /// When a value is not finite, or the bank's format cannot hold one.
     pub(crate) fn pack(&self, bank: &mut ExpertBank, device: &Device) -> Result<(), ModelError> {
         let gate = self.gate.as_ref().map(ExpertMatrix::rows).transpose()?;
         let (up, down) = (self.up.rows()?, self.down.rows()?);
@@ -259,8 +270,16 @@ impl ExpertTensors {
             down: &down,
             biases: self.read_biases(device)?,
         };
-        bank.push_stored(stored, device);
-        gate.into_iter().chain([up, down]).try_for_each(MatrixRows::finish)
+        let packed = bank.push_stored(stored, device);
+        gate.into_iter().chain([up, down]).try_for_each(MatrixRows::finish)?;
+        packed.map_err(|error| {
+            let matrix = match error.part {
+                ExpertPart::Gate => self.gate.as_ref().unwrap_or(&self.up),
+                ExpertPart::Up => &self.up,
+                ExpertPart::Down => &self.down,
+            };
+            matrix.stored().out_of_range(error.source.dtype)
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
+use litemoe_core::WeightDtype;
 use litemoe_files::MappedFile;
 use safetensors::Dtype;
 
@@ -278,6 +279,12 @@ impl StoredTensor {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Error of a value that a packed format cannot hold.
+    pub(crate) fn out_of_range(&self, dtype: WeightDtype) -> ModelError {
+        let (path, tensor) = (self.path().to_owned(), self.name.to_string());
+        ModelError::OutOfRange { path, tensor, dtype }
     }
 
     /// Stored bytes, not decoded.

@@ -38,13 +38,21 @@ impl KvCache {
     }
 }
 
+/// Keys and values of one block, as the attention that wrote them reads them.
+#[derive(Debug, Clone, Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    /// For plain tensor operations.
+    Buffers { keys: GrowingBuffer, values: GrowingBuffer },
+    /// For the attention kernel.
+    Blocks(KeyValues),
+}
+
 /// KV cache of one block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockCache {
-    keys: GrowingBuffer,
-    values: GrowingBuffer,
-    /// Keys and values for the attention kernel, instead of those.
-    blocks: Option<KeyValues>,
+    kept: Kept,
     /// Cross-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
 }
@@ -56,18 +64,27 @@ impl BlockCache {
     /// `[1, tokens, n_kv_heads, d_head]`
     ///
     /// # Panics
-    /// When [`Self::extend_blocks`] wrote the first `held` tokens.
+    /// When [`Self::extend_blocks`] wrote the first `held` tokens, and there are some.
     pub(crate) fn extend(
         &mut self,
         held: usize,
         keys: Tensor<4>,
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
-        assert!(held == 0 || self.blocks.is_none(), "cached without autodiff, continued with it");
-        (self.keys.extend(held, keys), self.values.extend(held, values))
+        if held == 0 {
+            let (keys, values) = (GrowingBuffer::default(), GrowingBuffer::default());
+            self.kept = Kept::Buffers { keys, values };
+        }
+        let Kept::Buffers { keys: old_keys, values: old_values } = &mut self.kept else {
+            panic!("tokens cached without autodiff cannot be continued with it");
+        };
+        (old_keys.extend(held, keys), old_values.extend(held, values))
     }
 
     /// As [`Self::extend`], for the attention kernel.
+    ///
+    /// # Panics
+    /// When [`Self::extend`] wrote the first `held` tokens, and there are some.
     pub(crate) fn extend_blocks(
         &mut self,
         held: usize,
@@ -75,7 +92,12 @@ impl BlockCache {
         values: Tensor<4>,
     ) -> &KeyValues {
         let ([_, n, heads, d_key], [.., d_value]) = (keys.dims(), values.dims());
-        let blocks = self.blocks.get_or_insert_with(|| KeyValues::new(heads, d_key, d_value));
+        if held == 0 {
+            self.kept = Kept::Blocks(KeyValues::new(heads, d_key, d_value));
+        }
+        let Kept::Blocks(blocks) = &mut self.kept else {
+            panic!("tokens cached with autodiff cannot be continued without it");
+        };
         let (keys, values) =
             (keys.reshape([n, heads * d_key]), values.reshape([n, heads * d_value]));
         blocks.extend(held, keys, values);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, PlanError, RouterRule};
+use litemoe_core::{ExpertWeights, LayerId, LayerPlan, Plan, PlanError, RouterRule, WeightDtype};
 use litemoe_model::{Checkpoint, Model, ModelError, write_proxy};
 use serde_json::json;
 
@@ -111,6 +111,36 @@ fn weights_that_are_not_finite() {
             });
             refused(&copy, &["model.safetensors", tensor, name, "index 5"]);
         }
+    }
+}
+
+#[test]
+fn weights_that_a_packed_format_cannot_hold() {
+    let of_expert = |part: &str| format!("model.layers.1.mlp.experts.3.{part}.weight");
+    let names = ["gate_proj", "up_proj", "down_proj"].map(of_expert);
+    let names = [&names[..], &["model.layers.0.self_attn.k_proj.weight".to_owned()]].concat();
+    for tensor in &names {
+        let with = |value: f32, dtype| {
+            let copy = Copy::of("qwen3_moe").tensors(|tensors| {
+                tensors.get_mut(tensor).unwrap().bytes[20..24]
+                    .copy_from_slice(&value.to_le_bytes());
+            });
+            let checkpoint = Checkpoint::open(copy.path()).unwrap();
+            Model::load_as(&checkpoint, &Device::flex(), dtype).map(drop)
+        };
+        for dtype in [WeightDtype::Q8, WeightDtype::Q4] {
+            with(1e5, dtype).unwrap();
+            let error = with(1e9, dtype).unwrap_err();
+            assert!(matches!(error, ModelError::OutOfRange { .. }), "{error}");
+            for part in ["model.safetensors", tensor] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            // What is not finite is named with its index.
+            let error = with(f32::NAN, dtype).unwrap_err();
+            assert!(error.to_string().contains("NaN at index 5"), "{error}");
+        }
+        with(1e9, WeightDtype::F32).unwrap();
+        with(1e9, WeightDtype::Bf16).unwrap();
     }
 }
 

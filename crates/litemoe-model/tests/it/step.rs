@@ -161,6 +161,55 @@ fn a_prompt_in_one_step_is_a_prompt_in_chunks() {
     assert!(error(&last.last().unwrap(), &whole) < 2e-5);
 }
 
+/// A mounted adapter with autodiff leaves, or without.
+fn mounted_on(device: &Device) -> MountedAdapter {
+    let adapters = random_adapters(&MODELS[0], 0.3, 0.5, device);
+    MountedAdapter { adapters, router_bias: None }
+}
+
+/// Both kinds of attention replace what the other left in a cache.
+#[test]
+fn a_cleared_cache_forgets_whether_it_had_autodiff() {
+    let model = &MODELS[0];
+    let plain = mounted_on(&Device::flex());
+    let tracked = mounted_on(&Device::flex().autodiff());
+    let (left, text, last) = (row(40), vec![9; 20], [3]);
+    let run = |cache: &mut KvCache, mounted: &MountedAdapter| {
+        cache.truncate(0);
+        model.extend(&text, cache, Some(mounted));
+        values(&model.extend(&last, cache, Some(mounted)))
+    };
+    let expected = run(&mut model.new_cache(), &plain);
+    for (first, second) in [(&plain, &tracked), (&tracked, &plain), (&plain, &plain)] {
+        let mut cache = model.new_cache();
+        model.extend(&left, &mut cache, Some(first));
+        assert!(error(&run(&mut cache, second), &expected) < 2e-5);
+        assert!(error(&run(&mut cache, first), &expected) < 2e-5);
+    }
+}
+
+#[test]
+#[should_panic(expected = "tokens cached with autodiff cannot be continued without it")]
+fn a_text_cached_with_autodiff_is_not_continued_without_it() {
+    let (model, mut cache) = (&MODELS[0], MODELS[0].new_cache());
+    model.extend(&row(40), &mut cache, None);
+    cache.truncate(0);
+    let tracked = mounted_on(&Device::flex().autodiff());
+    model.extend(&row(20), &mut cache, Some(&tracked));
+    model.extend(&[3], &mut cache, None);
+}
+
+#[test]
+#[should_panic(expected = "tokens cached without autodiff cannot be continued with it")]
+fn a_text_cached_without_autodiff_is_not_continued_with_it() {
+    let (model, mut cache) = (&MODELS[0], MODELS[0].new_cache());
+    let tracked = mounted_on(&Device::flex().autodiff());
+    model.extend(&row(40), &mut cache, Some(&tracked));
+    cache.truncate(0);
+    model.extend(&row(20), &mut cache, None);
+    model.extend(&[3], &mut cache, Some(&tracked));
+}
+
 #[test]
 #[should_panic(expected = "every row has tokens to run")]
 fn a_row_without_tokens_is_refused() {

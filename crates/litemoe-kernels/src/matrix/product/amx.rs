@@ -15,6 +15,10 @@ use crate::matrix::layout::{BF16_LINES, Bits, LANES, Line};
 const ROWS: usize = 16;
 
 /// Configured tiles of this thread: 0 to 3 are results, 4 and 5 rows, 6 and 7 weights. Released when dropped.
+///
+/// Each assembly block names the tiles that it writes. That they keep their contents from one block to the next is an
+/// assumption that the language does not make: compiled code uses no tiles of its own, and the system saves them with
+/// the thread's other registers.
 struct Tiles;
 
 #[repr(C, align(64))]
@@ -45,16 +49,31 @@ impl Tiles {
             config.rows[tile] = rows as u8;
             config.bytes_per_row[tile] = bytes as u16;
         }
-        // SAFETY: the tiles exist, and the instruction reads the 64 bytes of the configuration.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly)) };
+        // SAFETY: the tiles exist, and the instruction reads the 64 bytes of the configuration. It zeroes all tiles.
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &raw const config,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly)
+            );
+        }
         Self
     }
 }
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: the tiles exist.
-        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        // SAFETY: the tiles exist. The instruction zeroes them.
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem)
+            );
+        }
     }
 }
 
@@ -96,31 +115,44 @@ fn bf16_sums(
         std::array::from_fn(|at| if at < n { product.panel(panel + at) } else { &[] });
     // SAFETY: the tiles are configured for `rows` rows of 64 bytes and 16 lines. Each load of inputs reads one block of
     // each of these rows of `x`, each load of weights the 16 lines of one block; the stores write `rows` rows of 64 bytes
-    // to `sums`. No other code uses tiles.
+    // to `sums`. The sums stay in tiles 0 to 3 and the inputs in tile 4 from one block of assembly to the next, and the
+    // configuration all the while, since no other code uses tiles, see `Tiles`.
     unsafe {
-        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack));
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack)
+        );
         for block in 0..product.n_blocks {
             let lines = |at: usize| weights[at][block * BF16_LINES..][..BF16_LINES].as_ptr();
-            asm!("tileloadd tmm4, [{x} + {stride}]", x = in(reg) x[block..].as_ptr(), stride = in(reg) stride, options(nostack, readonly));
+            asm!(
+                "tileloadd tmm4, [{x} + {stride}]",
+                x = in(reg) x[block..].as_ptr(),
+                stride = in(reg) stride,
+                out("tmm4") _,
+                options(nostack, readonly)
+            );
             macro_rules! multiply {
-                ($at:literal, $weights:literal) => {
+                ($at:literal, $sums:tt, $weights:tt) => {
                     if $at < n {
                         let lines = lines($at);
                         (0..BF16_LINES).for_each(|line| prefetch(lines.wrapping_add(line)));
                         asm!(
                             concat!("tileloadd ", $weights, ", [{lines} + {stride}]"),
-                            concat!("tdpbf16ps tmm", $at, ", tmm4, ", $weights),
+                            concat!("tdpbf16ps ", $sums, ", tmm4, ", $weights),
                             lines = in(reg) lines,
                             stride = in(reg) size_of::<Line>(),
+                            out($sums) _,
+                            out($weights) _,
                             options(nostack, readonly)
                         );
                     }
                 };
             }
-            multiply!(0, "tmm6");
-            multiply!(1, "tmm7");
-            multiply!(2, "tmm6");
-            multiply!(3, "tmm7");
+            multiply!(0, "tmm0", "tmm6");
+            multiply!(1, "tmm1", "tmm7");
+            multiply!(2, "tmm2", "tmm6");
+            multiply!(3, "tmm3", "tmm7");
         }
         macro_rules! store {
             ($at:literal) => {
@@ -209,10 +241,10 @@ fn int8_sums(
     for (block, (lines, scales)) in lines.chunks_exact(8).zip(scales).enumerate() {
         let products = &mut products[block % 2];
         macro_rules! multiply {
-            ($products:literal, $x:literal, $lines:literal) => {
+            ($products:tt, $x:tt, $lines:tt) => {
                 // SAFETY: the tiles are configured for 16 rows of 32 bytes and 8 lines. The loads read the integers of
-                // one block of 16 rows of `x`, and the 8 lines of one block; the store writes 16 rows of 64 bytes. No
-                // other code uses tiles.
+                // one block of 16 rows of `x`, and the 8 lines of one block; the store writes 16 rows of 64 bytes.
+                // Of the tiles, only the configuration must outlast the assembly block, see `Tiles`.
                 unsafe {
                     asm!(
                         concat!("tilezero ", $products),
@@ -225,6 +257,9 @@ fn int8_sums(
                         lines = in(reg) lines.as_ptr(),
                         line = in(reg) size_of::<Line>(),
                         products = in(reg) products.as_mut_ptr(),
+                        out($products) _,
+                        out($x) _,
+                        out($lines) _,
                         options(nostack)
                     );
                 }
