@@ -2,7 +2,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use litemoe_core::{
-    Adapters, Checksummed, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias,
+    Adapters, Checksummed, Fingerprint, LinearRole, LinearSite, MoeLayer, RouterBias, WeightDtype,
 };
 use litemoe_files::read_limited;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,9 @@ pub struct MountRecord {
     pub experts: Option<KeptExperts>,
     /// Evaluations of [`choose_mount`](crate::choose_mount), in order; the foundation alone is first.
     pub tried: Vec<Tried>,
+    /// Number format of the foundation's weights in these evaluations; absent for f32.
+    #[serde(default, skip_serializing_if = "WeightDtype::is_f32")]
+    pub dtype: WeightDtype,
 }
 
 impl MountRecord {
@@ -117,6 +120,9 @@ pub struct AdapterRecord {
     pub lora: LoraOptions,
     /// Tuning options.
     pub tune: TuneOptions,
+    /// Number format of the frozen weights during tuning; absent for f32.
+    #[serde(default, skip_serializing_if = "WeightDtype::is_f32")]
+    pub dtype: WeightDtype,
     /// Final metrics of tuning.
     pub metrics: TuneMetrics,
     /// Hashes of PEFT's files, which [`save`](crate::save) sets and reading checks; `None` in records of earlier

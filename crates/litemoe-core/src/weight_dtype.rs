@@ -15,3 +15,10 @@ named_enum! {
         Q4 = "q4": "4-bit integers with a scale per 32 inputs, .56 bytes per weight",
     }
 }
+
+impl WeightDtype {
+    /// Whether it is f32, which files that name no format mean.
+    pub fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}

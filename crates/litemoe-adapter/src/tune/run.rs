@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MountedAdapter, Site};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MountedAdapter, Site, WeightDtype};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,6 +26,8 @@ pub struct Checkpoint<'a> {
     pub every: usize,
     /// Fingerprint of the tuned model.
     pub model: &'a Fingerprint,
+    /// Number format of its weights in memory.
+    pub dtype: WeightDtype,
 }
 
 /// Report of one step.
@@ -130,7 +132,8 @@ impl<'a> Saver<'a> {
             let (option, given) = ("checkpoint_every", "0".to_owned());
             return Err(AdapterError::Option { option, given, expected: "at least 1" });
         }
-        Ok(Self { file, id: RunId::new(file.model, initial, data, options), data })
+        let id = RunId::new((file.model, file.dtype), initial, data, options);
+        Ok(Self { file, id, data })
     }
 
     fn resume(&self, initial: &Adapters) -> Result<Option<TuneState>, AdapterError> {

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use litemoe_core::{Adapters, ChecksumError, Checksummed, Fingerprint, Lora, Sequence, Site};
+use litemoe_core::{
+    Adapters, ChecksumError, Checksummed, Fingerprint, Lora, Sequence, Site, WeightDtype,
+};
 use litemoe_files::write_file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,6 +70,9 @@ impl Best {
 #[serde(deny_unknown_fields)]
 pub(super) struct RunId {
     model: Fingerprint,
+    /// Absent in files of earlier versions, and for f32.
+    #[serde(default, skip_serializing_if = "WeightDtype::is_f32")]
+    dtype: WeightDtype,
     options: TuneOptions,
     train_sha256: String,
     validation_sha256: String,
@@ -76,13 +81,14 @@ pub(super) struct RunId {
 
 impl RunId {
     pub(super) fn new(
-        model: &Fingerprint,
+        (model, dtype): (&Fingerprint, WeightDtype),
         initial: &Adapters,
         data: TuneData<'_>,
         options: &TuneOptions,
     ) -> Self {
         Self {
             model: model.clone(),
+            dtype,
             options: options.clone(),
             train_sha256: hash_rows(data.train),
             validation_sha256: hash_rows(data.validation),
@@ -114,6 +120,7 @@ fn flat(id: &RunId) -> BTreeMap<String, Value> {
             value => drop(table.insert(name, value)),
         }
     }
+    table.insert("dtype".to_owned(), id.dtype.name().into());
     table
 }
 

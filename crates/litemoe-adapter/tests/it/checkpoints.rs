@@ -8,7 +8,7 @@ use litemoe_adapter::{
     AdapterError, Checkpoint, StepReport, TuneData, TuneObserver, TuneOptions, Tuned,
     check_checkpoint, tune,
 };
-use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, Lora, Site};
+use litemoe_core::{Adapters, Fingerprint, LinearRole, LinearSite, Lora, Site, WeightDtype};
 use tempfile::TempDir;
 
 use crate::fixture::{Wrapped, golden, model, rows, same_bits};
@@ -32,7 +32,8 @@ fn tuned(n: usize, path: &Path, watcher: &mut dyn TuneObserver) -> Result<Tuned,
     let data = TuneData { train: &rows[..2], validation: &rows[2..4] };
     let options = TuneOptions { steps: 1, batch: 2, warmup: 0, ..TuneOptions::default() };
     let fingerprint = Fingerprint::new("wide");
-    let checkpoint = Some(Checkpoint { path, every: 1, model: &fingerprint });
+    let dtype = WeightDtype::F32;
+    let checkpoint = Some(Checkpoint { path, every: 1, model: &fingerprint, dtype });
     tune(&Wrapped::new(model(), &sites), &initial, data, &options, checkpoint, watcher)
 }
 

@@ -8,7 +8,7 @@ use litemoe_adapter::{
     AdapterError, AdapterRecord, Checkpoint, MountRouting, RECORD_FILE, StepReport, TuneData,
     TuneObserver, TuneOptions, Tuned, check_checkpoint, load, peft, tune,
 };
-use litemoe_core::{Adapters, Fingerprint, Input, LanguageModel, MoeModel, Pass};
+use litemoe_core::{Adapters, Fingerprint, Input, LanguageModel, MoeModel, Pass, WeightDtype};
 use litemoe_fixtures::fuzz::{Bound, fuzz_json};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -127,7 +127,8 @@ fn fuzzed_checkpoints() {
     let options = TuneOptions { steps: 2, batch: 2, warmup: 0, ..TuneOptions::default() };
     let fingerprint = Fingerprint::new("tuned");
     let tuned = || -> (Result<Tuned, AdapterError>, Vec<u8>, usize) {
-        let checkpoint = Some(Checkpoint { path: &path, every: 1, model: &fingerprint });
+        let dtype = WeightDtype::F32;
+        let checkpoint = Some(Checkpoint { path: &path, every: 1, model: &fingerprint, dtype });
         let mut keeping = Keeping { path: &path, first: Vec::new(), last: 0 };
         let tuned = tune(&model, &initial, data, &options, checkpoint, &mut keeping);
         (tuned, keeping.first, keeping.last)

@@ -10,6 +10,7 @@ use litemoe_adapter::{
 };
 use litemoe_core::{
     Adapters, Fingerprint, Input, LanguageModel, Lora, MoeModel, Pass, RouterRule, Site,
+    WeightDtype,
 };
 use litemoe_model::Model;
 use serde_json::{Value, json};
@@ -154,7 +155,8 @@ pub(crate) fn mounted(model: &Model, adapters: &Adapters, routing: MountRouting)
     let keep = TempDir::new().unwrap();
     let path = keep.path().join("mounted");
     let experts = Some(kept(model));
-    let mount = Some(MountRecord { routing, scale: 1.0, experts, tried: Vec::new() });
+    let (tried, dtype) = (Vec::new(), WeightDtype::F32);
+    let mount = Some(MountRecord { routing, scale: 1.0, experts, tried, dtype });
     let record = AdapterRecord { mount, ..record() };
     let config = PeftConfig { routed: routing != MountRouting::Full, ..Default::default() };
     save(&path, adapters, model.linear_sites(), &config, Some(&record)).unwrap();

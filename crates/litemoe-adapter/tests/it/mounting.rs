@@ -5,7 +5,7 @@ use litemoe_adapter::{
     AdapterError, AdapterRecord, EXPERTS, Effect, LoraOptions, RECORD_VERSION, SiteMap,
     TuneMetrics, TuneOptions, check_fit, init_lora, load, mount, peft, save,
 };
-use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site};
+use litemoe_core::{Adapters, Fingerprint, LanguageModel, Lora, MoeModel, Site, WeightDtype};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -25,6 +25,7 @@ pub(crate) fn record() -> AdapterRecord {
         mount: None,
         lora: LoraOptions::default(),
         tune: TuneOptions::default(),
+        dtype: WeightDtype::F32,
         metrics: TuneMetrics {
             best_step: 50,
             validation_loss: Some(0.1 + 0.2),

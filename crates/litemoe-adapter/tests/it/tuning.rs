@@ -4,7 +4,7 @@ use litemoe_adapter::{
     AdapterError, Checkpoint, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions, Tuned,
     evaluate, gradients, tune,
 };
-use litemoe_core::{Adapters, Fingerprint, Lora, Site};
+use litemoe_core::{Adapters, Fingerprint, Lora, Site, WeightDtype};
 use litemoe_model::Model;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -36,10 +36,22 @@ fn watched(
     checkpoint: Option<&Path>,
     watcher: &mut dyn TuneObserver,
 ) -> Result<Tuned, AdapterError> {
+    let checkpoint = checkpoint.map(|path| (path, WeightDtype::F32));
+    watched_as(model, options, checkpoint, watcher)
+}
+
+/// A run whose checkpoint says that the model is in a number format.
+fn watched_as(
+    model: &Model,
+    options: &TuneOptions,
+    checkpoint: Option<(&Path, WeightDtype)>,
+    watcher: &mut dyn TuneObserver,
+) -> Result<Tuned, AdapterError> {
     let rows = rows();
     let data = TuneData { train: &rows[..14], validation: &rows[14..] };
     let fingerprint = Fingerprint::new("tiny");
-    let checkpoint = checkpoint.map(|path| Checkpoint { path, every: 4, model: &fingerprint });
+    let checkpoint =
+        checkpoint.map(|(path, dtype)| Checkpoint { path, every: 4, model: &fingerprint, dtype });
     tune(model, &random_adapters(model, 3), data, options, checkpoint, watcher)
 }
 
@@ -191,12 +203,39 @@ fn another_runs_checkpoint_is_refused() {
     }
 }
 
+/// Checkpoints of f32 are as earlier versions wrote them: they name no format.
+#[test]
+fn a_checkpoint_of_another_number_format_is_refused() {
+    let (model, dir) = (model(), TempDir::new().unwrap());
+    for (there, here) in [
+        (WeightDtype::F32, WeightDtype::Q4),
+        (WeightDtype::Q4, WeightDtype::F32),
+        (WeightDtype::Q4, WeightDtype::Q8),
+    ] {
+        let path = dir.path().join(format!("{there}-{here}"));
+        let run = |dtype, log: &mut Log| watched_as(&model, &short(), Some((&path, dtype)), log);
+        let first = run(there, &mut Log::default()).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        let names_it = file.windows(7).any(|bytes| bytes == b"dtype\\\":");
+        assert_eq!(names_it, there != WeightDtype::F32);
+        let error = run(here, &mut Log::default()).unwrap_err();
+        assert!(matches!(error, AdapterError::OtherRun { .. }), "{error}");
+        let problem = format!("dtype is \"{there}\" there and \"{here}\" here");
+        assert!(error.to_string().ends_with(&problem), "{error}");
+        let mut log = Log::default();
+        let again = run(there, &mut log).unwrap();
+        assert_eq!(log.resumed, Some(12));
+        assert!(same_bits(&first.adapters, &again.adapters));
+    }
+}
+
 /// Resuming the checkpoint with another model, other rows, or another adapter.
 fn other_inputs(model: &Model, path: &Path) -> [(&'static str, AdapterError); 4] {
     let rows = rows();
     let try_with = |model_name: &str, train: &[_], validation: &[_], adapters: &Adapters| {
         let fingerprint = Fingerprint::new(model_name);
-        let checkpoint = Checkpoint { path, every: 4, model: &fingerprint };
+        let dtype = WeightDtype::F32;
+        let checkpoint = Checkpoint { path, every: 4, model: &fingerprint, dtype };
         let data = TuneData { train, validation };
         tune(model, adapters, data, &short(), Some(checkpoint), &mut ()).unwrap_err()
     };

@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::Args;
 use litemoe_core::WeightDtype;
 
+use super::listed;
 use super::train_size::TrainSize;
 
 /// Options of `inspect` that ask for a forecast of a model's memory and speed.
@@ -11,7 +12,7 @@ use super::train_size::TrainSize;
 pub(crate) struct ForecastArgs {
     /// Of a model: forecast the memory of its weights in this format, and of generation and tuning with them, from the
     /// headers alone [default: f32, if another option asks for a forecast].
-    #[arg(long)]
+    #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
     pub(crate) dtype: Option<WeightDtype>,
     /// Tokens of the text of the forecast, which fill the KV cache [default: 4096, or what the model takes].
     #[arg(long, value_name = "N")]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command, Error, ValueEnum};
 use litemoe_adapter::MountRouting;
-use litemoe_core::{Alignment, Criterion, MergeMethod, RouterRule, SimilarityKind};
+use litemoe_core::{Alignment, Criterion, MergeMethod, RouterRule, SimilarityKind, WeightDtype};
 use litemoe_text::LossTurns;
 
 use crate::args::auto::Auto;
@@ -62,6 +62,10 @@ pub(crate) fn alignment() -> Listed<Alignment> {
 
 pub(crate) fn router_rule() -> Listed<RouterRule> {
     Listed::of(RouterRule::ALL.iter().map(|it| (it.name(), it.about())))
+}
+
+pub(crate) fn weight_dtype() -> Listed<WeightDtype> {
+    Listed::of(WeightDtype::ALL.iter().map(|it| (it.name(), it.about())))
 }
 
 pub(crate) fn loss_turns() -> Listed<LossTurns> {
@@ -124,6 +128,7 @@ mod tests {
         expect_recorded(&similarity());
         expect_recorded(&alignment());
         expect_recorded(&router_rule());
+        expect_recorded(&weight_dtype());
         expect_recorded(&loss_turns());
         expect_recorded(&routing());
         expect_recorded(&refit());

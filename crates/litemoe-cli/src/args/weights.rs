@@ -5,12 +5,14 @@ use litemoe_core::WeightDtype;
 use litemoe_kernels::can_pack;
 use serde::{Deserialize, Serialize};
 
+use crate::args::listed;
+
 /// `--dtype` option of every command that keeps a model in memory.
 #[derive(Debug, Clone, Copy, Default, Args, Serialize, Deserialize)]
 pub(crate) struct WeightArgs {
-    /// Number format of the frozen weights in memory: f32; bf16 (half of its size); q8 or q4 (integers of 8 or 4 bits with a
-    /// scale per 32 inputs). Formats other than f32 need the CPU.
-    #[arg(long, default_value_t)]
+    /// Number format of the frozen weights in memory. q4 packs the routed experts in 4 bits and what every token uses in 8;
+    /// bf16, q8 and q4 round the inputs of products too, to bf16 or 8 bits. Formats other than f32 need the CPU.
+    #[arg(long, value_name = "FORMAT", default_value_t, value_parser = listed::weight_dtype())]
     pub(crate) dtype: WeightDtype,
 }
 

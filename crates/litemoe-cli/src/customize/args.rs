@@ -16,6 +16,8 @@ use crate::args::tune::TuneArgs;
 use crate::args::weights::WeightArgs;
 
 /// Run the whole loop: score, plan, extract, tune, mount and evaluate, with controls
+///
+/// --dtype is the format of the frozen weights while adapters are tuned, mounted and evaluated; scores and refit use f32.
 #[derive(Debug, Args)]
 pub(crate) struct CustomizeArgs {
     /// The foundation: a Hugging Face model directory, or the id of a pulled model [default: the embedded foundation].
@@ -73,7 +75,6 @@ pub(crate) struct CustomizeArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
-    /// Format of the frozen weights while adapters are tuned, mounted and evaluated; scores and refit use f32.
     #[command(flatten)]
     pub(super) weights: WeightArgs,
 }

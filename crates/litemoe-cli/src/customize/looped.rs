@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use litemoe_core::WeightDtype;
 
 use super::app::App;
 use super::args::CustomizeArgs;
@@ -15,6 +16,7 @@ use super::variant::{Variant, Variants};
 use crate::commands::extract::ExpertBytes;
 use crate::commands::mount::Mounted;
 use crate::commands::tune::TunedReport;
+use crate::forecast::ModelSize;
 use crate::model;
 
 /// The loop of `customize` for one app.
@@ -118,6 +120,7 @@ impl<'a> Loop<'a> {
         full: Option<&Full>,
     ) -> anyhow::Result<AppReport> {
         let (foundation, quality) = (shared.foundation, full.map(|full| full.quality));
+        let dtype = self.stages.options.weights.dtype;
         let mut seconds = self.runner.seconds();
         seconds.extend(runner.seconds());
         Ok(AppReport {
@@ -147,8 +150,8 @@ impl<'a> Loop<'a> {
             serve_bytes: ServeBytes {
                 mounted: branch.mount.memory_bytes,
                 full: full.map(|full| full.tuned.memory_bytes),
-                proxy: memory_bytes(&variant.proxy())? + branch.tuned.memory_bytes,
-                foundation: memory_bytes(self.stages.foundation)?,
+                proxy: memory_bytes(&variant.proxy(), dtype)? + branch.tuned.memory_bytes,
+                foundation: memory_bytes(self.stages.foundation, dtype)?,
             },
             peak_bytes: PeakBytes {
                 tune_proxy: branch.tuned.peak_bytes.anonymous,
@@ -224,6 +227,7 @@ impl<'a> Loop<'a> {
             refit: variant.refit.to_string(),
             refit_rank: options.refit_rank,
             mount: options.mount.clone(),
+            dtype: options.weights.dtype,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: options.tune.tune().threads,
         })
@@ -235,9 +239,7 @@ pub(super) fn app_dir(options: &CustomizeArgs, app: &App) -> PathBuf {
     options.out.join(&app.name)
 }
 
-/// Bytes of a model's parameters in f32.
-fn memory_bytes(dir: &Path) -> anyhow::Result<u64> {
-    let checkpoint = model::open(dir)?;
-    let parameters: u64 = checkpoint.stored_parts().map(|part| part.parameters).sum();
-    Ok(parameters * size_of::<f32>() as u64)
+/// Bytes of a model's weights in memory.
+fn memory_bytes(dir: &Path, dtype: WeightDtype) -> anyhow::Result<u64> {
+    Ok(ModelSize::of(&model::open(dir)?, dtype).loaded())
 }

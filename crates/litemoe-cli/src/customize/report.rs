@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use litemoe_adapter::MountChoice;
-use litemoe_core::PlanOptions;
+use litemoe_core::{PlanOptions, WeightDtype};
 use serde::{Deserialize, Serialize};
 
 use crate::args::mount::MountOptions;
@@ -71,6 +71,9 @@ pub(crate) struct RecordedOptions {
     pub(crate) refit_rank: usize,
     /// Mounting options.
     pub(crate) mount: MountOptions,
+    /// Number format of the frozen weights of tuning, mounting and evaluation.
+    #[serde(default)]
+    pub(crate) dtype: WeightDtype,
     pub(crate) program: String,
     /// Threads per micro-batch of tuning, not `--threads`.
     pub(crate) threads: usize,
@@ -84,7 +87,7 @@ pub(crate) struct AdapterBytes {
     pub(crate) full: Option<u64>,
 }
 
-/// Bytes in memory, in f32, to serve the app.
+/// Bytes in memory to serve the app: weights in the number format of the run, and LoRA matrices in f32.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ServeBytes {
     /// The mounted adapter, in addition to the foundation; 0 if it is not mounted.

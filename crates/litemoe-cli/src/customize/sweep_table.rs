@@ -4,7 +4,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use super::report::{AppReport, Quality, Report};
-use super::table::in_words;
+use super::table::{in_words, unless_f32};
 use crate::output;
 
 const HEADER: [&str; 9] = [
@@ -35,6 +35,10 @@ pub(super) fn print(report: &Report, out: &Path) -> anyhow::Result<()> {
     }
     for column in table.column_iter_mut().skip(3).take(5) {
         column.set_cell_alignment(CellAlignment::Right);
+    }
+    let dtype = report.apps.first().map(|app| unless_f32(app.options.dtype, "weights in "));
+    if let Some(weights) = dtype.filter(|text| !text.is_empty()) {
+        output::line(&weights)?;
     }
     output::line(&table.to_string())?;
     output::line(&format!(

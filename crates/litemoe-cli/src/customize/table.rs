@@ -3,6 +3,7 @@ use std::path::Path;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use litemoe_adapter::{MountChoice, MountRouting};
+use litemoe_core::WeightDtype;
 
 use super::report::{AppReport, Quality, Report};
 use crate::args::mount::Scale;
@@ -27,9 +28,10 @@ pub(crate) fn print_app(app: &AppReport) -> anyhow::Result<()> {
 fn describe(app: &AppReport) -> String {
     let share = 100.0 * app.expert_bytes.proxy as f64 / app.expert_bytes.foundation as f64;
     format!(
-        "{}: {} test rows; the proxy keeps {} of {} of experts ({share:.0} %)",
+        "{}: {} test rows{}; the proxy keeps {} of {} of experts ({share:.0} %)",
         app.app,
         app.rows,
+        unless_f32(app.options.dtype, ", weights in "),
         output::bytes(app.expert_bytes.proxy),
         output::bytes(app.expert_bytes.foundation),
     )
@@ -152,20 +154,26 @@ fn verdict(app: &AppReport) -> String {
     )
 }
 
+/// Text with the number format of weights; empty for f32.
+pub(super) fn unless_f32(dtype: WeightDtype, before: &str) -> String {
+    if dtype.is_f32() { String::new() } else { format!("{before}{dtype}") }
+}
+
 /// The next commands, and when to serve the proxy instead.
 fn next(app: &AppReport, dir: &Path, foundation: &Path) -> String {
     let [dir, foundation] = [dir, foundation].map(Path::display);
+    let dtype = unless_f32(app.options.dtype, " --dtype ");
     let mut text = format!("everything is in {dir}\n");
     if app.choice.is_some() {
         text += &format!(
-            "\nnext:\n  litemoe chat {foundation} --adapter {dir}/mounted\n  \
-             litemoe serve {foundation} --adapter {}={dir}/mounted   (with one --adapter for each app)\n",
+            "\nnext:\n  litemoe chat {foundation} --adapter {dir}/mounted{dtype}\n  \
+             litemoe serve {foundation} --adapter {}={dir}/mounted{dtype}   (with one --adapter for each app)\n",
             app.app
         );
     }
     text + &format!(
         "on a device that serves this app alone the proxy needs {} of memory instead of the foundation's {}:\n  \
-         litemoe serve {dir}/proxy --adapter {}={dir}/adapter\n",
+         litemoe serve {dir}/proxy --adapter {}={dir}/adapter{dtype}\n",
         output::bytes(app.serve_bytes.proxy),
         output::bytes(app.serve_bytes.foundation),
         app.app

@@ -11,7 +11,7 @@ fn completions_and_manual_pages_name_commands_and_options() {
     for shell in ["bash", "zsh", "fish"] {
         let script = bench.run(&["completions", shell]);
         assert_eq!(script.code, 0, "{}", script.stderr);
-        for word in ["customize", "expert-rank", "threads"] {
+        for word in ["customize", "expert-rank", "threads", "bf16"] {
             assert!(script.stdout.contains(word), "{shell}: {word}");
         }
     }
@@ -90,7 +90,19 @@ fn help_texts_list_the_values_of_options_with_a_line_about_each() {
         ("plan", &["- esft_gate:  mean ", "- litemoe: merge ", "- hungarian: ", "- drop_rows: "]),
         ("extract", &["- low-rank: ", "- cpu: "]),
         ("mount", &["- restricted: to the proxy's", "- accuracy: "]),
-        ("customize", &["- task:  ", "- restricted: ", "- low-rank: ", "- auto: ", "- json:  "]),
+        (
+            "customize",
+            &[
+                "- task:  ",
+                "- restricted: ",
+                "- low-rank: ",
+                "- auto: ",
+                "- json:  ",
+                "refit use f32",
+            ],
+        ),
+        ("eval", &["- q4:  4-bit", "what every token uses in 8"]),
+        ("inspect", &["- bf16:  2 bytes"]),
     ] {
         let help = bench.run(&[command, "--help"]).stdout;
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");

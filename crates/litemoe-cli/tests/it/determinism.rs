@@ -31,7 +31,7 @@ fn two_runs_write_the_same_bytes() {
 }
 
 /// Waits until a run has written a checkpoint other than `old`; false if the run ended first.
-fn checkpointed(child: &mut Child, file: &Path, old: Option<&[u8]>) -> bool {
+pub(crate) fn checkpointed(child: &mut Child, file: &Path, old: Option<&[u8]>) -> bool {
     while child.try_wait().expect("asked").is_none() {
         if fs::read(file).is_ok_and(|now| Some(now.as_slice()) != old) {
             return true;

@@ -1,10 +1,12 @@
 //! `--dtype`: packed weights.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::bench::{Bench, Run};
+use crate::determinism::checkpointed;
 use crate::families::FAMILIES;
 
 /// Largest relative distance of all logits from those in f32, per format.
@@ -57,7 +59,7 @@ fn every_family_has_every_format() {
 fn tuning_mounting_and_evaluating_take_the_format() {
     let bench = Bench::new();
     bench.extract(&[]);
-    for dtype in ["bf16", "q8", "q4"] {
+    for dtype in ["f32", "bf16", "q8", "q4"] {
         let options = ["--plan", "plan.json", "--dtype", dtype];
         let tuned = bench.tune("proxy", "adapter", &options);
         assert_eq!(tuned["losses"].as_array().map(Vec::len), Some(6), "{dtype}: {tuned}");
@@ -72,11 +74,51 @@ fn tuning_mounting_and_evaluating_take_the_format() {
             "--validation",
             "rows.jsonl",
         ];
-        bench.json(&[&mount[..], &["--dtype", dtype]].concat());
+        let mounted = bench.json(&[&mount[..], &["--dtype", dtype]].concat());
         let eval = ["eval", "model", "rows.jsonl", "--adapter", "mounted", "--dtype", dtype];
         let found = bench.json(&eval);
         assert!(found["loss"].is_number() || found["accuracy"].is_number(), "{dtype}: {found}");
+        for report in [tuned, mounted, found] {
+            assert_eq!(report["dtype"], dtype, "{report}");
+        }
+        expect_recorded(&bench, dtype);
     }
+}
+
+/// Records of adapters name the format unless it is f32; such records are as earlier versions wrote them.
+fn expect_recorded(bench: &Bench, dtype: &str) {
+    let expected = (dtype != "f32").then(|| Value::from(dtype));
+    for (adapter, is_mounted) in [("adapter", false), ("mounted", true)] {
+        let record = bench.read(&format!("{adapter}/litemoe.json"));
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        assert_eq!(record.get("dtype"), expected.as_ref(), "{record}");
+        if is_mounted {
+            assert_eq!(record["mount"].get("dtype"), expected.as_ref(), "{record}");
+        }
+        let told = bench.run(&["inspect", adapter]);
+        let lines =
+            told.stdout.lines().filter(|line| line.contains(&format!("weights in {dtype}")));
+        let expected = if dtype == "f32" { 0 } else { 1 + usize::from(is_mounted) };
+        assert_eq!(lines.count(), expected, "{}{}", told.stdout, told.stderr);
+    }
+}
+
+#[test]
+fn a_run_in_one_format_is_not_resumed_in_another() {
+    let bench = Bench::new();
+    let tune = ["tune", "model", "rows.jsonl", "--validation", "rows.jsonl", "--out", "adapter"];
+    let quick =
+        ["--steps=300", "--batch=4", "--validate-every=1", "--validation-rows=8", "--resume"];
+    let args = [&tune[..], &quick[..]].concat();
+    let mut child = bench.command(&args).stderr(Stdio::null()).spawn().expect("it starts");
+    let begun = checkpointed(&mut child, &bench.path("adapter.checkpoint"), None);
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    assert!(begun, "the run ended before it was killed");
+    let run = bench.run(&[&args[..], &["--dtype=q4"]].concat());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("dtype is \"f32\" there and \"q4\" here"), "{}", run.stderr);
+    assert!(!bench.path("adapter").exists());
 }
 
 #[test]

@@ -193,6 +193,6 @@ impl Work for EvalArgs {
         };
         inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
-        Ok(Evaluated::new(&found, start.elapsed(), memory.peak()))
+        Ok(Evaluated::new(self.weights.dtype, &found, start.elapsed(), memory.peak()))
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use litemoe_adapter::{Evaluation, RowEvaluation};
+use litemoe_core::WeightDtype;
 use litemoe_text::TextScore;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub(super) struct Found<'a> {
 /// Report of `eval`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Evaluated {
+    /// Number format of the frozen weights.
+    #[serde(default)]
+    dtype: WeightDtype,
     pub(crate) accuracy: f64,
     pub(crate) accuracy_95: [f64; 2],
     pub(crate) perplexity: f64,
@@ -62,7 +66,12 @@ struct Choice {
 }
 
 impl Evaluated {
-    pub(super) fn new(found: &Found<'_>, elapsed: Duration, peak_bytes: Peak) -> Self {
+    pub(super) fn new(
+        dtype: WeightDtype,
+        found: &Found<'_>,
+        elapsed: Duration,
+        peak_bytes: Peak,
+    ) -> Self {
         let sum: Evaluation = found.scores.iter().sum();
         let exact: Vec<bool> = found.scores.iter().map(|score| score.exact).collect();
         let chosen = found.right_choices();
@@ -73,6 +82,7 @@ impl Evaluated {
             Choice { label_accuracy, label_accuracy_95, macro_label_accuracy }
         };
         Self {
+            dtype,
             accuracy: sum.accuracy(),
             accuracy_95: share(&exact).1,
             perplexity: sum.perplexity(),

@@ -11,7 +11,7 @@ use litemoe_adapter::{
 };
 use litemoe_core::{
     Adapters, ExpertId, ExpertPart, ExpertSource, ExpertWeights, LanguageModel, LayerId, Lora,
-    MoeModel, Plan, Site,
+    MoeModel, Plan, Site, WeightDtype,
 };
 use litemoe_files::{StagedDir, TargetLock};
 use litemoe_merge::{DownChange, LayerRefit, RefitOptions, TakeLayer, refit};
@@ -195,6 +195,7 @@ impl<'a> Refit<'a> {
             },
             // The refit has no training steps.
             tune: TuneOptions { steps: 0, seed: self.args.seed, ..TuneOptions::default() },
+            dtype: WeightDtype::F32,
             metrics: TuneMetrics {
                 best_step: 0,
                 validation_loss: None,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use litemoe_adapter::peft::{self, LITEMOE_TYPE, LORA_TYPE, LoraSummary};
 use litemoe_adapter::{AdapterRecord, KeptExperts, LayerKeptExperts, load_for};
-use litemoe_core::{LayerId, Stack};
+use litemoe_core::{LayerId, Stack, WeightDtype};
 use litemoe_model::Outline;
 use serde::Serialize;
 
@@ -187,15 +187,21 @@ fn print_record(record: &AdapterRecord) -> anyhow::Result<()> {
         Some(plan) => format!("the proxy {} of the plan {plan}", record.trained_on),
         None => record.trained_on.to_string(),
     };
-    field("tuned on", &trained)?;
+    field("tuned on", &format!("{trained}{}", weights_in(record.dtype)))?;
     if let Some(refit) = &record.refit {
         field("refit", refit)?;
     }
     let mounted = match &record.mount {
-        Some(mount) => format!("routing {}, scale {}", mount.routing, mount.scale),
+        Some(mount) => {
+            format!("routing {}, scale {}{}", mount.routing, mount.scale, weights_in(mount.dtype))
+        }
         None => "no".to_owned(),
     };
     field("mounted", &mounted)
+}
+
+fn weights_in(dtype: WeightDtype) -> String {
+    if dtype.is_f32() { String::new() } else { format!(", weights in {dtype}") }
 }
 
 /// Experts of the proxy that a mounted adapter was tuned on.

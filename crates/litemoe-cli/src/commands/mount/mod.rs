@@ -210,7 +210,13 @@ impl MountArgs {
         let mounted = choice.mount(&adapter.mounted.adapters, kept.as_ref());
         loaded.expect_effect(&mounted)?;
         let MountChoice { routing, scale } = choice;
-        let mount = MountRecord { routing, scale, experts: kept, tried: guard.tried.clone() };
+        let mount = MountRecord {
+            routing,
+            scale,
+            experts: kept,
+            tried: guard.tried.clone(),
+            dtype: self.weights.dtype,
+        };
         let record = adapter.record.clone();
         let record = record.map(|record| AdapterRecord { mount: Some(mount), ..record });
         let config = PeftConfig {
@@ -256,6 +262,7 @@ impl Work for MountArgs {
             adapter_bytes: if is_mounted { artefact::folder_bytes(&self.out)? } else { 0 },
             memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
             choice: guard.choice,
+            dtype: self.weights.dtype,
             portable: self.portable,
             by: self.options.by,
             tried: guard.tried.iter().map(Measured::of).collect(),

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use litemoe_adapter::{MountChoice, Tried};
+use litemoe_core::WeightDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::args::mount::By;
@@ -20,6 +21,9 @@ pub(crate) struct Mounted {
     pub(crate) memory_bytes: u64,
     /// Routing and scale; `None` if it is not mounted.
     pub(crate) choice: Option<MountChoice>,
+    /// Number format of the foundation's weights.
+    #[serde(default)]
+    pub(crate) dtype: WeightDtype,
     /// Whether it is a plain PEFT directory.
     pub(crate) portable: bool,
     /// Metric of the choice.

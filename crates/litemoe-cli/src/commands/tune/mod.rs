@@ -11,7 +11,7 @@ use litemoe_adapter::{
     TuneMetrics, TuneOptions, Tuned, check_fit, check_save, init_lora, load_for, save,
     target_sites, tune,
 };
-use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan};
+use litemoe_core::{Adapters, LanguageModel, LinearSite, MoeModel, Plan, WeightDtype};
 use litemoe_model::{Checkpoint as ModelCheckpoint, Outline};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,9 @@ struct Prepared {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TunedReport {
     adapter: PathBuf,
+    /// Number format of the frozen weights.
+    #[serde(default)]
+    dtype: WeightDtype,
     /// Bytes of the adapter's files.
     pub(crate) adapter_bytes: u64,
     /// Bytes of the LoRA matrices in memory.
@@ -256,6 +259,7 @@ impl TuneCommand {
             mount: None,
             lora: self.lora_options(),
             tune: self.tune_options(),
+            dtype: self.weights.dtype,
             metrics: TuneMetrics {
                 best_step: tuned.best_step,
                 validation_loss: tuned.validation.map(|found| found.loss()),
@@ -285,6 +289,7 @@ impl TuneCommand {
         let validation = tuned.validation.context("nothing was validated")?;
         Ok(TunedReport {
             adapter: self.out.clone(),
+            dtype: self.weights.dtype,
             adapter_bytes: artefact::folder_bytes(&self.out)?,
             memory_bytes: model::matrix_bytes(&tuned.adapters),
             steps: self.options.steps,
@@ -331,6 +336,7 @@ impl Work for TuneCommand {
             path: &state,
             every: self.options.validate_every,
             model: loaded.checkpoint.fingerprint(),
+            dtype: self.weights.dtype,
         };
         let data = TuneData { train: &train.sequences, validation: &validation.sequences };
         let mut bar = Bar::new(self.options.steps);

@@ -2,6 +2,7 @@
 
 mod checks;
 mod dry_runs;
+mod formats;
 mod sweeps;
 
 use std::fs;
