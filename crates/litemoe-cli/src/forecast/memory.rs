@@ -153,8 +153,12 @@ impl Memory<'_> {
         let ModelSize { d_model, d_queries, d_keys_values, .. } = *self.model;
         // Queries and keys before and after their norm and rotation; values; the output.
         let attention = 3.0 * d_queries + 1.5 * d_keys_values;
-        // Of experts, only the products with gate and up.
-        let routed = 2.0 * block.top_k * block.d_expert + 2.0 * block.n_experts;
+        // Of experts in one operation, only the products with gate and up.
+        let expert = match block.fused_experts {
+            true => 2.0 * block.d_expert,
+            false => 2.0 * d_model + 6.0 * block.d_expert,
+        };
+        let routed = block.top_k * expert + 2.0 * block.n_experts;
         let per_token = 4.0 * d_model + attention + routed + 3.0 * block.d_dense;
         batch.tokens * per_token + self.scores(batch)
     }

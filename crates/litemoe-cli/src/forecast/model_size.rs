@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{LayerId, Stack, WeightDtype};
-use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, Part};
+use litemoe_kernels::HiddenAct;
+use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, MoeConfig, Part, RouterKind};
 
 /// Tokens of a block of the KV cache.
 const CACHE_BLOCK: usize = 64;
@@ -48,6 +49,8 @@ pub(super) struct BlockSize {
     pub(super) n_experts: f64,
     pub(super) top_k: f64,
     pub(super) d_expert: f64,
+    /// Whether the mixture of experts is one operation, which keeps less for the backward pass.
+    pub(super) fused_experts: bool,
     /// Intermediate width of dense MLP or shared expert.
     pub(super) d_dense: f64,
 }
@@ -118,6 +121,10 @@ impl ModelSize {
                 Some(FeedForwardConfig::Moe(moe)) => moe.shared.unwrap_or(0) as f64,
                 _ => 0.0,
             };
+            block.fused_experts = match stack.get(id.block) {
+                Some(FeedForwardConfig::Moe(moe)) => fuses_experts(moe),
+                _ => false,
+            };
         }
         Self {
             weights,
@@ -182,4 +189,10 @@ impl ModelSize {
     pub(super) fn most(&self, of: impl Fn(&BlockSize) -> f64) -> f64 {
         self.blocks.iter().map(of).fold(0.0, f64::max)
     }
+}
+
+/// Whether litemoe-kernels has one operation for the mixture of these experts.
+fn fuses_experts(moe: &MoeConfig) -> bool {
+    let is_swiglu = moe.network.gated && moe.network.act == HiddenAct::Silu;
+    is_swiglu && !moe.biased && !matches!(moe.router, RouterKind::InputSigmoid)
 }

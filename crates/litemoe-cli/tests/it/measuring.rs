@@ -159,6 +159,19 @@ fn forecasts_of_the_example_foundation_are_close() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn tuning_needs_not_much_more_than_its_forecast_in_any_family() {
+    // Experts in one operation; with biases; with gated inputs; latent attention.
+    for family in ["qwen3_moe", "gpt_oss", "llama4_text", "deepseek_v3"] {
+        let args = ["bench", "model", "--repetitions=1", "--prompt=8", "--tokens=8"];
+        let more = ["--train=8x256", "--skip=load,prefill,decode,limits"];
+        let forecast = &Bench::of(family).json(&[&args[..], &more].concat())["forecast"];
+        let error = number(forecast, "/tune/error");
+        assert!((-0.1..=0.3).contains(&error), "{family}: {forecast}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn more_than_the_available_memory_is_refused_before_the_model_is_loaded() {
     let bench = Bench::new();
     for train in ["100000000x256", "100000000000x256"] {

@@ -230,7 +230,7 @@ impl Benched {
             limits.flops_per_second / 1e9
         ))?;
         let note = self.shares.and_then(Shares::note);
-        note.map_or(Ok(()), |note| output::line(note))
+        note.map_or(Ok(()), output::line)
     }
 
     fn speeds(&self) -> Table {
