@@ -166,7 +166,7 @@ fn tuning_needs_not_much_more_than_its_forecast_in_any_family() {
         let more = ["--train=8x256", "--skip=load,prefill,decode,limits"];
         let forecast = &Bench::of(family).json(&[&args[..], &more].concat())["forecast"];
         let error = number(forecast, "/tune/error");
-        assert!((-0.1..=0.3).contains(&error), "{family}: {forecast}");
+        assert!((-0.1..=0.4).contains(&error), "{family}: {forecast}");
     }
 }
 
