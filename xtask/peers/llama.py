@@ -21,8 +21,14 @@ def run(model, ids):
     numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), (model.n_vocab(),)).max()
 
 
+def instruction_sets():
+    """What llama.cpp was built with and uses, such as AVX512 or AMX_INT8."""
+    parts = llama_cpp.llama_print_system_info().decode().replace(":", "|").split("|")
+    return " ".join(name.strip() for name, _, value in (part.partition("=") for part in parts) if value.strip() == "1")
+
+
 def main():
-    versions = {"llama-cpp-python": llama_cpp.__version__}
+    versions = {"llama-cpp-python": llama_cpp.__version__, "llama.cpp built with": instruction_sets()}
     if options.figure == "load":
         opened().close()
         return report(seconds_of(opened), **versions)

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 /// Arguments of `cargo xtask peers`.
@@ -72,6 +73,26 @@ impl Figure {
 }
 
 impl PeersArgs {
+    /// Checks the ranges.
+    pub(super) fn check(&self) -> Result<()> {
+        let options = [
+            ("rounds", self.rounds, 1),
+            ("threads", self.threads, 1),
+            ("repetitions", self.repetitions, 1),
+            ("prompt", self.prompt, 1),
+            ("tokens", self.tokens, 1),
+            ("rows", self.rows, 1),
+            // A row's first token is not predicted.
+            ("row-tokens", self.row_tokens, 2),
+        ];
+        for (option, n, least) in options {
+            if n < least {
+                bail!("--{option} is {n}, but at least {least} is needed");
+            }
+        }
+        Ok(())
+    }
+
     /// Tokens of a figure's pass.
     pub(super) fn tokens_of(&self, figure: Figure) -> Option<usize> {
         match figure {
@@ -79,6 +100,39 @@ impl PeersArgs {
             Figure::Prefill => Some(self.prompt),
             Figure::Train => Some(self.rows * self.row_tokens),
             Figure::Load => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: PeersArgs,
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        let checked =
+            |option: &str| Line::parse_from(["peers", "model", "--python=p", option]).args.check();
+        for (option, least) in [
+            ("rounds", 1),
+            ("threads", 1),
+            ("repetitions", 1),
+            ("prompt", 1),
+            ("tokens", 1),
+            ("rows", 1),
+            ("row-tokens", 2),
+        ] {
+            assert!(checked(&format!("--{option}={least}")).is_ok(), "{option}");
+            let less = least - 1;
+            let error = checked(&format!("--{option}={less}")).unwrap_err().to_string();
+            assert_eq!(error, format!("--{option} is {less}, but at least {least} is needed"));
         }
     }
 }

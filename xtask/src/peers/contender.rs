@@ -112,8 +112,7 @@ impl Contender {
         let output = output.with_context(|| format!("cannot run {}", program.display()))?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let last = errors.lines().rev().find(|line| !line.trim().is_empty());
-            bail!("{}: {}", output.status, last.unwrap_or("no message"));
+            bail!("{}: {}", output.status, message(&errors).unwrap_or("no message"));
         }
         let printed = String::from_utf8_lossy(&output.stdout);
         let last = printed.lines().last().context("nothing was printed")?;
@@ -150,6 +149,13 @@ impl Contender {
     }
 }
 
+/// What a program that failed says: the first line that begins with `error:`, else the last line.
+fn message(errors: &str) -> Option<&str> {
+    let mut lines = errors.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let last = lines.clone().next_back();
+    lines.find(|line| line.starts_with("error:")).or(last)
+}
+
 /// Seconds of a figure in a report of `litemoe bench --json`.
 fn ours(report: &str, figure: Figure) -> Result<Printed> {
     let report: Value = serde_json::from_str(report).context("litemoe printed no JSON")?;
@@ -177,6 +183,16 @@ mod tests {
         {
             assert_eq!(our_format(theirs), expected);
         }
+    }
+
+    #[test]
+    fn an_error_line_goes_before_the_last_line() {
+        let ours =
+            "measuring\nerror: --prompt 9 is too long\n\nFor more information, try '--help'.\n";
+        assert_eq!(message(ours), Some("error: --prompt 9 is too long"));
+        let python = "Traceback (most recent call last):\n  File\nModuleNotFoundError: torch\n\n";
+        assert_eq!(message(python), Some("ModuleNotFoundError: torch"));
+        assert_eq!(message(" \n"), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use crate::eval::commit;
@@ -33,16 +34,30 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// This machine, and the commit of litemoe.
-    pub(super) fn this(root: &Path) -> Result<Self> {
+    /// This machine, and the commit of litemoe: what the binary `litemoe` says, or that of the checkout without one.
+    pub(super) fn this(root: &Path, litemoe: Option<&Path>) -> Result<Self> {
+        let commit = match litemoe {
+            Some(binary) => commit_of(binary)?,
+            None => commit(root)?,
+        };
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Ok(Self {
             date: OffsetDateTime::now_utc().date().to_string(),
             cpu: field(&info, "model name").unwrap_or("unknown CPU").to_owned(),
             sets: sets(&info),
-            versions: BTreeMap::from([("litemoe".to_owned(), commit(root)?)]),
+            versions: BTreeMap::from([("litemoe".to_owned(), commit)]),
         })
     }
+}
+
+/// The commit that a binary of litemoe says it is built from.
+fn commit_of(litemoe: &Path) -> Result<String> {
+    let output = Command::new(litemoe).arg("--version").output();
+    let output = output.with_context(|| format!("cannot run {}", litemoe.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let commit = field(&text, "commit").filter(|_| output.status.success());
+    let commit = commit.with_context(|| format!("{} --version: no commit", litemoe.display()))?;
+    Ok(commit.to_owned())
 }
 
 fn sets(info: &str) -> Vec<&'static str> {
@@ -50,7 +65,7 @@ fn sets(info: &str) -> Vec<&'static str> {
     SETS.into_iter().filter(|set| flags.contains(set)).collect()
 }
 
-/// The first value of a field of `/proc/cpuinfo`.
+/// The first value of a field, as in `/proc/cpuinfo`.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     let line = info.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_once(':').map(|(_, value)| value.trim())
@@ -59,6 +74,27 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_commit_is_that_of_the_binary() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let program = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let built =
+            program("built", r"printf 'litemoe 0.1.0\ncommit: 0123456789ab\nfeatures: flex\n'");
+        let machine = Machine::this(dir.path(), Some(&built)).unwrap();
+        assert_eq!(machine.versions["litemoe"], "0123456789ab");
+        let old = program("old", "echo litemoe 0.1.0");
+        assert!(commit_of(&old).unwrap_err().to_string().contains("no commit"));
+        assert!(commit_of(&dir.path().join("none")).is_err());
+    }
 
     #[test]
     fn instruction_sets_are_whole_flags() {

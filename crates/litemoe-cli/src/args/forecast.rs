@@ -25,11 +25,11 @@ pub(crate) struct ForecastArgs {
     #[arg(long, conflicts_with_all = ["bandwidth", "peak"])]
     pub(crate) measure: bool,
     /// Forecast the speed of decoding that this memory bandwidth allows, in GB/s.
-    #[arg(long, value_name = "GB/S")]
+    #[arg(long, value_name = "GB/S", allow_negative_numbers = true)]
     pub(crate) bandwidth: Option<f64>,
     /// Forecast the speed of prefill that this arithmetic peak allows, in GF/s: 10⁹ floating-point operations per second,
     /// two per multiplication.
-    #[arg(long, value_name = "GF/S")]
+    #[arg(long, value_name = "GF/S", allow_negative_numbers = true)]
     pub(crate) peak: Option<f64>,
 }
 

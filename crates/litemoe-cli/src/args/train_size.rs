@@ -1,7 +1,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use litemoe_adapter::TuneOptions;
 use serde::{Serialize, Serializer};
+
+use crate::forecast::{Batch, TuneMemory};
 
 /// Rows of a training step and tokens of each: `4x256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,13 @@ pub(crate) struct TrainSize {
 impl TrainSize {
     /// `--train` without a value given.
     pub(crate) const USUAL: Self = Self { rows: 1, tokens: 256 };
+
+    /// What the memory of a step depends on, with the usual number of threads.
+    pub(crate) fn step(self) -> TuneMemory {
+        let batch = Batch::of_equal(self.rows, self.tokens);
+        let parts = TuneOptions::default().threads.min(self.rows);
+        TuneMemory { batch, parts, recompute: false }
+    }
 }
 
 impl fmt::Display for TrainSize {

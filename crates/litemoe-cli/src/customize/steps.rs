@@ -268,6 +268,7 @@ impl<'a> Forecaster<'a> {
                 .rows
                 .train
                 .largest_random(options.micro_batch.min(options.batch), options.batch),
+            parts: options.threads,
             recompute: options.recompute,
         };
         let memory =

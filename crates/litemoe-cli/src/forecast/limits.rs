@@ -25,7 +25,8 @@ const LARGEST_BUFFER: u64 = 2 << 30;
 /// Rows, inputs and outputs of the product: those of a prefill chunk and of a large layer.
 const PRODUCT: [usize; 3] = [512, 2048, 2048];
 
-/// Limits of this machine with all threads, as measured: no pass can be faster.
+/// Speeds of this machine with all threads, as measured, that limit large models: of reading what is in no cache, and of
+/// one large product. A pass whose weights fit the caches, or whose products are faster, is above them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Limits {
     /// Memory bandwidth of reading.

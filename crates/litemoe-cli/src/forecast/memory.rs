@@ -2,7 +2,8 @@
 //!
 //! Weights are in the format that they are loaded in, or streamed in f32; activations are f32. A forward pass holds one
 //! block's activations: a few copies of the residual stream, and whatever is larger, the attention or the feed-forward
-//! layer. A backward pass holds those of all blocks: what the autodiff graph keeps of every operation. The program itself,
+//! layer. Attention on the CPU is a kernel, which makes no matrix of scores. A backward pass holds what the autodiff graph
+//! keeps of every operation in all blocks, and either a chunk of the loss or the gradients in one block. The program itself,
 //! with the tokenizer, is measured in this process.
 
 use litemoe_core::PREFILL_CHUNK;
@@ -13,11 +14,17 @@ use super::rows::Batch;
 /// Bytes per value.
 const F32: f64 = 4.0;
 
-/// Values of packed weights that a backward pass dequantises at once.
-const UNPACKED: f64 = (1 << 20) as f64;
-
 /// Maximum values of attention scores that are computed at once.
 const MAX_SCORES: f64 = (1 << 24) as f64;
+
+/// Maximum logits of one pass that the loss of tuning computes at once; at least those of a token.
+const LOGITS_PER_CHUNK: f64 = (1 << 22) as f64;
+
+/// Packed weights are in whole huge pages.
+const HUGE_PAGE: u64 = 2 << 20;
+
+/// What loading leaves in the heap, with the stacks of threads.
+const STARTED: u64 = 1 << 19;
 
 /// Memory of a process that runs a model.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +41,8 @@ pub(crate) struct Memory<'a> {
 pub(crate) struct TuneMemory {
     /// Rows of a micro-batch.
     pub(crate) batch: Batch,
+    /// Parts of a micro-batch with a forward and backward pass each, at once.
+    pub(crate) parts: usize,
     /// Whether activations are recomputed.
     pub(crate) recompute: bool,
 }
@@ -48,7 +57,7 @@ impl Memory<'_> {
 
     /// As [`Self::eval`], for adapters of several scales: a scaled copy is in memory with the adapter.
     pub(crate) fn mount(&self, batch: Batch) -> u64 {
-        self.eval(batch) + (F32 * self.adapter) as u64
+        self.eval(batch).saturating_add((F32 * self.adapter) as u64)
     }
 
     /// Scoring with streamed weights: one block, the hidden states of all `held` tokens, and one batch.
@@ -82,7 +91,7 @@ impl Memory<'_> {
     pub(crate) fn tune(&self, tune: TuneMemory, validation: Batch) -> u64 {
         // The adapter now, at the start and at its best; gradients of two parts and their sum; two moments.
         let adapter = 8.0 * self.adapter;
-        let TuneMemory { batch, recompute } = tune;
+        let TuneMemory { batch, parts, recompute } = tune;
         let kept: f64 = match recompute {
             false => self.model.blocks.iter().map(|block| self.kept(block, batch)).sum(),
             true => {
@@ -91,38 +100,49 @@ impl Memory<'_> {
             }
         };
         // Logits, log-softmax, its gradient and that of the logits.
-        let logits = 4.0 * batch.targets * self.model.vocab;
+        let chunks = parts as f64 * LOGITS_PER_CHUNK.max(self.model.vocab);
+        let logits = 4.0 * chunks.min(batch.targets * self.model.vocab);
+        let back = self.model.most(|block| self.backward(block, batch));
         let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
-        // At most the head, which is the largest matrix.
-        let head = self.model.vocab * self.model.d_model;
-        let unpacked = if self.model.packed { UNPACKED.min(head) } else { 0.0 };
-        self.loaded(adapter + (kept + logits + unpacked).max(validated))
+        self.loaded(adapter + (kept + logits.max(back)).max(validated))
     }
 
     /// Generation of one text of up to `context` tokens, whose prompt is prefilled in chunks.
     pub(crate) fn generate(&self, context: usize) -> u64 {
         let tokens = context.min(PREFILL_CHUNK) as f64;
         let chunk = Batch { tokens, squares: tokens * context as f64, targets: 1.0 };
-        self.eval(chunk) + self.model.cache(context)
+        self.eval(chunk).saturating_add(self.model.cache(context))
+    }
+
+    /// A loaded model.
+    pub(crate) fn weights(&self) -> u64 {
+        self.loaded(0.0)
     }
 
     /// With all weights in memory.
     fn loaded(&self, values: f64) -> u64 {
-        self.bytes(values) + self.model.loaded()
+        let weights = self.model.loaded();
+        let resident = match self.model.packed {
+            true => weights.checked_next_multiple_of(HUGE_PAGE).unwrap_or(weights),
+            false => weights,
+        };
+        self.bytes(values).saturating_add(resident).saturating_add(STARTED)
     }
 
     fn bytes(&self, values: f64) -> u64 {
-        self.program + (F32 * values) as u64
+        self.program.saturating_add((F32 * values) as u64)
     }
 
     /// Values of the largest block's activations in a forward pass.
     fn forward(&self, batch: Batch) -> f64 {
-        let ModelSize { d_model, d_queries, d_keys_values, n_heads, .. } = *self.model;
-        let scores = (n_heads * batch.squares).min(MAX_SCORES);
-        let stream = 4.0 * d_model * batch.tokens;
+        let ModelSize { d_model, d_queries, d_keys_values, packed, .. } = *self.model;
+        let scores = self.scores(batch).min(MAX_SCORES);
+        let stream = 5.0 * d_model * batch.tokens;
         let attention = (3.0 * d_queries + 2.0 * d_keys_values) * batch.tokens + 2.0 * scores;
+        // Inputs and outputs of the experts; products with dense weights are copied once more, and gated.
+        let copies = if packed { 2.0 } else { 4.0 };
         let feed_forward = self.model.most(|block| {
-            let routed = block.top_k * (d_model + 2.0 * block.d_expert);
+            let routed = block.top_k * (copies * d_model + 4.0 * block.d_expert);
             batch.tokens * (routed + 3.0 * block.n_experts + 3.0 * block.d_dense)
         });
         stream + attention.max(feed_forward)
@@ -130,10 +150,31 @@ impl Memory<'_> {
 
     /// Values that the autodiff graph keeps of a block.
     fn kept(&self, block: &BlockSize, batch: Batch) -> f64 {
-        let ModelSize { d_model, d_queries, d_keys_values, n_heads, .. } = *self.model;
-        let attention = 4.0 * d_queries + 2.0 * d_keys_values;
-        let routed = block.top_k * (2.0 * d_model + 3.0 * block.d_expert) + 2.0 * block.n_experts;
-        let per_token = 5.0 * d_model + attention + routed + 3.0 * block.d_dense;
-        batch.tokens * per_token + n_heads * batch.squares
+        let ModelSize { d_model, d_queries, d_keys_values, .. } = *self.model;
+        // Queries and keys before and after their norm and rotation; values; the output.
+        let attention = 3.0 * d_queries + 1.5 * d_keys_values;
+        // Of experts in one operation, only the products with gate and up.
+        let expert = match block.fused_experts {
+            true => 2.0 * block.d_expert,
+            false => 2.0 * d_model + 6.0 * block.d_expert,
+        };
+        let routed = block.top_k * expert + 2.0 * block.n_experts;
+        let per_token = 4.0 * d_model + attention + routed + 3.0 * block.d_dense;
+        batch.tokens * per_token + self.scores(batch)
+    }
+
+    /// Values of the gradients in a block's backward pass.
+    fn backward(&self, block: &BlockSize, batch: Batch) -> f64 {
+        let ModelSize { d_model, d_queries, d_keys_values, .. } = *self.model;
+        let routed = block.top_k * (2.0 * d_model + 4.0 * block.d_expert);
+        let feed_forward = routed + 3.0 * block.n_experts + 3.0 * block.d_dense;
+        let attention = 3.0 * d_queries + 2.0 * d_keys_values;
+        let per_token = 3.0 * d_model + attention.max(feed_forward);
+        batch.tokens * per_token + 2.0 * self.scores(batch)
+    }
+
+    /// Values of a block's attention scores, if they are in memory.
+    fn scores(&self, batch: Batch) -> f64 {
+        if self.model.fused_attention { 0.0 } else { self.model.n_heads * batch.squares }
     }
 }

@@ -1,7 +1,14 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{LayerId, Stack, WeightDtype};
-use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, Part};
+use litemoe_kernels::HiddenAct;
+use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, MoeConfig, Part, RouterKind};
+
+/// Tokens of a block of the KV cache.
+const CACHE_BLOCK: usize = 64;
+
+/// The attention kernel pads a head's values to whole vectors.
+const LANES: usize = 16;
 
 /// Dimensions of a model that memory and time depend on.
 #[derive(Debug, Clone)]
@@ -17,11 +24,14 @@ pub(crate) struct ModelSize {
     pub(super) d_model: f64,
     pub(super) vocab: f64,
     pub(super) n_heads: f64,
+    /// Whether attention is a kernel, which makes no matrix of scores: on the CPU, without relative position biases.
+    pub(super) fused_attention: bool,
     /// Width of all heads' queries, and of keys and values together.
     pub(super) d_queries: f64,
     pub(super) d_keys_values: f64,
-    /// Blocks with a KV cache.
+    /// Blocks with a KV cache, and values of a token in one.
     pub(super) n_cached: f64,
+    pub(super) d_cached: f64,
     pub(super) blocks: Vec<BlockSize>,
 }
 
@@ -39,6 +49,8 @@ pub(super) struct BlockSize {
     pub(super) n_experts: f64,
     pub(super) top_k: f64,
     pub(super) d_expert: f64,
+    /// Whether the mixture of experts is one operation, which keeps less for the backward pass.
+    pub(super) fused_experts: bool,
     /// Intermediate width of dense MLP or shared expert.
     pub(super) d_dense: f64,
 }
@@ -61,6 +73,10 @@ impl ModelSize {
         let config = checkpoint.config();
         let AttentionConfig { n_heads, n_kv_heads, d_head, latent, .. } = &config.attention;
         let d_value = latent.map_or(*d_head, |latent| latent.d_value);
+        // Encoder–decoders have relative position biases.
+        let fused_attention = cfg!(feature = "flex") && config.encoder.is_empty();
+        let d_cached_value =
+            if fused_attention { d_value.next_multiple_of(LANES) } else { d_value };
         let (mut blocks, mut weights) = (BTreeMap::<LayerId, BlockSize>::new(), 0.0);
         let mut experts = BTreeMap::<LayerId, f64>::new();
         for stored in checkpoint.stored_parts() {
@@ -105,6 +121,10 @@ impl ModelSize {
                 Some(FeedForwardConfig::Moe(moe)) => moe.shared.unwrap_or(0) as f64,
                 _ => 0.0,
             };
+            block.fused_experts = match stack.get(id.block) {
+                Some(FeedForwardConfig::Moe(moe)) => fuses_experts(moe),
+                _ => false,
+            };
         }
         Self {
             weights,
@@ -114,9 +134,11 @@ impl ModelSize {
             d_model: config.d_model as f64,
             vocab: config.vocab as f64,
             n_heads: *n_heads as f64,
+            fused_attention,
             d_queries: (n_heads * d_head) as f64,
             d_keys_values: (n_kv_heads * (d_head + d_value)) as f64,
             n_cached: config.feed_forward.len() as f64,
+            d_cached: (n_kv_heads * (d_head + d_cached_value)) as f64,
             blocks: blocks.into_values().collect(),
         }
     }
@@ -141,10 +163,14 @@ impl ModelSize {
         self.loaded as u64
     }
 
-    /// Bytes of the keys and values of a text of `context` tokens; their buffers have room for a power of two.
+    /// Bytes of the keys and values of a text of `context` tokens: in blocks for the attention kernel, else in buffers
+    /// with room for a power of two.
     pub(crate) fn cache(&self, context: usize) -> u64 {
-        let room = context.next_power_of_two().max(64) as f64;
-        (4.0 * self.n_cached * self.d_keys_values * room) as u64
+        let room = match self.fused_attention {
+            true => context.next_multiple_of(CACHE_BLOCK),
+            false => context.next_power_of_two().max(CACHE_BLOCK),
+        };
+        (4.0 * self.n_cached * self.d_cached * room as f64) as u64
     }
 
     /// Bytes that a decode step reads: the weights that a token passes through, and keys and values of `context` tokens.
@@ -163,4 +189,10 @@ impl ModelSize {
     pub(super) fn most(&self, of: impl Fn(&BlockSize) -> f64) -> f64 {
         self.blocks.iter().map(of).fold(0.0, f64::max)
     }
+}
+
+/// Whether litemoe-kernels has one operation for the mixture of these experts.
+fn fuses_experts(moe: &MoeConfig) -> bool {
+    let is_swiglu = moe.network.gated && moe.network.act == HiddenAct::Silu;
+    is_swiglu && !moe.biased && !matches!(moe.router, RouterKind::InputSigmoid)
 }

@@ -161,6 +161,8 @@ fn a_forecast_counts_packed_bytes_and_the_cache() {
     assert_eq!(of_f32["budgets"][0]["weights"], 759_296 - 196_608);
     // 2 blocks, keys and values of 2 heads of 16, room for 128 tokens.
     assert_eq!(of_f32["whole"]["cache"], 4 * 2 * 2 * 2 * 16 * 128);
+    // In blocks of 64 tokens, not a power of two.
+    assert_eq!(forecast(&["--context=129"])["whole"]["cache"], 4 * 2 * 2 * 2 * 16 * 192);
     assert_eq!(of_f32["whole"]["decode_per_second"], Value::Null);
     // In f32: routers, norms, and of attention the norms of heads, 2·2·16 values. No width is padded.
     let exact = 4 * (1024 + 320 + 64);
@@ -183,6 +185,26 @@ fn a_forecast_counts_packed_bytes_and_the_cache() {
     let measured = forecast(&["--measure"]);
     assert!(measured["bytes_per_second"].as_f64().is_some_and(|it| it > 1e8), "{measured}");
     assert!(measured["whole"]["prefill_per_second"].as_f64().is_some_and(|it| it > 1.0));
+    // The memory of measuring is not in the forecast.
+    let unmeasured = forecast(&["--dtype=f32"]);
+    for peak in ["generate", "tune"] {
+        let [with, without] =
+            [&measured, &unmeasured].map(|it| it["whole"][peak].as_u64().expect("bytes"));
+        assert!(with.abs_diff(without) < 2 << 20, "{peak}: {with}, without measuring {without}");
+    }
+    // No table calls them limits: they are not.
+    let text = bench.run(&["inspect", "model", "--bandwidth=10", "--peak=100"]).stdout;
+    for word in ["decode at memory speed", "prefill at product speed"] {
+        assert!(text.contains(word) && !text.contains('≤'), "{text}");
+    }
+}
+
+#[test]
+fn a_forecast_too_large_for_a_number_does_not_begin_again_at_zero() {
+    let bench = Bench::new();
+    let forecast = bench.json(&["inspect", "model", "--train=100000000000000000x256"]);
+    let tune = forecast["forecast"]["whole"]["tune"].as_u64().expect("bytes");
+    assert_eq!(tune, u64::MAX);
 }
 
 #[test]
@@ -194,6 +216,8 @@ fn forecasts_that_cannot_be_are_refused() {
         (&["model", "--train=1x300"], "--train 1x300"),
         (&["model", "--bandwidth=0"], "--bandwidth is 0"),
         (&["model", "--peak=inf"], "--peak is inf"),
+        (&["model", "--peak", "-3"], "--peak is -3, but must be a number above 0"),
+        (&["model", "--bandwidth", "-0.5"], "--bandwidth is -0.5"),
         (&["scores.json", "--dtype=q8"], "are for a model"),
     ] {
         let run = bench.run(&[&["inspect"], args].concat());

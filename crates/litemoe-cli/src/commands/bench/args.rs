@@ -7,6 +7,8 @@ use litemoe_model::Checkpoint;
 
 use crate::args::train_size::TrainSize;
 use crate::args::weights::WeightArgs;
+use crate::forecast::{Batch, Memory, ModelSize, attention_lora_values, available_bytes};
+use crate::output;
 
 /// Measure load, prefill, decode and tuning of a model on this machine
 ///
@@ -65,6 +67,9 @@ impl BenchArgs {
 
     /// Checks the options against the model.
     pub(super) fn check(&self, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+        if Figure::value_variants().iter().all(|&figure| !self.measures(figure)) {
+            bail!("--skip names every figure: nothing is to be measured");
+        }
         let (config, dir) = (checkpoint.config(), self.model.display());
         if !config.encoder.is_empty() {
             bail!("{dir} is an encoder–decoder: only decoder-only models are measured");
@@ -77,6 +82,40 @@ impl BenchArgs {
         }
         if self.train.tokens > max && self.measures(Figure::Tune) {
             bail!("--train {}: {dir} takes rows of at most {max} tokens", self.train);
+        }
+        Ok(())
+    }
+
+    /// Tokens of the prompt and of what is decoded after it.
+    pub(super) fn context(&self) -> usize {
+        self.prompt.get() + self.tokens.get()
+    }
+
+    /// Refuses what needs more memory than there is, by the forecast; `program` is what the process takes now.
+    pub(super) fn expect_memory(
+        &self,
+        checkpoint: &Checkpoint,
+        program: u64,
+    ) -> anyhow::Result<()> {
+        let Some(available) = available_bytes() else { return Ok(()) };
+        let size = ModelSize::of(checkpoint, self.weights.dtype);
+        let plain = Memory { model: &size, program, adapter: 0.0 };
+        let adapted = Memory { adapter: attention_lora_values(checkpoint)?, ..plain };
+        let generates = self.measures(Figure::Prefill) || self.measures(Figure::Decode);
+        let needed = [
+            (true, plain.weights(), "the model".to_owned()),
+            (generates, plain.generate(self.context()), format!("{} tokens", self.context())),
+            (
+                self.measures(Figure::Tune),
+                adapted.tune(self.train.step(), Batch::default()),
+                format!("--train {}", self.train),
+            ),
+        ];
+        // What the process takes already is not in what is available.
+        let lacking = |bytes: u64| bytes.saturating_sub(program) > available;
+        if let Some((_, bytes, what)) = needed.into_iter().find(|it| it.0 && lacking(it.1)) {
+            let [bytes, available] = [bytes, available].map(output::bytes);
+            bail!("{what}: needs about {bytes} of memory, but {available} are available");
         }
         Ok(())
     }

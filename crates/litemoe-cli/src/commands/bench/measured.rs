@@ -48,7 +48,7 @@ impl Measuring<'_> {
     /// they leave in the heap is in no other figure.
     pub(super) fn all(&self) -> anyhow::Result<Measured> {
         let program = anonymous_bytes();
-        let (load_peak, model) = self.watched("load", || Ok(self.load()?.0))?;
+        let (load_peak, model) = self.watched("reading the model", || Ok(self.load()?.0))?;
         self.progress.add(1);
         let loaded = anonymous_bytes();
         let n_prompt = self.args.prompt.get();

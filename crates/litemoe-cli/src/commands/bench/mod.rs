@@ -11,6 +11,7 @@ use self::measured::Measuring;
 use self::report::Benched;
 use crate::args::device::DeviceArgs;
 use crate::forecast::instruction_set;
+use crate::memory::anonymous_bytes;
 use crate::{fingerprints, model, output, progress};
 
 impl BenchArgs {
@@ -19,6 +20,7 @@ impl BenchArgs {
         let device = DeviceArgs::default().open()?;
         let checkpoint = model::open(&self.model)?;
         self.check(&checkpoint)?;
+        self.expect_memory(&checkpoint, anonymous_bytes())?;
         let instruction_set = instruction_set()?;
         let progress = progress::begin("measuring", self.n_passes(), "passes");
         let measuring =

@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use litemoe_adapter::{
-    ATTENTION, LoraOptions, StepReport, TuneData, TuneObserver, TuneOptions, init_lora, tune,
-};
+use litemoe_adapter::{StepReport, TuneData, TuneObserver, TuneOptions, init_lora, tune};
 use litemoe_core::{Adapters, CausalLm, LanguageModel, MoeModel, PREFILL_CHUNK, Sequence};
 use litemoe_model::{KvCache, Model};
 use rand::{RngExt, SeedableRng};
@@ -13,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::spread::Spread;
 use crate::args::train_size::TrainSize;
+use crate::forecast::attention_lora;
 use crate::progress::Progress;
 
 /// Token ids drawn from the whole vocabulary, so that experts are chosen as by chance.
@@ -51,13 +50,8 @@ pub(super) fn decode(model: &Model, tokens: &[u32], cache: &mut KvCache, n_promp
     start.elapsed().as_secs_f64()
 }
 
-/// LoRAs of rank 8 on every matrix of attention.
-pub(super) fn lora() -> LoraOptions {
-    LoraOptions { targets: vec![ATTENTION.to_owned()], ..LoraOptions::default() }
-}
-
 pub(super) fn adapter(model: &Model, seed: u64, device: &Device) -> anyhow::Result<Adapters> {
-    Ok(init_lora(model.linear_sites(), &lora(), seed, device)?)
+    Ok(init_lora(model.linear_sites(), &attention_lora(), seed, device)?)
 }
 
 /// Seconds of a tuning step — forward pass, backward pass, AdamW — on random rows, all of whose tokens but the first are

@@ -8,7 +8,7 @@ use super::args::BenchArgs;
 use super::measured::{Measured, Pass};
 use super::spread::Spread;
 use crate::args::train_size::TrainSize;
-use crate::forecast::{Batch, Limits, Memory, ModelSize, TuneMemory, Work, cpu_name};
+use crate::forecast::{Batch, Limits, Memory, ModelSize, Work, cpu_name};
 use crate::{model, output};
 
 /// Report of `bench`.
@@ -118,6 +118,16 @@ pub(super) struct Shares {
     prefill: Option<f64>,
 }
 
+impl Shares {
+    /// What a share above 1 means.
+    fn note(self) -> Option<&'static str> {
+        let is_above = [self.decode, self.prefill].into_iter().flatten().any(|share| share > 1.0);
+        is_above.then_some(
+            "above 100 %: caches are read faster than memory, and products of other sizes can be faster than the large one",
+        )
+    }
+}
+
 /// Memory that was forecast from the headers, and what was measured.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Forecasts {
@@ -192,16 +202,13 @@ fn shares(size: &ModelSize, args: &BenchArgs, measured: &Measured, limits: Limit
 fn forecasts(size: &ModelSize, args: &BenchArgs, measured: &Measured) -> Forecasts {
     let plain = Memory { model: size, program: measured.program, adapter: 0.0 };
     let adapted = Memory { adapter: measured.adapter_values as f64, ..plain };
-    let batch = Batch::of_equal(args.train.rows, args.train.tokens);
-    let step = TuneMemory { batch, recompute: false };
     let peak = |pass: Option<Pass>| pass.map(|pass| pass.peak);
     let generated = peak(measured.prefill).max(peak(measured.decode));
-    let context = args.prompt.get() + args.tokens.get();
     Forecasts {
-        loaded: Forecast::new(measured.program + size.loaded(), measured.loaded),
-        generate: generated.map(|peak| Forecast::new(plain.generate(context), peak)),
+        loaded: Forecast::new(plain.weights(), measured.loaded),
+        generate: generated.map(|peak| Forecast::new(plain.generate(args.context()), peak)),
         tune: peak(measured.tune)
-            .map(|peak| Forecast::new(adapted.tune(step, Batch::default()), peak)),
+            .map(|peak| Forecast::new(adapted.tune(args.train.step(), Batch::default()), peak)),
     }
 }
 
@@ -221,7 +228,9 @@ impl Benched {
             "limits of this machine: {:.1} GB/s read, {:.0} GF/s in a large product",
             limits.bytes_per_second / 1e9,
             limits.flops_per_second / 1e9
-        ))
+        ))?;
+        let note = self.shares.and_then(Shares::note);
+        note.map_or(Ok(()), output::line)
     }
 
     fn speeds(&self) -> Table {
@@ -271,4 +280,20 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_above_the_limit_is_explained() {
+        let note = |decode, prefill| {
+            Shares { decode_bytes: 1, decode, prefill_flops: 1.0, prefill }.note()
+        };
+        assert!(note(Some(1.21), None).is_some_and(|note| note.starts_with("above 100 %")));
+        assert!(note(Some(0.5), Some(1.01)).is_some());
+        assert_eq!(note(Some(1.0), Some(0.9)), None);
+        assert_eq!(note(None, None), None);
+    }
 }

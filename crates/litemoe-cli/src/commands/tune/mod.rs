@@ -189,6 +189,7 @@ impl TuneCommand {
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter };
         let tune = TuneMemory {
             batch: rows.largest_random(options.micro_batch.min(options.batch), options.batch),
+            parts: options.threads,
             recompute: options.recompute,
         };
         let flops = Passes(&model).tuning(&options, &rows, &validated);

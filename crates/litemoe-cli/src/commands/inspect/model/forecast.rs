@@ -1,7 +1,6 @@
 //! Memory and speed of a model in a number format, from its headers.
 
 use comfy_table::Table;
-use litemoe_adapter::{ATTENTION, LoraOptions, target_sites};
 use litemoe_core::{Budget, WeightDtype};
 use litemoe_merge::kept_per_layer;
 use litemoe_model::Checkpoint;
@@ -12,7 +11,7 @@ use super::super::print::{aligned, table};
 use crate::args::device::DeviceArgs;
 use crate::args::forecast::ForecastArgs;
 use crate::args::train_size::TrainSize;
-use crate::forecast::{Batch, Limits, Memory, ModelSize, TuneMemory, Work};
+use crate::forecast::{Batch, Limits, Memory, ModelSize, TuneMemory, Work, attention_lora_values};
 use crate::memory::anonymous_bytes;
 use crate::output;
 
@@ -41,7 +40,8 @@ struct Line {
     generate: Option<u64>,
     /// Peak of tuning.
     tune: u64,
-    /// Most tokens per second of decoding at the end of the text, and of a prompt that fills it.
+    /// Tokens per second of decoding at the end of the text, if it reads from memory as fast as the bandwidth, and of a
+    /// prompt that fills the text, at the operations per second.
     decode_per_second: Option<f64>,
     prefill_per_second: Option<f64>,
 }
@@ -76,6 +76,10 @@ impl ModelForecast {
         let config = checkpoint.config();
         let (context, train) = args.sizes(config.max_tokens)?;
         let dtype = args.dtype.unwrap_or_default();
+        // In memory while the program is measured, before the limits take memory of their own.
+        let tokenizer = Tokenizer::from_dir(checkpoint.dir()).ok();
+        let program = anonymous_bytes();
+        drop(tokenizer);
         let (bytes_per_second, flops_per_second) = match args.measure {
             true => {
                 let limits = Limits::measure(dtype, &DeviceArgs::default().open()?);
@@ -83,18 +87,11 @@ impl ModelForecast {
             }
             false => (args.bandwidth.map(|it| 1e9 * it), args.peak.map(|it| 1e9 * it)),
         };
-        // In memory while the program is measured.
-        let tokenizer = Tokenizer::from_dir(checkpoint.dir()).ok();
-        let program = anonymous_bytes();
-        drop(tokenizer);
         let forecaster = Forecaster {
             context,
-            train: TuneMemory {
-                batch: Batch::of_equal(train.rows, train.tokens),
-                recompute: false,
-            },
+            train: train.step(),
             program,
-            adapter: adapter_values(checkpoint)?,
+            adapter: attention_lora_values(checkpoint)?,
             has_encoder: !config.encoder.is_empty(),
             bytes_per_second,
             flops_per_second,
@@ -120,8 +117,15 @@ impl ModelForecast {
     }
 
     fn table(&self) -> Table {
-        let mut table =
-            table(["", "weights", "KV cache", "generate", "tune", "decode ≤", "prefill ≤"]);
+        let mut table = table([
+            "",
+            "weights",
+            "KV cache",
+            "generate",
+            "tune",
+            "decode at memory speed",
+            "prefill at product speed",
+        ]);
         let mut add = |name: String, line: &Line| {
             let bytes = |it: Option<u64>| it.map(output::bytes).unwrap_or_default();
             let speed = |it: Option<f64>| it.map(|it| format!("{it:.1} tok/s")).unwrap_or_default();
@@ -159,13 +163,4 @@ impl Forecaster {
             prefill_per_second: speed(self.flops_per_second, flops),
         }
     }
-}
-
-/// Values of LoRAs of rank 8 on every matrix of attention.
-fn adapter_values(checkpoint: &Checkpoint) -> anyhow::Result<f64> {
-    let lora = LoraOptions { targets: vec![ATTENTION.to_owned()], ..LoraOptions::default() };
-    let sites = checkpoint.linear_sites();
-    let values = target_sites(&sites, &lora)?;
-    let values = values.iter().map(|site| lora.rank_at(site) * (site.d_in + site.d_out));
-    Ok(values.sum::<usize>() as f64)
 }
