@@ -216,7 +216,7 @@ fn a_checkpoint_of_another_number_format_is_refused() {
         let run = |dtype, log: &mut Log| watched_as(&model, &short(), Some((&path, dtype)), log);
         let first = run(there, &mut Log::default()).unwrap();
         let file = std::fs::read(&path).unwrap();
-        let names_it = file.windows(7).any(|bytes| bytes == b"dtype\\\":");
+        let names_it = file.windows(8).any(|bytes| bytes == b"dtype\\\":");
         assert_eq!(names_it, there != WeightDtype::F32);
         let error = run(here, &mut Log::default()).unwrap_err();
         assert!(matches!(error, AdapterError::OtherRun { .. }), "{error}");

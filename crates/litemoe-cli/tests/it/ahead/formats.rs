@@ -16,7 +16,9 @@ fn a_run_tells_its_number_format_and_the_sizes_in_it() {
     let bench = bench();
     let options = ["--budget=.5", "--no-controls", "--scale=1", "--routing=restricted"];
     let adapters = ["f32", "q4"].map(|dtype| {
-        let run = bench.run(&quick(&[&options[..], &["--dtype", dtype, "--out", dtype]].concat()));
+        let mut args = quick(&[&options[..], &["--dtype", dtype]].concat());
+        args.iter_mut().filter(|arg| **arg == "out").for_each(|out| *out = dtype);
+        let run = bench.run(&args);
         assert_eq!(run.code, 0, "{}", run.stderr);
         let (heading, option) = match dtype {
             "f32" => (String::new(), String::new()),
