@@ -43,8 +43,8 @@ impl KvCache {
 enum Kept {
     #[default]
     Nothing,
-    /// For plain tensor operations.
-    Buffers { keys: GrowingBuffer, values: GrowingBuffer },
+    /// Keys and values for plain tensor operations.
+    Buffers(Box<[GrowingBuffer; 2]>),
     /// For the attention kernel.
     Blocks(KeyValues),
 }
@@ -72,12 +72,12 @@ impl BlockCache {
         values: Tensor<4>,
     ) -> (Tensor<4>, Tensor<4>) {
         if held == 0 {
-            let (keys, values) = (GrowingBuffer::default(), GrowingBuffer::default());
-            self.kept = Kept::Buffers { keys, values };
+            self.kept = Kept::Buffers(Box::default());
         }
-        let Kept::Buffers { keys: old_keys, values: old_values } = &mut self.kept else {
+        let Kept::Buffers(buffers) = &mut self.kept else {
             panic!("tokens cached without autodiff cannot be continued with it");
         };
+        let [old_keys, old_values] = &mut **buffers;
         (old_keys.extend(held, keys), old_values.extend(held, values))
     }
 
