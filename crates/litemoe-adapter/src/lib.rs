@@ -32,6 +32,6 @@ pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMa
 pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
 pub use to_foundation::{load_with_plan, to_foundation};
 pub use tune::{
-    Checkpoint, Gradient, Gradients, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions,
-    Tuned, check_checkpoint, gradients, tune,
+    Checkpoint, Gradient, Gradients, LOGITS_PER_CHUNK, MicroBatch, StepReport, TuneData,
+    TuneObserver, TuneOptions, Tuned, check_checkpoint, gradients, tune,
 };

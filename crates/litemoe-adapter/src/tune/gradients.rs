@@ -9,7 +9,7 @@ use crate::evaluate::floats;
 use crate::workers::Workers;
 
 /// Number of logits that are computed at once in the loss: 16 MiB in f32.
-const LOGITS_PER_CHUNK: usize = 1 << 22;
+pub const LOGITS_PER_CHUNK: usize = 1 << 22;
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

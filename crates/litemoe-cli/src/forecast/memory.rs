@@ -6,6 +6,7 @@
 //! keeps of every operation in all blocks, and either a chunk of the loss or the gradients in one block. The program itself,
 //! with the tokenizer, is measured in this process.
 
+use litemoe_adapter::LOGITS_PER_CHUNK;
 use litemoe_core::PREFILL_CHUNK;
 
 use super::model_size::{BlockSize, ModelSize};
@@ -16,9 +17,6 @@ const F32: f64 = 4.0;
 
 /// Maximum values of attention scores that are computed at once.
 const MAX_SCORES: f64 = (1 << 24) as f64;
-
-/// Maximum logits of one pass that the loss of tuning computes at once; at least those of a token.
-const LOGITS_PER_CHUNK: f64 = (1 << 22) as f64;
 
 /// Packed weights are in whole huge pages.
 const HUGE_PAGE: u64 = 2 << 20;
@@ -100,7 +98,7 @@ impl Memory<'_> {
             }
         };
         // Logits, log-softmax, its gradient and that of the logits.
-        let chunks = parts as f64 * LOGITS_PER_CHUNK.max(self.model.vocab);
+        let chunks = parts as f64 * (LOGITS_PER_CHUNK as f64).max(self.model.vocab);
         let logits = 4.0 * chunks.min(batch.targets * self.model.vocab);
         let back = self.model.most(|block| self.backward(block, batch));
         let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
