@@ -18,6 +18,8 @@ mod primitive;
 mod range_error;
 mod silu_mul;
 mod stored_rows;
+#[cfg(all(test, feature = "flex"))]
+mod test_numbers;
 mod weight;
 
 pub use attention::{

@@ -2,18 +2,7 @@ use super::kernel::{Row, run};
 use super::key_values::KeyValues;
 use super::span::AttentionSpan;
 use crate::matrix::InstructionSet;
-
-/// Numbers in [−1, 1), the same for a seed.
-fn numbers(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.
-    };
-    (0..n).map(next).collect()
-}
+use crate::test_numbers::numbers;
 
 /// 70 queries after 30 tokens, 6 heads on 2, keys of width 24, values of width 80: five lanes, a panel and one more.
 fn output(set: InstructionSet) -> Vec<f32> {

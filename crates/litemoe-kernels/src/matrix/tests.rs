@@ -4,24 +4,13 @@ use litemoe_core::WeightDtype;
 use super::instruction_set::InstructionSet;
 use super::layout::{Matrix, PackedFormat, Panels};
 use crate::stored_rows::Values;
+use crate::test_numbers::numbers;
 use crate::{RangeError, StoredRows, weight_bytes};
 
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
 const SHAPES: [[usize; 2]; 6] = [[1, 1], [16, 32], [5, 7], [40, 100], [65, 256], [200, 33]];
 const ROWS: [usize; 6] = [1, 2, 3, 8, 16, 37];
-
-/// Numbers in [−1, 1), the same for a seed.
-fn numbers(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.
-    };
-    (0..n).map(next).collect()
-}
 
 fn packed(format: PackedFormat, stored: &[f32], shape: [usize; 2]) -> Matrix {
     let set = InstructionSet::available().last().expect("the portable one");
