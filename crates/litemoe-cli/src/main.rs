@@ -66,6 +66,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong arguments.";
 
 fn main() -> ExitCode {
     litemoe_files::share_heaps();
+    litemoe_files::keep_freed_memory();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let _log = log::begin(cli.verbose, cli.quiet);

@@ -16,13 +16,25 @@ pub fn share_heaps() {
     }
 }
 
-/// Returns the pages of a freed tensor to the operating system at once: allocations from 256 KiB are mapped one by one
-/// (`M_MMAP_THRESHOLD`). By default the threshold follows the largest freed block up to 32 MiB, and the heap keeps the
-/// holes that such blocks leave. Costs page faults.
+/// Keeps freed memory for the allocations that follow: those below 32 MiB come from the heaps (`M_MMAP_THRESHOLD`), which
+/// return only what is free at their end beyond 256 MiB (`M_TRIM_THRESHOLD`). By default the pages of a layer's tensors
+/// are returned, zeroed and mapped again in every layer.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: as above.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+    }
+}
+
+/// Returns the pages of a freed tensor to the operating system at once: allocations from 256 KiB are mapped one by one.
+/// Undoes [`keep_freed_memory`]. Costs page faults.
 pub fn map_large_allocations() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: as above.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
     }
 }

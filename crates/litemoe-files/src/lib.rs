@@ -12,7 +12,7 @@ mod staged_file;
 mod sweep;
 mod target;
 
-pub use heap::{map_large_allocations, share_heaps};
+pub use heap::{keep_freed_memory, map_large_allocations, share_heaps};
 pub use limited::{JsonLimits, n_json_values, read_json_limited, read_limited};
 pub use lock::TargetLock;
 pub use mapped::MappedFile;

@@ -214,7 +214,7 @@ impl ExpertBank {
             && self.is_plain()
             && let Some(experts) = Fused::new(&self.experts, &dispatch)
         {
-            return experts.mix(x, gates);
+            return experts.forward(x, gates).0;
         }
         let device = x.device().without_autodiff();
         // Burn builds the autodiff graph on one thread; Flex operations may run on many.

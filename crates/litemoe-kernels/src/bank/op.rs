@@ -101,8 +101,16 @@ struct State {
     x: Option<Tensor<2>>,
     /// `[tokens, top_k]`
     gates: Tensor<2>,
-    /// Each expert's product with `gate_up`, LoRA deltas included.
-    products: Vec<Tensor<2>>,
+    products: Products,
+}
+
+/// Products with `gate_up`, LoRA deltas included.
+#[derive(Debug, Clone)]
+enum Products {
+    ByExpert(Vec<Tensor<2>>),
+    /// Of all rows; from [`Fused`].
+    #[cfg(feature = "flex")]
+    Fused(Vec<f32>),
 }
 
 impl<B: Kernels> Backward<B, 3> for MixBackward {
@@ -129,7 +137,12 @@ fn forward(
     updates: &[ExpertAdapters],
     x: Tensor<2>,
     gates: Tensor<2>,
-) -> (Tensor<2>, Vec<Tensor<2>>) {
+) -> (Tensor<2>, Products) {
+    #[cfg(feature = "flex")]
+    if let Some(fused) = mixture.fused(updates) {
+        let (output, products) = fused.forward(x, gates);
+        return (output, Products::Fused(products));
+    }
     let zeros = x.zeros_like();
     let rows = mixture.gather(x);
     let computed = mixture.each(|group, expert, range| {
@@ -140,12 +153,21 @@ fn forward(
     });
     let (products, outputs) = computed.into_iter().unzip();
     let gated = Tensor::cat(outputs, 0) * mixture.gather_gates(gates);
-    (mixture.scatter(gated, zeros), products)
+    (mixture.scatter(gated, zeros), Products::ByExpert(products))
 }
 
 /// Gradients with respect to `x`, the gates, and the flat LoRA tensor if there is one.
 fn backward<B: Kernels>(state: State, grad: Tensor<2>) -> [Option<Tensor<2>>; 3] {
     let State { mixture, updates, x, gates, products } = state;
+    let products = match products {
+        Products::ByExpert(products) => products,
+        #[cfg(feature = "flex")]
+        Products::Fused(products) => {
+            let fused = mixture.fused(&updates).expect("the forward pass was fused");
+            let [d_x, d_gates] = fused.backward(&products, gates, grad);
+            return [Some(d_x), Some(d_gates), None];
+        }
+    };
     let (zeros, shape) = (grad.zeros_like(), gates.dims());
     let rows = x.map(|x| mixture.gather(x));
     let (grad, gates) = (mixture.gather(grad), mixture.gather_gates(gates));

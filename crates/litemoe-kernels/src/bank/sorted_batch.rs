@@ -4,6 +4,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use rayon::prelude::*;
 
+#[cfg(feature = "flex")]
+use super::adapters::ExpertAdapters;
+#[cfg(feature = "flex")]
+use super::fused::Fused;
 use super::packed::{PackedExpert, present};
 use crate::dispatch::Dispatch;
 
@@ -42,6 +46,12 @@ impl SortedBatch {
     #[cfg(any(feature = "flex", feature = "wgpu"))]
     pub(super) fn device(&self) -> Device {
         self.tokens.device()
+    }
+
+    /// The experts as one computation; `None` with adapters, or if a weight is dense.
+    #[cfg(feature = "flex")]
+    pub(super) fn fused(&self, updates: &[ExpertAdapters]) -> Option<Fused<'_>> {
+        if updates.is_empty() { Fused::new(&self.experts, &self.dispatch) } else { None }
     }
 
     pub(super) fn dispatch(&self) -> &Dispatch {

@@ -18,27 +18,6 @@ enum Blocks {
     Int8(Vec<Int8Block>),
 }
 
-/// Rows in bf16, padded with zeros to whole blocks.
-pub(super) struct Bf16Rows {
-    n_rows: usize,
-    blocks: Vec<[bf16; BLOCK]>,
-}
-
-impl Bf16Rows {
-    /// Rounds rows `[n, width]`.
-    pub(super) fn of(x: &[f32], width: usize) -> Self {
-        Self { n_rows: x.len() / width.max(1), blocks: blocks(x, width, to_bf16) }
-    }
-
-    pub(super) fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    pub(super) fn blocks(&self) -> &[[bf16; BLOCK]] {
-        &self.blocks
-    }
-}
-
 fn to_bf16(values: [f32; BLOCK]) -> [bf16; BLOCK] {
     values.map(|value| bf16::from_bits(round_to_bf16(value)))
 }
@@ -80,6 +59,12 @@ impl Activations {
             Panels::Quantised(_) => Blocks::Int8(blocks(x, d_in, Int8Block::of)),
         };
         Self { n_blocks, blocks }
+    }
+
+    /// Rounds rows `[n, d_out]`, gradients of a product's outputs, for [`Matrix::input_gradients`].
+    pub(crate) fn of_gradients(matrix: &Matrix, grad: &[f32]) -> Self {
+        let d_out = matrix.d_out;
+        Self { n_blocks: d_out.div_ceil(BLOCK), blocks: Blocks::Bf16(blocks(grad, d_out, to_bf16)) }
     }
 
     /// Rows of these, in the given order.

@@ -4,37 +4,36 @@
 
 use half::slice::HalfFloatSliceExt;
 
-use super::activations::Bf16Rows;
+use super::activations::Rows;
 use super::columns::{Columns, GROUP};
 use super::instruction_set::InstructionSet;
 use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Matrix, Panels, Quantised};
 use super::pack::round_to_bf16;
-use super::product::{Bf16Product, TASKS_PER_THREAD, run_bf16};
-use crate::pool;
+use super::product::{Bf16Product, Product, by_columns, run_bf16};
 
 /// Panels of the transposed weight that a block of the weight holds.
 const PANELS: usize = BLOCK / LANES;
 
-/// `grad·W` for rows `grad`, `[n, d_out]`, row-major: `[n, d_in]`. A few panels of the transposed weight at a time are
-/// unpacked to bf16, then multiplied as bf16 weights are.
-pub(super) fn input_gradient(set: InstructionSet, matrix: &Matrix, grad: &[f32]) -> Vec<f32> {
-    let (d_in, d_out) = (matrix.d_in, matrix.d_out);
-    let grad = Bf16Rows::of(grad, d_out);
-    let mut output = vec![0f32; grad.n_rows() * d_in];
-    let tasks = TASKS_PER_THREAD * rayon::current_num_threads();
-    let mut parts = Columns::of(&mut output, d_in).split(tasks);
-    let n_blocks = d_out.div_ceil(BLOCK);
-    pool::for_each(&mut parts, |columns| {
-        let mut lines = vec![Line::ZERO; GROUP * n_blocks * BF16_LINES];
-        let panels = columns.panels();
-        for first in panels.clone().step_by(GROUP) {
-            let mut group = columns.part(first..panels.end.min(first + GROUP));
-            transpose(set, matrix, first, &mut lines);
-            let product = Bf16Product { lines: &lines, first, x: grad.blocks(), n_blocks };
-            run_bf16(set, &product, &mut group);
-        }
-    });
-    output
+/// `grad·W` for consecutive ranges of rows of bf16 gradients, each with a matrix of equal `d_in`, in one parallel region:
+/// `[n, d_in]`, row-major. A few panels of the transposed weight at a time are unpacked to bf16, then multiplied as bf16
+/// weights are.
+pub(super) fn input_gradients(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
+    by_columns(products, |matrix| matrix.d_in, |product, columns| run(set, product, columns))
+}
+
+fn run(set: InstructionSet, product: &Product<'_>, columns: &mut Columns<'_>) {
+    let matrix = product.matrix;
+    let Rows::Bf16(x) = product.x.rows(product.rows.clone()) else {
+        unreachable!("gradients are rounded to bf16")
+    };
+    let n_blocks = matrix.d_out.div_ceil(BLOCK);
+    let mut lines = vec![Line::ZERO; GROUP * n_blocks * BF16_LINES];
+    let panels = columns.panels();
+    for first in panels.clone().step_by(GROUP) {
+        let mut group = columns.part(first..panels.end.min(first + GROUP));
+        transpose(set, matrix, first, &mut lines);
+        run_bf16(set, &Bf16Product { lines: &lines, first, x, n_blocks }, &mut group);
+    }
 }
 
 /// Unpacks [`GROUP`] panels of the transposed weight from panel `first`, a multiple of [`PANELS`].
@@ -80,9 +79,8 @@ fn transpose_by(
     let blocks = first / PANELS..n_blocks.min((first + GROUP) / PANELS);
     for (block, lines) in blocks.zip(lines.chunks_exact_mut(PANELS * size)) {
         for panel in 0..matrix.d_out.div_ceil(LANES) {
-            let values = matrix.panels.unpacked(panel * n_blocks + block);
             let pairs: [Pairs; BLOCK] =
-                bytemuck::cast(values.map(|lanes| lanes.map(round_to_bf16)));
+                bytemuck::cast(matrix.panels.unpacked(panel * n_blocks + block));
             let at = panel * (LANES / 2);
             let inputs = pairs.as_chunks::<LANES>().0;
             for (lines, inputs) in lines.chunks_exact_mut(size).zip(inputs) {
@@ -150,22 +148,26 @@ fn transpose_pairs_avx512(inputs: &[Pairs; LANES], lines: &mut [Line]) {
 }
 
 impl Panels {
-    /// Dequantises a block: its 16 outputs per input.
+    /// A block in bf16: its 16 outputs per input.
     #[inline(always)]
-    fn unpacked(&self, block: usize) -> [[f32; LANES]; BLOCK] {
-        let mut values = [[0f32; LANES]; BLOCK];
+    fn unpacked(&self, block: usize) -> [[u16; LANES]; BLOCK] {
         match self {
             Self::Bf16(lines) => {
+                let mut values = [[0u16; LANES]; BLOCK];
                 let lines = &lines[block * BF16_LINES..][..BF16_LINES];
                 for (line, [even, odd]) in lines.iter().zip(values.as_chunks_mut::<2>().0) {
                     let words = line.lanes();
-                    *even = words.map(|word| f32::from_bits(word << 16));
-                    *odd = words.map(|word| f32::from_bits(word & !0xffff));
+                    *even = words.map(|word| word as u16);
+                    *odd = words.map(|word| (word >> 16) as u16);
                 }
+                values
             }
-            Self::Quantised(quantised) => quantised.unpack(block, &mut values),
+            Self::Quantised(quantised) => {
+                let mut values = [[0f32; LANES]; BLOCK];
+                quantised.unpack(block, &mut values);
+                values.map(|lanes| lanes.map(round_to_bf16))
+            }
         }
-        values
     }
 }
 

@@ -46,7 +46,14 @@ impl Matrix {
     /// `grad·W` for rows `grad`, `[n, d_out]`, row-major: `[n, d_in]`, the gradient of the input of [`Self::product`].
     /// Rounds the dequantised weight and `grad` to bf16. As independent of other rows and threads.
     pub(crate) fn input_gradient(&self, set: InstructionSet, grad: &[f32]) -> Vec<f32> {
-        input_gradient::input_gradient(set, self, grad)
+        let x = &Activations::of_gradients(self, grad);
+        Self::input_gradients(set, &[Product { matrix: self, x, rows: 0..x.n_rows() }])
+    }
+
+    /// Gradients of the inputs of consecutive ranges of rows, with matrices of equal `d_in`: `[n, d_in]`. Each as
+    /// [`Self::input_gradient`].
+    pub(crate) fn input_gradients(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
+        input_gradient::input_gradients(set, products)
     }
 
     /// Products of consecutive ranges of rows with matrices of equal `d_out`: `[n, d_out]`. Each as [`Self::product`].

@@ -25,15 +25,8 @@ impl Kernels for Flex {
         let d_expert = width / 2;
         let (gate_up, grad) = (contiguous(gate_up), contiguous(grad));
         by_rows([n, width], |row, output| {
-            let (gate, up) = values(&gate_up)[row * width..][..width].split_at(d_expert);
-            let grad = &values(&grad)[row * d_expert..][..d_expert];
-            let (d_gate, d_up) = output.split_at_mut(d_expert);
-            let inputs = gate.iter().zip(up).zip(grad);
-            for ((d_gate, d_up), ((&gate, &up), &grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                let sigmoid = sigmoid(gate);
-                *d_gate = grad * up * sigmoid * (1. + gate * (1. - sigmoid));
-                *d_up = grad * gate * sigmoid;
-            }
+            let gate_up = &values(&gate_up)[row * width..][..width];
+            row_backward(gate_up, &values(&grad)[row * d_expert..][..d_expert], output);
         })
     }
 }
@@ -43,6 +36,18 @@ pub(crate) fn row_forward(gate_up: &[f32], output: &mut [f32]) {
     let (gate, up) = gate_up.split_at(output.len());
     for ((output, &gate), &up) in output.iter_mut().zip(gate).zip(up) {
         *output = gate * sigmoid(gate) * up;
+    }
+}
+
+/// Gradient of one row: gate and up, `[2 * d_expert]`, and the output's gradient, `[d_expert]` → `[2 * d_expert]`.
+pub(crate) fn row_backward(gate_up: &[f32], grad: &[f32], output: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(grad.len());
+    let (d_gate, d_up) = output.split_at_mut(grad.len());
+    let inputs = gate.iter().zip(up).zip(grad);
+    for ((d_gate, d_up), ((&gate, &up), &grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+        let sigmoid = sigmoid(gate);
+        *d_gate = grad * up * sigmoid * (1. + gate * (1. - sigmoid));
+        *d_up = grad * gate * sigmoid;
     }
 }
 

@@ -17,7 +17,7 @@ use burn::tensor::{Tensor, activation};
 pub(crate) use op::{Kernels, is_fused};
 
 #[cfg(feature = "flex")]
-pub(crate) use flex::row_forward;
+pub(crate) use flex::{row_backward, row_forward};
 
 /// SwiGLU activation of gated experts: `silu(gate) * up`.
 ///

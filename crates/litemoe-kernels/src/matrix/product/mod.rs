@@ -23,7 +23,7 @@ use operands::Int8Product;
 const MULTIPLICATIONS_PER_TASK: usize = 1 << 16;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
-pub(super) const TASKS_PER_THREAD: usize = 4;
+const TASKS_PER_THREAD: usize = 4;
 
 /// Product of some rows with one matrix.
 pub(crate) struct Product<'a> {
@@ -57,20 +57,29 @@ impl Product<'_> {
 /// Products with matrices of equal `d_out`, for consecutive ranges of rows, in one parallel region: `[n, d_out]`,
 /// row-major.
 pub(super) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
+    by_columns(products, |matrix| matrix.d_out, |product, columns| product.run(set, columns))
+}
+
+/// Computes the rows of all products, each `width` of its matrix wide, in one parallel region: `[n, width]`, row-major.
+pub(super) fn by_columns(
+    products: &[Product<'_>],
+    width: impl Fn(&Matrix) -> usize,
+    run: impl Fn(&Product<'_>, &mut Columns<'_>) + Sync,
+) -> Vec<f32> {
     let Some(last) = products.last() else { return Vec::new() };
-    let (n_rows, d_out) = (last.rows.end, last.matrix.d_out);
+    let (n_rows, width) = (last.rows.end, width(last.matrix));
     let work: usize = products.iter().map(Product::multiplications).sum();
     let per_task = work / (TASKS_PER_THREAD * rayon::current_num_threads());
     let per_task = per_task.max(MULTIPLICATIONS_PER_TASK);
-    let mut output = vec![0f32; n_rows * d_out];
+    let mut output = vec![0f32; n_rows * width];
     let (mut tasks, mut rest) = (Vec::new(), &mut *output);
     for product in products {
-        let (output, others) = rest.split_at_mut(product.rows.len() * d_out);
+        let (output, others) = rest.split_at_mut(product.rows.len() * width);
         rest = others;
-        let parts = Columns::of(output, d_out).split(product.multiplications().div_ceil(per_task));
+        let parts = Columns::of(output, width).split(product.multiplications().div_ceil(per_task));
         tasks.extend(parts.into_iter().map(|columns| (product, columns)));
     }
-    pool::for_each(&mut tasks, |(product, columns)| product.run(set, columns));
+    pool::for_each(&mut tasks, |(product, columns)| run(product, columns));
     output
 }
 
