@@ -1,4 +1,4 @@
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use litemoe_core::{Input, LanguageModel, Sequence};
 
 use crate::{AdapterError, RowProblem};
@@ -48,11 +48,10 @@ impl Batch {
         n_input
     }
 
-    /// The targets as indices, `[n, 1]`.
-    pub(crate) fn target_indices(&self, device: &Device) -> Tensor<2, Int> {
+    /// The targets as indices, `[n]`.
+    pub(crate) fn target_indices(&self, device: &Device) -> Tensor<1, Int> {
         let targets: Vec<i64> = self.targets.iter().map(|&token| i64::from(token)).collect();
-        let n = targets.len();
-        Tensor::from_data(TensorData::new(targets, [n, 1]), device)
+        Tensor::from_data(targets.as_slice(), device)
     }
 }
 

@@ -26,6 +26,6 @@ impl Lora {
     /// - `x`: `[tokens, d_in]`
     /// - output: `[tokens, d_out]`
     pub fn delta(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.a.clone()).matmul(self.b.clone()).mul_scalar(self.scale)
+        x.matmul(self.a.clone()).mul_scalar(self.scale).matmul(self.b.clone())
     }
 }

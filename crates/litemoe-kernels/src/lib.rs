@@ -2,6 +2,7 @@
 
 mod attention;
 mod bank;
+mod cross_entropy;
 mod dispatch;
 #[cfg(feature = "flex")]
 mod exp;
@@ -26,6 +27,7 @@ pub use attention::{
     AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
 };
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
+pub use cross_entropy::cross_entropy;
 pub use heads::{HeadMap, Rotation, fuses_heads, map_heads};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;

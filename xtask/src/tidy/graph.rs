@@ -17,8 +17,8 @@ fn allowed(member: &str) -> Option<Vec<&'static str>> {
     Some(match member {
         CORE | FILES | FIXTURES | "xtask" => vec![],
         KERNELS | "litemoe-score" | "litemoe-merge" => vec![CORE],
-        "litemoe-model" => vec![CORE, FILES, KERNELS],
-        TEXT | "litemoe-adapter" => vec![CORE, FILES],
+        "litemoe-model" | "litemoe-adapter" => vec![CORE, FILES, KERNELS],
+        TEXT => vec![CORE, FILES],
         "litemoe-server" => vec![CORE, TEXT],
         "litemoe-cli" | "litemoe-benches" => libraries(),
         _ => return None,

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use burn::tensor::{Gradients as Tape, Tensor, activation::log_softmax};
+use burn::tensor::{Gradients as Tape, Tensor};
 use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, Site, Stream};
+use litemoe_kernels::cross_entropy;
 
 use crate::AdapterError;
 use crate::batch::{Batch, check_rows};
@@ -226,8 +227,7 @@ impl<'a, M: LanguageModel + ?Sized> BackwardPass<'a, M> {
             let input = leaf(hidden.clone().inner().narrow(0, start, tokens));
             let logits = self.model.head(input.clone(), &mut Pass::adapted(&self.leaves));
             let targets = targets.clone().narrow(0, start, tokens);
-            let nll = log_softmax(logits, 1).gather(1, targets).sum().neg();
-            let loss = nll.div_scalar(self.n_targets as f64);
+            let loss = cross_entropy(logits, targets).div_scalar(self.n_targets as f64);
             self.found.loss += f64::from(loss.clone().into_scalar::<f32>());
             let gradient = self.backward(&loss).and_then(|mut tape| input.grad_remove(&mut tape));
             gradients.push(gradient.unwrap_or_else(|| input.inner().zeros_like()));

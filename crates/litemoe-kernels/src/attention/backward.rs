@@ -79,10 +79,10 @@ fn backward<S: Simd>(simd: S, tile: BackwardTile<'_>) {
             let q = &queries[rows.start * key_lanes..rows.end * key_lanes];
             let grad = &grads[rows.start * value_lanes..rows.end * value_lanes];
             let mut weights = vec![Lanes::ZERO; n_rows * BLOCK_LANES];
-            let a = Left { values: values(q), stride: key_lanes * LANES, depth: d_key };
+            let a = Left::rows(values(q), key_lanes * LANES, d_key);
             add_product(simd, a, keys_t, BLOCK_LANES, &mut weights);
             let mut d_scores = vec![Lanes::ZERO; n_rows * BLOCK_LANES];
-            let a = Left { values: values(grad), stride: value_lanes * LANES, depth: d_value };
+            let a = Left::rows(values(grad), value_lanes * LANES, d_value);
             add_product(simd, a, values_t, BLOCK_LANES, &mut d_scores);
             let each = values_mut(&mut weights).chunks_exact_mut(BLOCK);
             let each = each.zip(values_mut(&mut d_scores).chunks_exact_mut(BLOCK)).enumerate();
@@ -98,12 +98,11 @@ fn backward<S: Simd>(simd: S, tile: BackwardTile<'_>) {
                     *d = *p * (*d - delta);
                 }
             }
-            let left = |values| Left { values, stride: n_rows, depth: n_rows };
-            let transposed_weights = transposed(values(&weights));
-            add_product(simd, left(&transposed_weights), grad, value_lanes, &mut block_d_values);
-            let transposed_scores = transposed(values(&d_scores));
-            add_product(simd, left(&transposed_scores), q, key_lanes, &mut block_d_keys);
-            let a = Left { values: values(&d_scores), stride: BLOCK, depth: BLOCK };
+            let a = Left::columns(values(&weights), BLOCK, n_rows);
+            add_product(simd, a, grad, value_lanes, &mut block_d_values);
+            let a = Left::columns(values(&d_scores), BLOCK, n_rows);
+            add_product(simd, a, q, key_lanes, &mut block_d_keys);
+            let a = Left::rows(values(&d_scores), BLOCK, BLOCK);
             let d_queries = &mut d_queries[rows.start * key_lanes..rows.end * key_lanes];
             add_product(simd, a, keys, key_lanes, d_queries);
         }
@@ -112,11 +111,6 @@ fn backward<S: Simd>(simd: S, tile: BackwardTile<'_>) {
     }
     let tokens = tile.d_queries.into_iter().flat_map(|token| token.chunks_exact_mut(d_key));
     write(tokens, &d_queries, key_lanes);
-}
-
-/// `[n, 64]` → `[64, n]`
-fn transposed(rows: &[f32]) -> Vec<f32> {
-    (0..BLOCK).flat_map(|column| rows[column..].iter().step_by(BLOCK).copied()).collect()
 }
 
 /// Writes rows without their padding.

@@ -4,18 +4,25 @@ use super::simd::Simd;
 /// Rows whose sums are in registers together.
 const ROWS: usize = 4;
 
-/// Left operand of a product, `[n, stride]`, row-major, of which the first `depth` columns are used.
+/// Left operand of a product: value `k` of row `row` is at `row·row_step + k·step`.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub(super) values: &'a [f32],
-    pub(super) stride: usize,
+    pub(super) row_step: usize,
+    pub(super) step: usize,
+    /// Values of a row.
     pub(super) depth: usize,
 }
 
 impl<'a> Left<'a> {
-    #[inline(always)]
-    fn row(self, row: usize) -> &'a [f32] {
-        &self.values[row * self.stride..][..self.depth]
+    /// Rows of a matrix `[n, stride]`, row-major, of which the first `depth` columns are used.
+    pub(super) fn rows(values: &'a [f32], stride: usize, depth: usize) -> Self {
+        Self { values, row_step: stride, step: 1, depth }
+    }
+
+    /// Columns of a matrix `[depth, stride]`, row-major.
+    pub(super) fn columns(values: &'a [f32], stride: usize, depth: usize) -> Self {
+        Self { values, row_step: 1, step: stride, depth }
     }
 }
 
@@ -79,9 +86,7 @@ fn add_tile<S: Simd, const R: usize, const N: usize>(
     c: &mut [Lanes],
 ) {
     let mut sums = [[simd.zero(); N]; R];
-    let mut rows: [&[f32]; R] = [&[]; R];
     for r in 0..R {
-        rows[r] = a.row(row + r);
         for n in 0..N {
             sums[r][n] = simd.load(&c[r * width + column + n]);
         }
@@ -89,7 +94,7 @@ fn add_tile<S: Simd, const R: usize, const N: usize>(
     for (k, b) in b.chunks_exact(width).take(a.depth).enumerate() {
         let b = &b[column..column + N];
         for r in 0..R {
-            let x = simd.splat(rows[r][k]);
+            let x = simd.splat(a.values[(row + r) * a.row_step + k * a.step]);
             for n in 0..N {
                 sums[r][n] = simd.mul_add(x, simd.load(&b[n]), sums[r][n]);
             }

@@ -114,7 +114,7 @@ fn attend<S: Simd>(simd: S, tile: Tile<'_>) {
         let within = |position: usize| position.clamp(first, first + BLOCK) - first;
         let (keys, values_of_block) = keys_values.block(block, kv_head);
         scores.fill([Lanes::ZERO; BLOCK_LANES]);
-        let a = Left { values: &q, stride: d_key, depth: d_key };
+        let a = Left::rows(&q, d_key, d_key);
         add_product(simd, a, keys, BLOCK_LANES, scores.as_flattened_mut());
         for (row, scores) in scores.iter_mut().enumerate() {
             let keys = span.keys(start + row / group);
@@ -131,7 +131,7 @@ fn attend<S: Simd>(simd: S, tile: Tile<'_>) {
             }
         }
         let weights = values(scores.as_flattened());
-        let a = Left { values: weights, stride: BLOCK, depth: within(end) };
+        let a = Left::rows(weights, BLOCK, within(end));
         add_product(simd, a, values_of_block, width, &mut mixed);
     }
     for (log_sum, softmax) in log_sums.into_iter().flatten().zip(&softmax) {

@@ -80,11 +80,13 @@ impl<'a> Fused<'a> {
             |inner, (row, (d_products, d_gate))| {
                 let products = &products[row * width..][..width];
                 let u = &u[row * d_expert..][..d_expert];
-                silu_mul::row_forward(products, inner);
-                *d_gate = dot(u, inner);
                 let gate = gates[places[row]];
-                inner.iter_mut().zip(u).for_each(|(d_inner, u)| *d_inner = gate * u);
-                silu_mul::row_backward(products, inner, d_products);
+                InstructionSet::in_use().vectorise(|| {
+                    silu_mul::row_forward(products, inner);
+                    *d_gate = dot(u, inner);
+                    inner.iter_mut().zip(u).for_each(|(d_inner, u)| *d_inner = gate * u);
+                    silu_mul::row_backward(products, inner, d_products);
+                });
             },
         );
         let mut d_gates = vec![0f32; gates.len()];
@@ -160,6 +162,7 @@ fn values(data: &TensorData) -> &[f32] {
 }
 
 /// Dot product, in sums that vectorise.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     for (a, b) in a.chunks(16).zip(b.chunks(16)) {
@@ -170,6 +173,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Computes values row by row, in parallel if there are many.
 fn by_rows(values: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let set = InstructionSet::in_use();
+    let f = |row, values: &mut [f32]| set.vectorise(|| f(row, values));
     if values.len() <= VALUES_PER_TASK {
         values.chunks_exact_mut(width).enumerate().for_each(|(row, values)| f(row, values));
     } else {

@@ -1,6 +1,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::layout::LANES;
@@ -15,7 +16,7 @@ pub(super) struct Columns<'a> {
     n_rows: usize,
     d_out: usize,
     panels: Range<usize>,
-    output: PhantomData<&'a mut [f32]>,
+    output: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
 // SAFETY: as `&mut [f32]`; no two values share a panel.
@@ -23,10 +24,10 @@ unsafe impl Send for Columns<'_> {}
 
 impl<'a> Columns<'a> {
     /// All columns of `output`, `[n, d_out]`.
-    pub(super) fn of(output: &'a mut [f32], d_out: usize) -> Self {
+    pub(super) fn of(output: &'a mut [MaybeUninit<f32>], d_out: usize) -> Self {
         let (n_rows, n_panels) = (output.len() / d_out.max(1), d_out.div_ceil(LANES));
         assert_eq!(output.len(), n_rows * d_out);
-        let (values, output) = (output.as_mut_ptr(), PhantomData);
+        let (values, output) = (output.as_mut_ptr().cast(), PhantomData);
         Self { values, n_rows, d_out, panels: 0..n_panels, output }
     }
 
@@ -66,12 +67,16 @@ impl<'a> Columns<'a> {
     pub(super) fn store(&mut self, row: usize, panel: usize, values: &[f32; LANES]) {
         assert!(row < self.n_rows && self.panels.contains(&panel));
         let column = panel * LANES;
-        let n = LANES.min(self.d_out - column);
-        // SAFETY: the n values at this row and column are inside the output, which is borrowed exclusively for 'a, and
-        // belong to a panel that no other value has.
+        let n = self.d_out - column;
+        // SAFETY: the values at this row and column, as many as the panel has, are inside the output, which is borrowed
+        // exclusively for 'a, and belong to a panel that no other value has.
         unsafe {
             let at = self.values.add(row * self.d_out + column);
-            at.copy_from_nonoverlapping(values.as_ptr(), n);
+            if n >= LANES {
+                at.cast::<[f32; LANES]>().write(*values); // without a call
+            } else {
+                at.copy_from_nonoverlapping(values.as_ptr(), n);
+            }
         }
     }
 }

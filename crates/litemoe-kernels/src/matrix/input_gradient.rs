@@ -18,7 +18,10 @@ const PANELS: usize = BLOCK / LANES;
 /// `[n, d_in]`, row-major. A few panels of the transposed weight at a time are unpacked to bf16, then multiplied as bf16
 /// weights are.
 pub(super) fn input_gradients(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
-    by_columns(products, |matrix| matrix.d_in, |product, columns| run(set, product, columns))
+    // SAFETY: `run` goes through all panels, and the kernels store each in every row.
+    unsafe {
+        by_columns(products, |matrix| matrix.d_in, |product, columns| run(set, product, columns))
+    }
 }
 
 fn run(set: InstructionSet, product: &Product<'_>, columns: &mut Columns<'_>) {

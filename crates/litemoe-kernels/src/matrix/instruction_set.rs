@@ -1,3 +1,5 @@
+#![allow(unsafe_code)]
+
 use std::env::VarError;
 use std::fmt;
 use std::str::FromStr;
@@ -59,6 +61,31 @@ impl InstructionSet {
     /// When the environment asks for one that the machine lacks, see [`Self::chosen`].
     pub(crate) fn in_use() -> Self {
         Self::chosen().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Calls a function that is compiled for these instructions where it is inlined: loops over numbers vectorise with
+    /// them. The results are the same bits.
+    #[inline(always)]
+    pub(crate) fn vectorise<R>(self, f: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx2")]
+            fn avx2<R>(f: impl FnOnce() -> R) -> R {
+                f()
+            }
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+            fn avx512<R>(f: impl FnOnce() -> R) -> R {
+                f()
+            }
+            match self {
+                Self::Portable => {}
+                // SAFETY: the set is used only where it is available.
+                Self::Avx2 => return unsafe { avx2(f) },
+                // SAFETY: as above.
+                Self::Avx512 | Self::Amx => return unsafe { avx512(f) },
+            }
+        }
+        f()
     }
 
     /// The instruction sets that the machine has, the slowest first.

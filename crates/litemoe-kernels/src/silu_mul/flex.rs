@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::op::Kernels;
 use crate::exp::exp;
+use crate::matrix::InstructionSet;
 use crate::primitive::{contiguous, values};
 
 /// Minimum number of elements per parallel task.
@@ -31,7 +32,8 @@ impl Kernels for Flex {
     }
 }
 
-/// One row: gate and up, `[2 * d_expert]` → `[d_expert]`.
+/// One row: gate and up, `[2 * d_expert]` → `[d_expert]`. Inlined, to be vectorised by the caller.
+#[inline(always)]
 pub(crate) fn row_forward(gate_up: &[f32], output: &mut [f32]) {
     let (gate, up) = gate_up.split_at(output.len());
     for ((output, &gate), &up) in output.iter_mut().zip(gate).zip(up) {
@@ -40,6 +42,8 @@ pub(crate) fn row_forward(gate_up: &[f32], output: &mut [f32]) {
 }
 
 /// Gradient of one row: gate and up, `[2 * d_expert]`, and the output's gradient, `[d_expert]` → `[2 * d_expert]`.
+/// Inlined, as [`row_forward`].
+#[inline(always)]
 pub(crate) fn row_backward(gate_up: &[f32], grad: &[f32], output: &mut [f32]) {
     let (gate, up) = gate_up.split_at(grad.len());
     let (d_gate, d_up) = output.split_at_mut(grad.len());
@@ -53,13 +57,13 @@ pub(crate) fn row_backward(gate_up: &[f32], grad: &[f32], output: &mut [f32]) {
 
 /// Computes a tensor row by row, in parallel. Rows are independent: the result does not depend on the threads.
 fn by_rows([n, width]: [usize; 2], fill: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor {
-    let mut output = vec![0f32; n * width];
+    let (mut output, set) = (vec![0f32; n * width], InstructionSet::in_use());
     if !output.is_empty() {
         output
             .par_chunks_exact_mut(width)
             .with_min_len(ELEMENTS_PER_TASK.div_ceil(width))
             .enumerate()
-            .for_each(|(row, output)| fill(row, output));
+            .for_each(|(row, output)| set.vectorise(|| fill(row, output)));
     }
     let bytes = burn::tensor::Bytes::from_elems(output);
     FlexTensor::new(bytes, Layout::contiguous(Shape::new([n, width])), DType::F32)
@@ -69,6 +73,7 @@ fn dims(tensor: &FlexTensor) -> [usize; 2] {
     tensor.shape().dims()
 }
 
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1. / (1. + exp(-x))
 }

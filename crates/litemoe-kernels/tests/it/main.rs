@@ -3,6 +3,7 @@
 mod attention;
 mod bank;
 mod case;
+mod cross_entropy;
 mod heads;
 mod linear;
 mod packed;

@@ -37,20 +37,24 @@ pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
     for panel in columns.panels() {
         by_rows!(0, columns.n_rows(), |row, N| {
             // SAFETY: `InstructionSet::Avx512` is used only where these features are.
-            let sums = unsafe { bf16_sums::<N>(product, panel, row) };
-            sums.iter().enumerate().for_each(|(at, sums)| columns.store(row + at, panel, sums));
+            unsafe { bf16_rows::<N>(product, panel, row, columns) };
         });
     }
 }
 
+/// `N` rows of a panel, from `row`. Loops, since the closures of arrays' methods are not inlined here.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn bf16_sums<const N: usize>(
+fn bf16_rows<const N: usize>(
     product: &Bf16Product<'_>,
     panel: usize,
     row: usize,
-) -> [[f32; LANES]; N] {
+    columns: &mut Columns<'_>,
+) {
     let mut sums = [_mm512_setzero_ps(); N];
-    let rows: [&[u32]; N] = std::array::from_fn(|at| pairs(product.row(row + at)));
+    let mut rows: [&[u32]; N] = [&[]; N];
+    for (at, x) in rows.iter_mut().enumerate() {
+        *x = pairs(product.row(row + at));
+    }
     for (at, line) in product.panel(panel).iter().enumerate() {
         prefetch(line);
         let weights = as_bf16(load(line));
@@ -59,7 +63,9 @@ fn bf16_sums<const N: usize>(
             *sums = _mm512_dpbf16_ps(*sums, weights, x);
         }
     }
-    sums.map(|sums| lanes(sums))
+    for (at, sums) in sums.into_iter().enumerate() {
+        columns.store(row + at, panel, &lanes(sums));
+    }
 }
 
 /// Adjacent bf16 inputs as one number.
@@ -76,54 +82,58 @@ pub(super) fn int8_from(first: usize, product: &Int8Product<'_>, columns: &mut C
     for panel in columns.panels() {
         by_rows!(first, columns.n_rows(), |row, N| {
             // SAFETY: `InstructionSet::Avx512` is used only where these features are.
-            let sums = unsafe {
+            unsafe {
                 match product.weights.bits {
-                    Bits::Eight => int8_sums::<N, false>(product, panel, row),
-                    Bits::Four => int8_sums::<N, true>(product, panel, row),
+                    Bits::Eight => int8_rows::<N, false>(product, panel, row, columns),
+                    Bits::Four => int8_rows::<N, true>(product, panel, row, columns),
                 }
-            };
-            sums.iter().enumerate().for_each(|(at, sums)| columns.store(row + at, panel, sums));
+            }
         });
     }
 }
 
+/// As [`bf16_rows`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,f16c,fma")]
-fn int8_sums<const N: usize, const FOUR_BITS: bool>(
+fn int8_rows<const N: usize, const FOUR_BITS: bool>(
     product: &Int8Product<'_>,
     panel: usize,
     row: usize,
-) -> [[f32; LANES]; N] {
+    columns: &mut Columns<'_>,
+) {
     let bits = if FOUR_BITS { Bits::Four } else { Bits::Eight };
     let (lines, scales) = product.panel(panel);
-    let rows: [&[Int8Block]; N] = std::array::from_fn(|at| product.row(row + at));
+    let mut rows: [&[Int8Block]; N] = [&[]; N];
+    for (at, x) in rows.iter_mut().enumerate() {
+        *x = product.row(row + at);
+    }
     let mut sums = [_mm512_setzero_ps(); N];
     for (block, (lines, scales)) in lines.chunks_exact(bits.lines()).zip(scales).enumerate() {
-        let x: [&Int8Block; N] = std::array::from_fn(|at| &rows[at][block]);
-        let mut products = x.map(|x| _mm512_set1_epi32(-bits.offset() * x.sum));
+        let mut products = [_mm512_setzero_si512(); N];
+        for (products, row) in products.iter_mut().zip(rows) {
+            *products = _mm512_set1_epi32(-bits.offset() * row[block].sum);
+        }
         for (at, line) in lines.iter().enumerate() {
             prefetch(line);
             let line = load(line);
-            let mut add = |four: usize, weights: __m512i| {
-                for (products, x) in products.iter_mut().zip(x) {
-                    let inputs = _mm512_set1_epi32(x.four(four));
-                    *products = _mm512_dpbusd_epi32(*products, weights, inputs);
+            let [low, high] = if FOUR_BITS { halves(line) } else { [line; 2] };
+            for (products, row) in products.iter_mut().zip(rows) {
+                let x = &row[block];
+                *products = _mm512_dpbusd_epi32(*products, low, _mm512_set1_epi32(x.four(at)));
+                if FOUR_BITS {
+                    let inputs = _mm512_set1_epi32(x.four(at + 4));
+                    *products = _mm512_dpbusd_epi32(*products, high, inputs);
                 }
-            };
-            if FOUR_BITS {
-                let [low, high] = halves(line);
-                add(at, low);
-                add(at + 4, high);
-            } else {
-                add(at, line);
             }
         }
         let scales = wide(scales);
-        for ((sums, products), x) in sums.iter_mut().zip(products).zip(x) {
-            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x.scale));
+        for ((sums, products), row) in sums.iter_mut().zip(products).zip(rows) {
+            let scale = _mm512_mul_ps(scales, _mm512_set1_ps(row[block].scale));
             *sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), scale, *sums);
         }
     }
-    sums.map(|sums| lanes(sums))
+    for (at, sums) in sums.into_iter().enumerate() {
+        columns.store(row + at, panel, &lanes(sums));
+    }
 }
 
 /// The integers of 4 bits in the low and the high halves of a line's bytes.

@@ -1,5 +1,7 @@
 //! Products of rows with a packed matrix, one file per instruction set.
 
+#![allow(unsafe_code)]
+
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -57,11 +59,18 @@ impl Product<'_> {
 /// Products with matrices of equal `d_out`, for consecutive ranges of rows, in one parallel region: `[n, d_out]`,
 /// row-major.
 pub(super) fn products(set: InstructionSet, products: &[Product<'_>]) -> Vec<f32> {
-    by_columns(products, |matrix| matrix.d_out, |product, columns| product.run(set, columns))
+    // SAFETY: the kernels of every instruction set store every panel in every row.
+    unsafe {
+        by_columns(products, |matrix| matrix.d_out, |product, columns| product.run(set, columns))
+    }
 }
 
-/// Computes the rows of all products, each `width` of its matrix wide, in one parallel region: `[n, width]`, row-major.
-pub(super) fn by_columns(
+/// Computes the rows of all products, which follow each other from row 0, each `width` of its matrix wide, in one parallel
+/// region: `[n, width]`, row-major.
+///
+/// # Safety
+/// `run` stores every panel of its columns in every row.
+pub(super) unsafe fn by_columns(
     products: &[Product<'_>],
     width: impl Fn(&Matrix) -> usize,
     run: impl Fn(&Product<'_>, &mut Columns<'_>) + Sync,
@@ -71,15 +80,20 @@ pub(super) fn by_columns(
     let work: usize = products.iter().map(Product::multiplications).sum();
     let per_task = work / (TASKS_PER_THREAD * rayon::current_num_threads());
     let per_task = per_task.max(MULTIPLICATIONS_PER_TASK);
-    let mut output = vec![0f32; n_rows * width];
-    let (mut tasks, mut rest) = (Vec::new(), &mut *output);
+    let mut output = Vec::with_capacity(n_rows * width);
+    let (mut tasks, mut rest) = (Vec::new(), &mut output.spare_capacity_mut()[..n_rows * width]);
+    let mut end = 0;
     for product in products {
+        assert_eq!(product.rows.start, end, "rows that follow each other");
+        end = product.rows.end;
         let (output, others) = rest.split_at_mut(product.rows.len() * width);
         rest = others;
         let parts = Columns::of(output, width).split(product.multiplications().div_ceil(per_task));
         tasks.extend(parts.into_iter().map(|columns| (product, columns)));
     }
     pool::for_each(&mut tasks, |(product, columns)| run(product, columns));
+    // SAFETY: the products' rows are all rows, and `run` has stored all columns of each.
+    unsafe { output.set_len(n_rows * width) };
     output
 }
 
