@@ -8,6 +8,12 @@ pub trait StoredRows: Sync {
 
     /// Reads row `row` in f32 into `values`, `[d_in]`.
     fn read(&self, row: usize, values: &mut [f32]);
+
+    /// Row `row` in little-endian bf16, `2 · d_in` bytes, if it is in memory so; may hold values that are not finite.
+    fn bf16(&self, row: usize) -> Option<&[u8]> {
+        let _ = row;
+        None
+    }
 }
 
 /// All rows as a tensor `[d_out, d_in]`.
@@ -58,6 +64,13 @@ impl StoredRows for Stacked<'_> {
         match row.checked_sub(self.0.shape()[0]) {
             None => self.0.read(row, values),
             Some(row) => self.1.read(row, values),
+        }
+    }
+
+    fn bf16(&self, row: usize) -> Option<&[u8]> {
+        match row.checked_sub(self.0.shape()[0]) {
+            None => self.0.bf16(row),
+            Some(row) => self.1.bf16(row),
         }
     }
 }

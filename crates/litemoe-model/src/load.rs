@@ -89,8 +89,8 @@ impl Loader<'_> {
         }
         let rows = MatrixRows::stored(stored);
         let weight = LinearWeight::from_rows(&rows, dtype, self.device);
-        rows.finish()?;
-        weight.map_err(|error| stored.out_of_range(error.dtype))
+        rows.release();
+        weight.map_err(|error| stored.unfit(error.dtype))
     }
 
     /// Token embedding of a stack.

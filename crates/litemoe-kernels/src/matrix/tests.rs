@@ -1,8 +1,8 @@
-use half::bf16;
+use half::{bf16, f16};
 use litemoe_core::WeightDtype;
 
 use super::instruction_set::InstructionSet;
-use super::layout::{Matrix, PackedFormat, Panels};
+use super::layout::{Line, Matrix, PackedFormat, Panels};
 use crate::stored_rows::Values;
 use crate::test_numbers::numbers;
 use crate::{RangeError, StoredRows, weight_bytes};
@@ -123,16 +123,80 @@ fn rounding(format: PackedFormat) -> f32 {
     })
 }
 
+/// Rows in little-endian bf16.
+struct Halves<'a>(&'a [bf16], [usize; 2]);
+
+impl StoredRows for Halves<'_> {
+    fn shape(&self) -> [usize; 2] {
+        self.1
+    }
+
+    fn read(&self, _: usize, _: &mut [f32]) {
+        unreachable!("rows of bf16 are read as they are stored");
+    }
+
+    fn bf16(&self, row: usize) -> Option<&[u8]> {
+        let [_, d_in] = self.1;
+        Some(bytemuck::cast_slice(&self.0[row * d_in..][..d_in]))
+    }
+}
+
+/// Bits of all lines and scales.
+fn bits(matrix: &Matrix) -> (Vec<u32>, Vec<f16>) {
+    let lanes = |lines: &[Line]| lines.iter().flat_map(Line::lanes).collect();
+    match &matrix.panels {
+        Panels::Bf16(lines) => (lanes(lines), Vec::new()),
+        Panels::Quantised(it) => (lanes(&it.lines), it.scales.as_flattened().to_vec()),
+    }
+}
+
+/// Whatever the values: usual ones, some with zeros, those of all magnitudes, subnormal ones.
 #[test]
 fn weights_are_packed_to_the_same_bits_by_every_instruction_set() {
-    for format in FORMATS {
-        for shape @ [d_out, d_in] in SHAPES {
-            let mut stored = numbers(d_out * d_in, 13);
-            stored.iter_mut().step_by(7).for_each(|it| *it = it.powi(9));
-            let expected = packed(format, &stored, shape).rows(0..d_out);
-            for set in InstructionSet::available() {
-                let matrix = Matrix::pack(set, format, &Values::new(&stored, shape)).unwrap();
-                assert_eq!(matrix.rows(0..d_out), expected, "{format:?} {shape:?} {set}");
+    let kinds: [fn(usize, f32) -> f32; 5] = [
+        |_, it| it,
+        |at, it| if at % 7 == 0 { it.powi(9) } else { it },
+        |at, it| if at % 5 == 0 { it * 1e5 } else { 0. },
+        |_, it| it * 1e-38,
+        |_, it| it * 1e-43,
+    ];
+    for shape @ [d_out, d_in] in SHAPES {
+        for (kind, value) in kinds.into_iter().enumerate() {
+            let stored = numbers(d_out * d_in, 13 + kind as u64);
+            let stored: Vec<f32> = (0..).zip(stored).map(|(at, it)| value(at, it)).collect();
+            let halves: Vec<bf16> = stored.iter().map(|&it| bf16::from_f32(it)).collect();
+            let widened: Vec<f32> = halves.iter().map(|it| it.to_f32()).collect();
+            for format in FORMATS {
+                let packed = |set, stored: &dyn StoredRows| {
+                    bits(&Matrix::pack(set, format, stored).expect("values that it can hold"))
+                };
+                let portable =
+                    |values: &[f32]| packed(InstructionSet::Portable, &Values::new(values, shape));
+                let (expected, expected_of_halves) = (portable(&stored), portable(&widened));
+                for set in InstructionSet::available() {
+                    let at = format!("{format:?} {shape:?} {set}, kind {kind}");
+                    assert_eq!(packed(set, &Values::new(&stored, shape)), expected, "{at}");
+                    assert_eq!(packed(set, &Halves(&halves, shape)), expected_of_halves, "{at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bf16_that_is_not_finite_is_refused() {
+    let shape @ [d_out, d_in] = [40, 100];
+    for bad in [bf16::NAN, bf16::INFINITY, bf16::NEG_INFINITY] {
+        for (row, input) in [(0, 0), (37, 99), (17, 31), (39, 64)] {
+            let stored = numbers(d_out * d_in, 3);
+            let mut halves: Vec<bf16> = stored.iter().map(|&it| bf16::from_f32(it)).collect();
+            halves[row * d_in + input] = bad;
+            for format in FORMATS {
+                for set in InstructionSet::available() {
+                    let found = Matrix::pack(set, format, &Halves(&halves, shape)).map(drop);
+                    let error = Err(RangeError { dtype: format.dtype(), row });
+                    assert_eq!(found, error, "{format:?} {set}: {bad}");
+                }
             }
         }
     }

@@ -271,14 +271,14 @@ impl ExpertTensors {
             biases: self.read_biases(device)?,
         };
         let packed = bank.push_stored(stored, device);
-        gate.into_iter().chain([up, down]).try_for_each(MatrixRows::finish)?;
+        gate.into_iter().chain([up, down]).for_each(MatrixRows::release);
         packed.map_err(|error| {
             let matrix = match error.part {
                 ExpertPart::Gate => self.gate.as_ref().unwrap_or(&self.up),
                 ExpertPart::Up => &self.up,
                 ExpertPart::Down => &self.down,
             };
-            matrix.stored().out_of_range(error.source.dtype)
+            matrix.stored().unfit(error.source.dtype)
         })
     }
 }

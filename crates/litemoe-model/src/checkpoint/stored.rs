@@ -281,8 +281,13 @@ impl StoredTensor {
         }
     }
 
-    /// Error of a value that a packed format cannot hold.
-    pub(crate) fn out_of_range(&self, dtype: WeightDtype) -> ModelError {
+    /// Error of a value that a packed format refused: not finite, or beyond its range.
+    pub(crate) fn unfit(&self, dtype: WeightDtype) -> ModelError {
+        if self.dtype != StoredDtype::U8
+            && let Err(error) = self.check()
+        {
+            return error;
+        }
         let (path, tensor) = (self.path().to_owned(), self.name.to_string());
         ModelError::OutOfRange { path, tensor, dtype }
     }
