@@ -73,8 +73,7 @@ impl Loader<'_> {
 
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.checkpoint.tensor(&format!("{site}.weight"));
-        let d = if std::env::var_os("Q4A").is_some() { self.dtype } else { self.always() };
-        let weight = self.linear_weight(weight, d)?;
+        let weight = self.linear_weight(weight, self.always())?;
         let bias = if bias { Some(self.tensor(&format!("{site}.bias"))?) } else { None };
         Ok(Linear { site: Site::new(site), weight, bias })
     }
