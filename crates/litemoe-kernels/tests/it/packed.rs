@@ -1,6 +1,6 @@
 //! Packed weights: products and gradients against those with the dequantised weights.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use litemoe_core::{ExpertWeights, WeightDtype};
 use litemoe_kernels::{ExpertBank, ExpertVisit, LinearWeight, can_pack};
 use proptest::prelude::*;
@@ -49,15 +49,7 @@ proptest! {
     fn a_bank_is_that_of_its_dequantised_experts(dtype in packed(), case in case()) {
         let n_experts = case.experts.len();
         prop_assume!(case.chosen.iter().flatten().any(|&expert| expert < n_experts));
-        let mut bank = ExpertBank::with_capacity(n_experts).packed_as(dtype);
-        case.stored().into_iter().for_each(|expert| bank.push(expert));
-        let plain = ExpertBank::new((0..n_experts).map(|expert| bank.stored(expert)).collect());
-        let ([ours, d_ours], [theirs, d_theirs]) = (results(&case, &bank), results(&case, &plain));
-        // Products of products: up to three roundings, of inputs that silu and up make larger.
-        let unit = |of: [Tensor<2>; 2]| of.map(largest);
-        let [outputs, gradients] = unit(results(&case.unit(), &magnitudes_of(&plain, n_experts)));
-        prop_assert!(largest(ours - theirs) <= 4. * bound(dtype) * outputs);
-        prop_assert!(largest(d_ours - d_theirs) <= 4. * bound(dtype) * gradients);
+        assert_is_dequantised(&case, dtype);
     }
 
     /// One call for all experts without a visitor, plain operations expert by expert with one.
@@ -73,12 +65,58 @@ proptest! {
     }
 }
 
-/// Outputs, and gradients with respect to the inputs.
-fn results(case: &Case, bank: &ExpertBank) -> [Tensor<2>; 2] {
-    let (x, gates) = (tracked(&case.x), constant(&case.gates));
-    let output = bank.forward(x.clone(), case.chosen(), gates, None);
+/// Compares outputs and gradients of packed experts with those of an f32 bank of the dequantised ones.
+fn assert_is_dequantised(case: &Case, dtype: WeightDtype) {
+    let n_experts = case.experts.len();
+    let mut bank = ExpertBank::with_capacity(n_experts).packed_as(dtype);
+    case.stored().into_iter().for_each(|expert| bank.push(expert));
+    let plain = ExpertBank::new((0..n_experts).map(|expert| bank.stored(expert)).collect());
+    // Products of products: up to three roundings, of inputs that silu and up make larger.
+    let units = results(&case.unit(), &magnitudes_of(&plain, n_experts));
+    let pairs = results(case, &bank).into_iter().zip(results(case, &plain));
+    for (((ours, theirs), unit), what) in pairs.zip(units).zip(["outputs", "inputs", "gates"]) {
+        let difference = largest(ours - theirs) / largest(unit).max(f32::MIN_POSITIVE);
+        assert!(difference <= 4. * bound(dtype), "{what}, {dtype}: {difference}");
+    }
+}
+
+/// Outputs, and gradients with respect to the inputs and the gates.
+fn results(case: &Case, bank: &ExpertBank) -> [Tensor<2>; 3] {
+    let (x, gates) = (tracked(&case.x), tracked(&case.gates));
+    let output = bank.forward(x.clone(), case.chosen(), gates.clone(), None);
     let gradients = (output.clone() * constant(&case.grad)).sum().backward();
-    [output.inner(), x.grad(&gradients).expect("the inputs' gradient")]
+    let of = |leaf: &Tensor<2>| leaf.grad(&gradients).expect("the leaf's gradient");
+    [output.inner(), of(&x), of(&gates)]
+}
+
+/// Several panels and blocks, the last ones not whole, and tokens in no order of experts.
+#[test]
+fn a_bank_of_wide_experts_is_that_of_its_dequantised_experts() {
+    let (tokens, d_model, d_expert, n_experts) = (45, 70, 150, 3);
+    let mut state = 1u32;
+    let mut number = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.
+    };
+    let mut matrix = |rows: usize, columns: usize| {
+        let values: Vec<f32> = (0..rows * columns).map(|_| number()).collect();
+        TensorData::new(values, [rows, columns])
+    };
+    let mut expert =
+        || [matrix(d_expert, d_model), matrix(d_expert, d_model), matrix(d_model, d_expert)];
+    let experts = (0..n_experts).map(|_| expert()).collect();
+    let case = Case {
+        experts,
+        gated: true,
+        x: matrix(tokens, d_model),
+        // One token in seven has a single expert.
+        chosen: (0..tokens).map(|at| vec![at % 3, if at % 7 == 0 { 3 } else { (at + 1) % 3 }]).collect(),
+        gates: matrix(tokens, 2),
+        grad: matrix(tokens, d_model),
+    };
+    for dtype in [WeightDtype::Bf16, WeightDtype::Q8, WeightDtype::Q4] {
+        assert_is_dequantised(&case, dtype);
+    }
 }
 
 fn magnitudes_of(bank: &ExpertBank, n_experts: usize) -> ExpertBank {
