@@ -42,7 +42,8 @@ impl CrossEntropy for burn_flex::Flex {
 
 impl<B: Kernels, C: CheckpointStrategy> CrossEntropy for Autodiff<B, C> {
     fn cross_entropy(logits: FloatTensor<Self>, targets: Arc<[usize]>) -> FloatTensor<Self> {
-        let prepared = CrossEntropyBackward.prepare::<C>([logits.node()]).compute_bound().stateful();
+        let prepared =
+            CrossEntropyBackward.prepare::<C>([logits.node()]).compute_bound().stateful();
         let logits = logits.into_primitive();
         match prepared {
             OpsKind::Tracked(prepared) => {

@@ -33,9 +33,8 @@ fn logit() -> impl Strategy<Value = f32> {
 }
 
 fn case() -> impl Strategy<Value = (TensorData, Vec<i64>)> {
-    (1usize..9, 1usize..70).prop_flat_map(|(n, vocab)| {
-        (matrix_of(n, vocab, logit()), vec(0..vocab as i64, n))
-    })
+    (1usize..9, 1usize..70)
+        .prop_flat_map(|(n, vocab)| (matrix_of(n, vocab, logit()), vec(0..vocab as i64, n)))
 }
 
 proptest! {

@@ -110,7 +110,9 @@ fn a_bank_of_wide_experts_is_that_of_its_dequantised_experts() {
         gated: true,
         x: matrix(tokens, d_model),
         // One token in seven has a single expert.
-        chosen: (0..tokens).map(|at| vec![at % 3, if at % 7 == 0 { 3 } else { (at + 1) % 3 }]).collect(),
+        chosen: (0..tokens)
+            .map(|at| vec![at % 3, if at % 7 == 0 { 3 } else { (at + 1) % 3 }])
+            .collect(),
         gates: matrix(tokens, 2),
         grad: matrix(tokens, d_model),
     };
