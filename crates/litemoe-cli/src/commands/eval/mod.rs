@@ -1,5 +1,6 @@
 //! `litemoe eval`: accuracy and perplexity, text metrics of greedy answers, and label accuracy.
 
+mod divergence;
 mod greedy;
 mod labels;
 mod prediction;
@@ -14,15 +15,17 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
-use litemoe_core::MountedAdapter;
+use litemoe_core::{MountedAdapter, WeightDtype};
 use serde::{Deserialize, Serialize};
 
+use self::divergence::Divergence;
 use self::labels::Labels;
 use self::prediction::Prediction;
 pub(crate) use self::report::Evaluated;
 use self::report::Found;
 use self::test_rows::TestRows;
 use crate::args::device::DeviceArgs;
+use crate::args::listed;
 use crate::args::rows::RowArgs;
 use crate::args::weights::WeightArgs;
 use crate::input_files::InputFiles;
@@ -72,6 +75,13 @@ pub(crate) struct EvalArgs {
     /// whose completion is the most probable label. Evaluates every row with every label.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
+    /// Also evaluate the same model in this number format, with the same adapter, and print by how much the model in
+    /// --dtype diverges from it over the completion tokens: mean, 99th percentile and maximum of the KL divergence
+    /// KL(reference ‖ model) in nats, share of tokens with the same arg-max, ratio of the perplexities. A reference in f32
+    /// is streamed from the files, another one is in memory too.
+    #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
+    #[serde(default)]
+    pub(crate) reference_dtype: Option<WeightDtype>,
     /// Approximate number of tokens per batch.
     #[arg(long, default_value_t = BATCH_TOKENS)]
     pub(crate) batch_tokens: usize,
@@ -106,18 +116,24 @@ impl EvalArgs {
         Ok(InputFiles::of(&inputs))
     }
 
+    /// Scores of all rows, and the divergence from the reference, if there is one.
     fn scores(
         &self,
         loaded: &Loaded,
         mounted: Option<&MountedAdapter>,
         rows: &TestRows,
-    ) -> anyhow::Result<Vec<RowEvaluation>> {
+    ) -> anyhow::Result<(Vec<RowEvaluation>, Option<Divergence>)> {
+        if let Some(dtype) = self.reference_dtype {
+            let found = self.divergences(loaded, dtype, mounted, rows)?;
+            let divergence = Divergence::new(dtype, &found);
+            return Ok((found.into_iter().map(|row| row.model).collect(), Some(divergence)));
+        }
         let bar = progress::begin("evaluating", rows.sequences.len() as u64, "rows");
         let told = &mut |done| bar.set(done as u64);
         let (model, batch_tokens) = (&loaded.model, self.batch_tokens);
         let scores = evaluate_rows(model, &rows.sequences, mounted, batch_tokens, told)?;
         bar.finish();
-        Ok(scores)
+        Ok((scores, None))
     }
 
     fn answers(
@@ -164,6 +180,7 @@ impl Work for EvalArgs {
 
     fn execute(&self) -> anyhow::Result<Evaluated> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
+        self.check_reference()?;
         let inputs = self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         self.device.open()?;
@@ -181,7 +198,7 @@ impl Work for EvalArgs {
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
 
-        let scores = self.scores(&loaded, mounted, &rows)?;
+        let (scores, divergence) = self.scores(&loaded, mounted, &rows)?;
         let choices = labels
             .as_ref()
             .map(|labels| labels.choices(&loaded, mounted, &rows, self.batch_tokens));
@@ -190,9 +207,10 @@ impl Work for EvalArgs {
             answers: self.answers(&loaded, mounted, &rows)?,
             rows: &rows,
             scores,
+            divergence,
         };
         inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
-        Ok(Evaluated::new(self.weights.dtype, &found, start.elapsed(), memory.peak()))
+        Ok(Evaluated::new(self.weights.dtype, found, start.elapsed(), memory.peak()))
     }
 }
