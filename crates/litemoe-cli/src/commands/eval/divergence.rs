@@ -1,13 +1,12 @@
 //! KL divergence from the same model in another number format.
 
-use anyhow::bail;
+use anyhow::ensure;
 use litemoe_adapter::{Evaluation, RowDivergence, RowEvaluation, evaluate_divergence};
-use litemoe_core::{MountedAdapter, WeightDtype};
+use litemoe_core::{CacheDtype, LanguageModel, MountedAdapter, WeightDtype};
 use litemoe_files::map_large_allocations;
 use litemoe_model::Model;
 use serde::{Deserialize, Serialize};
 
-use super::EvalArgs;
 use super::test_rows::TestRows;
 use crate::model::Loaded;
 use crate::{output, progress};
@@ -31,40 +30,41 @@ pub(super) struct Divergence {
     same_argmax: f64,
 }
 
-impl EvalArgs {
-    /// Checks that the reference is not the model itself.
-    pub(super) fn check_reference(&self) -> anyhow::Result<()> {
-        match self.reference_dtype {
-            Some(dtype) if dtype == self.weights.dtype => bail!(
-                "--reference-dtype {dtype} is the format that is evaluated (--dtype {dtype}): there is nothing to compare"
-            ),
-            _ => Ok(()),
-        }
-    }
+/// Checks that the reference is not the evaluated model itself.
+pub(super) fn check_reference(
+    reference: WeightDtype,
+    dtype: WeightDtype,
+    cache_dtype: CacheDtype,
+) -> anyhow::Result<()> {
+    ensure!(
+        reference != dtype || cache_dtype != CacheDtype::F32,
+        "--reference-dtype {dtype} is the format that is evaluated (--dtype {dtype}), with keys and values in f32: there \
+         is nothing to compare"
+    );
+    Ok(())
+}
 
-    /// Results of all rows in the model and in the reference, which is streamed from the files if it is in f32.
-    pub(super) fn divergences(
-        &self,
-        loaded: &Loaded,
-        dtype: WeightDtype,
-        mounted: Option<&MountedAdapter>,
-        rows: &TestRows,
-    ) -> anyhow::Result<Vec<RowDivergence>> {
-        let (checkpoint, device) = (&loaded.checkpoint, self.device.open()?);
-        let reference = if dtype.is_f32() {
-            map_large_allocations();
-            Model::stream(checkpoint, &device)?
-        } else {
-            Model::load_as(checkpoint, &device, dtype)?
-        };
-        let (model, batch_tokens) = (&loaded.model, self.batch_tokens);
-        let bar = progress::begin("evaluating", 2 * rows.sequences.len() as u64, "rows");
-        let told = &mut |done| bar.set(done as u64);
-        let found =
-            evaluate_divergence(&reference, model, &rows.sequences, mounted, batch_tokens, told)?;
-        bar.finish();
-        Ok(found)
-    }
+/// Results of all rows in the loaded model and in the reference, which is streamed from the files if it is in f32.
+pub(super) fn divergences(
+    loaded: &Loaded,
+    reference: WeightDtype,
+    mounted: Option<&MountedAdapter>,
+    rows: &TestRows,
+    batch_tokens: usize,
+) -> anyhow::Result<Vec<RowDivergence>> {
+    let Loaded { checkpoint, model, .. } = loaded;
+    let reference = if reference.is_f32() {
+        map_large_allocations();
+        Model::stream(checkpoint, &model.device())?
+    } else {
+        Model::load_as(checkpoint, &model.device(), reference)?
+    };
+    let bar = progress::begin("evaluating", 2 * rows.sequences.len() as u64, "rows");
+    let told = &mut |done| bar.set(done as u64);
+    let found =
+        evaluate_divergence(&reference, model, &rows.sequences, mounted, batch_tokens, told)?;
+    bar.finish();
+    Ok(found)
 }
 
 impl Divergence {

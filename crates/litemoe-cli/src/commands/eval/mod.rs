@@ -18,12 +18,13 @@ use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
 use litemoe_core::{MountedAdapter, WeightDtype};
 use serde::{Deserialize, Serialize};
 
-use self::divergence::Divergence;
+use self::divergence::{Divergence, check_reference, divergences};
 use self::labels::Labels;
 use self::prediction::Prediction;
 pub(crate) use self::report::Evaluated;
 use self::report::Found;
 use self::test_rows::TestRows;
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::listed;
 use crate::args::rows::RowArgs;
@@ -77,8 +78,8 @@ pub(crate) struct EvalArgs {
     pub(crate) labels: Option<PathBuf>,
     /// Also evaluate the same model in this number format, with the same adapter, and print by how much the model in
     /// --dtype diverges from it over the completion tokens: mean, 99th percentile and maximum of the KL divergence
-    /// KL(reference ‖ model) in nats, share of tokens with the same arg-max, ratio of the perplexities. A reference in f32
-    /// is streamed from the files, another one is in memory too.
+    /// KL(reference ‖ model) in nats, share of tokens with the same arg-max, ratio of the perplexities. The reference has
+    /// keys and values in f32; with weights in f32 too it is streamed from the files, else it is in memory as well.
     #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
     #[serde(default)]
     pub(crate) reference_dtype: Option<WeightDtype>,
@@ -97,6 +98,9 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) weights: WeightArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 impl EvalArgs {
@@ -124,7 +128,7 @@ impl EvalArgs {
         rows: &TestRows,
     ) -> anyhow::Result<(Vec<RowEvaluation>, Option<Divergence>)> {
         if let Some(dtype) = self.reference_dtype {
-            let found = self.divergences(loaded, dtype, mounted, rows)?;
+            let found = divergences(loaded, dtype, mounted, rows, self.batch_tokens)?;
             let divergence = Divergence::new(dtype, &found);
             return Ok((found.into_iter().map(|row| row.model).collect(), Some(divergence)));
         }
@@ -180,11 +184,14 @@ impl Work for EvalArgs {
 
     fn execute(&self) -> anyhow::Result<Evaluated> {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
-        self.check_reference()?;
         let inputs = self.check_predictions()?;
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         self.device.open()?;
         let opened = Opened::open(&self.model)?;
+        let cache_dtype = self.cache.or_default(self.weights.dtype, opened.checkpoint.config());
+        if let Some(reference) = self.reference_dtype {
+            check_reference(reference, self.weights.dtype, cache_dtype)?;
+        }
         let rows = TestRows::read(
             &self.data,
             &opened,
@@ -194,7 +201,7 @@ impl Work for EvalArgs {
         )?;
         self.expect_comparable(&rows)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
-        let loaded = opened.load(self.device, self.weights)?;
+        let loaded = opened.load(self.device, self.weights)?.cached_as(self.cache, self.weights)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
 
@@ -211,6 +218,6 @@ impl Work for EvalArgs {
         };
         inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
-        Ok(Evaluated::new(self.weights.dtype, found, start.elapsed(), memory.peak()))
+        Ok(Evaluated::new((self.weights.dtype, cache_dtype), found, start.elapsed(), memory.peak()))
     }
 }

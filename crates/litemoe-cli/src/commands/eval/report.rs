@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use litemoe_adapter::{Evaluation, RowEvaluation};
-use litemoe_core::WeightDtype;
+use litemoe_core::{CacheDtype, WeightDtype};
 use litemoe_text::TextScore;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub(crate) struct Evaluated {
     /// Number format of the frozen weights.
     #[serde(default)]
     dtype: WeightDtype,
+    /// Number format of keys and values.
+    #[serde(default)]
+    cache_dtype: CacheDtype,
     pub(crate) accuracy: f64,
     pub(crate) accuracy_95: [f64; 2],
     pub(crate) perplexity: f64,
@@ -72,7 +75,7 @@ struct Choice {
 
 impl Evaluated {
     pub(super) fn new(
-        dtype: WeightDtype,
+        (dtype, cache_dtype): (WeightDtype, CacheDtype),
         found: Found<'_>,
         elapsed: Duration,
         peak_bytes: Peak,
@@ -88,6 +91,7 @@ impl Evaluated {
         };
         Self {
             dtype,
+            cache_dtype,
             accuracy: sum.accuracy(),
             accuracy_95: share(&exact).1,
             perplexity: sum.perplexity(),
