@@ -54,9 +54,8 @@ where
     let batch = |rows: &Vec<usize>| Batch::new(rows.iter().map(|&row| &sequences[row]));
     let all: Vec<Batch> = order.iter().map(batch).collect();
     let n_rows = sequences.len();
-    let expected = by_blocks(reference, &all, mounted, &mut |share| {
-        progress((share * n_rows as f64) as usize)
-    });
+    let mut told = |share: f64| progress((share * n_rows as f64) as usize);
+    let expected = by_blocks(reference, &all, mounted, &mut told);
     let mut found = vec![RowDivergence::default(); n_rows];
     let mut done = 0;
     for ((rows, batch), expected) in order.iter().zip(&all).zip(expected) {

@@ -92,7 +92,8 @@ fn divergence_is_from_the_model_in_the_reference_format() {
     bench.extract(&[]);
     bench.tune("model", "adapter", &[]);
     let eval = |options: &[&str]| {
-        bench.json(&[&["eval", "model", "rows.jsonl", "--batch-tokens", "100"], options].concat())
+        let eval = ["eval", "model", "rows.jsonl", "--batch-tokens=100", "--cache-dtype=f32"];
+        bench.json(&[&eval[..], options].concat())
     };
     for adapter in [&[][..], &["--adapter", "adapter"]] {
         let alone = |dtype| eval(&[adapter, &["--dtype", dtype]].concat());
