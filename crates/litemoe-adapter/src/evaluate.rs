@@ -73,6 +73,15 @@ pub struct RowEvaluation {
     pub exact: bool,
 }
 
+impl RowEvaluation {
+    /// Adds a token in the loss: its negative log-likelihood, and whether it is the arg-max.
+    pub(crate) fn add(&mut self, (nll, is_best): (f64, bool)) {
+        self.nll += nll;
+        self.tokens += 1;
+        self.exact &= is_best;
+    }
+}
+
 /// Negative log-likelihood and exact match of `sequences`: the sum of [`evaluate_rows`] in row order, so batching does
 /// not affect it.
 ///
@@ -151,7 +160,7 @@ fn rows_with<M: LanguageModel + Sync + ?Sized>(
 }
 
 /// Batches of row indices, longest rows first, so that memory peaks at the start.
-fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
+pub(crate) fn batches(sequences: &[Sequence], batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&row| std::cmp::Reverse(n_input(&sequences[row])));
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -211,18 +220,17 @@ fn score_batch<M: LanguageModel + Sync + ?Sized>(
 
 fn score_row<'a>(mut places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowScore {
     let start = RowEvaluation { exact: true, ..RowEvaluation::default() };
-    places.try_fold(start, |row, (logits, &target)| {
+    places.try_fold(start, |mut row, (logits, &target)| {
         if let Some(&logit) = logits.iter().find(|logit| !logit.is_finite()) {
             return Err(logit);
         }
-        let (nll, is_best) = score_token(logits, target as usize);
-        let (nll, tokens) = (row.nll + nll, row.tokens + 1);
-        Ok(RowEvaluation { nll, tokens, exact: row.exact && is_best })
+        row.add(score_token(logits, target as usize));
+        Ok(row)
     })
 }
 
 /// Negative log-likelihood of the target, and whether the target is the arg-max.
-fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
+pub(crate) fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
     let best = argmax(logits);
     let max = logits[best];
     let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
@@ -230,7 +238,7 @@ fn score_token(logits: &[f32], target: usize) -> (f64, bool) {
 }
 
 /// Arg-max; of equal values, the first.
-fn argmax(values: &[f32]) -> usize {
+pub(crate) fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {

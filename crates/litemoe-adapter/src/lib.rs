@@ -3,6 +3,7 @@
 mod batch;
 mod confidence_interval;
 mod delta_norm;
+mod divergence;
 mod error;
 mod evaluate;
 mod guard;
@@ -19,6 +20,7 @@ mod workers;
 pub use batch::RowLimits;
 pub use confidence_interval::{mean_95, share_95};
 pub use delta_norm::delta_norm;
+pub use divergence::{RowDivergence, evaluate_divergence};
 pub use error::{AdapterError, RowProblem};
 pub use evaluate::{BATCH_TOKENS, Evaluation, RowEvaluation, evaluate, evaluate_rows};
 pub use guard::{

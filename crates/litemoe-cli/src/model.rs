@@ -11,6 +11,7 @@ use litemoe_model::{Checkpoint, Model, ModelError, Outline};
 use litemoe_score::About;
 use litemoe_text::{Tokenizer, sampling_defaults};
 
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::weights::WeightArgs;
 use crate::fingerprints::CacheEntry;
@@ -196,6 +197,12 @@ impl Loaded {
     ) -> anyhow::Result<Self> {
         device.open()?;
         Opened::open(named)?.load(device, weights)
+    }
+
+    /// The same model, loaded with these weights, with KV caches in the format of the option.
+    pub(crate) fn cached_as(self, cache: CacheArgs, weights: WeightArgs) -> anyhow::Result<Self> {
+        let dtype = cache.or_default(weights.dtype, self.model.config());
+        Ok(Self { model: self.model.with_cache_dtype(dtype)?, ..self })
     }
 
     /// Metadata of the model for records.

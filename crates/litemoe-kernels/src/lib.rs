@@ -24,7 +24,8 @@ mod test_numbers;
 mod weight;
 
 pub use attention::{
-    AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
+    AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, has_attention_kernel,
+    self_attention,
 };
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
 pub use cross_entropy::cross_entropy;

@@ -2,7 +2,9 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use litemoe_core::{ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site, WeightDtype};
+use litemoe_core::{
+    CacheDtype, ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site, WeightDtype,
+};
 use thiserror::Error;
 
 /// Error of reading or writing a model directory.
@@ -47,6 +49,10 @@ pub enum ModelError {
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, F64, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
+    #[error(
+        "a KV cache in {dtype} needs a decoder-only model on the CPU, which this {family} is not"
+    )]
+    CacheDtype { dtype: CacheDtype, family: &'static str },
     #[error("{dtype} weights need the CPU: no other device has products with them")]
     WeightDtype { dtype: WeightDtype },
     #[error("{}: the tensor {tensor} holds {value} at index {index}", path.display())]

@@ -2,17 +2,17 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor};
 use litemoe_core::{
-    CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel, MountedAdapter, Packing, Pass,
-    RowStep, Stack, Stream, WeightDtype,
+    Adapters, ByTokens, CacheDtype, CausalLm, Input, LanguageModel, LinearSite, MoeLayer, MoeModel,
+    MountedAdapter, Packing, Pass, RowStep, Stack, Stream, WeightDtype,
 };
-use litemoe_kernels::can_pack;
+use litemoe_kernels::{can_pack, has_attention_kernel};
 
 use crate::layers::attention::CrossStates;
 use crate::layers::block::{Block, CrossAttention, scaled};
 use crate::layers::context::LayerContext;
 use crate::layers::kv_cache::{BlockCache, KvCache};
 use crate::layers::norm::Norm;
-use crate::layers::positions::PositionMaker;
+use crate::layers::positions::{PositionMaker, Positions};
 use crate::layers::router_bias::removed;
 use crate::load::Loader;
 use crate::weights::Weights;
@@ -32,6 +32,7 @@ pub struct Model {
     moe_layers: Vec<MoeLayer>,
     linear_sites: OnceLock<Vec<LinearSite>>,
     bytes: u64,
+    cache_dtype: CacheDtype,
 }
 
 impl Model {
@@ -86,8 +87,42 @@ impl Model {
             moe_layers: checkpoint.moe_layers().to_vec(),
             linear_sites: OnceLock::new(),
             bytes: checkpoint.bytes(),
+            cache_dtype: CacheDtype::F32,
             config,
         })
+    }
+
+    /// The same model with keys and values in this number format in KV caches. Passes without a cache round them
+    /// likewise, unless they have gradients, so that they compute what decoding computes. f32 unless it is changed.
+    ///
+    /// # Errors
+    /// When the model or its device has no such format, see [`Self::has_cache_dtype`].
+    pub fn with_cache_dtype(self, dtype: CacheDtype) -> Result<Self, ModelError> {
+        match Self::has_cache_dtype(&self.config, &self.device, dtype) {
+            true => Ok(Self { cache_dtype: dtype, ..self }),
+            false => Err(ModelError::CacheDtype { dtype, family: self.config.family }),
+        }
+    }
+
+    /// Whether a model on a device has KV caches in this format: f32 always, bf16 where attention is a kernel, on the
+    /// CPU in decoder-only models.
+    pub fn has_cache_dtype(config: &ModelConfig, device: &Device, dtype: CacheDtype) -> bool {
+        let is_kernel = config.attention.relative.is_none() && has_attention_kernel(device);
+        dtype == CacheDtype::F32 || is_kernel
+    }
+
+    /// Number format of keys and values in KV caches.
+    pub fn cache_dtype(&self) -> CacheDtype {
+        self.cache_dtype
+    }
+
+    fn context<'a>(
+        &self,
+        packing: &'a Packing,
+        positions: &'a Positions,
+        adapters: &'a ByTokens<'a, Adapters>,
+    ) -> LayerContext<'a> {
+        LayerContext { packing, positions, adapters, cache_dtype: self.cache_dtype }
     }
 
     /// Name of the directory it was loaded from.
@@ -148,7 +183,7 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions.of(Stack::Encoder, packing);
         let adapters = pass.adapters.of_tokens(packing);
-        let context = LayerContext { packing, positions: &positions, adapters: &adapters };
+        let context = self.context(packing, &positions, &adapters);
         let hidden = self.block_of(index, packing, pass).forward(hidden, context, None, pass, None);
         match &self.encoder_norm {
             Some(norm) if index + 1 == self.n_encoder() => norm.forward(hidden),
@@ -169,7 +204,7 @@ impl Model {
     ) -> Tensor<2> {
         let positions = self.positions.of(Stack::Decoder, packing);
         let adapters = pass.adapters.of_tokens(packing);
-        let context = LayerContext { packing, positions: &positions, adapters: &adapters };
+        let context = self.context(packing, &positions, &adapters);
         let block = self.block_of(index, packing, pass);
         if let (Some(encoded), Some(packing)) = (encoded, packing.encoder()) {
             let adapters = pass.adapters.of_tokens(packing);
@@ -262,7 +297,7 @@ impl CausalLm for Model {
     type Cache = KvCache;
 
     fn new_cache(&self) -> KvCache {
-        KvCache::new(self.config.feed_forward.len())
+        KvCache::new(self.config.feed_forward.len(), self.cache_dtype)
     }
 
     fn begin(
@@ -282,8 +317,7 @@ impl CausalLm for Model {
         }
         let positions = self.positions.of(Stack::Encoder, &packing);
         let adapters = pass.adapters.of_tokens(&packing);
-        let context =
-            LayerContext { packing: &packing, positions: &positions, adapters: &adapters };
+        let context = self.context(&packing, &positions, &adapters);
         for (index, cache) in (self.n_encoder()..).zip(&mut cache.blocks) {
             let cross_keys_values =
                 |cross: &CrossAttention| cross.attention.cross_keys_values(hidden.clone(), context);

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod checkpoints;
+mod divergences;
 mod evaluating;
 mod experts;
 mod fixture;

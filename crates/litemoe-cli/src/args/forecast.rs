@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::Args;
 use litemoe_core::WeightDtype;
 
+use super::cache::CacheArgs;
 use super::listed;
 use super::train_size::TrainSize;
 
@@ -14,6 +15,8 @@ pub(crate) struct ForecastArgs {
     /// headers alone [default: f32, if another option asks for a forecast].
     #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
     pub(crate) dtype: Option<WeightDtype>,
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
     /// Tokens of the text of the forecast, which fill the KV cache [default: 4096, or what the model takes].
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<NonZeroUsize>,
@@ -36,8 +39,9 @@ pub(crate) struct ForecastArgs {
 impl ForecastArgs {
     /// Whether a forecast is asked for.
     pub(crate) fn is_given(&self) -> bool {
-        let Self { dtype, context, train, measure, bandwidth, peak } = self;
+        let Self { dtype, cache, context, train, measure, bandwidth, peak } = self;
         dtype.is_some()
+            || cache.cache_dtype.is_some()
             || context.is_some()
             || train.is_some()
             || *measure

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command, Error, ValueEnum};
 use litemoe_adapter::MountRouting;
-use litemoe_core::{Alignment, Criterion, MergeMethod, RouterRule, SimilarityKind, WeightDtype};
+use litemoe_core::{
+    Alignment, CacheDtype, Criterion, MergeMethod, RouterRule, SimilarityKind, WeightDtype,
+};
 use litemoe_text::LossTurns;
 
 use crate::args::auto::Auto;
@@ -66,6 +68,10 @@ pub(crate) fn router_rule() -> Listed<RouterRule> {
 
 pub(crate) fn weight_dtype() -> Listed<WeightDtype> {
     Listed::of(WeightDtype::ALL.iter().map(|it| (it.name(), it.about())))
+}
+
+pub(crate) fn cache_dtype() -> Listed<CacheDtype> {
+    Listed::of(CacheDtype::ALL.iter().map(|it| (it.name(), it.about())))
 }
 
 pub(crate) fn loss_turns() -> Listed<LossTurns> {
@@ -129,6 +135,7 @@ mod tests {
         expect_recorded(&alignment());
         expect_recorded(&router_rule());
         expect_recorded(&weight_dtype());
+        expect_recorded(&cache_dtype());
         expect_recorded(&loss_turns());
         expect_recorded(&routing());
         expect_recorded(&refit());

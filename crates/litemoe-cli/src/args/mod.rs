@@ -1,6 +1,7 @@
 //! Arguments shared by several commands.
 
 pub(crate) mod auto;
+pub(crate) mod cache;
 pub(crate) mod device;
 pub(crate) mod forecast;
 pub(crate) mod listed;

@@ -14,6 +14,7 @@ use clap::Args;
 use litemoe_core::LanguageModel;
 use litemoe_text::Finish;
 
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::prompt::ContextArgs;
 use crate::args::sampling::SamplingArgs;
@@ -52,6 +53,8 @@ pub(crate) struct ChatArgs {
     device: DeviceArgs,
     #[command(flatten)]
     weights: WeightArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl ChatArgs {
@@ -59,6 +62,7 @@ impl ChatArgs {
         let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let context = self.context.read()?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
+        let loaded = loaded.cached_as(self.cache, self.weights)?;
         if loaded.tokenizer.template().is_none() {
             bail!(
                 "{} has no chat template, so it cannot talk; `litemoe generate` answers one prompt",

@@ -6,6 +6,7 @@ use litemoe_core::{CausalLm, Decoding, Sampler};
 use litemoe_text::{Finish, Piece, TokenLogprob};
 use serde::Serialize;
 
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::prompt::PromptArgs;
 use crate::args::sampling::SamplingArgs;
@@ -39,6 +40,8 @@ pub(crate) struct GenerateArgs {
     device: DeviceArgs,
     #[command(flatten)]
     weights: WeightArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 #[derive(Serialize)]
@@ -57,6 +60,7 @@ impl GenerateArgs {
         let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
         let prompt = self.prompt.read()?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
+        let loaded = loaded.cached_as(self.cache, self.weights)?;
         let rule = self.sampling.rule(loaded.sampling()?);
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let prompt = loaded.tokenizer.encode_chat(&prompt);

@@ -6,6 +6,7 @@ use clap::Args;
 use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
@@ -37,6 +38,8 @@ pub(crate) struct ServeArgs {
     device: DeviceArgs,
     #[command(flatten)]
     weights: WeightArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl ServeArgs {
@@ -51,6 +54,7 @@ impl ServeArgs {
         let dirs = self.adapters.iter().map(named).collect::<anyhow::Result<Vec<_>>>()?;
         let inputs = model::inputs(&self.model, dirs.iter().map(|(_, dir)| &**dir))?;
         let loaded = Loaded::open(&self.model, self.device, self.weights)?;
+        let loaded = loaded.cached_as(self.cache, self.weights)?;
         let options = ServerOptions { sampling: loaded.sampling()?, ..options };
         let mut adapters = Vec::new();
         for (name, dir) in dirs {

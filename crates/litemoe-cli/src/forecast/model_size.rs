@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use litemoe_core::{LayerId, Stack, WeightDtype};
+use litemoe_core::{CacheDtype, LayerId, Stack, WeightDtype};
 use litemoe_kernels::HiddenAct;
 use litemoe_model::{AttentionConfig, Checkpoint, FeedForwardConfig, MoeConfig, Part, RouterKind};
 
@@ -32,6 +32,7 @@ pub(crate) struct ModelSize {
     /// Blocks with a KV cache, and values of a token in one.
     pub(super) n_cached: f64,
     pub(super) d_cached: f64,
+    pub(super) cache_dtype: CacheDtype,
     pub(super) blocks: Vec<BlockSize>,
 }
 
@@ -139,8 +140,15 @@ impl ModelSize {
             d_keys_values: (n_kv_heads * (d_head + d_value)) as f64,
             n_cached: config.feed_forward.len() as f64,
             d_cached: (n_kv_heads * (d_head + d_cached_value)) as f64,
+            cache_dtype: CacheDtype::F32,
             blocks: blocks.into_values().collect(),
         }
+    }
+
+    /// The model with keys and values in a format.
+    #[must_use]
+    pub(crate) fn cached_as(self, cache_dtype: CacheDtype) -> Self {
+        Self { cache_dtype, ..self }
     }
 
     /// The model with at most `kept` experts in each layer.
@@ -170,14 +178,19 @@ impl ModelSize {
             true => context.next_multiple_of(CACHE_BLOCK),
             false => context.next_power_of_two().max(CACHE_BLOCK),
         };
-        (4.0 * self.n_cached * self.d_cached * room as f64) as u64
+        (self.cached_bytes() * self.d_cached * room as f64) as u64
     }
 
     /// Bytes that a decode step reads: the weights that a token passes through, and keys and values of `context` tokens.
     pub(crate) fn decoded(&self, context: usize) -> f64 {
         let weights: f64 = self.blocks.iter().map(BlockSize::loaded_active).sum();
-        let cached = 4.0 * self.n_cached * self.d_keys_values * context as f64;
+        let cached = self.cached_bytes() * self.d_keys_values * context as f64;
         weights + self.loaded_end + cached
+    }
+
+    /// Bytes of a cached value in all blocks.
+    fn cached_bytes(&self) -> f64 {
+        self.cache_dtype.bytes() as f64 * self.n_cached
     }
 
     /// Values of the largest block's weights.

@@ -176,8 +176,7 @@ fn a_forecast_counts_packed_bytes_and_the_cache() {
     }
     let limited = forecast(&["--dtype=q8", "--context=256", "--bandwidth=10", "--peak=100"]);
     let line = &limited["whole"];
-    let read =
-        4 * (1024 + 320 + 64 + 256 * 2 * 2 * 2 * 16) + bytes(attention + experts / 4 + head, 34);
+    let read = exact + 2 * 256 * 2 * 2 * 2 * 16 + bytes(attention + experts / 4 + head, 34);
     let speed = line["decode_per_second"].as_f64().expect("a speed");
     assert!((speed / (10e9 / read as f64) - 1.0).abs() < 1e-12, "{speed}");
     assert!(line["prefill_per_second"].as_f64().expect("a speed") > 1e5);

@@ -3,6 +3,7 @@
 mod ahead;
 mod bad_input;
 mod bench;
+mod cache_dtype;
 #[cfg(unix)]
 mod changing_inputs;
 mod chat;

@@ -81,8 +81,21 @@ fn the_report_has_the_same_keys_whatever_is_measured() {
         report.as_object().expect("an object").keys().cloned().collect()
     };
     let expected = [
-        "program", "model", "family", "dtype", "machine", "setting", "load", "prefill", "decode",
-        "tune", "memory", "limits", "shares", "forecast",
+        "program",
+        "model",
+        "family",
+        "dtype",
+        "cache_dtype",
+        "machine",
+        "setting",
+        "load",
+        "prefill",
+        "decode",
+        "tune",
+        "memory",
+        "limits",
+        "shares",
+        "forecast",
     ];
     assert_eq!(top(&all), expected);
     assert_eq!(top(&few), expected);

@@ -85,6 +85,52 @@ fn tuning_mounting_and_evaluating_take_the_format() {
     }
 }
 
+/// Perplexities are those of an evaluation of each format, and the adapter is mounted on both.
+#[test]
+fn divergence_is_from_the_model_in_the_reference_format() {
+    let bench = Bench::new();
+    bench.extract(&[]);
+    bench.tune("model", "adapter", &[]);
+    let eval = |options: &[&str]| {
+        let eval = ["eval", "model", "rows.jsonl", "--batch-tokens=100", "--cache-dtype=f32"];
+        bench.json(&[&eval[..], options].concat())
+    };
+    for adapter in [&[][..], &["--adapter", "adapter"]] {
+        let alone = |dtype| eval(&[adapter, &["--dtype", dtype]].concat());
+        for (dtype, reference) in [("q4", "f32"), ("bf16", "q8"), ("f32", "bf16")] {
+            let options = ["--dtype", dtype, "--reference-dtype", reference];
+            let found = eval(&[adapter, &options].concat());
+            let [model, expected] = [dtype, reference].map(alone);
+            let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{found}"));
+            let divergence = &found["reference"];
+            assert_eq!((&found["dtype"], &divergence["dtype"]), (&dtype.into(), &reference.into()));
+            let perplexity = number(&expected["perplexity"]);
+            for (found, expected) in [
+                (&found["perplexity"], number(&model["perplexity"])),
+                (&divergence["perplexity"], perplexity),
+                (&divergence["perplexity_ratio"], number(&model["perplexity"]) / perplexity),
+            ] {
+                let found = number(found);
+                assert!((found - expected).abs() < 1e-5 * expected, "{found} is not {expected}");
+            }
+            assert_eq!(
+                (&found["accuracy"], &found["tokens"]),
+                (&model["accuracy"], &model["tokens"])
+            );
+            let [mean, high, max] =
+                ["kl_mean", "kl_99", "kl_max"].map(|key| number(&divergence[key]));
+            assert!(0. < mean && mean < high && high <= max, "{divergence}");
+            let same = number(&divergence["same_argmax"]);
+            assert!((0.5..=1.).contains(&same), "{divergence}");
+        }
+    }
+    let told =
+        bench.run(&["eval", "model", "rows.jsonl", "--dtype", "q4", "--reference-dtype=f32"]);
+    assert!(told.stdout.contains("against f32: KL divergence "), "{}{}", told.stdout, told.stderr);
+    let run = bench.run(&["eval", "model", "rows.jsonl", "--reference-dtype", "f32"]);
+    assert!(run.code == 1 && run.stderr.contains("nothing to compare"), "{}", run.stderr);
+}
+
 /// Records of adapters name the format unless it is f32; such records are as earlier versions wrote them.
 fn expect_recorded(bench: &Bench, dtype: &str) {
     let expected = (dtype != "f32").then(|| Value::from(dtype));

@@ -1,4 +1,4 @@
-use super::key_values::{BLOCK, BLOCK_LANES, KeyValues};
+use super::blocks::{BLOCK, BLOCK_LANES, Blocks, HeadShape};
 use super::lanes::{LANES, Lanes, values, values_mut};
 use super::product::{Left, add_product};
 use super::simd::{Simd, Task};
@@ -11,8 +11,8 @@ use super::tile::{TILE_ROWS, weight};
 /// with `p` the weights and `δ = ∂o·o`, the values' gradient is `pᵀ·∂o`, that of the scores `p·(∂o·vᵀ − δ)`.
 pub(super) struct BackwardTile<'a> {
     /// The row's keys and values, and the same with the two exchanged.
-    pub(super) keys_values: &'a KeyValues,
-    pub(super) values_keys: &'a KeyValues,
+    pub(super) keys_values: &'a Blocks<Lanes>,
+    pub(super) values_keys: &'a Blocks<Lanes>,
     pub(super) kv_head: usize,
     pub(super) span: AttentionSpan,
     /// Of the head group, per token: queries, outputs, gradients of the outputs, logarithms of sums.
@@ -49,8 +49,9 @@ fn in_lanes(rows: &[&[f32]], width: usize) -> Vec<Lanes> {
 #[inline(always)]
 fn backward<S: Simd>(simd: S, tile: BackwardTile<'_>) {
     let BackwardTile { keys_values, values_keys, kv_head, span, .. } = tile;
-    let (d_key, d_value) = (keys_values.d_key(), keys_values.d_value());
-    let (key_lanes, value_lanes) = (values_keys.value_lanes(), keys_values.value_lanes());
+    let HeadShape { d_key, d_value, .. } = keys_values.shape;
+    let (key_lanes, value_lanes) =
+        (values_keys.shape.value_lanes(), keys_values.shape.value_lanes());
     let n_tokens = tile.queries.len();
     let Some(group) = tile.queries.first().map(|query| query.len() / d_key) else { return };
     let (queries, grads) = (in_lanes(&tile.queries, d_key), in_lanes(&tile.grads, d_value));

@@ -3,8 +3,10 @@ use std::ops::Range;
 use burn::backend::TensorMetadata;
 use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{Flex, FlexTensor, Layout};
+use litemoe_core::CacheDtype;
 use rayon::prelude::*;
 
+use super::blocks::HeadShape;
 use super::kernel::{BackwardRow, Row, run, run_backward};
 use super::key_values::KeyValues;
 use super::op::{Inputs, Kernels, Texts};
@@ -41,7 +43,8 @@ impl Kernels for Flex {
         let (keys, new) = (contiguous(inputs.keys), contiguous(inputs.values));
         let text = |tokens: &Range<usize>| {
             let n = texts.n_kv_heads;
-            let mut keys_values = KeyValues::new(n, key_width / n, value_width / n);
+            let mut keys_values =
+                KeyValues::new(n, key_width / n, value_width / n, CacheDtype::F32);
             let (keys, new) = (part(&keys, tokens), part(&new, tokens));
             keys_values.write(0, keys, new);
             keys_values
@@ -105,8 +108,9 @@ fn forward(
     let Some((_, kind)) = rows.first() else {
         return (tensor(Vec::new(), [n_tokens, 0]), Vec::new());
     };
-    let n_heads = width / kind.d_key();
-    let output_width = n_heads * kind.d_value();
+    let HeadShape { d_key, d_value, .. } = kind.shape();
+    let n_heads = width / d_key;
+    let output_width = n_heads * d_value;
     let queries = contiguous(queries);
     let mut output = vec![0f32; n_tokens * output_width];
     let n_log_sums = if log_sums { n_heads } else { 0 };

@@ -1,6 +1,7 @@
 use rayon::prelude::*;
 
 use super::backward::BackwardTile;
+use super::blocks::{Blocks, HeadShape};
 use super::key_values::KeyValues;
 use super::simd;
 use super::span::AttentionSpan;
@@ -55,12 +56,12 @@ fn tiles<'a>(
     sinks: Option<&'a [f32]>,
 ) -> Vec<Tile<'a>> {
     let Row { queries, start, keys_values, output, log_sums } = row;
-    let n_kv_heads = keys_values.n_kv_heads();
+    let HeadShape { n_kv_heads, d_key, d_value } = keys_values.shape();
     let group = n_heads / n_kv_heads;
     let tile_tokens = (TILE_ROWS / group).max(1);
-    let query_width = group * keys_values.d_key();
-    let queries = queries.chunks(tile_tokens * n_heads * keys_values.d_key());
-    let outputs = output.chunks_mut(tile_tokens * n_heads * keys_values.d_value());
+    let query_width = group * d_key;
+    let queries = queries.chunks(tile_tokens * n_heads * d_key);
+    let outputs = output.chunks_mut(tile_tokens * n_heads * d_value);
     let mut log_sums = log_sums.chunks_mut(tile_tokens * n_heads);
     let mut tiles = Vec::new();
     for (at, (queries, outputs)) in queries.zip(outputs).enumerate() {
@@ -111,9 +112,10 @@ pub(super) fn run_backward(
         }
         let width = |all: &[f32]| all.len() / n_tokens / n_kv_heads;
         let [d_key, d_value] = [width(row.keys), width(row.values)];
-        let mut keys_values = KeyValues::new(n_kv_heads, d_key, d_value);
+        let mut keys_values = Blocks::new(HeadShape { n_kv_heads, d_key, d_value });
         keys_values.write(0, row.keys, row.values);
-        let mut values_keys = KeyValues::new(n_kv_heads, d_value, d_key);
+        let exchanged = HeadShape { n_kv_heads, d_key: d_value, d_value: d_key };
+        let mut values_keys = Blocks::new(exchanged);
         values_keys.write(0, row.values, row.keys);
         let mut queries = by_head(row.queries, n_kv_heads, n_tokens);
         let mut outputs = by_head(row.outputs, n_kv_heads, n_tokens);

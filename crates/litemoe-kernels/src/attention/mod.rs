@@ -1,11 +1,13 @@
 //! Scaled dot-product attention with an online softmax, on the CPU.
 //!
-//! `kernel` cuts the rows into tiles; `tile` and `backward` compute one, with the products of `product` and the vector
-//! operations of `simd` per instruction set; `op` registers self-attention for Burn's run-time dispatch. The plain
-//! operations, for other devices, are those of the models.
+//! `blocks` stores keys and values; `kernel` cuts the rows into tiles; `tile` and `backward` compute one, with the
+//! products of `product` and the vector operations of `simd` per instruction set; `op` registers self-attention for
+//! Burn's run-time dispatch. The plain operations, for other devices, are those of the models.
 
 #[cfg(feature = "flex")]
 mod backward;
+#[cfg_attr(not(feature = "flex"), allow(dead_code))]
+mod blocks;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
@@ -27,7 +29,7 @@ mod tile;
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::primitive::is_host;
 
@@ -35,10 +37,15 @@ pub use key_values::KeyValues;
 pub use row::AttentionRow;
 pub use span::AttentionSpan;
 
+/// Whether a device has kernels of attention, and so [`KeyValues`]: the CPU.
+pub fn has_attention_kernel(device: &Device) -> bool {
+    is_host(device)
+}
+
 /// Whether [`self_attention`], and [`attention`] on a device without autodiff, have kernels for the queries: f32 on the
 /// CPU.
 pub fn fuses_attention(queries: &Tensor<2>) -> bool {
-    is_host(&queries.device()) && queries.dtype() == DType::F32
+    has_attention_kernel(&queries.device()) && queries.dtype() == DType::F32
 }
 
 /// [`attention`] of texts to themselves, differentiable with respect to queries, keys and values, whose backward pass

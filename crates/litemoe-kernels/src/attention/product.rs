@@ -1,5 +1,5 @@
 use super::lanes::Lanes;
-use super::simd::Simd;
+use super::simd::{Load, Simd};
 
 /// Rows whose sums are in registers together.
 const ROWS: usize = 4;
@@ -32,20 +32,20 @@ impl<'a> Left<'a> {
 /// - `b`: `[depth or more, width]` lanes
 /// - `c`: `[n, width]` lanes
 #[inline(always)]
-pub(super) fn add_product<S: Simd>(
+pub(super) fn add_product<S: Simd, L: Load>(
     simd: S,
     a: Left<'_>,
-    b: &[Lanes],
+    b: &[L],
     width: usize,
     c: &mut [Lanes],
 ) {
     let mut row = 0;
     for c in c.chunks_mut(ROWS * width) {
         if c.len() == ROWS * width {
-            add_rows::<S, ROWS>(simd, a, row, b, width, c);
+            add_rows::<S, L, ROWS>(simd, a, row, b, width, c);
         } else {
             for (at, c) in c.chunks_exact_mut(width).enumerate() {
-                add_rows::<S, 1>(simd, a, row + at, b, width, c);
+                add_rows::<S, L, 1>(simd, a, row + at, b, width, c);
             }
         }
         row += ROWS;
@@ -54,21 +54,21 @@ pub(super) fn add_product<S: Simd>(
 
 /// `R` rows of the product, from `row`.
 #[inline(always)]
-fn add_rows<S: Simd, const R: usize>(
+fn add_rows<S: Simd, L: Load, const R: usize>(
     simd: S,
     a: Left<'_>,
     row: usize,
-    b: &[Lanes],
+    b: &[L],
     width: usize,
     c: &mut [Lanes],
 ) {
     let mut column = 0;
     while column < width {
         if S::PANEL >= 4 && width - column >= 4 {
-            add_tile::<S, R, 4>(simd, a, row, b, [column, width], c);
+            add_tile::<S, L, R, 4>(simd, a, row, b, [column, width], c);
             column += 4;
         } else {
-            add_tile::<S, R, 1>(simd, a, row, b, [column, width], c);
+            add_tile::<S, L, R, 1>(simd, a, row, b, [column, width], c);
             column += 1;
         }
     }
@@ -77,11 +77,11 @@ fn add_rows<S: Simd, const R: usize>(
 /// `R` rows and `N` lanes of the product, from `row` and `column`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // loops over constants, which are unrolled: the sums stay in registers
-fn add_tile<S: Simd, const R: usize, const N: usize>(
+fn add_tile<S: Simd, L: Load, const R: usize, const N: usize>(
     simd: S,
     a: Left<'_>,
     row: usize,
-    b: &[Lanes],
+    b: &[L],
     [column, width]: [usize; 2],
     c: &mut [Lanes],
 ) {
@@ -96,7 +96,7 @@ fn add_tile<S: Simd, const R: usize, const N: usize>(
         for r in 0..R {
             let x = simd.splat(a.values[(row + r) * a.row_step + k * a.step]);
             for n in 0..N {
-                sums[r][n] = simd.mul_add(x, simd.load(&b[n]), sums[r][n]);
+                sums[r][n] = simd.mul_add(x, b[n].load(simd), sums[r][n]);
             }
         }
     }

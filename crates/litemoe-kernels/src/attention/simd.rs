@@ -5,7 +5,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Bf16Lanes, LANES, Lanes, StoredLanes};
 use crate::matrix::InstructionSet;
 
 /// Proof that the machine has an instruction set, with its vector operations.
@@ -18,9 +18,30 @@ pub(super) trait Simd: Copy {
     fn zero(self) -> Self::Vector;
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, lanes: &Lanes) -> Self::Vector;
+    /// Widens bf16 values, which are the upper halves of f32 values.
+    fn widen(self, lanes: &Bf16Lanes) -> Self::Vector;
     fn store(self, vector: Self::Vector, lanes: &mut Lanes);
     /// `a·b + c`
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+}
+
+/// StoredLanes lanes that are loaded as f32.
+pub(super) trait Load: StoredLanes {
+    fn load<S: Simd>(&self, simd: S) -> S::Vector;
+}
+
+impl Load for Lanes {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S) -> S::Vector {
+        simd.load(self)
+    }
+}
+
+impl Load for Bf16Lanes {
+    #[inline(always)]
+    fn load<S: Simd>(&self, simd: S) -> S::Vector {
+        simd.widen(self)
+    }
 }
 
 /// Computation with vectors, inlined into a function that has the instructions.
@@ -78,6 +99,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn widen(self, lanes: &Bf16Lanes) -> Self::Vector {
+        lanes.0.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    }
+
+    #[inline(always)]
     fn store(self, vector: Self::Vector, lanes: &mut Lanes) {
         lanes.0 = vector;
     }
@@ -118,6 +144,17 @@ impl Simd for Avx2 {
         let from = lanes.0.as_ptr();
         // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
         unsafe { [_mm256_load_ps(from), _mm256_load_ps(from.add(8))] }
+    }
+
+    #[inline(always)]
+    fn widen(self, lanes: &Bf16Lanes) -> Self::Vector {
+        let from = lanes.0.as_ptr().cast::<__m128i>();
+        // SAFETY: as above; lanes are 16 values of 2 bytes, aligned to 32.
+        let halves = unsafe { [_mm_load_si128(from), _mm_load_si128(from.add(1))] };
+        // SAFETY: as above.
+        halves.map(|half| unsafe {
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(half)))
+        })
     }
 
     #[inline(always)]
@@ -163,6 +200,15 @@ impl Simd for Avx512 {
     fn load(self, lanes: &Lanes) -> Self::Vector {
         // SAFETY: as above; lanes are 16 values, aligned to 64 bytes.
         unsafe { _mm512_load_ps(lanes.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn widen(self, lanes: &Bf16Lanes) -> Self::Vector {
+        // SAFETY: as above; lanes are 16 values of 2 bytes, aligned to 32.
+        unsafe {
+            let bits = _mm256_load_si256(lanes.0.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+        }
     }
 
     #[inline(always)]

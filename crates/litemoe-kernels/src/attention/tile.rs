@@ -1,9 +1,10 @@
 use std::ops::Range;
 
-use super::key_values::{BLOCK, BLOCK_LANES, KeyValues};
+use super::blocks::{BLOCK, BLOCK_LANES, Blocks, HeadShape};
+use super::key_values::{KeyValues, Stored};
 use super::lanes::{LANES, Lanes, values};
 use super::product::{Left, add_product};
-use super::simd::{Simd, Task};
+use super::simd::{Load, Simd, Task};
 use super::span::AttentionSpan;
 use crate::exp::exp;
 
@@ -31,7 +32,10 @@ pub(super) struct Tile<'a> {
 impl Task for Tile<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        attend(simd, self);
+        match &self.keys_values.0 {
+            Stored::F32(blocks) => attend(simd, self, blocks),
+            Stored::Bf16(blocks) => attend(simd, self, blocks),
+        }
     }
 }
 
@@ -97,10 +101,10 @@ fn pairwise_sum(mut sums: [f32; LANES]) -> f32 {
 /// Scaled dot-product attention with an online softmax over blocks of keys (FlashAttention, arXiv 2205.14135). Blocks
 /// begin at multiples of their size, so that, for finite values, a query's output does not depend on the other queries.
 #[inline(always)]
-fn attend<S: Simd>(simd: S, tile: Tile<'_>) {
-    let Tile { keys_values, kv_head, queries, start, span, sinks, mut outputs, log_sums } = tile;
-    let (d_key, d_value) = (keys_values.d_key(), keys_values.d_value());
-    let width = keys_values.value_lanes();
+fn attend<S: Simd, L: Load>(simd: S, tile: Tile<'_>, blocks: &Blocks<L>) {
+    let Tile { kv_head, queries, start, span, sinks, mut outputs, log_sums, .. } = tile;
+    let HeadShape { d_key, d_value, .. } = blocks.shape;
+    let width = blocks.shape.value_lanes();
     let Some(group) = queries.first().map(|query| query.len() / d_key) else { return };
     let q = queries.concat();
     let n_rows = queries.len() * group;
@@ -112,7 +116,7 @@ fn attend<S: Simd>(simd: S, tile: Tile<'_>) {
     for block in span.keys(start).start / BLOCK..end.div_ceil(BLOCK) {
         let first = block * BLOCK;
         let within = |position: usize| position.clamp(first, first + BLOCK) - first;
-        let (keys, values_of_block) = keys_values.block(block, kv_head);
+        let (keys, values_of_block) = blocks.block(block, kv_head);
         scores.fill([Lanes::ZERO; BLOCK_LANES]);
         let a = Left::rows(&q, d_key, d_key);
         add_product(simd, a, keys, BLOCK_LANES, scores.as_flattened_mut());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData, activation};
+use litemoe_core::CacheDtype;
 use litemoe_kernels::{
     AttentionRow, AttentionSpan, KeyValues, attention, fuses_attention, self_attention,
 };
@@ -13,6 +14,7 @@ use crate::case::{constant, floats, matrix, tracked};
 /// Texts with queries for their last tokens.
 #[derive(Debug, Clone)]
 struct Case {
+    dtype: CacheDtype,
     n_kv_heads: usize,
     /// Query heads per key–value head.
     group: usize,
@@ -49,7 +51,8 @@ fn span() -> impl Strategy<Value = AttentionSpan> {
 fn case() -> impl Strategy<Value = Case> {
     let heads = (1usize..4, 1usize..6, 1usize..36, 1usize..36);
     let lens = prop::collection::vec((0usize..150, 1usize..90), 1..4);
-    (heads, lens).prop_flat_map(|((n_kv_heads, group, d_key, d_value), lens)| {
+    let dtype = prop::sample::select(CacheDtype::ALL);
+    (dtype, heads, lens).prop_flat_map(|(dtype, (n_kv_heads, group, d_key, d_value), lens)| {
         let text = |(start, len): (usize, usize)| {
             let (n, n_heads) = (start + len, n_kv_heads * group);
             let queries = matrix(len, n_heads * d_key);
@@ -59,6 +62,7 @@ fn case() -> impl Strategy<Value = Case> {
         let texts: Vec<_> = lens.into_iter().map(text).collect();
         let sinks = prop::option::of(matrix(1, n_kv_heads * group));
         (texts, sinks, span()).prop_map(move |(texts, sinks, span)| Case {
+            dtype,
             n_kv_heads,
             group,
             d_key,
@@ -77,7 +81,7 @@ impl Case {
 
     /// The text's keys and values, written in two pieces.
     fn keys_values(&self, text: &Text, cut: usize) -> KeyValues {
-        let mut keys_values = KeyValues::new(self.n_kv_heads, self.d_key, self.d_value);
+        let mut keys_values = KeyValues::new(self.n_kv_heads, self.d_key, self.d_value, self.dtype);
         let mut extend = |held: usize, end: usize| {
             let of = |data| constant(data).narrow(0, held, end - held);
             keys_values.extend(held, of(&text.keys), of(&text.values));
@@ -121,6 +125,14 @@ impl Case {
         rows.iter().map(row).collect()
     }
 
+    /// What the cache holds of keys or values.
+    fn held(&self, data: &TensorData) -> Tensor<2> {
+        match self.dtype {
+            CacheDtype::F32 => constant(data),
+            CacheDtype::Bf16 => constant(data).cast(DType::BF16).cast(DType::F32),
+        }
+    }
+
     /// By plain tensor operations, from queries, keys and values.
     fn reference(&self, start: usize, [queries, keys, values]: [Tensor<2>; 3]) -> Tensor<2> {
         let n = queries.dims()[0];
@@ -161,7 +173,7 @@ proptest! {
     fn equals_plain_operations(case in case()) {
         for (text, found) in case.texts.iter().zip(case.together()) {
             let unit = floats(constant(&text.values).abs()).into_iter().fold(0., f32::max);
-            let inputs = [case.queries(text), constant(&text.keys), constant(&text.values)];
+            let inputs = [case.queries(text), case.held(&text.keys), case.held(&text.values)];
             let expected = floats(case.reference(text.start, inputs));
             for (found, expected) in found.iter().zip(expected) {
                 prop_assert!((found - expected).abs() <= 2e-6 * unit, "{found} is not {expected}");
@@ -256,16 +268,19 @@ fn long_rows_are_the_same_on_any_number_of_threads() {
         values: numbers(start + 200, 2 * 24, seed + 2),
     };
     let span = AttentionSpan::Window(170);
-    let texts = vec![text(300, 3), text(0, 9)];
-    let case = Case { n_kv_heads: 2, group: 3, d_key: 40, d_value: 24, span, sinks: None, texts };
-    let with = |n_threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
-        pool.install(|| case.together())
-    };
-    let one = with(1);
-    assert_eq!(one, with(2));
-    assert_eq!(one, with(3));
-    assert_eq!(one[1], case.alone(&case.texts[1], 0..200));
+    for &dtype in CacheDtype::ALL {
+        let (sinks, texts) = (None, vec![text(300, 3), text(0, 9)]);
+        let case =
+            Case { dtype, n_kv_heads: 2, group: 3, d_key: 40, d_value: 24, span, sinks, texts };
+        let with = |n_threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+            pool.install(|| case.together())
+        };
+        let one = with(1);
+        assert_eq!(one, with(2));
+        assert_eq!(one, with(3));
+        assert_eq!(one[1], case.alone(&case.texts[1], 0..200));
+    }
 }
 
 /// A text that continues otherwise leaves the keys and values of its clone as they were.
@@ -279,7 +294,8 @@ fn clones_continue_apart() {
     };
     let sinks = None;
     let (span, texts) = (AttentionSpan::All, vec![text.clone()]);
-    let case = Case { n_kv_heads: 1, group: 1, d_key: 8, d_value: 8, span, sinks, texts };
+    let dtype = CacheDtype::Bf16;
+    let case = Case { dtype, n_kv_heads: 1, group: 1, d_key: 8, d_value: 8, span, sinks, texts };
     let keys_values = case.keys_values(&text, 69);
     let output = |keys_values: &KeyValues| {
         let rows = [AttentionRow { tokens: 0..1, keys_values }];
@@ -311,8 +327,9 @@ fn what_was_truncated_has_no_effect() {
     };
     let sinks = None;
     let (span, texts) = (AttentionSpan::All, vec![text.clone()]);
-    let case = Case { n_kv_heads: 1, group: 1, d_key: 8, d_value: 8, span, sinks, texts };
-    let mut keys_values = KeyValues::new(1, 8, 8);
+    let dtype = CacheDtype::Bf16;
+    let case = Case { dtype, n_kv_heads: 1, group: 1, d_key: 8, d_value: 8, span, sinks, texts };
+    let mut keys_values = KeyValues::new(1, 8, 8, dtype);
     let nan = Tensor::<2>::full([40, 8], f32::NAN, &Device::flex());
     keys_values.extend(0, nan.clone(), nan);
     keys_values.extend(0, constant(&text.keys), constant(&text.values));
@@ -323,14 +340,19 @@ fn what_was_truncated_has_no_effect() {
 
 #[test]
 fn nan_stays_nan() {
-    let mut keys_values = KeyValues::new(1, 8, 8);
-    let mut keys = Tensor::<2>::ones([2, 8], &Device::flex());
-    keys = keys.slice_fill([0..1, 3..4], f32::NAN);
-    keys_values.extend(0, keys, Tensor::ones([2, 8], &Device::flex()));
-    let rows = [AttentionRow { tokens: 0..1, keys_values: &keys_values }];
-    let queries = Tensor::<2>::ones([1, 8], &Device::flex());
-    let output = attention(queries, &rows, AttentionSpan::All, None);
-    assert!(output.is_nan().all().into_scalar::<bool>());
+    // The payload of the second is in the bits that bf16 lacks.
+    for (&dtype, bits) in
+        CacheDtype::ALL.iter().flat_map(|it| [(it, 0x7fc0_0000), (it, 0x7f80_0001)])
+    {
+        let mut keys_values = KeyValues::new(1, 8, 8, dtype);
+        let mut keys = Tensor::<2>::ones([2, 8], &Device::flex());
+        keys = keys.slice_fill([0..1, 3..4], f32::from_bits(bits));
+        keys_values.extend(0, keys, Tensor::ones([2, 8], &Device::flex()));
+        let rows = [AttentionRow { tokens: 0..1, keys_values: &keys_values }];
+        let queries = Tensor::<2>::ones([1, 8], &Device::flex());
+        let output = attention(queries, &rows, AttentionSpan::All, None);
+        assert!(output.is_nan().all().into_scalar::<bool>(), "{dtype}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use litemoe_core::{Adapters, ByTokens, Packing};
+use litemoe_core::{Adapters, ByTokens, CacheDtype, Packing};
 
 use crate::layers::positions::Positions;
 
@@ -9,6 +9,8 @@ pub(crate) struct LayerContext<'a> {
     pub(crate) packing: &'a Packing,
     pub(crate) positions: &'a Positions,
     pub(crate) adapters: &'a ByTokens<'a, Adapters>,
+    /// Number format that keys and values are rounded to, as in the KV cache; f32 with autodiff.
+    pub(crate) cache_dtype: CacheDtype,
 }
 
 impl LayerContext<'_> {

@@ -1,4 +1,5 @@
 use burn::tensor::{Tensor, s};
+use litemoe_core::CacheDtype;
 use litemoe_kernels::KeyValues;
 
 /// KV cache: keys and values of one row's tokens so far, in every block.
@@ -9,8 +10,9 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    pub(crate) fn new(n_blocks: usize) -> Self {
-        Self { len: 0, blocks: vec![BlockCache::default(); n_blocks] }
+    pub(crate) fn new(n_blocks: usize, dtype: CacheDtype) -> Self {
+        let block = BlockCache { dtype, ..BlockCache::default() };
+        Self { len: 0, blocks: vec![block; n_blocks] }
     }
 
     /// Cached tokens.
@@ -52,6 +54,8 @@ enum Kept {
 /// KV cache of one block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockCache {
+    /// Number format of [`Kept::Blocks`].
+    dtype: CacheDtype,
     kept: Kept,
     /// Cross-attention keys and values of the encoder's tokens.
     pub(crate) memory: Option<(Tensor<4>, Tensor<4>)>,
@@ -93,7 +97,7 @@ impl BlockCache {
     ) -> &KeyValues {
         let ([_, n, heads, d_key], [.., d_value]) = (keys.dims(), values.dims());
         if held == 0 {
-            self.kept = Kept::Blocks(KeyValues::new(heads, d_key, d_value));
+            self.kept = Kept::Blocks(KeyValues::new(heads, d_key, d_value, self.dtype));
         }
         let Kept::Blocks(blocks) = &mut self.kept else {
             panic!("tokens cached with autodiff cannot be continued without it");

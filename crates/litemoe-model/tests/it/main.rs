@@ -5,6 +5,7 @@
 
 mod adapted;
 mod bad_input;
+mod cache_dtype;
 mod checkpoint;
 mod edit;
 mod forward;

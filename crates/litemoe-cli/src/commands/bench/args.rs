@@ -3,8 +3,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use litemoe_core::CacheDtype;
 use litemoe_model::Checkpoint;
 
+use crate::args::cache::CacheArgs;
 use crate::args::train_size::TrainSize;
 use crate::args::weights::WeightArgs;
 use crate::forecast::{Batch, Memory, ModelSize, attention_lora_values, available_bytes};
@@ -43,6 +45,8 @@ pub(crate) struct BenchArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) weights: WeightArgs,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
 }
 
 /// A figure that can be left out.
@@ -98,7 +102,7 @@ impl BenchArgs {
         program: u64,
     ) -> anyhow::Result<()> {
         let Some(available) = available_bytes() else { return Ok(()) };
-        let size = ModelSize::of(checkpoint, self.weights.dtype);
+        let size = self.size(checkpoint);
         let plain = Memory { model: &size, program, adapter: 0.0 };
         let adapted = Memory { adapter: attention_lora_values(checkpoint)?, ..plain };
         let generates = self.measures(Figure::Prefill) || self.measures(Figure::Decode);
@@ -118,6 +122,16 @@ impl BenchArgs {
             bail!("{what}: needs about {bytes} of memory, but {available} are available");
         }
         Ok(())
+    }
+
+    /// Number format of keys and values.
+    pub(super) fn cache_dtype(&self, checkpoint: &Checkpoint) -> CacheDtype {
+        self.cache.or_default(self.weights.dtype, checkpoint.config())
+    }
+
+    /// The model as it is loaded.
+    pub(super) fn size(&self, checkpoint: &Checkpoint) -> ModelSize {
+        ModelSize::of(checkpoint, self.weights.dtype).cached_as(self.cache_dtype(checkpoint))
     }
 
     /// Passes of all figures, those that warm up included.

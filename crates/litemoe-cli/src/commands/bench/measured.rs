@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use litemoe_core::{LanguageModel, WeightDtype};
+use litemoe_core::{CacheDtype, LanguageModel, WeightDtype};
 use litemoe_model::{Checkpoint, Model};
 
 use super::args::{BenchArgs, Figure};
@@ -61,6 +61,7 @@ impl Measuring<'_> {
             let mut cache = passes::prefill(&model, &text[..n_prompt]).0;
             Ok(self.repeated(|| decode(&model, &text[n_prompt..], &mut cache, n_prompt)))
         })?;
+        let model = model.with_cache_dtype(CacheDtype::F32)?; // tuning has no cache
         let mut adapter_values = 0;
         let tune = self.figure(Figure::Tune, "tune", || {
             let initial = adapter(&model, self.args.seed, &self.device)?;
@@ -116,7 +117,8 @@ impl Measuring<'_> {
     /// Loads the model; returns the seconds too.
     fn load(&self) -> anyhow::Result<(Model, f64)> {
         let (dtype, start) = (self.dtype(), Instant::now());
-        let model = Model::load_as(self.checkpoint, &self.device, dtype)?;
+        let model = Model::load_as(self.checkpoint, &self.device, dtype)?
+            .with_cache_dtype(self.args.cache_dtype(self.checkpoint))?;
         Ok((model, start.elapsed().as_secs_f64()))
     }
 

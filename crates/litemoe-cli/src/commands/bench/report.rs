@@ -1,6 +1,6 @@
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
-use litemoe_core::WeightDtype;
+use litemoe_core::{CacheDtype, WeightDtype};
 use litemoe_model::Checkpoint;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ pub(super) struct Benched {
     pub(super) model: String,
     pub(super) family: &'static str,
     pub(super) dtype: WeightDtype,
+    pub(super) cache_dtype: CacheDtype,
     pub(super) machine: Machine,
     pub(super) setting: Setting,
     /// Seconds of loading with the files in the cache.
@@ -160,7 +161,7 @@ impl Benched {
         instruction_set: Option<String>,
     ) -> Self {
         let (prompt, tokens) = (args.prompt.get(), args.tokens.get());
-        let size = ModelSize::of(checkpoint, args.weights.dtype);
+        let size = args.size(checkpoint);
         let speed = |pass: Option<Pass>, tokens| pass.map(|it| Speed::new(tokens, it.seconds));
         let &Measured { load, limits, .. } = measured;
         Self {
@@ -168,6 +169,7 @@ impl Benched {
             model: model::name(checkpoint),
             family: checkpoint.family(),
             dtype: args.weights.dtype,
+            cache_dtype: args.cache_dtype(checkpoint),
             machine: Machine {
                 cpu: cpu_name(),
                 threads: rayon::current_num_threads(),
@@ -214,12 +216,14 @@ fn forecasts(size: &ModelSize, args: &BenchArgs, measured: &Measured) -> Forecas
 
 impl Benched {
     pub(super) fn print(&self) -> anyhow::Result<()> {
-        let Self { model, family, dtype, machine, .. } = self;
+        let Self { model, family, dtype, cache_dtype, machine, .. } = self;
         let Machine { cpu, threads, instruction_set } = machine;
         let threads = output::counted(*threads, "thread", "threads");
         let cpu = cpu.as_deref().unwrap_or("unknown CPU");
         let set = instruction_set.as_deref().unwrap_or("none");
-        output::line(&format!("{model} ({family}), weights in {dtype}"))?;
+        output::line(&format!(
+            "{model} ({family}), weights in {dtype}, KV cache in {cache_dtype}"
+        ))?;
         output::line(&format!("{cpu}, {threads}, instruction set {set}"))?;
         output::line(&self.speeds().to_string())?;
         output::line(&self.memories().to_string())?;

@@ -1,5 +1,6 @@
 //! `litemoe eval`: accuracy and perplexity, text metrics of greedy answers, and label accuracy.
 
+mod divergence;
 mod greedy;
 mod labels;
 mod prediction;
@@ -14,15 +15,18 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use litemoe_adapter::{BATCH_TOKENS, RowEvaluation, evaluate_rows};
-use litemoe_core::MountedAdapter;
+use litemoe_core::{MountedAdapter, WeightDtype};
 use serde::{Deserialize, Serialize};
 
+use self::divergence::{Divergence, check_reference, divergences};
 use self::labels::Labels;
 use self::prediction::Prediction;
 pub(crate) use self::report::Evaluated;
 use self::report::Found;
 use self::test_rows::TestRows;
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
+use crate::args::listed;
 use crate::args::rows::RowArgs;
 use crate::args::weights::WeightArgs;
 use crate::input_files::InputFiles;
@@ -72,6 +76,13 @@ pub(crate) struct EvalArgs {
     /// whose completion is the most probable label. Evaluates every row with every label.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
+    /// Also evaluate the same model in this number format, with the same adapter, and print by how much the model in
+    /// --dtype diverges from it over the completion tokens: mean, 99th percentile and maximum of the KL divergence
+    /// KL(reference ‖ model) in nats, share of tokens with the same arg-max, ratio of the perplexities. The reference has
+    /// keys and values in f32; with weights in f32 too it is streamed from the files, else it is in memory as well.
+    #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
+    #[serde(default)]
+    pub(crate) reference_dtype: Option<WeightDtype>,
     /// Approximate number of tokens per batch.
     #[arg(long, default_value_t = BATCH_TOKENS)]
     pub(crate) batch_tokens: usize,
@@ -87,6 +98,9 @@ pub(crate) struct EvalArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) weights: WeightArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) cache: CacheArgs,
 }
 
 impl EvalArgs {
@@ -106,18 +120,24 @@ impl EvalArgs {
         Ok(InputFiles::of(&inputs))
     }
 
+    /// Scores of all rows, and the divergence from the reference, if there is one.
     fn scores(
         &self,
         loaded: &Loaded,
         mounted: Option<&MountedAdapter>,
         rows: &TestRows,
-    ) -> anyhow::Result<Vec<RowEvaluation>> {
+    ) -> anyhow::Result<(Vec<RowEvaluation>, Option<Divergence>)> {
+        if let Some(dtype) = self.reference_dtype {
+            let found = divergences(loaded, dtype, mounted, rows, self.batch_tokens)?;
+            let divergence = Divergence::new(dtype, &found);
+            return Ok((found.into_iter().map(|row| row.model).collect(), Some(divergence)));
+        }
         let bar = progress::begin("evaluating", rows.sequences.len() as u64, "rows");
         let told = &mut |done| bar.set(done as u64);
         let (model, batch_tokens) = (&loaded.model, self.batch_tokens);
         let scores = evaluate_rows(model, &rows.sequences, mounted, batch_tokens, told)?;
         bar.finish();
-        Ok(scores)
+        Ok((scores, None))
     }
 
     fn answers(
@@ -168,6 +188,10 @@ impl Work for EvalArgs {
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         self.device.open()?;
         let opened = Opened::open(&self.model)?;
+        let cache_dtype = self.cache.or_default(self.weights.dtype, opened.checkpoint.config());
+        if let Some(reference) = self.reference_dtype {
+            check_reference(reference, self.weights.dtype, cache_dtype)?;
+        }
         let rows = TestRows::read(
             &self.data,
             &opened,
@@ -177,11 +201,11 @@ impl Work for EvalArgs {
         )?;
         self.expect_comparable(&rows)?;
         labels.as_ref().map(|labels| labels.expect_completions(&rows)).transpose()?;
-        let loaded = opened.load(self.device, self.weights)?;
+        let loaded = opened.load(self.device, self.weights)?.cached_as(self.cache, self.weights)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         let mounted = mounted.as_ref();
 
-        let scores = self.scores(&loaded, mounted, &rows)?;
+        let (scores, divergence) = self.scores(&loaded, mounted, &rows)?;
         let choices = labels
             .as_ref()
             .map(|labels| labels.choices(&loaded, mounted, &rows, self.batch_tokens));
@@ -190,9 +214,10 @@ impl Work for EvalArgs {
             answers: self.answers(&loaded, mounted, &rows)?,
             rows: &rows,
             scores,
+            divergence,
         };
         inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
-        Ok(Evaluated::new(self.weights.dtype, &found, start.elapsed(), memory.peak()))
+        Ok(Evaluated::new((self.weights.dtype, cache_dtype), found, start.elapsed(), memory.peak()))
     }
 }

@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use litemoe_adapter::{Evaluation, RowEvaluation};
-use litemoe_core::WeightDtype;
+use litemoe_core::{CacheDtype, WeightDtype};
 use litemoe_text::TextScore;
 use serde::{Deserialize, Serialize};
 
+use super::divergence::Divergence;
 use super::shares::{OfLabel, by_label, macro_averages, share};
 use super::test_rows::TestRows;
 use crate::memory::Peak;
@@ -20,6 +21,7 @@ pub(super) struct Found<'a> {
     pub(super) answers: Option<Vec<String>>,
     /// The most probable labels.
     pub(super) choices: Option<Vec<&'a str>>,
+    pub(super) divergence: Option<Divergence>,
 }
 
 /// Report of `eval`.
@@ -28,6 +30,9 @@ pub(crate) struct Evaluated {
     /// Number format of the frozen weights.
     #[serde(default)]
     dtype: WeightDtype,
+    /// Number format of keys and values.
+    #[serde(default)]
+    cache_dtype: CacheDtype,
     pub(crate) accuracy: f64,
     pub(crate) accuracy_95: [f64; 2],
     pub(crate) perplexity: f64,
@@ -39,6 +44,9 @@ pub(crate) struct Evaluated {
     macro_accuracy: Option<f64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     by_label: BTreeMap<String, OfLabel>,
+    /// Divergence from the model in another number format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<Divergence>,
     pub(crate) rows: u64,
     tokens: u64,
     skipped: usize,
@@ -67,8 +75,8 @@ struct Choice {
 
 impl Evaluated {
     pub(super) fn new(
-        dtype: WeightDtype,
-        found: &Found<'_>,
+        (dtype, cache_dtype): (WeightDtype, CacheDtype),
+        found: Found<'_>,
         elapsed: Duration,
         peak_bytes: Peak,
     ) -> Self {
@@ -83,6 +91,7 @@ impl Evaluated {
         };
         Self {
             dtype,
+            cache_dtype,
             accuracy: sum.accuracy(),
             accuracy_95: share(&exact).1,
             perplexity: sum.perplexity(),
@@ -90,6 +99,7 @@ impl Evaluated {
             choice: chosen.map(choice),
             macro_accuracy,
             by_label,
+            reference: found.divergence,
             rows: sum.rows,
             tokens: sum.tokens,
             skipped: found.rows.skipped,
@@ -117,8 +127,11 @@ impl Report for Evaluated {
             let mean = percent(mean);
             output::line(&format!("mean over {n_labels} labels: accuracy {mean}{chosen}"))?;
         }
-        match &self.text {
-            Some(text) => text.print(),
+        if let Some(text) = &self.text {
+            text.print()?;
+        }
+        match &self.reference {
+            Some(reference) => reference.print(),
             None => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+use litemoe_core::CacheDtype;
 use litemoe_kernels::{AttentionRow, attention, fuses_attention, self_attention};
 
 use super::Attention;
@@ -20,14 +21,18 @@ impl Attention {
         let queries = flat(&projected.q);
         let span = context.positions.span(self.windowed).filter(|_| fuses_attention(&queries))?;
         let sinks = self.sinks.clone().map(|sinks| sinks.flatten::<1>(0, 3).unsqueeze());
+        let Qkv { q, k, v } = projected;
+        let has_gradients = [q, k, v].iter().any(|it| it.device().is_autodiff());
         let Some(caches) = caches else {
-            let columns = projected.q.dims()[1];
+            let columns = q.dims()[1];
             let text = |(row, len): (usize, &usize)| row * columns..row * columns + len;
             let texts = context.packing.row_lens().iter().enumerate().map(text).collect();
-            let inputs = [queries, flat(&projected.k), flat(&projected.v)];
+            let dtype = if has_gradients { CacheDtype::F32 } else { context.cache_dtype };
+            let [keys, values] = [k, v].map(|it| rounded(flat(it), dtype));
+            let inputs = [queries, keys, values];
             return Some(self_attention(inputs, texts, self.n_kv_heads, span, sinks));
         };
-        if [&projected.q, &projected.k, &projected.v].iter().any(|it| it.device().is_autodiff()) {
+        if has_gradients {
             return None;
         }
         let starts = context.packing.starts().unwrap_or(&[]);
@@ -38,6 +43,14 @@ impl Attention {
         });
         let rows: Vec<AttentionRow<'_>> = rows.collect();
         Some(attention(queries, &rows, span, sinks))
+    }
+}
+
+/// Values as a KV cache holds them.
+fn rounded(x: Tensor<2>, dtype: CacheDtype) -> Tensor<2> {
+    match dtype {
+        CacheDtype::F32 => x,
+        CacheDtype::Bf16 => x.cast(DType::BF16).cast(DType::F32),
     }
 }
 

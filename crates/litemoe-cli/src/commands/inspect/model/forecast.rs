@@ -1,9 +1,9 @@
 //! Memory and speed of a model in a number format, from its headers.
 
 use comfy_table::Table;
-use litemoe_core::{Budget, WeightDtype};
+use litemoe_core::{Budget, CacheDtype, WeightDtype};
 use litemoe_merge::kept_per_layer;
-use litemoe_model::Checkpoint;
+use litemoe_model::{Checkpoint, ModelError};
 use litemoe_text::Tokenizer;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ use crate::output;
 #[derive(Serialize)]
 pub(super) struct ModelForecast {
     dtype: WeightDtype,
+    cache_dtype: CacheDtype,
     /// Tokens of the text.
     context: usize,
     train: TrainSize,
@@ -76,6 +77,11 @@ impl ModelForecast {
         let config = checkpoint.config();
         let (context, train) = args.sizes(config.max_tokens)?;
         let dtype = args.dtype.unwrap_or_default();
+        let cache_dtype = args.cache.or_default(dtype, config);
+        if cache_dtype != CacheDtype::F32 && !config.encoder.is_empty() {
+            let family = checkpoint.family();
+            return Err(ModelError::CacheDtype { dtype: cache_dtype, family }.into());
+        }
         // In memory while the program is measured, before the limits take memory of their own.
         let tokenizer = Tokenizer::from_dir(checkpoint.dir()).ok();
         let program = anonymous_bytes();
@@ -96,7 +102,7 @@ impl ModelForecast {
             bytes_per_second,
             flops_per_second,
         };
-        let size = ModelSize::of(checkpoint, dtype);
+        let size = ModelSize::of(checkpoint, dtype).cached_as(cache_dtype);
         let budgeted = |budget| {
             let kept_per_layer = kept_per_layer(budget, checkpoint.moe_layers()).ok()?;
             let line = forecaster.line(&size.keeping(kept_per_layer));
@@ -104,14 +110,23 @@ impl ModelForecast {
         };
         let budgets = budgets.filter_map(budgeted).collect();
         let whole = forecaster.line(&size);
-        Ok(Self { dtype, context, train, bytes_per_second, flops_per_second, whole, budgets })
+        Ok(Self {
+            dtype,
+            cache_dtype,
+            context,
+            train,
+            bytes_per_second,
+            flops_per_second,
+            whole,
+            budgets,
+        })
     }
 
     /// Prints it as a table.
     pub(super) fn print(&self) -> anyhow::Result<()> {
-        let Self { dtype, context, train, .. } = self;
+        let Self { dtype, cache_dtype, context, train, .. } = self;
         output::line(&format!(
-            "forecast: weights in {dtype}, a text of {context} tokens, tuning steps of {train}"
+            "forecast: weights in {dtype}, KV cache in {cache_dtype}, a text of {context} tokens, tuning steps of {train}"
         ))?;
         output::line(&self.table().to_string())
     }
