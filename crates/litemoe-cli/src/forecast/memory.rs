@@ -97,9 +97,9 @@ impl Memory<'_> {
                 inputs + self.model.most(|block| self.kept(block, batch))
             }
         };
-        // Logits, log-softmax, its gradient and that of the logits.
+        // Logits, their gradient in their place, and what the head's backward pass makes of it.
         let chunks = parts as f64 * (LOGITS_PER_CHUNK as f64).max(self.model.vocab);
-        let logits = 4.0 * chunks.min(batch.targets * self.model.vocab);
+        let logits = 2.0 * chunks.min(batch.targets * self.model.vocab);
         let back = self.model.most(|block| self.backward(block, batch));
         let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
         self.loaded(adapter + (kept + logits.max(back)).max(validated))
