@@ -99,7 +99,7 @@ impl Memory<'_> {
         };
         // Logits, their gradient in their place, and what the head's backward pass makes of it.
         let chunks = parts as f64 * (LOGITS_PER_CHUNK as f64).max(self.model.vocab);
-        let logits = 2.0 * chunks.min(batch.targets * self.model.vocab);
+        let logits = 2.5 * chunks.min(batch.targets * self.model.vocab);
         let back = self.model.most(|block| self.backward(block, batch));
         let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
         self.loaded(adapter + (kept + logits.max(back)).max(validated))
@@ -163,8 +163,10 @@ impl Memory<'_> {
 
     /// Values of the gradients in a block's backward pass.
     fn backward(&self, block: &BlockSize, batch: Batch) -> f64 {
-        let ModelSize { d_model, d_queries, d_keys_values, .. } = *self.model;
-        let routed = block.top_k * (2.0 * d_model + 4.0 * block.d_expert);
+        let ModelSize { d_model, d_queries, d_keys_values, packed, .. } = *self.model;
+        // As in the forward pass.
+        let copies = if packed { 2.0 } else { 4.0 };
+        let routed = block.top_k * (copies * d_model + 4.0 * block.d_expert);
         let feed_forward = routed + 3.0 * block.n_experts + 3.0 * block.d_dense;
         let attention = 3.0 * d_queries + 2.0 * d_keys_values;
         let per_token = 3.0 * d_model + attention.max(feed_forward);

@@ -10,10 +10,7 @@ use super::memory::Buffer;
 use crate::pool;
 use crate::{RangeError, StoredRows};
 use rows::PanelRows;
-use simd::{Aligned, Columns, ROUND, Simd};
-
-/// A number for each output of a panel.
-type Lanes = [f32; LANES];
+use simd::{Aligned, Columns, Lanes, ROUND, Simd};
 
 /// Minimum number of values per parallel task.
 const VALUES_PER_TASK: usize = 1 << 16;

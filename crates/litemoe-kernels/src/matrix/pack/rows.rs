@@ -1,5 +1,4 @@
-use super::Lanes;
-use super::simd::{Aligned, Columns, Simd, Square};
+use super::simd::{Aligned, Columns, Lanes, Simd, Square};
 use crate::StoredRows;
 use crate::matrix::layout::{BLOCK, LANES};
 

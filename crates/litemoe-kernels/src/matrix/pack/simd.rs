@@ -5,9 +5,11 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::Lanes;
 use crate::matrix::instruction_set::InstructionSet;
 use crate::matrix::layout::LANES;
+
+/// A number for each output of a panel.
+pub(super) type Lanes = [f32; LANES];
 
 /// 16 rows of 64 bytes.
 pub(super) type Square<'a> = [&'a [u8; 64]; LANES];
