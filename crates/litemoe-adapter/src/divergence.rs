@@ -3,8 +3,11 @@ use litemoe_core::{LanguageModel, MountedAdapter, Pass, Sequence};
 use rayon::prelude::*;
 
 use crate::AdapterError;
-use crate::batch::{Batch, check_rows};
+use crate::batch::{Batch, check_rows, n_input};
 use crate::evaluate::{RowEvaluation, argmax, batches, floats, score_token};
+
+/// Input tokens whose hidden states are in memory at once, unless one batch has more.
+const HELD_TOKENS: usize = 1 << 16;
 
 /// Tokens whose logits of both models are in memory at once.
 const CHUNK: usize = 64;
@@ -25,10 +28,10 @@ pub struct RowDivergence {
 /// Kullback–Leibler divergence of a model's next-token distributions from those of a reference model, per row, in row
 /// order, by one teacher-forced pass of each. An adapter is mounted on both.
 ///
-/// The reference runs first, all batches block by block, so that a model that streams its weights reads each block
-/// once; the hidden states of all rows are in memory meanwhile. Then the model runs batch by batch. At most
-/// `batch_tokens` input tokens are computed at once, unless one row is longer. `progress` receives the number of rows
-/// done, each counted once per model.
+/// Batches of up to 65 536 input tokens together run through the reference first, block by block, so that a model that
+/// streams its weights reads each block once for all of them; then the model runs batch by batch. At most `batch_tokens`
+/// input tokens are computed at once, unless one row is longer. `progress` receives the number of rows done, each counted
+/// once per model.
 ///
 /// # Errors
 /// A row that a model cannot take, no rows, or a logit that is not finite.
@@ -51,27 +54,47 @@ where
     check_rows(reference, "evaluation", sequences)?;
     check_rows(model, "evaluation", sequences)?;
     let order = batches(sequences, batch_tokens);
-    let batch = |rows: &Vec<usize>| Batch::new(rows.iter().map(|&row| &sequences[row]));
-    let all: Vec<Batch> = order.iter().map(batch).collect();
-    let n_rows = sequences.len();
-    let mut told = |share: f64| progress((share * n_rows as f64) as usize);
-    let expected = by_blocks(reference, &all, mounted, &mut told);
-    let mut found = vec![RowDivergence::default(); n_rows];
+    let mut found = vec![RowDivergence::default(); sequences.len()];
     let mut done = 0;
-    for ((rows, batch), expected) in order.iter().zip(&all).zip(expected) {
-        let mut pass = Pass::mounted(mounted);
-        let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
-        let pair = Pair { reference, model, mounted };
-        let tokens = pair.compare(&expected, &hidden, &batch.targets);
-        let mut tokens = tokens.into_iter();
-        for (&row, &n) in rows.iter().zip(&batch.row_targets) {
-            found[row] = of_row(tokens.by_ref().take(n))
-                .map_err(|logit| AdapterError::EvaluationNotFinite { row, logit })?;
+    for order in groups(&order, sequences) {
+        let batch = |rows: &Vec<usize>| Batch::new(rows.iter().map(|&row| &sequences[row]));
+        let all: Vec<Batch> = order.iter().map(batch).collect();
+        let n_rows: usize = order.iter().map(Vec::len).sum();
+        let mut told = |share: f64| progress(done + (share * n_rows as f64) as usize);
+        let expected = by_blocks(reference, &all, mounted, &mut told);
+        done += n_rows;
+        for ((rows, batch), expected) in order.iter().zip(&all).zip(expected) {
+            let mut pass = Pass::mounted(mounted);
+            let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
+            let pair = Pair { reference, model, mounted };
+            let tokens = pair.compare(&expected, &hidden, &batch.targets);
+            let mut tokens = tokens.into_iter();
+            for (&row, &n) in rows.iter().zip(&batch.row_targets) {
+                found[row] = of_row(tokens.by_ref().take(n))
+                    .map_err(|logit| AdapterError::EvaluationNotFinite { row, logit })?;
+            }
+            done += rows.len();
+            progress(done);
         }
-        done += rows.len();
-        progress(n_rows + done);
     }
     Ok(found)
+}
+
+/// Consecutive batches of up to [`HELD_TOKENS`] input tokens together, at least one.
+fn groups<'a>(order: &'a [Vec<usize>], sequences: &[Sequence]) -> Vec<&'a [Vec<usize>]> {
+    let n_tokens =
+        |rows: &Vec<usize>| -> usize { rows.iter().map(|&row| n_input(&sequences[row])).sum() };
+    let (mut groups, mut start, mut held) = (Vec::new(), 0, 0);
+    for (at, rows) in order.iter().enumerate() {
+        let n = n_tokens(rows);
+        if held + n > HELD_TOKENS && at > start {
+            groups.push(&order[start..at]);
+            (start, held) = (at, 0);
+        }
+        held += n;
+    }
+    groups.push(&order[start..]);
+    groups
 }
 
 /// Hidden states before the head of each batch's tokens that predict one in the loss. `progress` receives the share of
@@ -182,6 +205,20 @@ fn of_row(mut tokens: impl Iterator<Item = TokenDivergence>) -> Result<RowDiverg
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_hold_so_many_tokens_or_one_batch() {
+        let row = |n: usize| Sequence {
+            tokens: vec![0; n + 1],
+            completion: [vec![false; n], vec![true]].concat(),
+            encoder: None,
+        };
+        let sequences = [40_000, 20_000, 10_000, 70_000, 10, 20].map(row);
+        let order: Vec<_> = (0..6).map(|row| vec![row]).collect();
+        let found: Vec<usize> =
+            groups(&order, &sequences).iter().map(|group| group.len()).collect();
+        assert_eq!(found, [2, 1, 1, 2]);
+    }
 
     #[test]
     fn divergence_of_two_coins() {

@@ -9,7 +9,7 @@ pub trait StoredRows: Sync {
     /// Reads row `row` in f32 into `values`, `[d_in]`.
     fn read(&self, row: usize, values: &mut [f32]);
 
-    /// Row `row` in little-endian bf16, `2 · d_in` bytes, if it is in memory so; may hold values that are not finite.
+    /// Row `row` in little-endian bf16, `2 · d_in` bytes, if it is stored so and in memory; may hold values that are not finite.
     fn bf16(&self, row: usize) -> Option<&[u8]> {
         let _ = row;
         None

@@ -93,7 +93,7 @@ impl Model {
     }
 
     /// The same model with keys and values in this number format in KV caches. Passes without a cache round them
-    /// likewise, unless they have gradients, so that they compute what decoding computes. f32 unless it is changed.
+    /// likewise where no gradient passes through them, so that they compute what decoding computes. f32 unless it is changed.
     ///
     /// # Errors
     /// When the model or its device has no such format, see [`Self::has_cache_dtype`].

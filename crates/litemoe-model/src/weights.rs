@@ -44,6 +44,8 @@ pub(crate) struct Streamed {
     /// Encoder blocks first.
     blocks: Vec<LayerId>,
     last: Mutex<Option<CachedBlock>>,
+    /// Until the next block is read.
+    head: Mutex<Option<Arc<LmHead>>>,
 }
 
 /// Cached block.
@@ -76,8 +78,8 @@ impl Weights {
         checkpoint.check_finite()?;
         let blocks = checkpoint.config.blocks().map(|(id, _)| id).collect();
         let (checkpoint, device) = (checkpoint.clone(), device.clone());
-        let last = Mutex::new(None);
-        Ok(Self::Streamed(Box::new(Streamed { checkpoint, device, blocks, last })))
+        let (last, head) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self::Streamed(Box::new(Streamed { checkpoint, device, blocks, last, head })))
     }
 
     /// Embedding lookup in a stack's table, `[ids, d_model]`.
@@ -107,6 +109,7 @@ impl Weights {
     pub(crate) fn release(&self) {
         if let Self::Streamed(streamed) = self {
             *streamed.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            streamed.forget_head();
         }
     }
 
@@ -187,12 +190,24 @@ impl Streamed {
             return Ok(last.block.clone());
         }
         *last = None; // freed before the next one is read
+        self.forget_head();
         let block = Arc::new(self.loader().block(id, &unread)?);
         *last = Some(CachedBlock { index, unread, block: block.clone() });
         Ok(block)
     }
 
+    /// Reads the head, or returns the cached one, which the next block takes the place of.
     fn head(&self) -> Result<Arc<LmHead>, ModelError> {
-        self.loader().head().map(Arc::new)
+        let mut cached = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(head) = &*cached {
+            return Ok(head.clone());
+        }
+        let head = Arc::new(self.loader().head()?);
+        *cached = Some(head.clone());
+        Ok(head)
+    }
+
+    fn forget_head(&self) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

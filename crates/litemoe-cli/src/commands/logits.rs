@@ -5,6 +5,7 @@ use clap::Args;
 use litemoe_core::{Input, LanguageModel, Pass};
 use serde::Serialize;
 
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::weights::WeightArgs;
 use crate::model::{self, Loaded};
@@ -42,7 +43,8 @@ struct Logits {
 impl LogitsArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let inputs = model::inputs(&self.model, self.adapter.as_deref())?;
-        let loaded = Loaded::open(&self.model, self.device, self.weights)?;
+        let loaded = Loaded::open(&self.model, self.device, self.weights)?
+            .cached_as(CacheArgs::default(), self.weights)?;
         let input = self.input(&loaded)?;
         let mounted = self.adapter.as_deref().map(|dir| loaded.adapter(dir)).transpose()?;
         inputs.expect_unchanged()?;

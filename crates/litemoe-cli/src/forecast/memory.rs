@@ -163,10 +163,9 @@ impl Memory<'_> {
 
     /// Values of the gradients in a block's backward pass.
     fn backward(&self, block: &BlockSize, batch: Batch) -> f64 {
-        let ModelSize { d_model, d_queries, d_keys_values, packed, .. } = *self.model;
-        // As in the forward pass.
-        let copies = if packed { 2.0 } else { 4.0 };
-        let routed = block.top_k * (copies * d_model + 4.0 * block.d_expert);
+        let ModelSize { d_model, d_queries, d_keys_values, .. } = *self.model;
+        // With LoRAs on experts or dense weights; packed experts alone copy half as much.
+        let routed = block.top_k * (4.0 * d_model + 4.0 * block.d_expert);
         let feed_forward = routed + 3.0 * block.n_experts + 3.0 * block.d_dense;
         let attention = 3.0 * d_queries + 2.0 * d_keys_values;
         let per_token = 3.0 * d_model + attention.max(feed_forward);

@@ -18,7 +18,7 @@ impl Lanes {
 #[repr(C, align(32))]
 pub(super) struct Bf16Lanes(pub(super) [u16; LANES]);
 
-/// StoredLanes lanes, whose values are f32 in registers.
+/// 16 values of the KV cache in its number format. In registers they are f32.
 pub(super) trait StoredLanes: Pod + Send + Sync {
     /// A stored value.
     type Value: Pod;

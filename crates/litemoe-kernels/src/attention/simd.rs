@@ -25,7 +25,7 @@ pub(super) trait Simd: Copy {
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
 }
 
-/// StoredLanes lanes that are loaded as f32.
+/// Stored values that are loaded into registers as f32.
 pub(super) trait Load: StoredLanes {
     fn load<S: Simd>(&self, simd: S) -> S::Vector;
 }

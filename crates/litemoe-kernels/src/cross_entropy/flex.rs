@@ -30,7 +30,8 @@ impl Kernels for Flex {
         targets: &[usize],
         grad: FlexTensor,
     ) -> FlexTensor {
-        let (mut logits, set) = (contiguous(logits), InstructionSet::in_use());
+        // Also of a view, which may begin anywhere in its storage.
+        let (mut logits, set) = (logits.to_contiguous(), InstructionSet::in_use());
         let (grad, width) = (values(&contiguous(grad))[0], width(&logits));
         let rows = logits.storage_mut::<f32>().par_chunks_exact_mut(width);
         rows.zip(log_sums).zip(targets).for_each(|((row, &log_sum), &target)| {

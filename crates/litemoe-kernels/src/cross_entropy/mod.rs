@@ -17,7 +17,7 @@ use burn::tensor::{Int, Tensor, activation::log_softmax};
 /// - output: `[1]`
 ///
 /// # Panics
-/// When there are not as many targets as rows, or a target is not below `vocab`.
+/// When there are not as many targets as rows, or, where it is fused, a target is not below `vocab`.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     assert_eq!(logits.dims()[0], targets.dims()[0], "a target for each row of logits");
     #[cfg(feature = "flex")]

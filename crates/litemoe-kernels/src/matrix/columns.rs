@@ -19,7 +19,7 @@ pub(super) struct Columns<'a> {
     output: PhantomData<&'a mut [MaybeUninit<f32>]>,
 }
 
-// SAFETY: as `&mut [f32]`; no two values share a panel.
+// SAFETY: as `&mut [MaybeUninit<f32>]`; no two values share a panel.
 unsafe impl Send for Columns<'_> {}
 
 impl<'a> Columns<'a> {

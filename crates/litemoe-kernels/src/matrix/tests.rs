@@ -141,6 +141,38 @@ impl StoredRows for Halves<'_> {
     }
 }
 
+/// As [`Halves`], but some rows are given in f32 alone: those of another matrix that is stacked on the first.
+struct Mixed<'a>(Halves<'a>);
+
+impl StoredRows for Mixed<'_> {
+    fn shape(&self) -> [usize; 2] {
+        self.0.1
+    }
+
+    fn read(&self, row: usize, values: &mut [f32]) {
+        let Halves(halves, [_, d_in]) = self.0;
+        let halves = &halves[row * d_in..][..d_in];
+        values.iter_mut().zip(halves).for_each(|(value, half)| *value = half.to_f32());
+    }
+
+    fn bf16(&self, row: usize) -> Option<&[u8]> {
+        if row < 20 { self.0.bf16(row) } else { None }
+    }
+}
+
+#[test]
+fn panels_with_rows_of_both_kinds_are_those_of_one_kind() {
+    let shape @ [d_out, d_in] = [40, 70];
+    let halves = numbers(d_out * d_in, 3).into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+    for format in FORMATS {
+        for set in InstructionSet::available() {
+            let pack = |rows: &dyn StoredRows| bits(&Matrix::pack(set, format, rows).unwrap());
+            let mixed = pack(&Mixed(Halves(&halves, shape)));
+            assert_eq!(mixed, pack(&Halves(&halves, shape)), "{format:?} {set}");
+        }
+    }
+}
+
 /// Bits of all lines and scales.
 fn bits(matrix: &Matrix) -> (Vec<u32>, Vec<f16>) {
     let lanes = |lines: &[Line]| lines.iter().flat_map(Line::lanes).collect();

@@ -76,6 +76,25 @@ fn logits_are_unchanged_where_others_hold_them() {
 }
 
 #[test]
+fn views_of_logits_have_their_own_gradients() {
+    let data = TensorData::new((0..12).map(|at| (at * 7 % 5) as f32).collect::<Vec<_>>(), [3, 4]);
+    let targets = [3, 1];
+    for f in [cross_entropy, plain] {
+        let whole = tracked(&data);
+        let gradients = f(whole.clone().narrow(0, 1, 2), indices(&targets)).backward();
+        let found = floats(whole.grad(&gradients).expect("the gradient of the logits"));
+        let probabilities = floats(burn::tensor::activation::softmax(constant(&data), 1));
+        for (at, (found, probability)) in found.iter().zip(probabilities).enumerate() {
+            let expected = match at / 4 {
+                0 => 0.,
+                row => probability - if at % 4 == targets[row - 1] as usize { 1. } else { 0. },
+            };
+            assert!((found - expected).abs() < 1e-6, "{at}: {found} is not {expected}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_finite_is_not_hidden() {
     for bad in [f32::NAN, f32::INFINITY] {
         let logits = TensorData::new(vec![0.5f32, bad, 1.], [1, 3]);

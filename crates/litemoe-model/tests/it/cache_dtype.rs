@@ -32,6 +32,25 @@ fn cached_decoding_is_one_pass_up_to_rounding() {
     }
 }
 
+/// Were the cache in f32, decoding would give the logits of the model whose cache is.
+#[test]
+fn decoding_is_nearer_to_a_pass_in_bf16_than_to_one_in_f32() {
+    let (model, exact) = (with_bf16("qwen3_moe"), load(tiny("qwen3_moe")));
+    let tokens = row(40);
+    let decoded = |model: &Model| {
+        let mut cache = model.new_cache();
+        let chunks = tokens.chunks(7).map(|chunk| values(&model.extend(chunk, &mut cache, None)));
+        chunks.last().unwrap()
+    };
+    let last = |model: &Model| {
+        let all = logits(model, std::slice::from_ref(&tokens));
+        all[(tokens.len() - 1) * model.vocab()..].to_vec()
+    };
+    let (found, in_bf16, in_f32) = (decoded(&model), last(&model), last(&exact));
+    assert!(4. * error(&found, &in_bf16) < error(&found, &in_f32));
+    assert!(error(&decoded(&exact), &in_f32) < 2e-5);
+}
+
 #[test]
 fn a_pass_with_gradients_is_in_f32() {
     let (model, exact) = (with_bf16("qwen3_moe"), load(tiny("qwen3_moe")));

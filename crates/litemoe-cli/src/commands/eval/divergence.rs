@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use litemoe_adapter::{Evaluation, RowDivergence, RowEvaluation, evaluate_divergence};
 use litemoe_core::{CacheDtype, LanguageModel, MountedAdapter, WeightDtype};
-use litemoe_files::map_large_allocations;
+use litemoe_files::{keep_freed_memory, map_large_allocations};
 use litemoe_model::Model;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,9 @@ pub(super) fn divergences(
     let bar = progress::begin("evaluating", 2 * rows.sequences.len() as u64, "rows");
     let told = &mut |done| bar.set(done as u64);
     let found =
-        evaluate_divergence(&reference, model, &rows.sequences, mounted, batch_tokens, told)?;
+        evaluate_divergence(&reference, model, &rows.sequences, mounted, batch_tokens, told);
+    keep_freed_memory();
+    let found = found?;
     bar.finish();
     Ok(found)
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::report::Measured;
 pub(crate) use self::report::Mounted;
+use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::mount::{MountOptions, Scale};
 use crate::args::rows::RowArgs;
@@ -248,6 +249,7 @@ impl Work for MountArgs {
         let (_lock, inputs) = self.lock()?;
         let Prepared { opened, adapter, kept, rows } = self.prepared()?;
         let loaded = opened.load(self.device, self.weights)?;
+        let loaded = loaded.cached_as(CacheArgs::default(), self.weights)?;
         loaded.expect_mounted(&self.adapter, &adapter.mounted)?;
         let guard = self.choose(&loaded, &adapter, kept.as_ref(), rows.as_deref())?;
         inputs.expect_unchanged()?;

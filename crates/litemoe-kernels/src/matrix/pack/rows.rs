@@ -18,6 +18,7 @@ impl<'a> PanelRows<'a> {
         let mut bf16: [&[u8]; LANES] = [&[]; LANES];
         let stored_so = bf16.iter_mut().zip(rows.clone()).all(|(bytes, row)| {
             let found = stored.bf16(row);
+            assert!(found.is_none_or(|row| row.len() == 2 * d_in), "a row of {d_in} bf16 values");
             *bytes = found.unwrap_or_default();
             found.is_some()
         });

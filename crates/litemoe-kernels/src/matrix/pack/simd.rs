@@ -17,7 +17,7 @@ pub(super) type Square<'a> = [&'a [u8; 64]; LANES];
 /// Columns of 16 numbers of 32 bits.
 pub(super) type Columns = [[u32; LANES]; LANES];
 
-/// Aligned as registers and cache lines are: others that are stored and loaded again cross lines.
+/// Aligned to 64 bytes, so that no load or store of a register crosses a cache line.
 #[repr(C, align(64))]
 pub(super) struct Aligned<T>(pub(super) T);
 
@@ -25,8 +25,8 @@ pub(super) struct Aligned<T>(pub(super) T);
 pub(super) const ROUND: f32 = 12_582_912.;
 
 /// Proof that the machine has an instruction set, with its operations on vectors. Loops use them, not `map` and `from_fn` of
-/// arrays, into which the compiler inlines no instruction that a whole program lacks. All sets give the same values; zeros may
-/// differ in their signs.
+/// arrays: functions with target features are not inlined into those. All sets give the same values; zeros may differ in
+/// their signs.
 pub(super) trait Simd: Copy {
     /// 16 values in registers.
     type Vector: Copy;
