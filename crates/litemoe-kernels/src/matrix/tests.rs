@@ -10,7 +10,7 @@ use crate::{RangeError, StoredRows, weight_bytes};
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
 const SHAPES: [[usize; 2]; 6] = [[1, 1], [16, 32], [5, 7], [40, 100], [65, 256], [200, 33]];
-const ROWS: [usize; 6] = [1, 2, 3, 8, 16, 37];
+const ROWS: [usize; 9] = [1, 2, 3, 8, 12, 16, 22, 23, 37];
 
 fn packed(format: PackedFormat, stored: &[f32], shape: [usize; 2]) -> Matrix {
     let set = InstructionSet::available().last().expect("the portable one");

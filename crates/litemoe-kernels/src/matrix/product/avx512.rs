@@ -12,7 +12,8 @@ use crate::matrix::layout::{Bits, LANES, Line};
 /// Distance of the prefetch, in lines: 3 KiB.
 const AHEAD: usize = 48;
 
-/// Calls a function with 8, 4 or 1 rows at once, as many as are left: a line is loaded once for all of them.
+/// Calls a function with 8 rows at once, then with those that are left: a line is loaded once for all of them. With fewer than
+/// six, the sums wait for each other.
 macro_rules! by_rows {
     ($from:expr, $to:expr, |$row:ident, $n:ident| $body:expr) => {
         let mut $row = $from;
@@ -26,7 +27,12 @@ macro_rules! by_rows {
             }
             match $to - $row {
                 8.. => run!(8),
-                4.. => run!(4),
+                7 => run!(7),
+                6 => run!(6),
+                5 => run!(5),
+                4 => run!(4),
+                3 => run!(3),
+                2 => run!(2),
                 _ => run!(1),
             }
         }
