@@ -3,6 +3,7 @@ use crate::StoredRows;
 use crate::matrix::layout::{BLOCK, LANES};
 
 /// The rows of a panel, as they are stored.
+#[allow(clippy::large_enum_variant)] // one at a time, on the stack
 pub(super) enum PanelRows<'a> {
     /// Little-endian bf16; rows behind the last are empty.
     Bf16([&'a [u8]; LANES]),
