@@ -11,6 +11,28 @@ pub struct RowStep<'a, C> {
     pub cache: &'a mut C,
     /// Adapter mounted for this row.
     pub mounted: Option<&'a MountedAdapter>,
+    /// New tokens after which the logits are wanted.
+    pub wanted: WantedLogits,
+}
+
+/// New tokens of a row after which a step computes logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WantedLogits {
+    /// The last one: to sample the next token.
+    #[default]
+    Last,
+    /// Every one: to score the tokens of a prompt.
+    All,
+}
+
+impl WantedLogits {
+    /// Number of rows of logits for `n_tokens` new tokens.
+    pub fn n_rows(self, n_tokens: usize) -> usize {
+        match self {
+            Self::Last => 1,
+            Self::All => n_tokens,
+        }
+    }
 }
 
 /// Causal language model: a [`LanguageModel`] with a KV cache for autoregressive generation.
@@ -38,9 +60,22 @@ pub trait CausalLm: LanguageModel {
         self.max_tokens().saturating_sub(prompt)
     }
 
-    /// Batched step: runs the new tokens of every row (prefill chunks and decode steps mixed) and returns the logits
-    /// after each row's last token, `[rows, vocab]`. Apart from rounding, a row's logits do not depend on the other
-    /// rows.
+    /// Number of tokens in the cache.
+    fn n_cached(&self, cache: &Self::Cache) -> usize;
+
+    /// Keeps the first `n` tokens of the cache: another text with this prefix can continue from there. Not for an
+    /// encoder–decoder, whose cache depends on its whole prompt.
+    ///
+    /// # Panics
+    /// When fewer are cached.
+    fn truncate(&self, cache: &mut Self::Cache, n: usize);
+
+    /// Memory of the cache in bytes.
+    fn cache_bytes(&self, cache: &Self::Cache) -> u64;
+
+    /// Batched step: runs the new tokens of every row (prefill chunks and decode steps mixed) and returns the wanted
+    /// logits of each row in turn, `[wanted, vocab]`: those after its last token, or after every new one. Apart from
+    /// rounding, a row's logits do not depend on the other rows.
     ///
     /// The cached and new tokens of a row together must not exceed [`max_tokens`](LanguageModel::max_tokens).
     ///
@@ -56,7 +91,8 @@ pub trait CausalLm: LanguageModel {
         cache: &mut Self::Cache,
         mounted: Option<&MountedAdapter>,
     ) -> Tensor<1> {
-        self.step(&mut [RowStep { tokens, cache, mounted }]).flatten(0, 1)
+        let wanted = WantedLogits::Last;
+        self.step(&mut [RowStep { tokens, cache, mounted, wanted }]).flatten(0, 1)
     }
 }
 

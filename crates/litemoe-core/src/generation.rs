@@ -29,6 +29,19 @@ pub struct NotFiniteLogit {
     pub n_sampled: usize,
 }
 
+impl NotFiniteLogit {
+    /// Checks the logits after a prompt and `n_sampled` further tokens, `[vocab]`.
+    ///
+    /// # Errors
+    /// The first logit that is not finite.
+    pub fn check(logits: &[f32], n_sampled: usize) -> Result<(), Self> {
+        match (0..).zip(logits).find(|(_, logit)| !logit.is_finite()) {
+            Some((token, &logit)) => Err(Self { token, logit, n_sampled }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// State of one text's generation, without the loop: the caller runs [`Self::pending`] and passes the resulting logits
 /// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_CHUNK`] (prefill),
 /// then each sampled token in turn (decode).
@@ -38,6 +51,8 @@ pub struct Generation {
     n_top: Option<usize>,
     /// Tokens not yet in the cache.
     left: Vec<u32>,
+    /// Maximum number of tokens that run at once.
+    chunk: usize,
     /// Maximum number of tokens still to sample.
     room: usize,
     n_sampled: usize,
@@ -73,7 +88,7 @@ impl Generation {
     /// When `left` is empty.
     pub fn new(left: Vec<u32>, room: usize, sampler: Sampler) -> Self {
         assert!(!left.is_empty(), "nothing of the prompt is left to run");
-        Self { sampler, n_top: None, left, room, n_sampled: 0 }
+        Self { sampler, n_top: None, left, chunk: PREFILL_CHUNK, room, n_sampled: 0 }
     }
 
     /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
@@ -82,11 +97,39 @@ impl Generation {
         Self { n_top, ..self }
     }
 
+    /// Sets the number of tokens that are pending at most, from the next call of [`Self::pending`] on; [`PREFILL_CHUNK`]
+    /// unless set.
+    ///
+    /// # Panics
+    /// When it is 0.
+    pub fn set_chunk(&mut self, chunk: usize) {
+        assert!(chunk > 0, "a chunk has tokens");
+        self.chunk = chunk;
+    }
+
+    /// Replaces the tokens that are left to run, for a cache that holds fewer or more tokens of the text than the one
+    /// before.
+    ///
+    /// # Panics
+    /// When `left` is empty.
+    pub fn set_left(&mut self, left: Vec<u32>) {
+        assert!(!left.is_empty(), "nothing of the text is left to run");
+        self.left = left;
+    }
+
+    /// Number of tokens that are left to run before the next one is sampled; 0 when nothing is pending.
+    pub fn n_left(&self) -> usize {
+        match self.room {
+            0 => 0,
+            _ => self.left.len(),
+        }
+    }
+
     /// Tokens to run next; empty when the length limit is reached, and after an error of [`Self::advance`].
     pub fn pending(&self) -> &[u32] {
         match self.room {
             0 => &[],
-            _ => &self.left[..self.left.len().min(PREFILL_CHUNK)],
+            _ => &self.left[..self.left.len().min(self.chunk)],
         }
     }
 
@@ -100,9 +143,9 @@ impl Generation {
         if !self.left.is_empty() {
             return Ok(None);
         }
-        if let Some((token, &logit)) = (0..).zip(logits).find(|(_, logit)| !logit.is_finite()) {
+        if let Err(error) = NotFiniteLogit::check(logits, self.n_sampled) {
             self.room = 0;
-            return Err(NotFiniteLogit { token, logit, n_sampled: self.n_sampled });
+            return Err(error);
         }
         self.room = self.room.saturating_sub(1);
         self.n_sampled += 1;
@@ -114,6 +157,6 @@ impl Generation {
 
     /// Whether [`Self::advance`] samples from the next logits; those inside a prompt need not be read.
     pub fn draws_next(&self) -> bool {
-        self.left.len() <= PREFILL_CHUNK
+        self.left.len() <= self.chunk
     }
 }

@@ -47,7 +47,7 @@ pub use budget::Budget;
 pub use by_rows::ByRows;
 pub use by_tokens::ByTokens;
 pub use cache_dtype::CacheDtype;
-pub use causal_lm::{CausalLm, RowStep, logits_rows};
+pub use causal_lm::{CausalLm, RowStep, WantedLogits, logits_rows};
 pub use checksummed::{ChecksumError, Checksummed};
 pub use criteria::Criterion;
 pub use decoding::Decoding;

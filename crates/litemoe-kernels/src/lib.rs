@@ -9,6 +9,7 @@ mod exp;
 mod heads;
 mod hidden_act;
 mod linear;
+mod lora;
 #[cfg(feature = "flex")]
 mod matrix;
 mod pack;
@@ -32,6 +33,7 @@ pub use cross_entropy::cross_entropy;
 pub use heads::{HeadMap, Rotation, fuses_heads, map_heads};
 pub use hidden_act::HiddenAct;
 pub use linear::LinearWeight;
+pub use lora::adapter_delta;
 #[cfg(feature = "flex")]
 pub use matrix::{InstructionSet, InstructionSetError};
 pub use parallel::parallel_map;

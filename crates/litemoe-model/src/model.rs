@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor};
@@ -332,6 +333,18 @@ impl CausalLm for Model {
         self.max_tokens().saturating_sub(used)
     }
 
+    fn n_cached(&self, cache: &KvCache) -> usize {
+        cache.len()
+    }
+
+    fn truncate(&self, cache: &mut KvCache, n: usize) {
+        cache.truncate(n);
+    }
+
+    fn cache_bytes(&self, cache: &KvCache) -> u64 {
+        cache.bytes()
+    }
+
     fn step(&self, rows: &mut [RowStep<'_, KvCache>]) -> Tensor<2> {
         let lens: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
         assert!(!lens.is_empty() && !lens.contains(&0), "every row has tokens to run");
@@ -347,7 +360,10 @@ impl CausalLm for Model {
             hidden = self.decode(index, &hidden, &packing, None, &mut pass, Some(&mut caches));
         }
         rows.iter_mut().for_each(|row| row.cache.advance(row.tokens.len()));
-        let last: Vec<usize> = packing.row_ranges().map(|tokens| tokens.end - 1).collect();
-        self.head(Stream { hidden, packing }.select(&last), &mut pass)
+        let wanted = |(tokens, row): (Range<usize>, &RowStep<'_, KvCache>)| {
+            tokens.end - row.wanted.n_rows(tokens.len())..tokens.end
+        };
+        let wanted: Vec<usize> = packing.row_ranges().zip(&*rows).flat_map(wanted).collect();
+        self.head(Stream { hidden, packing }.select(&wanted), &mut pass)
     }
 }

@@ -3,7 +3,6 @@
 mod api;
 mod engine;
 mod error;
-mod generation;
 mod hosts;
 mod lanes;
 mod limits;

@@ -22,6 +22,8 @@ pub struct RequestLimits {
     pub max_logit_bias: usize,
     /// Texts of a request, `n`.
     pub max_n: usize,
+    /// Prompts of a completion request.
+    pub max_prompts: usize,
     /// Logprobs of a whole answer: (`top_logprobs` + 1) × `max_tokens` × `n`. They are in memory until the answer is
     /// written, at about 300 bytes each. Streams have no such limit.
     pub max_logprobs: usize,
@@ -30,7 +32,7 @@ pub struct RequestLimits {
 }
 
 impl Default for RequestLimits {
-    /// 2 MiB, 65536 values, 2048 messages, 2048 parts, 16 stop strings of 1 KiB, 1024 logit biases, 128 texts, 524288
+    /// 2 MiB, 65536 values, 2048 messages, 2048 parts, 16 stop strings of 1 KiB, 1024 logit biases, 128 texts, 128 prompts, 524288
     /// logprobs, the model's context.
     fn default() -> Self {
         Self {
@@ -42,6 +44,7 @@ impl Default for RequestLimits {
             max_stop_bytes: 1 << 10,
             max_logit_bias: 1024,
             max_n: 128,
+            max_prompts: 128,
             max_logprobs: 1 << 19,
             max_context: None,
         }
@@ -96,6 +99,10 @@ impl Context {
 
     pub(crate) fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    pub(crate) fn has_encoder(&self) -> bool {
+        self.has_encoder
     }
 
     /// Checks a conversation before it is tokenized.

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use litemoe_core::Sampling;
+use litemoe_core::{PREFILL_CHUNK, Sampling};
 
 use crate::{RequestLimits, Timeouts};
 
@@ -10,6 +10,17 @@ use crate::{RequestLimits, Timeouts};
 pub struct ServerOptions {
     /// Request queue: maximum number of waiting requests; further ones get 503.
     pub max_queued: NonZeroUsize,
+    /// Maximum number of texts that decode in one batched step. Requests are admitted to the batch while there are
+    /// fewer; a client that has none in it is always admitted, and texts then take turns.
+    pub max_batch: NonZeroUsize,
+    /// Maximum number of prompt tokens in one step.
+    pub max_prefill: NonZeroUsize,
+    /// The same in a step in which other texts decode, which wait for it.
+    pub max_prefill_beside: NonZeroUsize,
+    /// Maximum bytes of all KV caches, prefixes of finished texts included. A single text may exceed it.
+    pub max_cache: u64,
+    /// Maximum time from a request's arrival to the end of its answer; then it is cancelled, with 503. `None`: no limit.
+    pub deadline: Option<Duration>,
     /// Maximum bytes of all request bodies in memory; a request that would exceed it gets 503. A quarter is for bodies of
     /// at most 64 KiB.
     pub max_in_flight: usize,
@@ -36,11 +47,17 @@ pub struct ServerOptions {
 }
 
 impl Default for ServerOptions {
-    /// Greedy decoding, 64 waiting requests, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 1 GiB
+    /// of KV caches, no deadline, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
             max_queued: NonZeroUsize::new(64).expect("64 is not zero"),
+            max_batch: NonZeroUsize::new(32).expect("32 is not zero"),
+            max_prefill: NonZeroUsize::new(PREFILL_CHUNK).expect("a chunk has tokens"),
+            max_prefill_beside: NonZeroUsize::new(128).expect("128 is not zero"),
+            max_cache: 1 << 30,
+            deadline: None,
             max_in_flight: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),
             max_unread: NonZeroUsize::new(1024).expect("1024 is not zero"),

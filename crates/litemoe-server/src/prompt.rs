@@ -39,6 +39,16 @@ pub(crate) fn encode(
     Ok(tokenizer.encode_chat(prompt)?)
 }
 
+/// Tokenizes a plain text, with the special tokens that the tokenizer adds to texts.
+pub(crate) fn encode_plain(
+    tokenizer: &Tokenizer,
+    text: &str,
+    context: Context,
+) -> Result<Vec<u32>, PromptError> {
+    check(tokenizer, text, context)?;
+    Ok(tokenizer.encode_text_prompt(text)?)
+}
+
 /// Refuses a text that certainly has more tokens than the context.
 fn check(tokenizer: &Tokenizer, text: &str, context: Context) -> Result<(), PromptError> {
     let max_tokens = context.max_tokens();

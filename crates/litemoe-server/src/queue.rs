@@ -62,7 +62,7 @@ impl<T> Queue<T> {
     pub(crate) fn next(&self) -> Option<T> {
         let mut waiting = self.lock();
         loop {
-            if let Some(job) = waiting.take() {
+            if let Some(job) = waiting.take(|_| true) {
                 return Some(job);
             }
             if waiting.is_closed {
@@ -70,6 +70,11 @@ impl<T> Queue<T> {
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Takes the next job of the clients that fit; `None` if there is none.
+    pub(crate) fn next_if(&self, fits: impl Fn(&Client) -> bool) -> Option<T> {
+        self.lock().take(fits)
     }
 
     /// Ends the wait of [`Self::next`].
@@ -104,9 +109,10 @@ impl<T> Drop for Place<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Removes the job whose turn it is.
-    fn take(&mut self) -> Option<T> {
-        let ready = self.entries.iter().enumerate().filter(|(_, entry)| entry.job.is_some());
+    /// Removes the job whose turn it is among those of the clients that fit.
+    fn take(&mut self, fits: impl Fn(&Client) -> bool) -> Option<T> {
+        let is_ready = |entry: &Entry<T>| entry.job.is_some() && fits(&entry.client);
+        let ready = self.entries.iter().enumerate().filter(|(_, entry)| is_ready(entry));
         // The first of the smallest: the one that came first.
         let (index, _) = ready.min_by_key(|(_, entry)| self.turns.last(&entry.client))?;
         let entry = self.entries.remove(index);
@@ -245,6 +251,16 @@ mod tests {
         let (_other, displaced) = queue.enter(client(2, "a")).unwrap();
         assert_eq!(displaced, None);
         assert!(first.fill((1, "a", 2)) && !second.fill((1, "a", 3)));
+    }
+
+    #[test]
+    fn only_the_clients_that_fit_are_asked() {
+        let queue = Queue::new(4);
+        let _places = [(1, "a", 0), (1, "b", 0)].map(|job| enter(&queue, job).unwrap());
+        assert_eq!(queue.next_if(|client| client.model == "c"), None);
+        assert_eq!(queue.next_if(|client| client.model == "b"), Some((1, "b", 0)));
+        assert_eq!(queue.next_if(|client| client.model == "b"), None);
+        assert_eq!(queue.next_if(|_| true), Some((1, "a", 0)));
     }
 
     #[test]

@@ -53,24 +53,31 @@ impl Piece {
 #[derive(Debug)]
 pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
-    stops: &'t [String],
     prefix: Prefix<'t>,
     /// `None` once the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
-    scanner: StopScanner<'t>,
+    scanner: StopScanner,
     pending: Pending,
     n_drawn: usize,
 }
 
 impl Tokenizer {
     /// Starts an answer. Stop strings must not be empty; one that is the text of a special token stops at that token.
-    pub fn answer<'t>(&'t self, stops: &'t [String]) -> Answer<'t> {
+    pub fn answer(&self, stops: &[String]) -> Answer<'_> {
+        self.text_after(self.assistant_prefix(), stops)
+    }
+
+    /// Starts the continuation of a plain text: as [`Self::answer`], but no chat template puts anything before it.
+    pub fn continuation(&self, stops: &[String]) -> Answer<'_> {
+        self.text_after("", stops)
+    }
+
+    fn text_after<'t>(&'t self, prefix: &'t str, stops: &[String]) -> Answer<'t> {
         Answer {
             tokenizer: self,
-            stops,
-            prefix: Prefix::new(self.assistant_prefix()),
+            prefix: Prefix::new(prefix),
             detokenizer: Some(self.detokenizer()),
-            scanner: StopScanner::new(stops),
+            scanner: StopScanner::new(stops.to_vec()),
             pending: Pending::default(),
             n_drawn: 0,
         }
@@ -99,7 +106,7 @@ impl Answer<'_> {
             return self.end(detokenizer, Finish::EndToken);
         }
         let special = self.tokenizer.special_text(drawn.token);
-        if special.is_some_and(|text| self.stops.contains(&text)) {
+        if special.is_some_and(|text| self.scanner.stops().contains(&text)) {
             return self.end(detokenizer, Finish::StopString);
         }
         if let Some(logprobs) = &drawn.logprobs {

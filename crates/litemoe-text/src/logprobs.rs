@@ -37,7 +37,11 @@ impl Tokenizer {
         })
     }
 
-    fn logprob(&self, token: u32, logprob: f32) -> Result<Logprob, TextError> {
+    /// Logprob of one token, with its text.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]
+    pub fn logprob(&self, token: u32, logprob: f32) -> Result<Logprob, TextError> {
         let bytes = self.token_bytes(token)?;
         Ok(Logprob { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes })
     }

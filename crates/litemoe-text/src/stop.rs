@@ -1,8 +1,8 @@
 /// Stop-string scanner: passes text up to the first stop string, however the text is split into pieces. Text that may
 /// be the start of a stop string is held back.
 #[derive(Debug)]
-pub(crate) struct StopScanner<'a> {
-    stops: &'a [String],
+pub(crate) struct StopScanner {
+    stops: Vec<String>,
     held: String,
 }
 
@@ -14,10 +14,14 @@ pub(crate) struct Passed {
     pub(crate) stopped: bool,
 }
 
-impl<'a> StopScanner<'a> {
+impl StopScanner {
     /// Stop strings must not be empty.
-    pub(crate) fn new(stops: &'a [String]) -> Self {
+    pub(crate) fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new() }
+    }
+
+    pub(crate) fn stops(&self) -> &[String] {
+        &self.stops
     }
 
     pub(crate) fn push(&mut self, piece: &str) -> Passed {
@@ -58,7 +62,7 @@ mod tests {
     use super::*;
 
     fn scan(stops: &[String], pieces: &[String]) -> Passed {
-        let mut scanner = StopScanner::new(stops);
+        let mut scanner = StopScanner::new(stops.to_vec());
         let mut text = String::new();
         for piece in pieces {
             let passed = scanner.push(piece);
@@ -95,8 +99,7 @@ mod tests {
 
     #[test]
     fn text_passes_as_soon_as_it_is_certain() {
-        let stops = ["\n\n".to_owned()];
-        let mut scanner = StopScanner::new(&stops);
+        let mut scanner = StopScanner::new(vec!["\n\n".to_owned()]);
         let mut pass = |piece| scanner.push(piece).text;
         assert_eq!(["a", "\n", "b\n", "\nc"].map(&mut pass), ["a", "", "\nb", ""]);
     }

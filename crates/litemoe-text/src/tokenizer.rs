@@ -124,10 +124,9 @@ impl Tokenizer {
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TextError> {
         match (&self.template, messages) {
             (Some(template), _) => self.encode_text(&template.render(messages, true)?),
-            (None, [message]) if message.role == "user" && self.decoder_start.is_some() => {
-                Ok(self.encoding(&message.content, true)?.get_ids().to_vec())
+            (None, [message]) if message.role == "user" => {
+                self.encode_text_prompt(&message.content)
             }
-            (None, [message]) if message.role == "user" => self.encode_begun(&message.content),
             (None, _) => Err(TextError::NoTemplate { given: roles(messages) }),
         }
     }
@@ -176,6 +175,18 @@ impl Tokenizer {
     pub(crate) fn encoding(&self, text: &str, begun: bool) -> Result<Encoding, TextError> {
         catch_panic(|| self.inner.encode(text, begun))
             .map_err(|reason| TextError::Encode { reason })
+    }
+
+    /// Tokenizes a plain text to be continued: with the tokenizer's own prefix, such as a beginning-of-sequence token, and
+    /// for an encoder also its suffix.
+    ///
+    /// # Errors
+    /// [`TextError::Encode`]
+    pub fn encode_text_prompt(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        match self.decoder_start {
+            Some(_) => Ok(self.encoding(text, true)?.get_ids().to_vec()),
+            None => self.encode_begun(text),
+        }
     }
 
     /// Tokenizes a text with the tokenizer's own prefix but without its suffix.

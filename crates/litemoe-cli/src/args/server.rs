@@ -16,6 +16,15 @@ pub(crate) struct ServerArgs {
     /// Request queue: maximum number of waiting requests; further ones get 503.
     #[arg(long, value_name = "N", default_value = "64")]
     max_queue: NonZeroUsize,
+    /// Maximum number of texts that decode in one batched step; further ones take turns.
+    #[arg(long, value_name = "N", default_value = "32")]
+    max_batch: NonZeroUsize,
+    /// Maximum memory of all KV caches, those of finished texts for prompts with the same beginning included.
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    max_cache: u64,
+    /// Maximum time of a request, from its arrival to the end of its answer [default: none].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    deadline: Option<Duration>,
     /// Maximum tokens of a prompt and its answer together [default: the model's].
     #[arg(long, value_name = "TOKENS")]
     max_context: Option<NonZeroUsize>,
@@ -59,6 +68,9 @@ impl ServerArgs {
         let time = self.timeout;
         Ok(ServerOptions {
             max_queued: self.max_queue,
+            max_batch: self.max_batch,
+            max_cache: self.max_cache,
+            deadline: self.deadline,
             max_in_flight: self.max_bodies.get(),
             max_connections: self.connections()?,
             limits,

@@ -52,6 +52,11 @@ impl<L: StoredLanes> Blocks<L> {
         self.len
     }
 
+    /// Memory of the blocks in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| size_of_val(block.as_slice()) as u64).sum()
+    }
+
     /// Writes tokens after the first `held` and drops those that were there.
     ///
     /// # Shapes

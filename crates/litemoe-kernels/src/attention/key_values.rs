@@ -38,6 +38,14 @@ impl KeyValues {
         self.len() == 0
     }
 
+    /// Memory in bytes; blocks that clones share count for each of them.
+    pub fn bytes(&self) -> u64 {
+        match &self.0 {
+            Stored::F32(blocks) => blocks.bytes(),
+            Stored::Bf16(blocks) => blocks.bytes(),
+        }
+    }
+
     pub(super) fn shape(&self) -> HeadShape {
         match &self.0 {
             Stored::F32(blocks) => blocks.shape,

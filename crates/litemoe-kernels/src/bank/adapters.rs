@@ -1,6 +1,8 @@
 use burn::tensor::Tensor;
 use litemoe_core::{Adapter, Lora};
 
+use crate::adapter_delta;
+
 /// Adapters of one expert's three projections.
 #[derive(Debug, Clone, Default)]
 pub struct ExpertAdapters {
@@ -42,7 +44,8 @@ impl ExpertAdapters {
         products: Tensor<2>,
         gated: bool,
     ) -> Tensor<2> {
-        let delta = |part: &Option<Adapter>| part.as_ref().map(|part| part.delta(x.clone()));
+        let delta =
+            |part: &Option<Adapter>| part.as_ref().map(|part| adapter_delta(part, x.clone()));
         let [gate, up] = [delta(&self.gate), delta(&self.up)];
         assert!(gated || gate.is_none(), "an update of the gate of an ungated expert");
         let both = match (gate, up) {
@@ -62,7 +65,7 @@ impl ExpertAdapters {
     /// - `outputs` and output: `[n, d_model]`
     pub(super) fn add_to_down(&self, inner: Tensor<2>, outputs: Tensor<2>) -> Tensor<2> {
         match &self.down {
-            Some(down) => outputs + down.delta(inner),
+            Some(down) => outputs + adapter_delta(down, inner),
             None => outputs,
         }
     }

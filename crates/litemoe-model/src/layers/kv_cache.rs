@@ -34,6 +34,11 @@ impl KvCache {
         self.len = len;
     }
 
+    /// Memory in bytes, room to grow included.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.iter().map(BlockCache::bytes).sum()
+    }
+
     /// Counts `n` tokens that every block has stored.
     pub(crate) fn advance(&mut self, n: usize) {
         self.len += n;
@@ -62,6 +67,19 @@ pub(crate) struct BlockCache {
 }
 
 impl BlockCache {
+    fn bytes(&self) -> u64 {
+        let of = |tensor: &Tensor<4>| (tensor.shape().num_elements() * size_of::<f32>()) as u64;
+        let kept = match &self.kept {
+            Kept::Nothing => 0,
+            Kept::Buffers(buffers) => {
+                buffers.iter().filter_map(|buffer| buffer.buffer.as_ref()).map(of).sum()
+            }
+            Kept::Blocks(blocks) => blocks.bytes(),
+        };
+        let memory = self.memory.iter().map(|(keys, values)| of(keys) + of(values)).sum::<u64>();
+        kept + memory
+    }
+
     /// Writes keys and values after the first `held` tokens and returns all up to there.
     ///
     /// # Shapes

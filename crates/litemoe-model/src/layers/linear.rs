@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 use litemoe_core::{Adapters, ByTokens, LinearRole, LinearSite, Site};
-use litemoe_kernels::LinearWeight;
+use litemoe_kernels::{LinearWeight, adapter_delta};
 
 /// Frozen linear layer that accepts a LoRA adapter.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Linear {
             Some(bias) => y + bias.clone().unsqueeze_dim(0),
             None => y,
         };
-        adapters.add(x, y, |adapters, x| Some(adapters.at(self.site.as_str())?.delta(x)))
+        adapters.add(x, y, |adapters, x| Some(adapter_delta(adapters.at(self.site.as_str())?, x)))
     }
 
     /// Its module path and widths.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use burn::tensor::Device;
 use litemoe_core::{
     ByRows, CausalLm, LanguageModel, MountedAdapter, Pass, RouterBias, RouterNoise, RouterRule,
-    RowStep,
+    RowStep, WantedLogits,
 };
 use litemoe_model::{KvCache, Model};
 use proptest::prelude::*;
@@ -58,6 +58,7 @@ struct Text<'a> {
     pieces: Vec<Vec<u32>>,
     mounted: Option<&'a MountedAdapter>,
     cache: KvCache,
+    wanted: WantedLogits,
     logits: Vec<Vec<f32>>,
 }
 
@@ -68,7 +69,8 @@ impl<'a> Text<'a> {
         if model.has_encoder() {
             pieces[0] = model.begin(&text[0], &mut cache, mounted);
         }
-        Self { pieces, mounted, cache, logits: Vec::new() }
+        let wanted = if text[0].len() % 2 == 0 { WantedLogits::All } else { WantedLogits::Last };
+        Self { pieces, mounted, cache, wanted, logits: Vec::new() }
     }
 }
 
@@ -84,11 +86,15 @@ fn run(model: &Model, texts: &mut [Text<'_>]) {
             tokens: &text.pieces[step],
             cache: &mut text.cache,
             mounted: text.mounted,
+            wanted: text.wanted,
         });
         let logits = values(&model.step(&mut steps.collect::<Vec<_>>()));
-        for (text, logits) in rows.into_iter().zip(logits.chunks(model.vocab())) {
-            text.logits.push(logits.to_vec());
+        let mut logits = logits.chunks(model.vocab());
+        for text in rows {
+            let n_rows = text.wanted.n_rows(text.pieces[step].len());
+            text.logits.extend(logits.by_ref().take(n_rows).map(<[f32]>::to_vec));
         }
+        assert!(logits.next().is_none());
     }
 }
 
@@ -211,9 +217,32 @@ fn a_text_cached_without_autodiff_is_not_continued_with_it() {
 }
 
 #[test]
+fn the_logits_after_every_token_of_a_step_are_those_of_one_pass() {
+    for (name, model) in TINY.iter().zip(&*MODELS).filter(|(_, model)| !model.has_encoder()) {
+        let (tokens, mut cache) = (row(40), model.new_cache());
+        let mut found = Vec::new();
+        for tokens in tokens.chunks(17) {
+            let (cache, wanted) = (&mut cache, WantedLogits::All);
+            let step = &mut [RowStep { tokens, cache, mounted: None, wanted }];
+            found.extend(values(&model.step(step)));
+        }
+        let far = error(&found, &whole(model, &tokens, None, None));
+        assert!(far < 2e-5 || is_tie(model, &tokens, None), "{name}: {far}");
+        assert_eq!(model.n_cached(&cache), 40);
+        let bytes = model.cache_bytes(&cache);
+        let shorter = model.cache_bytes(&{
+            let mut cache = model.new_cache();
+            model.extend(&tokens[..1], &mut cache, None);
+            cache
+        });
+        assert!(bytes >= shorter && shorter > 0, "{name}: {bytes} {shorter}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "every row has tokens to run")]
 fn a_row_without_tokens_is_refused() {
     let model = &MODELS[0];
     let (tokens, mut cache) = (&[][..], model.new_cache());
-    model.step(&mut [RowStep { tokens, cache: &mut cache, mounted: None }]);
+    model.extend(tokens, &mut cache, None);
 }

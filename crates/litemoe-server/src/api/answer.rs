@@ -4,7 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use litemoe_text::{Finish, Piece, TokenLogprob};
 use serde::Serialize;
 
-use crate::generation::Usage;
+use crate::api::reply::Reply;
+use crate::api::usage::UsageFields;
+use crate::engine::Usage;
 
 /// Fields common to all chunks of a chat completion.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct Answer {
     id: String,
     created: u64,
     model: String,
+    /// Number of texts.
+    n: usize,
     include_usage: bool,
 }
 
@@ -60,53 +64,11 @@ struct Logprobs<'a> {
     refusal: (),
 }
 
-#[derive(Debug, Serialize)]
-struct UsageFields {
-    prompt_tokens: usize,
-    completion_tokens: usize,
-    total_tokens: usize,
-}
-
 impl Answer {
-    pub(crate) fn new(model: String, include_usage: bool) -> Self {
+    pub(crate) fn new(model: String, n: usize, include_usage: bool) -> Self {
         let id = format!("chatcmpl-{:016x}", RandomState::new().build_hasher().finish());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Self { id, created, model, include_usage }
-    }
-
-    /// The whole chat completion.
-    pub(crate) fn whole<'a>(&'a self, texts: &'a [Piece], used: Usage) -> Completion<'a> {
-        let choice = |(index, text): (usize, &'a Piece)| Choice {
-            index,
-            text: Text::Message(Message::of_assistant(&text.text)),
-            logprobs: logprobs(text),
-            finish_reason: text.finish.map(Finish::reason),
-        };
-        let choices = texts.iter().enumerate().map(choice).collect();
-        self.completion("chat.completion", choices, Some(Some(used.into())))
-    }
-
-    /// First chunk of a text's stream: the role.
-    pub(crate) fn begin(&self, text: usize) -> Completion<'_> {
-        self.choice(text, Message::of_assistant(""), None, None)
-    }
-
-    /// Chunks of a piece of a text, and its finish reason.
-    pub(crate) fn piece<'a>(
-        &'a self,
-        text: usize,
-        piece: &'a Piece,
-    ) -> impl Iterator<Item = Completion<'a>> {
-        let is_empty = piece.text.is_empty() && piece.logprobs.is_empty();
-        let delta = Message { role: None, content: Some(&piece.text) };
-        let next = (!is_empty).then(|| self.choice(text, delta, logprobs(piece), None));
-        let ended = move |finish| self.choice(text, Message::default(), None, Some(finish));
-        next.into_iter().chain(piece.finish.map(ended))
-    }
-
-    /// Token usage, if requested.
-    pub(crate) fn end(&self, used: Usage) -> Option<Completion<'_>> {
-        self.include_usage.then(|| self.chunk(Vec::new(), Some(used)))
+        Self { id, created, model, n, include_usage }
     }
 
     fn choice<'a>(
@@ -136,23 +98,52 @@ impl Answer {
     }
 }
 
+impl Reply for Answer {
+    /// The role of each text.
+    fn begin(&mut self) -> Vec<String> {
+        let role = |text| json(&self.choice(text, Message::of_assistant(""), None, None));
+        (0..self.n).map(role).collect()
+    }
+
+    fn prompt(&mut self, _: usize, _: &[TokenLogprob]) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn piece(&mut self, text: usize, piece: &Piece) -> Vec<String> {
+        let is_empty = piece.text.is_empty() && piece.logprobs.is_empty();
+        let delta = Message { role: None, content: Some(&piece.text) };
+        let next = (!is_empty).then(|| self.choice(text, delta, logprobs(piece), None));
+        let ended = |finish| self.choice(text, Message::default(), None, Some(finish));
+        next.into_iter().chain(piece.finish.map(ended)).map(|chunk| json(&chunk)).collect()
+    }
+
+    fn end(&mut self, used: Usage) -> Vec<String> {
+        let chunk = self.include_usage.then(|| self.chunk(Vec::new(), Some(used)));
+        chunk.iter().map(json).collect()
+    }
+
+    fn whole(&self, _: &[Vec<TokenLogprob>], texts: &[Piece], used: Usage) -> String {
+        let choices = texts.iter().enumerate().map(|(index, text)| Choice {
+            index,
+            text: Text::Message(Message::of_assistant(&text.text)),
+            logprobs: logprobs(text),
+            finish_reason: text.finish.map(Finish::reason),
+        });
+        json(&self.completion("chat.completion", choices.collect(), Some(Some(used.into()))))
+    }
+}
+
 impl<'a> Message<'a> {
     fn of_assistant(content: &'a str) -> Self {
         Self { role: Some("assistant"), content: Some(content) }
     }
 }
 
-impl From<Usage> for UsageFields {
-    fn from(Usage { n_prompt, n_completion }: Usage) -> Self {
-        Self {
-            prompt_tokens: n_prompt,
-            completion_tokens: n_completion,
-            total_tokens: n_prompt + n_completion,
-        }
-    }
-}
-
 fn logprobs(piece: &Piece) -> Option<Logprobs<'_>> {
     let content = piece.logprobs.as_slice();
     (!content.is_empty()).then_some(Logprobs { content, refusal: () })
+}
+
+fn json(chunk: &Completion<'_>) -> String {
+    serde_json::to_string(chunk).expect("texts and numbers")
 }

@@ -1,23 +1,20 @@
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request as HttpRequest, State as Extract};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use litemoe_text::{Piece, Prompt};
+use axum::Extension;
+use axum::extract::{Request as HttpRequest, State as Extract};
+use axum::response::Response;
+use litemoe_text::Prompt;
 
 use crate::api::answer::Answer;
 use crate::api::body::{self, Received};
+use crate::api::call::{self, Call};
 use crate::api::error::ApiError;
 use crate::api::log::Record;
 use crate::api::request::ChatRequest;
-use crate::api::stream;
-use crate::engine::{Event, Events, Pace, Refusal};
-use crate::generation::Request;
+use crate::engine::{Request, TextKind};
 use crate::prompt;
 use crate::quota::Reserved;
 use crate::state::{Shared, State};
-use crate::turns::{Client, peer_of};
 
 /// `POST /v1/chat/completions`
 pub(crate) async fn complete(
@@ -25,44 +22,34 @@ pub(crate) async fn complete(
     Extension(record): Extension<Arc<Record>>,
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let peer = address.map(|ConnectInfo(address)| peer_of(address.ip()));
+    let peer = call::peer(&request);
     let received = body::read(request, &state).await?;
     let (chat, reserved) = parse(&state, received).await?;
-    let served = state.registry.find(&chat.model);
-    let served = served.ok_or_else(|| ApiError::unknown_model(&chat.model))?;
-    let _ = record.model.set(served.name.clone());
-    chat.sampling.check_tokens(state.vocab)?;
+    let served = call::find(&state, &chat.model, &record)?;
+    chat.common.sampling.check_tokens(state.vocab)?;
     state.context.check_bytes(chat.prompt.n_bytes())?;
-
-    let refused = |refusal| match refusal {
-        Refusal::Busy => ApiError::overloaded(state.options.retry_after),
-        Refusal::Stopped => ApiError::stopped(),
-    };
-    let client = Client { peer, model: served.name.clone() };
-    let place = state.engine.enter(client).map_err(refused)?;
+    let place = call::enter(&state, peer, served)?;
     let prompt = tokenize(&state, chat.prompt, reserved).await?;
     let _ = record.n_prompt.set(prompt.len());
     let max_new = state.context.room(prompt.len(), chat.max_new)?;
-    if !chat.stream {
-        state.options.limits.check_logprobs(chat.n, max_new, chat.n_top)?;
+    let common = chat.common;
+    if !common.stream {
+        state.options.limits.check_logprobs(common.n, max_new, chat.n_top)?;
     }
+    let answer = Answer::new(chat.model, common.n, common.include_usage);
     let request = Request {
-        max_new,
-        prompt,
+        prompts: vec![prompt],
+        kind: TextKind::Answer,
         mounted: served.mounted.clone(),
-        sampling: chat.sampling,
-        n: chat.n,
+        sampling: common.sampling,
+        n: common.n,
         n_top: chat.n_top,
-        stop: chat.stop,
+        scores_prompts: false,
+        max_new,
+        stop: common.stop,
+        is_background: common.is_background,
     };
-    let pace = if chat.stream { Pace::Cancel } else { Pace::Wait };
-    let events = place.submit(request, pace).map_err(refused)?;
-    let answer = Answer::new(chat.model, chat.include_usage);
-    match chat.stream {
-        true => Ok(stream::respond(answer, chat.n, events, record, &state.options)),
-        false => whole(&answer, chat.n, events, &record, &state).await,
-    }
+    Call { place, request, stream: common.stream }.answer(answer, record, &state).await
 }
 
 async fn parse(
@@ -91,28 +78,5 @@ async fn tokenize(state: &State, prompt: Prompt, reserved: Reserved) -> Result<V
             Err(ApiError::bad_request("invalid_value", "the messages are empty").of("messages"))
         }
         false => Ok(prompt),
-    }
-}
-
-async fn whole(
-    answer: &Answer,
-    n: usize,
-    mut events: Events,
-    record: &Record,
-    state: &State,
-) -> Result<Response, ApiError> {
-    let mut texts = vec![Piece::default(); n];
-    loop {
-        match events.next().await {
-            Some(Event::Piece(text, piece)) => texts[text].append(piece),
-            Some(Event::Finished(usage)) => {
-                let _ = record.n_completion.set(usage.n_completion);
-                return Ok(Json(answer.whole(&texts, usage)).into_response());
-            }
-            Some(Event::Displaced) => return Err(ApiError::overloaded(state.options.retry_after)),
-            Some(Event::Unread) => return Err(ApiError::unread()),
-            Some(Event::NotFinite(error)) => return Err(error.into()),
-            Some(Event::Failed) | None => return Err(ApiError::failed()),
-        }
     }
 }

@@ -9,6 +9,7 @@ use litemoe_text::{RowError, TextError};
 use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
+use crate::engine::Event;
 use crate::limits::Excess;
 use crate::prompt::PromptError;
 
@@ -109,6 +110,28 @@ impl ApiError {
 
     pub(crate) fn stopped() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "the engine does not run")
+    }
+
+    /// The request's deadline has passed.
+    fn late() -> Self {
+        let message = "the answer took longer than the server allows";
+        Self {
+            code: Some("deadline_exceeded"),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
+
+    /// The error that an event ends a request with.
+    pub(crate) fn of_event(last: Event, retry_after: Duration) -> Self {
+        match last {
+            Event::Displaced => Self::overloaded(retry_after),
+            Event::Late => Self { retry_after: Some(retry_after), ..Self::late() },
+            Event::Unread => Self::unread(),
+            Event::NotFinite(error) => error.into(),
+            Event::Failed | Event::Prompt(..) | Event::Piece(..) | Event::Finished(_) => {
+                Self::failed()
+            }
+        }
     }
 
     pub(crate) fn failed() -> Self {

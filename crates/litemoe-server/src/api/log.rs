@@ -23,6 +23,7 @@ pub(crate) struct Record {
     /// Name of a served model.
     pub(crate) model: OnceLock<String>,
     pub(crate) n_prompt: OnceLock<usize>,
+    pub(crate) n_cached: OnceLock<usize>,
     pub(crate) n_completion: OnceLock<usize>,
 }
 
@@ -61,11 +62,12 @@ pub(crate) async fn log(mut request: Request, next: Next) -> Response {
 impl Drop for Entry {
     fn drop(&mut self) {
         let _entered = self.span.enter();
-        let Record { model, n_prompt, n_completion } = &*self.record;
+        let Record { model, n_prompt, n_cached, n_completion } = &*self.record;
         tracing::info!(
             status = self.status.map(|status| status.as_u16()),
             model = model.get().map(String::as_str),
             prompt_tokens = n_prompt.get(),
+            cached_tokens = n_cached.get(),
             completion_tokens = n_completion.get(),
             elapsed = ?self.begin.elapsed(),
             "{}", if self.is_complete { "answered" } else { "the connection ended before the answer" },

@@ -2,7 +2,12 @@
 
 mod answer;
 mod body;
+mod call;
 mod chat;
+mod common;
+mod completion_request;
+mod completions;
+mod continuation;
 mod error;
 mod fields;
 pub(crate) mod guard;
@@ -11,11 +16,13 @@ mod messages;
 mod models;
 mod neutral;
 mod prompt;
+mod reply;
 mod request;
 mod request_id;
 mod sampling;
 mod shorten;
 mod stream;
+mod usage;
 mod values;
 
 use std::sync::Arc;
@@ -37,6 +44,7 @@ pub(crate) fn router(state: State, guard: Guard) -> Router {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
         .fallback(|| async { ApiError::no_such_path() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
         .with_state(Arc::new(state));

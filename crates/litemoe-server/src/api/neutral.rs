@@ -17,10 +17,9 @@ const PARAMETERS: &[(&str, IsNeutral)] = &[
     ("reasoning_effort", |_| false),
     ("web_search_options", |_| false),
     ("store", |store| *store == false),
-    // About the client, billing or scheduling, not about the answer.
+    // About the client or billing, not about the answer.
     ("user", |_| true),
     ("metadata", |_| true),
-    ("service_tier", |_| true),
 ];
 
 /// Reads all of them; refuses the first one with an effect, by name.

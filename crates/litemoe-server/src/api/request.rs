@@ -1,25 +1,20 @@
 use litemoe_core::Sampling;
 use litemoe_text::Prompt;
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::RequestLimits;
+use crate::api::common::{self, Common};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
-use crate::api::{neutral, prompt, sampling};
+use crate::api::{neutral, prompt};
 
 /// Chat completion request.
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
     pub(crate) model: String,
     pub(crate) prompt: Prompt,
-    pub(crate) n: usize,
     pub(crate) n_top: Option<usize>,
     pub(crate) max_new: Option<usize>,
-    pub(crate) sampling: Sampling,
-    pub(crate) stop: Vec<String>,
-    pub(crate) stream: bool,
-    pub(crate) include_usage: bool,
+    pub(crate) common: Common,
 }
 
 impl ChatRequest {
@@ -33,23 +28,13 @@ impl ChatRequest {
         let request = Self {
             model: fields.required("model", "a string")?,
             prompt: prompt::take(&mut fields, limits)?,
-            n: n(&mut fields, limits.max_n)?,
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
-            sampling: sampling::take(&mut fields, limits.max_logit_bias, defaults)?,
-            stop: stop(&mut fields, limits)?,
-            stream: fields.optional("stream", "a boolean")?.unwrap_or(false),
-            include_usage: include_usage(&mut fields)?,
+            common: common::take(&mut fields, limits, defaults)?,
         };
         neutral::take(&mut fields)?;
         fields.finish()?;
-        match request.include_usage && !request.stream {
-            true => {
-                Err(ApiError::bad_request("invalid_value", "`stream_options` is only for streams")
-                    .of("stream_options"))
-            }
-            false => Ok(request),
-        }
+        Ok(request)
     }
 }
 
@@ -68,15 +53,6 @@ fn max_new(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-/// Number of texts.
-fn n(fields: &mut Fields, max: usize) -> Result<usize, ApiError> {
-    let n = fields.optional("n", "a whole number")?.unwrap_or(1);
-    match (1..=max).contains(&n) {
-        true => Ok(n),
-        false => Err(fields.invalid("n", "invalid_value", &format!("between 1 and {max}"))),
-    }
-}
-
 /// Number of alternatives (`top_logprobs`) per token; `None` without `logprobs`.
 fn n_top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     let wanted = fields.optional("logprobs", "a boolean")?.unwrap_or(false);
@@ -89,38 +65,4 @@ fn n_top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
             Err(fields.invalid("top_logprobs", "invalid_value", expected))
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Several(Vec<String>),
-}
-
-fn stop(fields: &mut Fields, limits: &RequestLimits) -> Result<Vec<String>, ApiError> {
-    let stop = match fields.optional("stop", "a string or a list of strings")? {
-        None => Vec::new(),
-        Some(Stop::One(stop)) => vec![stop],
-        Some(Stop::Several(stop)) => stop,
-    };
-    let RequestLimits { max_stop, max_stop_bytes, .. } = limits;
-    let expected = if stop.len() > *max_stop {
-        format!("a string, or at most {max_stop} strings")
-    } else if stop.iter().any(|stop| !(1..=*max_stop_bytes).contains(&stop.len())) {
-        format!("a string, or strings, of 1 to {max_stop_bytes} bytes")
-    } else {
-        return Ok(stop);
-    };
-    Err(fields.invalid("stop", "invalid_value", &expected))
-}
-
-fn include_usage(fields: &mut Fields) -> Result<bool, ApiError> {
-    let options: Option<Value> = fields.optional("stream_options", "an object")?;
-    let Some(options) = options else { return Ok(false) };
-    let mut options = Fields::of(options, "stream_options")?;
-    let include = options.optional("include_usage", "a boolean")?.unwrap_or(false);
-    options.neutral("include_obfuscation", |value| *value == false)?;
-    options.finish()?;
-    Ok(include)
 }

@@ -20,7 +20,8 @@ async fn an_answer_has_the_shape_that_clients_expect() {
         "choices": [{ "index": 0, "message": { "role": "assistant", "content": TEXT }, "logprobs": null,
                       "finish_reason": "stop" }],
         "usage": { "prompt_tokens": n_prompt, "completion_tokens": n_completion,
-                   "total_tokens": n_prompt + n_completion },
+                   "total_tokens": n_prompt + n_completion,
+                   "prompt_tokens_details": { "cached_tokens": 0 } },
     });
     assert_eq!(answer, expected);
 }

@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod alone;
+mod batching;
 mod chat;
 mod client;
+mod completions;
 mod connections;
 mod disconnecting;
 mod foundation;

@@ -107,7 +107,8 @@ async fn a_client_that_leaves_while_it_waits_frees_its_place() {
 async fn clients_take_turns() {
     let (gate, mut keeper) = gate();
     let toy = Toy { gate: Some(gate), ..Toy::saying("x") };
-    let server = Listening::of(toy, ServerOptions::default()).await;
+    let options = ServerOptions { max_batch: NonZeroUsize::MIN, ..ServerOptions::default() };
+    let server = Listening::of(toy, options).await;
     let request = listening::post(&chat(&json!({ "stream": true })), "");
     let ask = async |host: u8| {
         let socket = TcpSocket::new_v4().unwrap();
@@ -120,12 +121,12 @@ async fn clients_take_turns() {
     let first = ask(1).await;
     keeper.entered.recv().await.unwrap();
     let (second, third, other) = (ask(1).await, ask(1).await, ask(2).await);
-    for (name, mut client) in
-        [("first", first), ("other", other), ("second", second), ("third", third)]
+    // Steps until each is answered: the prompt and the letter, then the end. In the second step runs the other client's
+    // prompt too, in the third that of the second request.
+    for (name, mut client, n_steps) in
+        [("first", first, 2), ("other", other, 1), ("second", second, 1), ("third", third, 2)]
     {
-        // One step for the letter, one for the end.
-        keeper.permits.send(()).unwrap();
-        keeper.permits.send(()).unwrap();
+        (0..n_steps).for_each(|_| keeper.permits.send(()).unwrap());
         let answer = timeout(Duration::from_secs(60), rest(&mut client)).await.expect(name);
         assert!(answer.contains("[DONE]"), "{name}: {answer}");
     }

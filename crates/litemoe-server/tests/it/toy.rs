@@ -123,12 +123,14 @@ impl LanguageModel for Toy {
     }
 }
 
-/// Number of tokens seen, and of steps since the prompt.
+/// The tokens so far.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
-    tokens: usize,
-    steps: usize,
+    tokens: Vec<u32>,
 }
+
+/// Memory that the toy says a cached token takes.
+pub(crate) const BYTES_PER_TOKEN: u64 = 1000;
 
 impl CausalLm for Toy {
     type Cache = Seen;
@@ -137,27 +139,44 @@ impl CausalLm for Toy {
         Seen::default()
     }
 
+    fn n_cached(&self, seen: &Seen) -> usize {
+        seen.tokens.len()
+    }
+
+    fn truncate(&self, seen: &mut Seen, n: usize) {
+        assert!(n <= seen.tokens.len());
+        seen.tokens.truncate(n);
+    }
+
+    fn cache_bytes(&self, seen: &Seen) -> u64 {
+        seen.tokens.len() as u64 * BYTES_PER_TOKEN
+    }
+
     fn step(&self, rows: &mut [RowStep<'_, Seen>]) -> Tensor<2> {
         if let Some(gate) = &self.gate {
             // The test may be over.
             let _ = gate.entered.send(());
             let _ = gate.permits.recv();
         }
-        Tensor::stack(rows.iter_mut().map(|row| self.row(row)).collect(), 0)
+        Tensor::cat(rows.iter_mut().flat_map(|row| self.row(row)).collect(), 0)
     }
 }
 
 impl Toy {
-    fn row(&self, RowStep { tokens, cache: seen, mounted }: &mut RowStep<'_, Seen>) -> Tensor<1> {
-        seen.tokens += tokens.len();
-        assert!(!tokens.is_empty() && seen.tokens <= MAX_TOKENS, "{} tokens", seen.tokens);
-        if tokens.contains(&ASSISTANT) {
-            seen.steps = 0;
-        }
-        let script = if mounted.is_some() { &self.adapted } else { &self.script };
-        let step = script.get(seen.steps).copied().unwrap_or(Step::Say(END));
-        seen.steps += 1;
-        logits(step)
+    fn row(&self, row: &mut RowStep<'_, Seen>) -> Vec<Tensor<2>> {
+        let RowStep { tokens, cache: seen, mounted, wanted } = row;
+        assert!(!tokens.is_empty());
+        let steps = tokens.iter().map(|&token| {
+            seen.tokens.push(token);
+            assert!(seen.tokens.len() <= MAX_TOKENS, "{} tokens", seen.tokens.len());
+            // Its place in the script: the tokens after the prompt.
+            let place = seen.tokens.iter().rev().position(|&token| token == ASSISTANT);
+            let script = if mounted.is_some() { &self.adapted } else { &self.script };
+            place.map_or(Step::Babble, |place| script.get(place).copied().unwrap_or(Step::Say(END)))
+        });
+        let steps: Vec<Step> = steps.collect();
+        let wanted = &steps[steps.len() - wanted.n_rows(steps.len())..];
+        wanted.iter().map(|&step| logits(step).unsqueeze_dim(0)).collect()
     }
 }
 

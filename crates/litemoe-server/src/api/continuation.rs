@@ -1,0 +1,219 @@
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use litemoe_text::{Finish, Logprob, Piece, TextError, TokenLogprob, Tokenizer};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::api::reply::Reply;
+use crate::api::usage::UsageFields;
+use crate::engine::Usage;
+
+/// Text completions: the answer of `/v1/completions`, whole or streamed.
+#[derive(Debug)]
+pub(crate) struct Continuation {
+    id: String,
+    created: u64,
+    model: String,
+    /// Number of texts per prompt.
+    n: usize,
+    /// The prompts, if they are part of the texts.
+    echoed: Option<Vec<Echoed>>,
+    include_usage: bool,
+    /// Characters of each text so far, streamed ones.
+    offsets: Vec<usize>,
+}
+
+/// A prompt that is part of its texts.
+#[derive(Debug)]
+pub(crate) struct Echoed {
+    text: String,
+    /// Its first token, which has no logprob; `None` without logprobs.
+    first: Option<Logprob>,
+}
+
+/// A text completion, or a chunk of a streamed one.
+#[derive(Debug, Serialize)]
+struct Completion<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: Vec<Choice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<UsageFields>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice {
+    text: String,
+    index: usize,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+/// Logprobs of a text's tokens, in lists of equal length.
+#[derive(Debug, Default, Serialize)]
+struct Logprobs {
+    /// Characters of the text before each token.
+    text_offset: Vec<usize>,
+    /// `None` of a text's first token.
+    token_logprobs: Vec<Option<f32>>,
+    tokens: Vec<String>,
+    /// The most probable tokens and the one that is there.
+    top_logprobs: Vec<Option<Map<String, Value>>>,
+}
+
+impl Continuation {
+    pub(crate) fn new(
+        model: String,
+        n_texts: usize,
+        n: usize,
+        echoed: Option<Vec<Echoed>>,
+        include_usage: bool,
+    ) -> Self {
+        let id = format!("cmpl-{:016x}", RandomState::new().build_hasher().finish());
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        Self { id, created, model, n, echoed, include_usage, offsets: vec![0; n_texts] }
+    }
+
+    /// What is echoed of prompts.
+    pub(crate) fn echoed(
+        tokenizer: &Tokenizer,
+        texts: Vec<String>,
+        tokens: &[Vec<u32>],
+        has_logprobs: bool,
+    ) -> Result<Vec<Echoed>, TextError> {
+        let of = |(text, tokens): (String, &Vec<u32>)| {
+            let first = tokens.first().filter(|_| has_logprobs);
+            let first = first.map(|&token| tokenizer.logprob(token, 0.0)).transpose()?;
+            Ok(Echoed { text, first })
+        };
+        texts.into_iter().zip(tokens).map(of).collect()
+    }
+
+    fn completion(&self, choices: Vec<Choice>, usage: Option<Option<UsageFields>>) -> String {
+        let Self { id, created, model, .. } = self;
+        let completion =
+            Completion { id, object: "text_completion", created: *created, model, choices, usage };
+        serde_json::to_string(&completion).expect("texts and numbers")
+    }
+
+    fn chunk(&self, choices: Vec<Choice>, used: Option<Usage>) -> String {
+        self.completion(choices, self.include_usage.then(|| used.map(UsageFields::from)))
+    }
+}
+
+impl Reply for Continuation {
+    /// The echoed prompts, if their logprobs are not waited for.
+    fn begin(&mut self) -> Vec<String> {
+        let Some(echoed) = &self.echoed else { return Vec::new() };
+        if echoed.iter().any(|echoed| echoed.first.is_some()) {
+            return Vec::new();
+        }
+        let choices = (0..self.offsets.len()).map(|index| {
+            let text = echoed[index / self.n].text.clone();
+            Choice { text, index, logprobs: None, finish_reason: None }
+        });
+        choices.map(|choice| self.chunk(vec![choice], None)).collect()
+    }
+
+    /// An echoed prompt with its logprobs, for each of its texts.
+    fn prompt(&mut self, prompt: usize, scores: &[TokenLogprob]) -> Vec<String> {
+        let Some(echoed) = self.echoed.as_ref().and_then(|echoed| echoed.get(prompt)) else {
+            return Vec::new();
+        };
+        let mut chunks = Vec::new();
+        for index in prompt * self.n..(prompt + 1) * self.n {
+            let logprobs = echoed.logprobs(scores);
+            self.offsets[index] = logprobs.end;
+            let (text, logprobs) = (echoed.text.clone(), Some(logprobs.lists));
+            chunks.push(Choice { text, index, logprobs, finish_reason: None });
+        }
+        chunks.into_iter().map(|choice| self.chunk(vec![choice], None)).collect()
+    }
+
+    fn piece(&mut self, text: usize, piece: &Piece) -> Vec<String> {
+        if piece.text.is_empty() && piece.logprobs.is_empty() && piece.finish.is_none() {
+            return Vec::new();
+        }
+        let mut logprobs = Builder { end: self.offsets[text], ..Builder::default() };
+        piece.logprobs.iter().for_each(|token| logprobs.push(token));
+        self.offsets[text] = logprobs.end;
+        let logprobs = (!piece.logprobs.is_empty()).then_some(logprobs.lists);
+        let finish_reason = piece.finish.map(Finish::reason);
+        let choice = Choice { text: piece.text.clone(), index: text, logprobs, finish_reason };
+        vec![self.chunk(vec![choice], None)]
+    }
+
+    fn end(&mut self, usage: Usage) -> Vec<String> {
+        self.include_usage.then(|| self.chunk(Vec::new(), Some(usage))).into_iter().collect()
+    }
+
+    fn whole(&self, prompts: &[Vec<TokenLogprob>], texts: &[Piece], usage: Usage) -> String {
+        let choice = |(index, piece): (usize, &Piece)| {
+            let prompt = index / self.n;
+            let echoed = self.echoed.as_ref().map(|echoed| &echoed[prompt]);
+            let mut logprobs = match echoed {
+                Some(echoed) if echoed.first.is_some() => echoed.logprobs(&prompts[prompt]),
+                _ => Builder::default(),
+            };
+            piece.logprobs.iter().for_each(|token| logprobs.push(token));
+            let text = echoed.map_or("", |echoed| &echoed.text).to_owned() + &piece.text;
+            let logprobs = (!logprobs.lists.tokens.is_empty()).then_some(logprobs.lists);
+            Choice { text, index, logprobs, finish_reason: piece.finish.map(Finish::reason) }
+        };
+        let choices = texts.iter().enumerate().map(choice).collect();
+        self.completion(choices, Some(Some(usage.into())))
+    }
+}
+
+impl Echoed {
+    /// Logprobs of the prompt's tokens.
+    fn logprobs(&self, scores: &[TokenLogprob]) -> Builder {
+        let mut logprobs = Builder::default();
+        if let Some(first) = &self.first {
+            logprobs.push_one(first, None, None);
+        }
+        scores.iter().for_each(|token| logprobs.push(token));
+        logprobs
+    }
+}
+
+/// Lists of logprobs that grow by tokens.
+#[derive(Debug, Default)]
+struct Builder {
+    lists: Logprobs,
+    /// Characters so far.
+    end: usize,
+}
+
+impl Builder {
+    fn push(&mut self, TokenLogprob { drawn, top_logprobs }: &TokenLogprob) {
+        // Of tokens with the same name the most probable is there: they come in descending order.
+        let mut top = Map::new();
+        for found in top_logprobs.iter().chain([drawn]) {
+            top.entry(name(found)).or_insert_with(|| found.logprob.into());
+        }
+        self.push_one(drawn, Some(drawn.logprob), Some(top));
+    }
+
+    fn push_one(&mut self, token: &Logprob, logprob: Option<f32>, top: Option<Map<String, Value>>) {
+        self.lists.text_offset.push(self.end);
+        self.lists.token_logprobs.push(logprob);
+        self.lists.tokens.push(name(token));
+        self.lists.top_logprobs.push(top);
+        self.end += token.token.chars().count();
+    }
+}
+
+/// A token's text, or its bytes if they are no text, as OpenAI's API writes them.
+fn name(token: &Logprob) -> String {
+    match std::str::from_utf8(&token.bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let hex = token.bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+            format!("bytes:{}", hex.collect::<String>())
+        }
+    }
+}

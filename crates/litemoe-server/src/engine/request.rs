@@ -1,0 +1,45 @@
+use std::sync::Arc;
+
+use litemoe_core::{MountedAdapter, Sampling};
+
+/// Generation request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Tokens of the prompts, none empty, each fewer than the model's maximum.
+    pub(crate) prompts: Vec<Vec<u32>>,
+    pub(crate) kind: TextKind,
+    pub(crate) mounted: Option<Arc<MountedAdapter>>,
+    pub(crate) sampling: Sampling,
+    /// Number of texts per prompt.
+    pub(crate) n: usize,
+    /// Number of alternatives in every token's logprobs; `None`: no logprobs.
+    pub(crate) n_top: Option<usize>,
+    /// Whether the prompts' tokens have logprobs too.
+    pub(crate) scores_prompts: bool,
+    /// Maximum number of new tokens per text.
+    pub(crate) max_new: usize,
+    /// Stop strings, not empty.
+    pub(crate) stop: Vec<String>,
+    /// Whether it waits while requests that are not in the background run.
+    pub(crate) is_background: bool,
+}
+
+/// What the generated text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextKind {
+    /// An answer: what the chat template puts before it is not part of it.
+    Answer,
+    /// The continuation of a plain text.
+    Continuation,
+}
+
+/// Token usage of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Tokens of all prompts.
+    pub(crate) n_prompt: usize,
+    /// Those of them whose keys and values were cached already.
+    pub(crate) n_cached: usize,
+    /// Sampled tokens of all texts, end tokens included.
+    pub(crate) n_completion: usize,
+}

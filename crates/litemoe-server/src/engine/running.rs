@@ -1,0 +1,156 @@
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use litemoe_core::{CausalLm, Generation, Sampler};
+use litemoe_text::{TextError, Tokenizer};
+use tracing::Span;
+
+use super::event::{Event, Sender};
+use super::prefixes::{Key, Prefixes};
+use super::request::{Request, TextKind, Usage};
+use super::row::{Row, Work};
+use crate::turns::Client;
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) client: Client,
+    pub(super) request: Request,
+    pub(super) events: Sender,
+    /// Span of the request in the log.
+    pub(super) span: Span,
+    /// When it came.
+    pub(super) begin: Instant,
+}
+
+/// A request that is being answered.
+pub(super) struct Running<'t, C> {
+    pub(super) key: Key,
+    request: Request,
+    pub(super) events: Sender,
+    pub(super) span: Span,
+    pub(super) begin: Instant,
+    /// Its prompts and texts that are not finished.
+    pub(super) rows: Vec<Row<'t, C>>,
+    pub(super) usage: Usage,
+    tokenizer: &'t Tokenizer,
+}
+
+impl<'t, C: Clone> Running<'t, C> {
+    pub(super) fn new<M: CausalLm<Cache = C>>(
+        model: &M,
+        tokenizer: &'t Tokenizer,
+        job: Job,
+    ) -> Self {
+        let Job { client, request, mut events, span, begin } = job;
+        let key = Key { client, mounted: request.mounted.clone() };
+        let n_prompt = request.prompts.iter().map(Vec::len).sum();
+        let usage = Usage { n_prompt, ..Usage::default() };
+        let mut rows = Vec::new();
+        for (index, prompt) in request.prompts.iter().enumerate() {
+            let scores = request.scores_prompts.then(|| (request.n_top.unwrap_or(0), Vec::new()));
+            let shares_prompt = request.n > 1 && (prompt.len() > 1 || model.has_encoder());
+            if shares_prompt || (scores.is_some() && prompt.len() > 1) {
+                let begin = prompt[prompt.len() - 1..].to_vec();
+                let work = Work::Prompt { n_run: 0, scores, begin };
+                rows.push(Row::new(index, prompt.clone(), work));
+            } else {
+                if scores.is_some() {
+                    events.send(Event::Prompt(index, Vec::new()));
+                }
+                rows.extend(texts(model, tokenizer, &request, index));
+            }
+        }
+        Self { key, request, events, span, begin, rows, usage, tokenizer }
+    }
+
+    /// Whether the request waits while others run.
+    pub(super) fn is_background(&self) -> bool {
+        self.request.is_background
+    }
+
+    /// Takes a row's logits of the current step and sends what follows from them.
+    pub(super) fn advance(&mut self, row: usize, logits: &[Vec<f32>]) -> Result<(), TextError> {
+        let row = &mut self.rows[row];
+        let drawn = row.advance(self.tokenizer, logits)?;
+        if let (Some(drawn), Work::Text { index, answer, .. }) = (drawn, &mut row.work) {
+            let piece = answer.push(&drawn)?;
+            self.events.send(Event::Piece(*index, piece));
+        }
+        Ok(())
+    }
+
+    /// Replaces prompts that have run by their texts, and removes the texts that are over. The keys and values of each
+    /// prompt's first text are kept as a prefix.
+    pub(super) fn settle<M: CausalLm<Cache = C>>(
+        &mut self,
+        model: &M,
+        prefixes: &mut Prefixes<C>,
+    ) -> Result<(), TextError> {
+        let mut rows: VecDeque<_> = std::mem::take(&mut self.rows).into();
+        while let Some(mut row) = rows.pop_front() {
+            let n_left = row.n_left();
+            match &mut row.work {
+                Work::Prompt { scores, begin, .. } if n_left == 0 => {
+                    if let Some((_, scores)) = scores.take() {
+                        self.events.send(Event::Prompt(row.prompt, scores));
+                    }
+                    let begin = std::mem::take(begin);
+                    let texts = texts(model, self.tokenizer, &self.request, row.prompt);
+                    let cache = row.into_cache().1;
+                    for text in texts.into_iter().rev() {
+                        rows.push_front(match &cache {
+                            Some(cache) => text.continuing(cache.clone(), begin.clone()),
+                            None => text,
+                        });
+                    }
+                    continue;
+                }
+                Work::Text { index, answer, .. } if n_left == 0 && !answer.is_over() => {
+                    self.events.send(Event::Piece(*index, answer.finish()?));
+                }
+                _ => {}
+            }
+            match &row.work {
+                Work::Text { index, answer, .. } if answer.is_over() => {
+                    self.usage.n_completion += answer.n_drawn();
+                    let is_first = index % self.request.n == 0;
+                    if let (tokens, Some(cache)) = row.into_cache()
+                        && is_first
+                        && !model.has_encoder()
+                    {
+                        prefixes.insert(model, self.key.clone(), tokens, cache);
+                    }
+                }
+                _ => self.rows.push(row),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The texts of a prompt at their start.
+fn texts<'t, M: CausalLm>(
+    model: &M,
+    tokenizer: &'t Tokenizer,
+    request: &Request,
+    prompt: usize,
+) -> Vec<Row<'t, M::Cache>> {
+    let tokens = &request.prompts[prompt];
+    let room = model.room_after(tokens.len()).min(request.max_new);
+    let text = |nth: usize| {
+        let mut sampler = Sampler::new(request.sampling.clone()).for_text(nth as u64);
+        if !model.has_encoder() {
+            sampler.read(tokens);
+        }
+        let generation =
+            Generation::new(tokens.clone(), room, sampler).with_logprobs(request.n_top);
+        let answer = match request.kind {
+            TextKind::Answer => tokenizer.answer(&request.stop),
+            TextKind::Continuation => tokenizer.continuation(&request.stop),
+        };
+        let (index, generation) = (prompt * request.n + nth, Box::new(generation));
+        Row::new(prompt, tokens.clone(), Work::Text { index, generation, answer: Box::new(answer) })
+    };
+    (0..request.n).map(text).collect()
+}
