@@ -3,6 +3,9 @@ use litemoe_core::{Input, LanguageModel, Sequence};
 
 use crate::{AdapterError, RowProblem};
 
+/// Number of logits that a loss or an evaluation computes at once: 8 MiB in f32.
+pub const LOGITS_PER_CHUNK: usize = 1 << 21;
+
 /// Rows prepared for one teacher-forced pass: inputs, positions of the needed logits, and targets.
 pub(crate) struct Batch {
     /// Each row up to the token before its last token in the loss; later tokens predict nothing in the loss.

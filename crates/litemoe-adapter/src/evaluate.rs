@@ -5,7 +5,7 @@ use litemoe_core::{LanguageModel, MountedAdapter, Pass, Sequence};
 use serde::{Deserialize, Serialize};
 
 use crate::AdapterError;
-use crate::batch::{Batch, check_rows, n_input};
+use crate::batch::{Batch, LOGITS_PER_CHUNK, check_rows, n_input};
 use crate::workers::Workers;
 
 /// Default number of tokens that an evaluation computes at once.
@@ -209,22 +209,33 @@ fn score_batch<M: LanguageModel + Sync + ?Sized>(
 ) -> Vec<RowScore> {
     let mut pass = Pass::mounted(mounted);
     let hidden = model.stream(&batch.input, &mut pass).select(&batch.positions);
-    let logits = floats(model.head(hidden, &mut pass));
-    let mut places = logits.chunks_exact(model.vocab()).zip(&batch.targets);
-    let score = |&n: &usize| {
-        let of_row: Vec<_> = places.by_ref().take(n).collect();
-        score_row(of_row.into_iter())
-    };
-    batch.row_targets.iter().map(score).collect()
+    let per_chunk = (LOGITS_PER_CHUNK / model.vocab()).max(1);
+    let mut tokens = Vec::with_capacity(batch.targets.len());
+    // The logits are never there for all tokens.
+    for (chunk, targets) in batch.targets.chunks(per_chunk).enumerate() {
+        let hidden = hidden.clone().narrow(0, chunk * per_chunk, targets.len());
+        let logits = floats(model.head(hidden, &mut pass));
+        let logits = logits.chunks_exact(model.vocab());
+        tokens.extend(logits.zip(targets).map(|(logits, &target)| check(logits, target)));
+    }
+    let mut tokens = tokens.into_iter();
+    batch.row_targets.iter().map(|&n| score_row(tokens.by_ref().take(n))).collect()
 }
 
-fn score_row<'a>(mut places: impl Iterator<Item = (&'a [f32], &'a u32)>) -> RowScore {
+/// Score of a target; an error is a logit that is not finite.
+fn check(logits: &[f32], target: u32) -> Result<(f64, bool), f32> {
+    match logits.iter().find(|logit| !logit.is_finite()) {
+        Some(&logit) => Err(logit),
+        None => Ok(score_token(logits, target as usize)),
+    }
+}
+
+fn score_row(tokens: impl Iterator<Item = Result<(f64, bool), f32>>) -> RowScore {
+    // All of the row's tokens are taken, also after an error.
+    let tokens: Vec<_> = tokens.collect();
     let start = RowEvaluation { exact: true, ..RowEvaluation::default() };
-    places.try_fold(start, |mut row, (logits, &target)| {
-        if let Some(&logit) = logits.iter().find(|logit| !logit.is_finite()) {
-            return Err(logit);
-        }
-        row.add(score_token(logits, target as usize));
+    tokens.into_iter().try_fold(start, |mut row, token| {
+        row.add(token?);
         Ok(row)
     })
 }
@@ -275,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_row_has_no_score_if_any_logit_is_not_finite() {
-        let score = |other: f32| score_row([(&[1.0, other][..], &0)].into_iter());
+        let score = |other: f32| score_row([check(&[1.0, other], 0)].into_iter());
         assert_eq!(score(1.0).map(|row| (row.tokens, row.exact)), Ok((1, true)));
         assert!((score(1.0).expect("finite").nll - 2f64.ln()).abs() < 1e-9);
         assert_eq!(score(f32::NEG_INFINITY), Err(f32::NEG_INFINITY));

@@ -17,7 +17,7 @@ mod to_foundation;
 mod tune;
 mod workers;
 
-pub use batch::RowLimits;
+pub use batch::{LOGITS_PER_CHUNK, RowLimits};
 pub use confidence_interval::{mean_95, share_95};
 pub use delta_norm::delta_norm;
 pub use divergence::{RowDivergence, evaluate_divergence};
@@ -34,6 +34,6 @@ pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMa
 pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
 pub use to_foundation::{load_with_plan, to_foundation};
 pub use tune::{
-    Checkpoint, Gradient, Gradients, LOGITS_PER_CHUNK, MicroBatch, StepReport, TuneData,
-    TuneObserver, TuneOptions, Tuned, check_checkpoint, gradients, tune,
+    Checkpoint, Gradient, Gradients, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions,
+    Tuned, check_checkpoint, gradients, tune,
 };

@@ -5,12 +5,9 @@ use litemoe_core::{Adapters, LanguageModel, Lora, Pass, RouterNoise, Sequence, S
 use litemoe_kernels::cross_entropy;
 
 use crate::AdapterError;
-use crate::batch::{Batch, check_rows};
+use crate::batch::{Batch, LOGITS_PER_CHUNK, check_rows};
 use crate::evaluate::floats;
 use crate::workers::Workers;
-
-/// Number of logits that are computed at once in the loss: 16 MiB in f32.
-pub const LOGITS_PER_CHUNK: usize = 1 << 22;
 
 /// How a batch is split: micro-batches, threads, activation checkpointing. It affects only rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ mod state;
 mod tuned;
 
 pub use data::TuneData;
-pub use gradients::{Gradient, Gradients, LOGITS_PER_CHUNK, MicroBatch, gradients};
+pub use gradients::{Gradient, Gradients, MicroBatch, gradients};
 pub use options::TuneOptions;
 pub use run::{Checkpoint, StepReport, TuneObserver, tune};
 pub use state::check_checkpoint;
