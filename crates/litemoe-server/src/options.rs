@@ -47,7 +47,7 @@ pub struct ServerOptions {
 }
 
 impl Default for ServerOptions {
-    /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 1 GiB
+    /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 256 MiB
     /// of KV caches, no deadline, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
@@ -56,7 +56,7 @@ impl Default for ServerOptions {
             max_batch: NonZeroUsize::new(32).expect("32 is not zero"),
             max_prefill: NonZeroUsize::new(PREFILL_CHUNK).expect("a chunk has tokens"),
             max_prefill_beside: NonZeroUsize::new(128).expect("128 is not zero"),
-            max_cache: 1 << 30,
+            max_cache: 256 << 20,
             deadline: None,
             max_in_flight: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),

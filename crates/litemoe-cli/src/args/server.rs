@@ -20,7 +20,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N", default_value = "32")]
     max_batch: NonZeroUsize,
     /// Maximum memory of all KV caches, those of finished texts for prompts with the same beginning included.
-    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    #[arg(long, value_name = "BYTES", default_value = "268435456")]
     max_cache: u64,
     /// Maximum time of a request, from its arrival to the end of its answer [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]

@@ -2,8 +2,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use litemoe_text::{Finish, Logprob, Piece, TextError, TokenLogprob, Tokenizer};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
@@ -61,7 +60,18 @@ struct Logprobs {
     token_logprobs: Vec<Option<f32>>,
     tokens: Vec<String>,
     /// The most probable tokens and the one that is there.
-    top_logprobs: Vec<Option<Map<String, Value>>>,
+    top_logprobs: Vec<Option<Top>>,
+}
+
+/// Logprobs by tokens, the largest first: an object. They are written as those of the tokens are, because lm-eval compares
+/// the two.
+#[derive(Debug)]
+struct Top(Vec<(String, f32)>);
+
+impl Serialize for Top {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(token, logprob)| (token, logprob)))
+    }
 }
 
 impl Continuation {
@@ -191,14 +201,17 @@ struct Builder {
 impl Builder {
     fn push(&mut self, TokenLogprob { drawn, top_logprobs }: &TokenLogprob) {
         // Of tokens with the same name the most probable is there: they come in descending order.
-        let mut top = Map::new();
+        let mut top = Vec::new();
         for found in top_logprobs.iter().chain([drawn]) {
-            top.entry(name(found)).or_insert_with(|| found.logprob.into());
+            let name = name(found);
+            if top.iter().all(|(other, _)| *other != name) {
+                top.push((name, found.logprob));
+            }
         }
-        self.push_one(drawn, Some(drawn.logprob), Some(top));
+        self.push_one(drawn, Some(drawn.logprob), Some(Top(top)));
     }
 
-    fn push_one(&mut self, token: &Logprob, logprob: Option<f32>, top: Option<Map<String, Value>>) {
+    fn push_one(&mut self, token: &Logprob, logprob: Option<f32>, top: Option<Top>) {
         self.lists.text_offset.push(self.end);
         self.lists.token_logprobs.push(logprob);
         self.lists.tokens.push(name(token));
