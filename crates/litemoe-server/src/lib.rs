@@ -7,6 +7,7 @@ mod hosts;
 mod lanes;
 mod limits;
 mod listen;
+mod metrics;
 mod options;
 mod origins;
 mod prompt;

@@ -24,6 +24,8 @@ pub struct ServerOptions {
     /// Maximum bytes of all request bodies in memory; a request that would exceed it gets 503. A quarter is for bodies of
     /// at most 64 KiB.
     pub max_in_flight: usize,
+    /// Whether `/metrics` is served, to any client.
+    pub metrics: bool,
     /// Maximum number of open connections; further ones are accepted when one closes.
     pub max_connections: NonZeroUsize,
     /// Values of the sampling parameters that a request does not have.
@@ -48,7 +50,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 256 MiB
-    /// of KV caches, no deadline, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// of KV caches, no deadline, no metrics, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
@@ -58,6 +60,7 @@ impl Default for ServerOptions {
             max_prefill_beside: NonZeroUsize::new(128).expect("128 is not zero"),
             max_cache: 256 << 20,
             deadline: None,
+            metrics: false,
             max_in_flight: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),
             max_unread: NonZeroUsize::new(1024).expect("1024 is not zero"),

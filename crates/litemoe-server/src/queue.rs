@@ -77,6 +77,11 @@ impl<T> Queue<T> {
         self.lock().take(fits)
     }
 
+    /// Number of waiting requests.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
     /// Ends the wait of [`Self::next`].
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;

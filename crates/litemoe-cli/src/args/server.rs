@@ -25,6 +25,9 @@ pub(crate) struct ServerArgs {
     /// Maximum time of a request, from its arrival to the end of its answer [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     deadline: Option<Duration>,
+    /// Serve /metrics for Prometheus, to any client: totals of requests, tokens, times and memory.
+    #[arg(long)]
+    metrics: bool,
     /// Maximum tokens of a prompt and its answer together [default: the model's].
     #[arg(long, value_name = "TOKENS")]
     max_context: Option<NonZeroUsize>,
@@ -71,6 +74,7 @@ impl ServerArgs {
             max_batch: self.max_batch,
             max_cache: self.max_cache,
             deadline: self.deadline,
+            metrics: self.metrics,
             max_in_flight: self.max_bodies.get(),
             max_connections: self.connections()?,
             limits,

@@ -13,6 +13,7 @@ mod fields;
 pub(crate) mod guard;
 mod log;
 mod messages;
+mod metrics;
 mod models;
 mod neutral;
 mod prompt;
@@ -41,6 +42,7 @@ use guard::Guard;
 pub(crate) fn router(state: State, guard: Guard) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
+        .route("/metrics", get(metrics::text))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))

@@ -21,6 +21,7 @@ use tracing::Span;
 pub(crate) use event::{Event, Pace};
 pub(crate) use request::{Request, TextKind, Usage};
 
+use crate::metrics::Metrics;
 use crate::queue::{self, Queue};
 use crate::turns::Client;
 use crate::{ServerError, ServerOptions};
@@ -43,6 +44,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Engine {
     queue: Arc<Queue<Job>>,
     thread: JoinHandle<()>,
+    metrics: Arc<Metrics>,
     max_unread: usize,
 }
 
@@ -84,10 +86,12 @@ impl Engine {
             max_cache: options.max_cache,
             deadline: options.deadline,
         };
-        let work = move || Scheduler::new(model, &tokenizer, jobs, limits).run();
+        let metrics = Arc::new(Metrics::new());
+        let counted = metrics.clone();
+        let work = move || Scheduler::new(model, &tokenizer, jobs, limits, counted).run();
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(work);
         let thread = thread.map_err(|reason| ServerError::Thread { reason })?;
-        Ok(Self { queue, thread, max_unread: options.max_unread.get() })
+        Ok(Self { queue, thread, metrics, max_unread: options.max_unread.get() })
     }
 
     /// Takes a place in the queue, before the request is prepared.
@@ -101,6 +105,12 @@ impl Engine {
             events.send(Event::Displaced);
         }
         Ok(Place { place, client, max_unread: self.max_unread, begin: Instant::now() })
+    }
+
+    /// Metrics in OpenMetrics' text format.
+    pub(crate) fn metrics(&self) -> String {
+        self.metrics.requests_waiting.set(self.queue.len() as i64);
+        self.metrics.text()
     }
 
     pub(crate) fn is_running(&self) -> bool {

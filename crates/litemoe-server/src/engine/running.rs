@@ -33,6 +33,7 @@ pub(super) struct Running<'t, C> {
     /// Its prompts and texts that are not finished.
     pub(super) rows: Vec<Row<'t, C>>,
     pub(super) usage: Usage,
+    has_token: bool,
     tokenizer: &'t Tokenizer,
 }
 
@@ -61,7 +62,7 @@ impl<'t, C: Clone> Running<'t, C> {
                 rows.extend(texts(model, tokenizer, &request, index));
             }
         }
-        Self { key, request, events, span, begin, rows, usage, tokenizer }
+        Self { key, request, events, span, begin, rows, usage, has_token: false, tokenizer }
     }
 
     /// Whether the request waits while others run.
@@ -69,15 +70,21 @@ impl<'t, C: Clone> Running<'t, C> {
         self.request.is_background
     }
 
-    /// Takes a row's logits of the current step and sends what follows from them.
-    pub(super) fn advance(&mut self, row: usize, logits: &[Vec<f32>]) -> Result<(), TextError> {
+    /// Whether the request has just got its first token. Asked after every token.
+    pub(super) fn is_first_token(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_token, true)
+    }
+
+    /// Takes a row's logits of the current step and sends what follows from them. Returns whether a token was sampled.
+    pub(super) fn advance(&mut self, row: usize, logits: &[Vec<f32>]) -> Result<bool, TextError> {
         let row = &mut self.rows[row];
         let drawn = row.advance(self.tokenizer, logits)?;
+        let is_drawn = drawn.is_some();
         if let (Some(drawn), Work::Text { index, answer, .. }) = (drawn, &mut row.work) {
             let piece = answer.push(&drawn)?;
             self.events.send(Event::Piece(*index, piece));
         }
-        Ok(())
+        Ok(is_drawn)
     }
 
     /// Replaces prompts that have run by their texts, and removes the texts that are over. The keys and values of each

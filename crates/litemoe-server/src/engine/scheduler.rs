@@ -10,6 +10,7 @@ use super::prefixes::Prefixes;
 use super::running::{Job, Running};
 use super::selection::{Candidate, StepLimits, select};
 use super::shares::Shares;
+use crate::metrics::{Metrics, Outcome};
 use crate::queue::Queue;
 use crate::turns::Client;
 
@@ -34,6 +35,7 @@ pub(super) struct Scheduler<'t, M: CausalLm> {
     prefixes: Prefixes<M::Cache>,
     /// Most bytes of a cache per token so far.
     bytes_per_token: u64,
+    metrics: Arc<Metrics>,
 }
 
 /// How a request ends.
@@ -52,9 +54,20 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         tokenizer: &'t Tokenizer,
         queue: Arc<Queue<Job>>,
         limits: Limits,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let (running, shares, prefixes) = (Vec::new(), Shares::default(), Prefixes::new());
-        Self { model, tokenizer, queue, limits, running, shares, prefixes, bytes_per_token: 0 }
+        Self {
+            model,
+            tokenizer,
+            queue,
+            limits,
+            running,
+            shares,
+            prefixes,
+            bytes_per_token: 0,
+            metrics,
+        }
     }
 
     /// Answers requests until the queue is closed and empty.
@@ -64,7 +77,17 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             self.step();
             self.settle();
             self.bound_caches();
+            self.report();
         }
+    }
+
+    /// Sets the metrics of what runs.
+    fn report(&self) {
+        let n_rows: usize = self.running.iter().map(|running| running.rows.len()).sum();
+        self.metrics.requests_running.set(self.running.len() as i64);
+        self.metrics.texts_running.set(n_rows as i64);
+        self.metrics.running_cache.set(self.cache_bytes() as i64);
+        self.metrics.prefix_cache.set(self.prefixes.bytes() as i64);
     }
 
     /// Takes requests from the queue: as many as have room in the batch, and one of every client that has none there.
@@ -112,6 +135,13 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         self.shares.leave(&running.key.client);
         let _entered = running.span.enter();
         let (elapsed, usage) = (running.begin.elapsed(), running.usage);
+        let outcome = match &end {
+            End::Finished => Outcome::finished,
+            End::Gone | End::Unread => Outcome::cancelled,
+            End::Late => Outcome::late,
+            End::Error(_) | End::Panicked => Outcome::failed,
+        };
+        self.metrics.ended(outcome, elapsed);
         let last = match end {
             End::Finished => {
                 tracing::debug!(?usage, ?elapsed, "generated");
@@ -148,6 +178,8 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         if n_rows == 0 {
             return;
         }
+        self.metrics.steps.inc();
+        self.metrics.rows.inc_by(n_rows as u64);
         let (model, running) = (&self.model, &mut self.running);
         // A request that makes the model panic must not affect others; a forward pass does not change the model.
         let logits = catch_unwind(AssertUnwindSafe(|| {
@@ -206,10 +238,14 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             let chosen =
                 catch_unwind(AssertUnwindSafe(|| row.choose(model, prefixes, key, n_tokens)));
             match chosen {
-                Ok(n_cached) => usage.n_cached += n_cached,
+                Ok(n_cached) => {
+                    usage.n_cached += n_cached;
+                    self.metrics.cached_tokens.inc_by(n_cached as u64);
+                }
                 Err(_) => failed.push(index),
             }
             let (n_prompt, n_sampled) = if row.decodes() { (0, 1) } else { (n_tokens, 0) };
+            self.metrics.prompt_tokens.inc_by(row.n_chosen().saturating_sub(n_sampled) as u64);
             self.shares.charge(&key.client, n_prompt, n_sampled);
         }
         failed.sort_unstable();
@@ -230,8 +266,15 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 if n_logits == 0 {
                     continue;
                 }
-                if let Err(error) = running.advance(place, &own) {
-                    failed.push((index, error));
+                match running.advance(place, &own) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.metrics.completion_tokens.inc();
+                        if running.is_first_token() {
+                            self.metrics.first_token(running.begin.elapsed());
+                        }
+                    }
+                    Err(error) => failed.push((index, error)),
                 }
             }
         }
@@ -286,6 +329,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             let row = &mut self.running[index].rows[place];
             n_bytes -= row.cache_bytes(&self.model);
             row.drop_cache();
+            self.metrics.preemptions.inc();
         }
         self.prefixes.shrink(self.limits.max_cache.saturating_sub(n_bytes));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use litemoe_server::ServerOptions;
 use serde_json::json;
 
-use crate::client::{answer, chat, post, read, serving, serving_with, text};
+use crate::client::{answer, chat, get, post, read, serving, serving_with, text};
 use crate::toy::{BYTES_PER_TOKEN, MAX_TOKENS, Step, Toy, gate, tokens};
 
 fn babble() -> Vec<Step> {
@@ -158,4 +158,29 @@ async fn more_texts_than_the_batch_has_room_for_are_all_answered() {
             assert_eq!(choice["message"]["content"], "well done");
         }
     }
+}
+
+#[tokio::test]
+async fn metrics_count_what_was_done() {
+    let options = ServerOptions { metrics: true, ..ServerOptions::default() };
+    let router = serving_with(Toy::saying("well done"), options);
+    assert_eq!(get(&serving(Toy::saying("x")), "/metrics").await.status(), 404);
+    answer(&router, &json!({ "n": 2 })).await;
+    answer(&router, &json!({})).await;
+    let metrics = get(&router, "/metrics").await;
+    let kind = metrics.headers()["content-type"].to_str().unwrap();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let metrics = text(metrics).await;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
+        line.unwrap_or_else(|| panic!("{name} in {metrics}")).rsplit(' ').next().unwrap()
+    };
+    let (n_prompt, n_text) = (tokens("<|user|>hi<|assistant|>").len(), tokens("well done").len());
+    assert_eq!(value("litemoe_requests_total{outcome=\"finished\"}"), "2");
+    // The first request runs its prompt's last token for each text.
+    assert_eq!(value("litemoe_prompt_tokens_total"), (2 * n_prompt + 1).to_string());
+    assert_eq!(value("litemoe_completion_tokens_total"), (3 * (n_text + 1)).to_string());
+    assert_eq!(value("litemoe_time_to_first_token_seconds_count"), "2");
+    assert_eq!(value("litemoe_requests_waiting"), "0");
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
 }
