@@ -123,11 +123,12 @@ mod kernel {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::{Device, Distribution, Tensor};
+    use burn::tensor::{Device, Tensor, TensorData};
     use litemoe_core::Lora;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::test_numbers::numbers;
 
     proptest! {
         #[test]
@@ -136,11 +137,12 @@ mod tests {
             scale in -2f32..2.0,
         ) {
             let device = Device::flex();
-            let random = |shape: [usize; 2]| {
-                Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device)
+            let random = |shape: [usize; 2], seed| {
+                let values = numbers(shape.iter().product(), seed);
+                Tensor::<2>::from_data(TensorData::new(values, shape), &device)
             };
-            let x = random([n, d_in]);
-            let lora = Lora { a: random([d_in, rank]), b: random([rank, d_out]), scale };
+            let x = random([n, d_in], 1);
+            let lora = Lora { a: random([d_in, rank], 2), b: random([rank, d_out], 3), scale };
             let adapter = Adapter::from(lora);
             prop_assert!(kernel::fits(adapter.lora(), &x));
             let rows = |tensor: Tensor<2>| tensor.into_data().try_into_vec::<f32>().unwrap();

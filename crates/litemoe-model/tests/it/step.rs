@@ -69,7 +69,8 @@ impl<'a> Text<'a> {
         if model.has_encoder() {
             pieces[0] = model.begin(&text[0], &mut cache, mounted);
         }
-        let wanted = if text[0].len() % 2 == 0 { WantedLogits::All } else { WantedLogits::Last };
+        let wanted =
+            if text[0].len().is_multiple_of(2) { WantedLogits::All } else { WantedLogits::Last };
         Self { pieces, mounted, cache, wanted, logits: Vec::new() }
     }
 }

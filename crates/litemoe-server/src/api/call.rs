@@ -95,7 +95,7 @@ async fn whole(
                 let body = reply.whole(&prompts, &texts, usage);
                 return Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response());
             }
-            Some(last) => return Err(ApiError::of_event(last, state.options.retry_after)),
+            Some(last) => return Err(ApiError::of_event(&last, state.options.retry_after)),
             None => return Err(ApiError::failed()),
         }
     }

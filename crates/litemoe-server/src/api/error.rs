@@ -122,12 +122,12 @@ impl ApiError {
     }
 
     /// The error that an event ends a request with.
-    pub(crate) fn of_event(last: Event, retry_after: Duration) -> Self {
+    pub(crate) fn of_event(last: &Event, retry_after: Duration) -> Self {
         match last {
             Event::Displaced => Self::overloaded(retry_after),
             Event::Late => Self { retry_after: Some(retry_after), ..Self::late() },
             Event::Unread => Self::unread(),
-            Event::NotFinite(error) => error.into(),
+            Event::NotFinite(error) => (*error).into(),
             Event::Failed | Event::Prompt(..) | Event::Piece(..) | Event::Finished(_) => {
                 Self::failed()
             }

@@ -43,6 +43,6 @@ fn data_of(reply: &mut impl Reply, event: Event, retry_after: Duration) -> Vec<S
         Event::Prompt(prompt, scores) => reply.prompt(prompt, &scores),
         Event::Piece(text, piece) => reply.piece(text, &piece),
         Event::Finished(usage) => reply.end(usage),
-        last => vec![ApiError::of_event(last, retry_after).body().to_string()],
+        last => vec![ApiError::of_event(&last, retry_after).body().to_string()],
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     fn models_of_one_address_share_what_it_is_served() {
         let mut shares = Shares::default();
         let (one, two, other) = (client(1, "a"), client(1, "b"), client(2, "a"));
-        [&one, &two, &other].map(|client| shares.enter(client));
+        [&one, &two, &other].into_iter().for_each(|client| shares.enter(client));
         shares.charge(&one, 10, 0);
         assert!(shares.of(&other) < shares.of(&two) && shares.of(&two) < shares.of(&one));
         assert_eq!(shares.of(&two).plus(1, 1), Served { peer: 13, client: 3 });

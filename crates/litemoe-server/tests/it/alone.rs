@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{Adapters, BiasStage, Lora, MoeModel, MountedAdapter, RouterBias, WeightDtype};
 use litemoe_model::{Checkpoint, Model};
 use litemoe_server::{Server, ServerOptions};
@@ -32,9 +32,13 @@ fn model() -> Model {
 
 /// An adapter of every attention projection and some experts, with a router bias.
 fn adapter(model: &Model, seed: u64) -> MountedAdapter {
-    let device = Device::flex();
-    device.seed(seed);
-    let random = |shape: [usize; 2]| Tensor::random(shape, Distribution::Normal(0.0, 0.1), &device);
+    let mut n_drawn = 1000 * seed;
+    let mut random = |shape: [usize; 2]| {
+        n_drawn += 1;
+        let values = litemoe_fixtures::uniform(n_drawn, shape.iter().product());
+        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &Device::flex());
+        tensor.mul_scalar(0.1)
+    };
     let sites =
         model.linear_sites().iter().enumerate().filter(|(index, site)| {
             !site.role.is_expert() || (*index as u64).is_multiple_of(7 + seed)
