@@ -3,7 +3,7 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 use super::MicroBatch;
-use crate::AdapterError;
+use crate::{AdapterError, BATCH_TOKENS};
 
 /// Largest router noise: beyond it the choice of experts is practically random.
 const MAX_NOISE: f64 = 100.0;
@@ -79,6 +79,11 @@ impl TuneOptions {
         let share = (step - self.warmup) as f64 / (self.steps - self.warmup) as f64;
         let cosine = 0.5 * (1.0 + (PI * share).cos());
         self.lr * (self.final_lr + (1.0 - self.final_lr) * cosine)
+    }
+
+    /// Number of tokens that a validation computes at once.
+    pub fn validation_tokens(&self) -> usize {
+        if self.recompute { BATCH_TOKENS / 2 } else { BATCH_TOKENS }
     }
 
     pub(super) fn micro(&self) -> MicroBatch {

@@ -15,7 +15,7 @@ use super::{Gradients, TuneOptions};
 use crate::batch::check_rows;
 use crate::evaluate::{evaluate_with, evaluation_workers};
 use crate::workers::Workers;
-use crate::{AdapterError, BATCH_TOKENS, Evaluation, check_fit};
+use crate::{AdapterError, Evaluation, check_fit};
 
 /// Tuning checkpoint: file and interval.
 #[derive(Debug, Clone, Copy)]
@@ -238,7 +238,7 @@ impl<'a, M: LanguageModel + Sync + ?Sized> Run<'a, M> {
             rows => {
                 let mounted = MountedAdapter::from(adapters.clone());
                 let (workers, mounted) = (&self.validation, Some(&mounted));
-                let tokens = BATCH_TOKENS;
+                let tokens = self.options.validation_tokens();
                 Some(evaluate_with(workers, self.model, rows, mounted, tokens, &mut |_| ())?)
             }
         };

@@ -271,8 +271,9 @@ impl<'a> Forecaster<'a> {
             parts: options.threads,
             recompute: options.recompute,
         };
-        let memory =
-            self.memory(model, adapter).tune(tuned, self.rows.validation.largest(BATCH_TOKENS));
+        let memory = self
+            .memory(model, adapter)
+            .tune(tuned, self.rows.validation.largest(options.validation_tokens()));
         let flops = Work(model).tuning(&options, &self.rows.train, &self.rows.validation);
         // The adapter, and the checkpoint with two moments and the best adapter.
         step(stage, records, memory, flops, 5.0 * file_bytes(adapter))
