@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use litemoe_core::{NotFiniteLogit, SampledToken};
+use litemoe_core::{GenerationError, SampledToken};
 
 use crate::prefix::Prefix;
 use crate::stop::{Passed, StopScanner};
@@ -135,7 +135,7 @@ impl Answer<'_> {
     /// The pieces of an iterator of sampled tokens. An error, of [`Self::push`] or of the iterator, is the last item.
     pub fn pieces(
         &mut self,
-        mut tokens: impl Iterator<Item = Result<SampledToken, NotFiniteLogit>>,
+        mut tokens: impl Iterator<Item = Result<SampledToken, GenerationError>>,
     ) -> impl Iterator<Item = Result<Piece, TextError>> {
         std::iter::from_fn(move || {
             if self.is_over() {

@@ -6,6 +6,7 @@ mod bounded;
 mod chrf;
 mod code;
 mod config;
+mod constraint;
 mod conversation;
 mod detokenizer;
 mod encode;
@@ -33,6 +34,7 @@ mod vocabulary;
 
 pub use answer::{Answer, Finish, Piece};
 pub use chrf::Chrf;
+pub use constraint::{Constraint, Grammar, GrammarError, GrammarKind};
 pub use conversation::Conversation;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;

@@ -6,6 +6,7 @@ mod answer;
 mod calls;
 mod chat;
 mod chrf;
+mod constraint;
 mod conversations;
 mod dirs;
 mod encode;
