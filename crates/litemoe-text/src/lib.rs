@@ -3,6 +3,7 @@
 mod answer;
 mod assistant_mask;
 mod bounded;
+mod calls;
 mod chrf;
 mod code;
 mod config;
@@ -33,8 +34,9 @@ mod turns;
 mod vocabulary;
 
 pub use answer::{Answer, Finish, Piece};
+pub use calls::{CallFormat, CallParser, Parsed, ToolCall};
 pub use chrf::Chrf;
-pub use constraint::{Constraint, Grammar, GrammarError, GrammarKind};
+pub use constraint::{CallChoice, Constraint, Grammar, GrammarError, GrammarKind};
 pub use conversation::Conversation;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use tokenizers::Encoding;
 
+use crate::calls::{CallFormat, probed};
 use crate::config::TextConfig;
 use crate::constraint::{GrammarCompiler, GrammarError, Part, Vocabulary};
 use crate::tokenizer_file::{self, catch_panic};
@@ -25,6 +26,7 @@ pub struct Tokenizer {
     /// The same with special tokens.
     assistant_lead: String,
     grammar_compiler: OnceLock<Result<GrammarCompiler, GrammarError>>,
+    call_format: OnceLock<Option<CallFormat>>,
 }
 
 impl Tokenizer {
@@ -70,6 +72,7 @@ impl Tokenizer {
             assistant_prefix: String::new(),
             assistant_lead: String::new(),
             grammar_compiler: OnceLock::new(),
+            call_format: OnceLock::new(),
         };
         if let Some(plain) = tokenizer.plain_answer() {
             tokenizer.end_ids.extend(plain.end);
@@ -158,6 +161,16 @@ impl Tokenizer {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
+    /// What the template inserts before an answer, with some of the special tokens.
+    pub(crate) fn lead_showing(&self, shown: &BTreeSet<u32>) -> String {
+        let text = |part| match part {
+            Part::Text(text) => Some(text),
+            Part::Token(id) if shown.contains(&id) => self.special_text(id),
+            Part::Token(_) => None,
+        };
+        self.parts(&self.assistant_lead).into_iter().filter_map(text).collect()
+    }
+
     /// A template's text as it is decoded: without special tokens.
     fn printed(&self, mut text: String) -> String {
         for token in self.inner.get_added_tokens_decoder().into_values().filter(|t| t.special) {
@@ -189,6 +202,27 @@ impl Tokenizer {
             rest = &rest[at + len..];
         }
         parts
+    }
+
+    /// Format of tool calls in answers, as the chat template renders them in earlier messages. `None` if it renders none,
+    /// or not as JSON, or not so that a call can be told from other text.
+    pub fn call_format(&self) -> Option<&CallFormat> {
+        let probe = || {
+            let ends = self.end_ids.iter().filter_map(|&id| self.inner.id_to_token(id));
+            probed(self.template()?, &self.assistant_lead, &ends.collect::<Vec<_>>())
+        };
+        self.call_format.get_or_init(probe).as_ref()
+    }
+
+    /// Special tokens of the format of tool calls: an answer must [show](crate::Answer::showing) them to find the calls.
+    pub fn call_tokens(&self) -> BTreeSet<u32> {
+        let literals = self.call_format().into_iter().flat_map(CallFormat::literals);
+        let parts = literals.flat_map(|text| self.parts(text));
+        let special = parts.filter_map(|part| match part {
+            Part::Token(id) => Some(id),
+            Part::Text(_) => None,
+        });
+        special.collect()
     }
 
     /// The compiler of grammars, prepared by the first call.

@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::lark::{Part, literal, sequence};
 use super::schema_values::is_closed_regex;
 use super::vocabulary::Vocabulary;
-use super::{Grammar, GrammarError, GrammarKind, schema};
+use super::{Grammar, GrammarError, GrammarKind, calls, schema};
+use crate::Tokenizer;
 
 /// Stack of the thread that compiles: the library recurses into nested schemas and references.
 const STACK: usize = 256 << 20;
@@ -65,12 +66,19 @@ impl GrammarCompiler {
         Ok(Self { factory, lead, strips_space, not_first: not_first.into() })
     }
 
-    pub(crate) fn compile(&self, kind: &GrammarKind) -> Result<Grammar, GrammarError> {
+    pub(crate) fn compile(
+        &self,
+        kind: &GrammarKind,
+        tokenizer: &Tokenizer,
+    ) -> Result<Grammar, GrammarError> {
         let source = match kind {
             GrammarKind::JsonObject => self.json(&Value::from_iter([("type", "object")]))?,
             GrammarKind::JsonSchema(schema) => self.json(schema)?,
             GrammarKind::Choice(choices) => self.choices(choices)?,
             GrammarKind::Regex(regex) => self.regex(regex)?,
+            GrammarKind::Calls(choice) => {
+                calls::grammar(choice, tokenizer, &self.lead_rules(false))?
+            }
         };
         let failed = |reason: &str| GrammarError::Refused { reason: reason.to_owned() };
         let work = || {
@@ -97,20 +105,23 @@ impl GrammarCompiler {
             _ => false,
         };
         // JSON that begins like the inserted text could lose it again.
-        let optional = if starts_like_json { "" } else { "?" };
-        let mut start = String::from("start:");
-        let mut rules = String::new();
-        if self.strips_space {
-            start += " space?";
-            rules += "space: \" \"\n";
-        }
-        if !self.lead.is_empty() {
-            start += &format!(" lead{optional}");
-            rules += &format!("lead: {}\n", sequence(&self.lead));
-        }
-        let mut grammar = TopLevelGrammar::from_lark(format!("{start} @json\n{rules}"));
+        let rules = self.lead_rules(starts_like_json);
+        let mut grammar = TopLevelGrammar::from_lark(format!("start: before @json\n{rules}"));
         grammar.grammars.push(json_grammar("json", schema)?);
         Ok(grammar)
+    }
+
+    /// The rule `before`: what may or, if `required`, must come before an answer.
+    fn lead_rules(&self, required: bool) -> String {
+        let space = if self.strips_space { "\" \"?" } else { "" };
+        let lead = match self.lead.is_empty() {
+            true => String::new(),
+            false => format!("( {} ){}", sequence(&self.lead), if required { "" } else { "?" }),
+        };
+        match (space, &*lead) {
+            ("", "") => "before: \"\"\n".to_owned(),
+            _ => format!("before: {space} {lead}\n"),
+        }
     }
 
     fn choices(&self, choices: &[String]) -> Result<TopLevelGrammar, GrammarError> {
@@ -167,7 +178,7 @@ impl GrammarCompiler {
 }
 
 /// A grammar of JSON by a schema, under a name.
-fn json_grammar(name: &str, schema: &Value) -> Result<GrammarWithLexer, GrammarError> {
+pub(super) fn json_grammar(name: &str, schema: &Value) -> Result<GrammarWithLexer, GrammarError> {
     let mut schema = match schema::checked(schema)? {
         Value::Bool(true) => Value::Object(Map::new()),
         Value::Bool(false) => {

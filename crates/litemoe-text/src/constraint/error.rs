@@ -39,6 +39,17 @@ pub enum GrammarError {
         /// The library's reason.
         reason: String,
     },
+    /// The format of tool calls is not known.
+    #[error("how the model calls tools cannot be derived from its chat template")]
+    NoCallFormat,
+    /// A tool whose schema has no grammar.
+    #[error("the parameters of tool `{name}`: {error}")]
+    Tool {
+        /// Name of the tool.
+        name: String,
+        /// What is wrong with its schema.
+        error: Box<GrammarError>,
+    },
     /// The tokenizer has no end-of-sequence token, so nothing would end a text.
     #[error("the model has no end-of-sequence token, so nothing ends a constrained text")]
     NoEndToken,

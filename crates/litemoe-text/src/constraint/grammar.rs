@@ -4,7 +4,7 @@ use std::sync::Arc;
 use llguidance::Matcher;
 use serde_json::Value;
 
-use super::{Constraint, GrammarError};
+use super::{CallChoice, Constraint, GrammarError};
 use crate::Tokenizer;
 
 /// What a constrained text must be.
@@ -20,6 +20,8 @@ pub enum GrammarKind {
     Choice(Vec<String>),
     /// Text that a regular expression matches as a whole, in the syntax of Rust's crate `regex`.
     Regex(String),
+    /// Tool calls in the [format](Tokenizer::call_format) of the chat template.
+    Calls(CallChoice),
 }
 
 /// Compiled grammar of constrained texts. Several texts share it.
@@ -54,6 +56,6 @@ impl Tokenizer {
     /// # Errors
     /// [`GrammarError`]
     pub fn grammar(&self, kind: &GrammarKind) -> Result<Grammar, GrammarError> {
-        self.grammar_compiler()?.compile(kind)
+        self.grammar_compiler()?.compile(kind, self)
     }
 }

@@ -1,5 +1,6 @@
 //! Constrained decoding: grammars over the tokenizer's vocabulary.
 
+mod calls;
 mod compiler;
 mod error;
 mod grammar;
@@ -10,6 +11,7 @@ mod schema_values;
 mod state;
 mod vocabulary;
 
+pub use calls::CallChoice;
 pub(crate) use compiler::GrammarCompiler;
 pub use error::GrammarError;
 pub use grammar::{Grammar, GrammarKind};

@@ -73,7 +73,11 @@ impl Check {
             Value::Bool(_) => return Ok(schema.clone()),
             Value::Object(fields) => fields,
             _ => {
-                return Err(malformed("", &pointer(place), "a JSON schema: an object or a boolean"));
+                return Err(malformed(
+                    "",
+                    &pointer(place),
+                    "a JSON schema: an object or a boolean",
+                ));
             }
         };
         schema_values::check_together(fields, &pointer(place))?;

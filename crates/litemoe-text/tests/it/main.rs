@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
+mod call_formats;
 mod calls;
 mod chat;
 mod chrf;

@@ -11,7 +11,7 @@ fn tokenizers() -> [Tokenizer; 3] {
 }
 
 /// Whether a text and its end are allowed.
-fn allows(tokenizer: &Tokenizer, grammar: &Grammar, text: &str) -> bool {
+pub(crate) fn allows(tokenizer: &Tokenizer, grammar: &Grammar, text: &str) -> bool {
     let mut constraint = grammar.constraint();
     let tokens = tokenizer.encode_text(text).unwrap();
     tokens.iter().all(|&token| {

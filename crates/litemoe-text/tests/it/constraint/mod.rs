@@ -1,6 +1,7 @@
 //! Constrained decoding: texts of random models under a grammar.
 
 mod babble;
+mod calls;
 mod choices;
 mod json;
 mod random_schemas;
