@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use tokenizers::Encoding;
 
-use crate::calls::{CallFormat, probed};
+use crate::calls::CallFormat;
 use crate::config::TextConfig;
-use crate::constraint::{GrammarCompiler, GrammarError, Part, Vocabulary};
+use crate::constraint::{GrammarCompiler, GrammarError, Part};
 use crate::tokenizer_file::{self, catch_panic};
 use crate::{ChatTemplate, Message, TextError};
 
@@ -24,9 +24,9 @@ pub struct Tokenizer {
     decoder_start: Option<u32>,
     assistant_prefix: String,
     /// The same with special tokens.
-    assistant_lead: String,
-    grammar_compiler: OnceLock<Result<GrammarCompiler, GrammarError>>,
-    call_format: OnceLock<Option<CallFormat>>,
+    pub(crate) assistant_lead: String,
+    pub(crate) grammar_compiler: OnceLock<Result<GrammarCompiler, GrammarError>>,
+    pub(crate) call_format: OnceLock<Option<CallFormat>>,
 }
 
 impl Tokenizer {
@@ -202,35 +202,6 @@ impl Tokenizer {
             rest = &rest[at + len..];
         }
         parts
-    }
-
-    /// Format of tool calls in answers, as the chat template renders them in earlier messages. `None` if it renders none,
-    /// or not as JSON, or not so that a call can be told from other text.
-    pub fn call_format(&self) -> Option<&CallFormat> {
-        let probe = || {
-            let ends = self.end_ids.iter().filter_map(|&id| self.inner.id_to_token(id));
-            probed(self.template()?, &self.assistant_lead, &ends.collect::<Vec<_>>())
-        };
-        self.call_format.get_or_init(probe).as_ref()
-    }
-
-    /// Special tokens of the format of tool calls: an answer must [show](crate::Answer::showing) them to find the calls.
-    pub fn call_tokens(&self) -> BTreeSet<u32> {
-        let literals = self.call_format().into_iter().flat_map(CallFormat::literals);
-        let parts = literals.flat_map(|text| self.parts(text));
-        let special = parts.filter_map(|part| match part {
-            Part::Token(id) => Some(id),
-            Part::Text(_) => None,
-        });
-        special.collect()
-    }
-
-    /// The compiler of grammars, prepared by the first call.
-    pub(crate) fn grammar_compiler(&self) -> Result<&GrammarCompiler, GrammarError> {
-        let compiler = self.grammar_compiler.get_or_init(|| {
-            GrammarCompiler::new(&Vocabulary::new(self)?, self.parts(&self.assistant_lead))
-        });
-        compiler.as_ref().map_err(Clone::clone)
     }
 
     /// Text of a special token, which is not decoded.

@@ -4,8 +4,8 @@ mod format;
 mod json_scan;
 mod parser;
 mod probe;
+mod tokenizer_calls;
 
 pub(crate) use format::{ARGUMENTS, Body, JsonBody, NAME, NameBody};
 pub use format::{CallFormat, ToolCall};
 pub use parser::{CallParser, Parsed};
-pub(crate) use probe::probed;

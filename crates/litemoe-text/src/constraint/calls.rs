@@ -3,40 +3,28 @@
 use llguidance::api::TopLevelGrammar;
 use serde_json::Value;
 
-use super::GrammarError;
-use super::compiler::json_grammar;
+use super::json::json_grammar;
 use super::lark::{Part, literal, sequence};
-use crate::Tokenizer;
+use super::{CallChoice, GrammarError};
 use crate::calls::{ARGUMENTS, Body, CallFormat, JsonBody, NAME, NameBody};
 
 /// Maximum number of tools.
 const MAX_TOOLS: usize = 128;
 
-/// Tool calls that an answer may make or must make.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct CallChoice {
-    /// Names of the tools, and JSON schemas of their parameters.
-    pub tools: Vec<(String, Value)>,
-    /// Whether an answer may have several calls.
-    pub is_parallel: bool,
-    /// Whether an answer may have content: instead of calls, or before them.
-    pub may_answer: bool,
-}
-
-/// The grammar of an answer; `lead` is the rule `before`, of what may come first.
+/// The grammar of an answer. `parts` tells special tokens from text; `lead` is the rule `before`, of what may come first.
 pub(super) fn grammar(
     choice: &CallChoice,
-    tokenizer: &Tokenizer,
+    format: &CallFormat,
+    parts: &dyn Fn(&str) -> Vec<Part>,
     lead: &str,
 ) -> Result<TopLevelGrammar, GrammarError> {
-    let format = tokenizer.call_format().ok_or(GrammarError::NoCallFormat)?;
     if choice.tools.is_empty() {
         return Err(GrammarError::Refused { reason: "there is no tool to call".to_owned() });
     }
     if choice.tools.len() > MAX_TOOLS {
         return Err(GrammarError::TooLarge { what: "tools", max: MAX_TOOLS });
     }
-    let rules = Rules { format, tokenizer };
+    let rules = Rules { format, parts };
     let start = match choice.may_answer {
         true => rules.with_content(),
         false => format!("start: before open calls\nopen: {}\n", rules.parts(&format.open)),
@@ -63,14 +51,14 @@ const ANY: &str = "ANY: /(?s:.*)/\nSOME: /(?s:.+)/\nID: /[a-zA-Z0-9]{9}/\n";
 
 struct Rules<'t> {
     format: &'t CallFormat,
-    tokenizer: &'t Tokenizer,
+    parts: &'t dyn Fn(&str) -> Vec<Part>,
 }
 
 impl Rules<'_> {
     fn parts(&self, text: &str) -> String {
         match text {
             "" => "\"\"".to_owned(),
-            _ => sequence(&self.tokenizer.parts(text)),
+            _ => sequence(&(self.parts)(text)),
         }
     }
 
@@ -96,7 +84,7 @@ impl Rules<'_> {
     /// An answer with content, calls, or both. Content does not have what announces calls.
     fn with_content(&self) -> String {
         let open = self.format.open.trim_start();
-        let parts = self.tokenizer.parts(open);
+        let parts = (self.parts)(open);
         let announced = match (self.format.trigger(), parts.first()) {
             ("", _) => {
                 let open = self.parts(&self.format.open);

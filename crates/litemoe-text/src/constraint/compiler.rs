@@ -2,15 +2,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
-use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
-use llguidance::{JsonCompileOptions, Matcher, ParserFactory, regex_to_lark};
-use serde_json::{Map, Value};
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::{Matcher, ParserFactory, regex_to_lark};
+use serde_json::Value;
 
+use super::error::one_line;
+use super::json::json_grammar;
 use super::lark::{Part, literal, sequence};
 use super::schema_values::is_closed_regex;
 use super::vocabulary::Vocabulary;
-use super::{Grammar, GrammarError, GrammarKind, calls, schema};
-use crate::Tokenizer;
+use super::{GrammarError, GrammarKind, calls};
+use crate::calls::CallFormat;
 
 /// Stack of the thread that compiles: the library recurses into nested schemas and references.
 const STACK: usize = 256 << 20;
@@ -20,9 +22,6 @@ const MAX_CHOICES: usize = 10_000;
 
 /// Maximum bytes of a choice, and of a regular expression.
 const MAX_TEXT: usize = 64 << 10;
-
-/// Maximum bytes of the library's messages that are passed on.
-const MAX_REASON: usize = 300;
 
 /// Bounds of the library's work: states of about 1 KiB, and per step some milliseconds.
 const LIMITS: ParserLimits = ParserLimits {
@@ -35,12 +34,6 @@ const LIMITS: ParserLimits = ParserLimits {
     precompute_large_lexemes: true,
     verbose_errors: false,
 };
-
-/// White space between JSON's tokens, at most.
-const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
-
-/// JSON's escapes except `\u`: each name has one spelling then, so that none is written twice in an object.
-const JSON_ESCAPES: &str = "nrbtf\\\"";
 
 /// Characters with which JSON may begin.
 const JSON_STARTS: &str = "{[\"-0123456789tfn";
@@ -66,18 +59,26 @@ impl GrammarCompiler {
         Ok(Self { factory, lead, strips_space, not_first: not_first.into() })
     }
 
+    /// Tokens that may not come first.
+    pub(crate) fn not_first(&self) -> Arc<[u32]> {
+        self.not_first.clone()
+    }
+
+    /// The state at the start of an answer. `format` is that of calls; `parts` tells special tokens from text.
     pub(crate) fn compile(
         &self,
         kind: &GrammarKind,
-        tokenizer: &Tokenizer,
-    ) -> Result<Grammar, GrammarError> {
+        format: Option<&CallFormat>,
+        parts: &dyn Fn(&str) -> Vec<Part>,
+    ) -> Result<Matcher, GrammarError> {
         let source = match kind {
             GrammarKind::JsonObject => self.json(&Value::from_iter([("type", "object")]))?,
             GrammarKind::JsonSchema(schema) => self.json(schema)?,
             GrammarKind::Choice(choices) => self.choices(choices)?,
             GrammarKind::Regex(regex) => self.regex(regex)?,
             GrammarKind::Calls(choice) => {
-                calls::grammar(choice, tokenizer, &self.lead_rules(false))?
+                let format = format.ok_or(GrammarError::NoCallFormat)?;
+                calls::grammar(choice, format, parts, &self.lead_rules(false))?
             }
         };
         let failed = |reason: &str| GrammarError::Refused { reason: reason.to_owned() };
@@ -96,7 +97,7 @@ impl GrammarCompiler {
                 thread.spawn_scoped(scope, work).map_err(|error| failed(&error.to_string()))?;
             thread.join().map_err(|_| failed("the library panics on it"))?
         })?;
-        Ok(Grammar::new(matcher, self.not_first.clone()))
+        Ok(matcher)
     }
 
     fn json(&self, schema: &Value) -> Result<TopLevelGrammar, GrammarError> {
@@ -177,40 +178,11 @@ impl GrammarCompiler {
     }
 }
 
-/// A grammar of JSON by a schema, under a name.
-pub(super) fn json_grammar(name: &str, schema: &Value) -> Result<GrammarWithLexer, GrammarError> {
-    let mut schema = match schema::checked(schema)? {
-        Value::Bool(true) => Value::Object(Map::new()),
-        Value::Bool(false) => {
-            let reason = "the JSON schema `false` accepts nothing".to_owned();
-            return Err(GrammarError::Refused { reason });
-        }
-        schema => schema,
-    };
-    let options = JsonCompileOptions {
-        whitespace_pattern: Some(JSON_SPACE.to_owned()),
-        json_allowed_escapes: Some(JSON_ESCAPES.to_owned()),
-        ..JsonCompileOptions::default()
-    };
-    options.apply_to(&mut schema);
-    let grammar = GrammarWithLexer::from_json_schema(schema);
-    Ok(GrammarWithLexer { name: Some(name.to_owned()), ..grammar })
-}
-
 fn text_of(part: &Part) -> Option<&str> {
     match part {
         Part::Text(text) => Some(text),
         Part::Token(_) => None,
     }
-}
-
-/// Beginning of the library's message, on one line.
-pub(super) fn one_line(error: &dyn fmt::Display) -> String {
-    let words = error.to_string();
-    let words = words.split_whitespace().filter(|word| *word != "<non-verbose/>");
-    let mut line = words.collect::<Vec<_>>().join(" ");
-    line.truncate(line.floor_char_boundary(MAX_REASON));
-    line
 }
 
 impl fmt::Debug for GrammarCompiler {

@@ -1,4 +1,9 @@
+use std::fmt;
+
 use thiserror::Error;
+
+/// Maximum bytes of the library's messages that are passed on.
+const MAX_REASON: usize = 300;
 
 /// Errors of making a [`Grammar`](crate::Grammar).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -59,4 +64,13 @@ pub enum GrammarError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// Beginning of the library's message, on one line.
+pub(super) fn one_line(error: &dyn fmt::Display) -> String {
+    let words = error.to_string();
+    let words = words.split_whitespace().filter(|word| *word != "<non-verbose/>");
+    let mut line = words.collect::<Vec<_>>().join(" ");
+    line.truncate(line.floor_char_boundary(MAX_REASON));
+    line
 }

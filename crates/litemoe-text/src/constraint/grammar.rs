@@ -2,27 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use llguidance::Matcher;
-use serde_json::Value;
 
-use super::{CallChoice, Constraint, GrammarError};
+use super::compiler::GrammarCompiler;
+use super::{Constraint, GrammarError, GrammarKind};
 use crate::Tokenizer;
-
-/// What a constrained text must be.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum GrammarKind {
-    /// A JSON object.
-    JsonObject,
-    /// JSON that a JSON schema accepts. Names of objects come in the schema's order; `\u` escapes are not used, and are
-    /// not needed.
-    JsonSchema(Value),
-    /// One of these strings.
-    Choice(Vec<String>),
-    /// Text that a regular expression matches as a whole, in the syntax of Rust's crate `regex`.
-    Regex(String),
-    /// Tool calls in the [format](Tokenizer::call_format) of the chat template.
-    Calls(CallChoice),
-}
 
 /// Compiled grammar of constrained texts. Several texts share it.
 pub struct Grammar {
@@ -31,10 +14,6 @@ pub struct Grammar {
 }
 
 impl Grammar {
-    pub(super) fn new(start: Matcher, not_first: Arc<[u32]>) -> Self {
-        Self { start, not_first }
-    }
-
     /// The state at the start of an answer.
     pub fn constraint(&self) -> Constraint {
         Constraint::new(self.start.clone(), self.not_first.clone())
@@ -56,6 +35,11 @@ impl Tokenizer {
     /// # Errors
     /// [`GrammarError`]
     pub fn grammar(&self, kind: &GrammarKind) -> Result<Grammar, GrammarError> {
-        self.grammar_compiler()?.compile(kind, self)
+        let compiler = self.grammar_compiler.get_or_init(|| {
+            GrammarCompiler::new(&self.vocabulary()?, self.parts(&self.assistant_lead))
+        });
+        let compiler = compiler.as_ref().map_err(Clone::clone)?;
+        let start = compiler.compile(kind, self.call_format(), &|text| self.parts(text))?;
+        Ok(Grammar { start, not_first: compiler.not_first() })
     }
 }

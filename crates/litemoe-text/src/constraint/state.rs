@@ -4,7 +4,7 @@ use std::sync::Arc;
 use litemoe_core::{ConstraintError, TokenConstraint, TokenSet};
 use llguidance::Matcher;
 
-use super::compiler::one_line;
+use super::error::one_line;
 
 /// Beginning of the library's error when no token continues the text.
 const NO_TOKEN: &str = "NoExtensionBias";
