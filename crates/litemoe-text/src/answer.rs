@@ -89,7 +89,7 @@ impl Tokenizer {
 
 impl Answer<'_> {
     /// The answer, not begun yet, with the texts of these special tokens, such as those around tool calls
-    /// ([`Tokenizer::call_tokens`]).
+    /// ([`CallFormat::special_tokens`](crate::CallFormat::special_tokens)).
     #[must_use]
     pub fn showing(self, tokens: BTreeSet<u32>) -> Self {
         let prefix = Prefix::new(self.tokenizer.lead_showing(&tokens));

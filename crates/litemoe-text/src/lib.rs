@@ -36,7 +36,7 @@ mod vocabulary;
 pub use answer::{Answer, Finish, Piece};
 pub use calls::{CallFormat, CallParser, Parsed, ToolCall};
 pub use chrf::Chrf;
-pub use constraint::{CallChoice, Constraint, Grammar, GrammarError, GrammarKind};
+pub use constraint::{CallChoice, CallTool, Constraint, Grammar, GrammarError, GrammarKind};
 pub use conversation::Conversation;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;

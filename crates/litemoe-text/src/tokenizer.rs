@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tokenizers::Encoding;
 
@@ -26,7 +26,7 @@ pub struct Tokenizer {
     /// The same with special tokens.
     pub(crate) assistant_lead: String,
     pub(crate) grammar_compiler: OnceLock<Result<GrammarCompiler, GrammarError>>,
-    pub(crate) call_format: OnceLock<Option<CallFormat>>,
+    pub(crate) call_format: OnceLock<Option<Arc<CallFormat>>>,
 }
 
 impl Tokenizer {

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
@@ -22,6 +23,10 @@ pub struct CallFormat {
     pub(crate) between: Option<String>,
     /// Text after the last call.
     pub(crate) close: String,
+    /// Whether ids of calls must be nine letters and digits.
+    pub(crate) short_ids: bool,
+    /// Special tokens in the texts above, and their texts.
+    pub(crate) special: BTreeMap<u32, String>,
 }
 
 /// What a call is.
@@ -80,6 +85,16 @@ impl CallFormat {
         }
     }
 
+    /// Whether the chat template takes only ids of nine letters and digits for the calls of earlier messages.
+    pub fn has_short_ids(&self) -> bool {
+        self.short_ids
+    }
+
+    /// Special tokens of the format: an answer must [show](crate::Answer::showing) them so that its calls are found.
+    pub fn special_tokens(&self) -> BTreeSet<u32> {
+        self.special.keys().copied().collect()
+    }
+
     /// Literal texts of the format.
     pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
         let in_body = match &self.body {
@@ -123,7 +138,7 @@ impl NameBody {
     }
 }
 
-type Fields<'j> = BTreeMap<std::borrow::Cow<'j, str>, &'j RawValue>;
+type Fields<'j> = BTreeMap<Cow<'j, str>, &'j RawValue>;
 
 impl ToolCall {
     /// Whether there is a name, and the arguments are a JSON object.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::format::{Body, CallFormat, JsonBody, NameBody, ToolCall};
 use super::json_scan::JsonScan;
 
@@ -16,12 +18,10 @@ pub enum Parsed {
 /// Streamed parser of an answer's text into content and tool calls. Text that may belong to a call is held back; what
 /// turns out not to be one is content, without special tokens.
 #[derive(Debug, Clone)]
-pub struct CallParser<'f> {
-    format: &'f CallFormat,
+pub struct CallParser {
+    format: Arc<CallFormat>,
     /// Names of the tools: calls that nothing announces must be of one of these.
-    names: &'f [String],
-    /// Texts of special tokens that are no content.
-    hidden: &'f [String],
+    names: Arc<[String]>,
     state: State,
     /// Text that is not emitted yet.
     held: String,
@@ -50,14 +50,12 @@ enum Step {
 }
 
 impl CallFormat {
-    /// Starts to parse an answer. `names` are those of the tools, `hidden` the texts of the special tokens that the
-    /// answer's text has.
-    pub fn parser<'f>(&'f self, names: &'f [String], hidden: &'f [String]) -> CallParser<'f> {
+    /// Starts to parse an answer; `names` are those of the tools.
+    pub fn parser(self: &Arc<Self>, names: Arc<[String]>) -> CallParser {
         let state = if self.trigger().is_empty() { State::Begin(0) } else { State::Text };
         CallParser {
-            format: self,
+            format: self.clone(),
             names,
-            hidden,
             state,
             held: String::new(),
             n_calls: 0,
@@ -67,7 +65,7 @@ impl CallFormat {
     }
 }
 
-impl CallParser<'_> {
+impl CallParser {
     /// Number of calls so far.
     pub fn n_calls(&self) -> usize {
         self.n_calls
@@ -263,8 +261,8 @@ impl CallParser<'_> {
     /// Content, without special tokens. White space after calls is none.
     fn emit(&mut self, text: &str, parsed: &mut Vec<Parsed>) {
         let mut text = text.to_owned();
-        for hidden in self.hidden {
-            text = text.replace(hidden.as_str(), "");
+        for special in self.format.special.values() {
+            text = text.replace(special.as_str(), "");
         }
         if self.trims {
             text = text.trim_start().to_owned();

@@ -1,6 +1,7 @@
 //! Derives the format of tool calls from a chat template, by rendering calls with names and arguments that are found
 //! again.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value, json};
@@ -26,9 +27,9 @@ impl Probe {
         Value::from_iter([(self.key, self.value)])
     }
 
-    fn call(&self) -> Value {
+    fn call(&self, id: &str) -> Value {
         let function = json!({ "name": self.name, "arguments": self.arguments() });
-        json!({ "id": self.id, "type": "function", "function": function })
+        json!({ "id": id, "type": "function", "function": function })
     }
 }
 
@@ -39,23 +40,30 @@ pub(crate) fn probed(template: &ChatTemplate, lead: &str, ends: &[String]) -> Op
     contents.iter().find_map(|content| {
         let prompt = rendered(template, None)?;
         let answer = |n: usize| {
-            let whole = rendered(template, Some((content.as_ref(), n)))?;
+            let calls = PROBES[..n].iter().map(|probe| probe.call(probe.id)).collect();
+            let whole = rendered(template, Some((content.as_ref(), calls)))?;
             let answer = whole.strip_prefix(&prompt)?;
             Some(answer.strip_prefix(lead).unwrap_or(answer).to_owned())
         };
-        format(&answer(1)?, answer(2).as_deref(), ends)
+        let format = format(&answer(1)?, answer(2).as_deref(), ends)?;
+        let with_long_id = vec![PROBES[0].call("call_0123456789abcdef")];
+        let short_ids = rendered(template, Some((content.as_ref(), with_long_id))).is_none();
+        Some(CallFormat { short_ids, ..format })
     })
 }
 
 /// A conversation with a user's message, and perhaps the assistant's with a content and calls.
-fn rendered(template: &ChatTemplate, answer: Option<(Option<&Value>, usize)>) -> Option<String> {
+fn rendered(
+    template: &ChatTemplate,
+    answer: Option<(Option<&Value>, Vec<Value>)>,
+) -> Option<String> {
     let tools = PROBES.each_ref().map(|probe| {
         let parameters = json!({ "type": "object", "properties": { probe.key: { "type": "string", "description": "d" } } });
         json!({ "type": "function", "function": { "name": probe.name, "description": "d", "parameters": parameters } })
     });
+    let is_prompt = answer.is_none();
     let mut messages = vec![json!({ "role": "user", "content": "m" })];
-    if let Some((content, n)) = answer {
-        let calls: Vec<_> = PROBES[..n].iter().map(Probe::call).collect();
+    if let Some((content, calls)) = answer {
         let mut message = json!({ "role": "assistant", "tool_calls": calls });
         if let Some(content) = content {
             message["content"] = content.clone();
@@ -64,7 +72,7 @@ fn rendered(template: &ChatTemplate, answer: Option<(Option<&Value>, usize)>) ->
     }
     let messages: Vec<Map<String, Value>> =
         messages.into_iter().filter_map(|message| message.as_object().cloned()).collect();
-    let variables = json!({ "tools": tools, "add_generation_prompt": answer.is_none() });
+    let variables = json!({ "tools": tools, "add_generation_prompt": is_prompt });
     template.render_json(&messages, variables.as_object()?).ok()
 }
 
@@ -83,7 +91,8 @@ fn format(one: &str, two: Option<&str>, ends: &[String]) -> Option<CallFormat> {
     {
         return None;
     }
-    let format = CallFormat { open, body: first.body, between, close };
+    let (short_ids, special) = (false, BTreeMap::new());
+    let format = CallFormat { open, body: first.body, between, close, short_ids, special };
     let is_clear = match &format.body {
         Body::Json(_) => format.trigger().is_empty() || is_distinctive(format.trigger()),
         Body::Named(_) => is_distinctive(format.trigger()),

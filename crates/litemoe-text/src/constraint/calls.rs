@@ -35,13 +35,19 @@ pub(super) fn grammar(
     };
     let calls = format!("calls: call{more} {}\n", rules.parts(&format.close));
     let alternatives = choice.tools.iter().enumerate();
-    let alternatives = alternatives.map(|(index, (name, _))| rules.call(name, index));
+    let alternatives = alternatives.map(|(index, tool)| rules.call(&tool.name, index));
     let call = format!("call: {}\n", alternatives.collect::<Vec<_>>().join(" | "));
     let lark = [&start, lead, &calls, &call, ANY].concat();
     let mut grammar = TopLevelGrammar::from_lark(lark);
-    for (index, (name, parameters)) in choice.tools.iter().enumerate() {
-        let arguments = json_grammar(&format!("a{index}"), &object(parameters));
-        let in_tool = |error| GrammarError::Tool { name: name.clone(), error: Box::new(error) };
+    for (index, tool) in choice.tools.iter().enumerate() {
+        let name = format!("a{index}");
+        let arguments = json_grammar(&name, &object(&tool.parameters));
+        let arguments = match arguments {
+            Err(_) if !tool.is_strict => json_grammar(&name, &object(&Value::Null)),
+            arguments => arguments,
+        };
+        let in_tool =
+            |error| GrammarError::Tool { name: tool.name.clone(), error: Box::new(error) };
         grammar.grammars.push(arguments.map_err(in_tool)?);
     }
     Ok(grammar)

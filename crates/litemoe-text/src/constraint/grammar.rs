@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use llguidance::Matcher;
+use serde_json::Value;
 
 use super::compiler::GrammarCompiler;
-use super::{Constraint, GrammarError, GrammarKind};
+use super::{CallChoice, Constraint, GrammarError, GrammarKind};
 use crate::Tokenizer;
 
 /// Compiled grammar of constrained texts. Several texts share it.
@@ -39,7 +40,25 @@ impl Tokenizer {
             GrammarCompiler::new(&self.vocabulary()?, self.parts(&self.assistant_lead))
         });
         let compiler = compiler.as_ref().map_err(Clone::clone)?;
-        let start = compiler.compile(kind, self.call_format(), &|text| self.parts(text))?;
+        let compile = |kind: &GrammarKind| {
+            compiler.compile(kind, self.call_format().map(|f| &**f), &|text| self.parts(text))
+        };
+        let start = match (compile(kind), kind) {
+            // A schema that is not strict may be at fault.
+            (Err(GrammarError::Refused { .. }), GrammarKind::Calls(choice)) => {
+                compile(&GrammarKind::Calls(relaxed(choice)))?
+            }
+            (start, _) => start?,
+        };
         Ok(Grammar { start, not_first: compiler.not_first() })
     }
+}
+
+/// The same with any object for the arguments of tools that are not strict.
+fn relaxed(choice: &CallChoice) -> CallChoice {
+    let mut choice = choice.clone();
+    for tool in choice.tools.iter_mut().filter(|tool| !tool.is_strict) {
+        tool.parameters = Value::Null;
+    }
+    choice
 }

@@ -20,10 +20,22 @@ pub enum GrammarKind {
 /// Tool calls that an answer may make or must make.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CallChoice {
-    /// Names of the tools, and JSON schemas of their parameters.
-    pub tools: Vec<(String, Value)>,
+    /// The tools that may be called.
+    pub tools: Vec<CallTool>,
     /// Whether an answer may have several calls.
     pub is_parallel: bool,
     /// Whether an answer may have content: instead of calls, or before them.
     pub may_answer: bool,
+}
+
+/// A tool that may be called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallTool {
+    /// Name of the tool.
+    pub name: String,
+    /// JSON schema of its parameters, of an object; null for any object.
+    pub parameters: Value,
+    /// Whether the arguments must follow the schema, or the grammar is refused. Otherwise they may be any object if the
+    /// schema has no grammar.
+    pub is_strict: bool,
 }

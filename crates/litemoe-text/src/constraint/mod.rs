@@ -17,6 +17,6 @@ mod words;
 pub(crate) use compiler::GrammarCompiler;
 pub use error::GrammarError;
 pub use grammar::Grammar;
-pub use kind::{CallChoice, GrammarKind};
+pub use kind::{CallChoice, CallTool, GrammarKind};
 pub(crate) use lark::Part;
 pub use state::Constraint;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use litemoe_core::SampledToken;
 use litemoe_text::{Parsed, Tokenizer, ToolCall};
@@ -83,14 +84,10 @@ pub(crate) fn rendered(tokenizer: &Tokenizer, content: &Value, calls: &[Value]) 
 
 /// Content and calls of an answer of these tokens.
 pub(crate) fn parsed(tokenizer: &Tokenizer, tokens: &[u32]) -> (String, Vec<ToolCall>) {
-    let hidden: Vec<String> = tokenizer
-        .call_tokens()
-        .into_iter()
-        .map(|id| String::from_utf8(tokenizer.token_bytes(id).unwrap()).unwrap())
-        .collect();
-    let names = ["get_weather".to_owned(), "ping".to_owned()];
-    let mut parser = tokenizer.call_format().unwrap().parser(&names, &hidden);
-    let mut answer = tokenizer.answer(&[]).showing(tokenizer.call_tokens());
+    let names = ["get_weather", "ping"].map(String::from);
+    let format = tokenizer.call_format().unwrap();
+    let mut parser = format.parser(Arc::new(names));
+    let mut answer = tokenizer.answer(&[]).showing(format.special_tokens());
     let drawn = tokens.iter().map(|&token| Ok(SampledToken { token, logprobs: None }));
     let mut all = Vec::new();
     for piece in answer.pieces(drawn) {
@@ -145,6 +142,15 @@ fn what_a_template_renders_is_parsed_back() {
             .collect();
         let (text, calls) = parsed_text(&tokenizer, &two);
         assert_eq!((text.as_str(), values(&calls)), ("", expected), "{name}: {two:?}");
+    }
+}
+
+#[test]
+fn ids_are_as_the_template_takes_them() {
+    for name in PARSED {
+        let tokenizer = tokenizer(&golden(name));
+        let is_short = tokenizer.call_format().unwrap().has_short_ids();
+        assert_eq!(is_short, name == "mistral_tools", "{name}");
     }
 }
 
@@ -303,7 +309,7 @@ fn what_is_almost_a_call_is_content() {
 #[test]
 fn what_is_certain_is_not_held_back() {
     let qwen2 = tokenizer(&golden("qwen2"));
-    let mut parser = qwen2.call_format().unwrap().parser(&[], &[]);
+    let mut parser = qwen2.call_format().unwrap().parser(Arc::new([]));
     let text = |text: &str| vec![Parsed::Text(text.to_owned())];
     assert_eq!(parser.push("I look"), text("I look"));
     assert_eq!(parser.push(" here <"), text(" here"));
@@ -331,7 +337,7 @@ proptest! {
         cuts.extend([0, whole.len()]);
         cuts.sort_unstable();
         let run = |pieces: Vec<&str>| {
-            let mut parser = format.parser(&[], &[]);
+            let mut parser = format.parser(Arc::new([]));
             let mut all: Vec<Parsed> = pieces.into_iter().flat_map(|piece| parser.push(piece)).collect();
             all.extend(parser.finish());
             let mut merged: Vec<Parsed> = Vec::new();

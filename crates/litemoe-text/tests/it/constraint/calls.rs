@@ -1,5 +1,5 @@
 use litemoe_core::Sampling;
-use litemoe_text::{CallChoice, Finish, GrammarError, GrammarKind, Tokenizer, ToolCall};
+use litemoe_text::{CallChoice, CallTool, Finish, GrammarError, GrammarKind, Tokenizer, ToolCall};
 use serde_json::{Value, json};
 
 use super::babble::{Babbler, Text};
@@ -16,8 +16,12 @@ fn choice(is_parallel: bool, may_answer: bool) -> CallChoice {
     });
     let ping = json!({"properties": {}, "additionalProperties": false});
     let tools = [("get_weather", weather), ("ping", ping), ("ping_all", Value::Null)];
-    let tools = tools.map(|(name, parameters)| (name.to_owned(), parameters)).to_vec();
+    let tools = tools.map(|(name, parameters)| tool(name, parameters, true)).to_vec();
     CallChoice { tools, is_parallel, may_answer }
+}
+
+fn tool(name: &str, parameters: Value, is_strict: bool) -> CallTool {
+    CallTool { name: name.to_owned(), parameters, is_strict }
 }
 
 fn texts(tokenizer: &Tokenizer, choice: &CallChoice, n: u64) -> Vec<Text> {
@@ -31,7 +35,7 @@ fn texts(tokenizer: &Tokenizer, choice: &CallChoice, n: u64) -> Vec<Text> {
 
 fn check(choice: &CallChoice, calls: &[ToolCall]) {
     for call in calls {
-        let (_, schema) = choice.tools.iter().find(|(name, _)| *name == call.name).unwrap();
+        let schema = &choice.tools.iter().find(|tool| tool.name == call.name).unwrap().parameters;
         let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
         assert!(arguments.is_object());
         assert!(schema.is_null() || is_valid(schema, &arguments), "{call:?}");
@@ -124,17 +128,33 @@ fn calls_that_cannot_be_made_are_refused() {
     let kind = GrammarKind::Calls(choice(true, false));
     assert_eq!(qwen3.grammar(&kind).unwrap_err(), GrammarError::NoCallFormat);
     let qwen2 = tokenizer(&golden("qwen2"));
-    let refusal = |tools: Vec<(String, Value)>| {
+    let refusal = |tools: Vec<CallTool>| {
         qwen2
             .grammar(&GrammarKind::Calls(CallChoice { tools, ..CallChoice::default() }))
             .unwrap_err()
     };
     assert!(matches!(refusal(vec![]), GrammarError::Refused { .. }));
-    let many = (0..129).map(|n| (format!("t{n}"), Value::Null)).collect();
+    let many = (0..129).map(|n| tool(&format!("t{n}"), Value::Null, false)).collect();
     assert!(matches!(refusal(many), GrammarError::TooLarge { .. }));
-    let error = refusal(vec![("dim".to_owned(), json!({"not": {}}))]).to_string();
+    let error = refusal(vec![tool("dim", json!({"not": {}}), true)]).to_string();
     assert_eq!(
         error,
         "the parameters of tool `dim`: the JSON schema has `not` at `#`, which is not supported"
     );
+}
+
+#[test]
+fn a_schema_without_a_grammar_is_left_out_unless_it_is_strict() {
+    let qwen2 = tokenizer(&golden("qwen2"));
+    for schema in [json!({"not": {}}), json!({"oneOf": [{"minProperties": 0}, {"required": ["a"]}]})] {
+        let kind = |is_strict| {
+            let tools = vec![tool("dim", schema.clone(), is_strict), tool("ping", json!({"additionalProperties": false}), true)];
+            GrammarKind::Calls(CallChoice { tools, ..CallChoice::default() })
+        };
+        assert!(qwen2.grammar(&kind(true)).is_err(), "{schema}");
+        let grammar = qwen2.grammar(&kind(false)).unwrap();
+        let call = |name: &str| format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {{\"x\": 1}}}}\n</tool_call>");
+        assert!(super::json::allows(&qwen2, &grammar, &call("dim")), "{schema}");
+        assert!(!super::json::allows(&qwen2, &grammar, &call("ping")), "{schema}");
+    }
 }
