@@ -145,9 +145,10 @@ impl Reply for Answer {
     }
 
     fn whole(&self, _: &[Vec<TokenLogprob>], texts: &[Piece], used: Usage) -> String {
-        let parsed: Option<Vec<_>> = self.calls.as_ref().map(|calls| {
-            texts.iter().map(|text| calls.message(&text.text)).collect()
-        });
+        let parsed: Option<Vec<_>> = self
+            .calls
+            .as_ref()
+            .map(|calls| texts.iter().map(|text| calls.message(&text.text)).collect());
         let choices = texts.iter().enumerate().map(|(index, text)| {
             let message = match parsed.as_ref().map(|parsed| &parsed[index]) {
                 Some(parsed) => Message::of_calls(parsed),

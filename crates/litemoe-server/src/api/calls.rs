@@ -128,7 +128,10 @@ impl IdentifiedCall {
             index: None,
             id: Some(&self.id),
             kind: Some("function"),
-            function: FunctionFields { name: Some(&self.call.name), arguments: &self.call.arguments },
+            function: FunctionFields {
+                name: Some(&self.call.name),
+                arguments: &self.call.arguments,
+            },
         }
     }
 

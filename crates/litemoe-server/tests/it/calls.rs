@@ -15,7 +15,8 @@ const TEMPLATE: &str = "{% for tool in tools or [] %}{{ tool.function.name }};{%
     {{ c.function.arguments | tojson }}{{ '}\n</tool_call>' }}{% endfor %}{% if m.role == 'assistant' %}<|endoftext|>{% endif %}\
     {% endfor %}{% if add_generation_prompt %}<|user|>{% endif %}";
 
-const CALL: &str = "<tool_call>\n{\"name\": \"dim\", \"arguments\": {\"room\": \"a\"}}\n</tool_call>";
+const CALL: &str =
+    "<tool_call>\n{\"name\": \"dim\", \"arguments\": {\"room\": \"a\"}}\n</tool_call>";
 
 fn router(toy: Toy) -> Router {
     let dir = tempfile::tempdir().unwrap();
@@ -84,7 +85,10 @@ async fn what_is_no_call_is_content() {
 }
 
 /// Content and calls of a stream, as OpenAI's client collects them.
-async fn collected(router: &Router, fields: Value) -> (String, Vec<(Value, String, String)>, Value) {
+async fn collected(
+    router: &Router,
+    fields: Value,
+) -> (String, Vec<(Value, String, String)>, Value) {
     let mut fields = with_tools(fields);
     fields["stream"] = true.into();
     let (mut content, mut calls, mut reason) = (String::new(), Vec::new(), Value::Null);
@@ -115,7 +119,9 @@ async fn collected(router: &Router, fields: Value) -> (String, Vec<(Value, Strin
 async fn a_stream_has_the_calls_of_a_whole_answer() {
     let one = CALL.replace("{\"room\": \"a\"}", "{}");
     let two = format!("Ok {}\n{}", one.replace("dim", "off"), one.replace("dim", "x"));
-    for (text, content, names) in [(CALL, "", vec!["dim"]), (&two, "Ok", vec!["off", "x"]), ("a <tool", "a <tool", vec![])] {
+    for (text, content, names) in
+        [(CALL, "", vec!["dim"]), (&two, "Ok", vec!["off", "x"]), ("a <tool", "a <tool", vec![])]
+    {
         let (streamed, calls, reason) = collected(&router(Toy::saying(text)), json!({})).await;
         assert_eq!(streamed, content);
         assert_eq!(calls.iter().map(|(_, name, _)| &**name).collect::<Vec<_>>(), names);
@@ -123,7 +129,10 @@ async fn a_stream_has_the_calls_of_a_whole_answer() {
         let (message, _) = message(&router(Toy::saying(text)), json!({})).await;
         for (index, (id, name, arguments)) in calls.iter().enumerate() {
             let function = &message["tool_calls"][index]["function"];
-            assert_eq!((&function["name"], &function["arguments"]), (&json!(name), &json!(arguments)));
+            assert_eq!(
+                (&function["name"], &function["arguments"]),
+                (&json!(name), &json!(arguments))
+            );
             assert!(id.as_str().unwrap().starts_with("call_"));
         }
     }
@@ -142,7 +151,8 @@ async fn a_call_that_is_required_is_made() {
         let calls = message["tool_calls"].as_array().unwrap();
         assert_eq!(calls.len(), n_calls);
         let function = &calls[0]["function"];
-        let arguments: Value = serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
+        let arguments: Value =
+            serde_json::from_str(function["arguments"].as_str().unwrap()).unwrap();
         match function["name"].as_str().unwrap() {
             "dim" => assert!(arguments["room"] == "a" || arguments["room"] == "b", "{arguments}"),
             name => assert_eq!((name, arguments), ("off", json!({}))),
@@ -159,7 +169,8 @@ async fn strict_tools_keep_their_schemas_and_leave_content_free() {
     let arguments = message["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
     let arguments: Value = serde_json::from_str(arguments).unwrap();
     assert!(arguments["room"] == "a" || arguments["room"] == "b", "{arguments}");
-    let (message, reason) = self::message(&router(Toy::saying("Hello.")), json!({ "tools": strict })).await;
+    let (message, reason) =
+        self::message(&router(Toy::saying("Hello.")), json!({ "tools": strict })).await;
     assert_eq!((message["content"].as_str(), reason), (Some("Hello."), json!("stop")));
     let single = json!({ "parallel_tool_calls": false });
     let (message, _) = self::message(&router(Toy::saying(&format!("{CALL}{CALL}"))), single).await;
@@ -175,10 +186,18 @@ async fn choices_of_tools_that_are_not_there_are_refused() {
         (json!({ "tool_choice": "required", "tools": [] }), "invalid_value", "tool_choice"),
         (json!({ "tool_choice": named("other") }), "invalid_value", "tool_choice"),
         (json!({ "tool_choice": "any" }), "unsupported_parameter", "tool_choice"),
-        (json!({ "tool_choice": { "type": "allowed_tools" } }), "unsupported_parameter", "tool_choice"),
+        (
+            json!({ "tool_choice": { "type": "allowed_tools" } }),
+            "unsupported_parameter",
+            "tool_choice",
+        ),
         (json!({ "parallel_tool_calls": "no" }), "invalid_type", "parallel_tool_calls"),
         (json!({ "tools": strict }), "unsupported_parameter", "tools[0].function.strict"),
-        (json!({ "response_format": { "type": "json_object" } }), "unsupported_parameter", "response_format"),
+        (
+            json!({ "response_format": { "type": "json_object" } }),
+            "unsupported_parameter",
+            "response_format",
+        ),
     ] {
         let response = post(&router(Toy::saying("x")), &chat(&with_tools(fields.clone()))).await;
         assert_eq!(response.status(), 400, "{fields}");
@@ -195,6 +214,7 @@ async fn a_call_can_be_sent_back() {
         { "role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "ok" },
     ]);
     let router = router(Toy::saying("Done."));
-    let (message, reason) = self::message(&router, json!({ "messages": messages, "tools": [] })).await;
+    let (message, reason) =
+        self::message(&router, json!({ "messages": messages, "tools": [] })).await;
     assert_eq!((message["content"].as_str(), reason), (Some("Done."), json!("stop")));
 }

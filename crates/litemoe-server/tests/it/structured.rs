@@ -46,7 +46,8 @@ async fn an_answer_follows_its_schema() {
         let mut streamed = fields.clone();
         streamed["stream"] = true.into();
         let chunks = chunks(&router, &streamed).await;
-        let text = |chunk: &Value| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
+        let text =
+            |chunk: &Value| chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
         let text: String = chunks.iter().filter_map(text).collect();
         assert_eq!(choice["message"]["content"], text);
     }
@@ -112,7 +113,10 @@ async fn an_answer_that_ends_early_is_incomplete() {
     assert_eq!(choice["finish_reason"], "length");
     assert!(choice["message"]["content"].as_str().unwrap().starts_with('{'), "{choice}");
     let plain = content(&babbling(), &json!({})).await;
-    assert_eq!(content(&babbling(), &json!({ "response_format": { "type": "text" } })).await, plain);
+    assert_eq!(
+        content(&babbling(), &json!({ "response_format": { "type": "text" } })).await,
+        plain
+    );
 }
 
 #[tokio::test]
@@ -122,12 +126,24 @@ async fn forms_that_are_wrong_or_not_supported_are_refused_by_name() {
     for (fields, code, param) in [
         (format(json!({ "not": {} })), "unsupported_parameter", schema_at),
         (format(json!({ "type": "int" })), "invalid_value", schema_at),
-        (format(json!({ "type": "string", "minLength": 2, "maxLength": 1 })), "invalid_value", schema_at),
+        (
+            format(json!({ "type": "string", "minLength": 2, "maxLength": 1 })),
+            "invalid_value",
+            schema_at,
+        ),
         (format(json!(false)), "invalid_value", schema_at),
-        (json!({ "response_format": { "type": "grammar" } }), "unsupported_parameter", "response_format.type"),
+        (
+            json!({ "response_format": { "type": "grammar" } }),
+            "unsupported_parameter",
+            "response_format.type",
+        ),
         (json!({ "response_format": "json" }), "invalid_type", "response_format"),
         (json!({ "response_format": {} }), "missing_required_parameter", "response_format.type"),
-        (json!({ "response_format": { "type": "json_schema" } }), "missing_required_parameter", "response_format.json_schema"),
+        (
+            json!({ "response_format": { "type": "json_schema" } }),
+            "missing_required_parameter",
+            "response_format.json_schema",
+        ),
         (
             json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "a" } } }),
             "missing_required_parameter",
@@ -143,7 +159,11 @@ async fn forms_that_are_wrong_or_not_supported_are_refused_by_name() {
         (json!({ "guided_regex": "(" }), "invalid_value", "guided_regex"),
         (json!({ "guided_json": "{" }), "invalid_type", "guided_json"),
         (json!({ "structured_outputs": {} }), "invalid_value", "structured_outputs"),
-        (json!({ "structured_outputs": { "grammar": "a" } }), "unknown_parameter", "structured_outputs.grammar"),
+        (
+            json!({ "structured_outputs": { "grammar": "a" } }),
+            "unknown_parameter",
+            "structured_outputs.grammar",
+        ),
         (
             json!({ "structured_outputs": { "regex": "a", "choice": ["a"] } }),
             "invalid_value",

@@ -101,7 +101,8 @@ impl CallParser {
 
     /// Looks for the beginning of calls.
     fn text(&mut self, parsed: &mut Vec<Parsed>) -> Step {
-        let trigger = self.format.trigger();
+        let format = self.format.clone();
+        let trigger = format.trigger();
         let found = if trigger.is_empty() { None } else { self.held.find(trigger) };
         if let Some(at) = found {
             let rest = self.held.split_off(self.held[..at].trim_end().len());
@@ -126,7 +127,8 @@ impl CallParser {
 
     /// Parses a call that may begin at an offset of the held text.
     fn begin(&mut self, at: usize, parsed: &mut Vec<Parsed>) -> Step {
-        let call = match &self.format.body {
+        let format = self.format.clone();
+        let call = match &format.body {
             Body::Json(body) => self.json_call(at, body),
             Body::Named(body) => self.named_call(at, body),
         };
@@ -218,9 +220,10 @@ impl CallParser {
     fn after(&mut self) -> Step {
         let trimmed = self.held.trim_start();
         let space = self.held.len() - trimmed.len();
-        let end = self.format.end();
-        let between = self.format.between.as_deref().map_or("", str::trim);
-        let (list_end, comma) = match &self.format.body {
+        let format = self.format.clone();
+        let end = format.end();
+        let between = format.between.as_deref().map_or("", str::trim);
+        let (list_end, comma) = match &format.body {
             Body::Json(JsonBody { is_list: true, .. }) => ("]", ","),
             _ => ("", ""),
         };

@@ -146,14 +146,23 @@ fn calls_that_cannot_be_made_are_refused() {
 #[test]
 fn a_schema_without_a_grammar_is_left_out_unless_it_is_strict() {
     let qwen2 = tokenizer(&golden("qwen2"));
-    for schema in [json!({"not": {}}), json!({"oneOf": [{"minProperties": 0}, {"required": ["a"]}]})] {
+    for schema in
+        [json!({"not": {}}), json!({"oneOf": [{"minProperties": 0}, {"required": ["a"]}]})]
+    {
         let kind = |is_strict| {
-            let tools = vec![tool("dim", schema.clone(), is_strict), tool("ping", json!({"additionalProperties": false}), true)];
+            let tools = vec![
+                tool("dim", schema.clone(), is_strict),
+                tool("ping", json!({"additionalProperties": false}), true),
+            ];
             GrammarKind::Calls(CallChoice { tools, ..CallChoice::default() })
         };
         assert!(qwen2.grammar(&kind(true)).is_err(), "{schema}");
         let grammar = qwen2.grammar(&kind(false)).unwrap();
-        let call = |name: &str| format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {{\"x\": 1}}}}\n</tool_call>");
+        let call = |name: &str| {
+            format!(
+                "<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {{\"x\": 1}}}}\n</tool_call>"
+            )
+        };
         assert!(super::json::allows(&qwen2, &grammar, &call("dim")), "{schema}");
         assert!(!super::json::allows(&qwen2, &grammar, &call("ping")), "{schema}");
     }
