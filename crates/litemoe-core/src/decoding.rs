@@ -1,14 +1,15 @@
 use std::fmt;
 
 use crate::{
-    CausalLm, Generation, MountedAdapter, NotFiniteLogit, SampledToken, Sampler, logits_rows,
+    CausalLm, Generation, GenerationError, MountedAdapter, SampledToken, Sampler, TokenConstraint,
+    logits_rows,
 };
 
 /// Autoregressive decoding of one prompt, as an iterator of tokens until the model's maximum length: a [`Generation`]
 /// and its loop.
 ///
 /// Each call samples one token; the model runs that token on the next call. The cache therefore holds the prompt and
-/// all sampled tokens except the last. An error, of logits that are not finite, is the last item.
+/// all sampled tokens except the last. An error is the last item.
 pub struct Decoding<'a, M: CausalLm> {
     model: &'a M,
     mounted: Option<&'a MountedAdapter>,
@@ -40,10 +41,16 @@ impl<'a, M: CausalLm> Decoding<'a, M> {
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { generation: self.generation.with_logprobs(n_top), ..self }
     }
+
+    /// Samples only tokens that the constraint allows; `None` for no constraint.
+    #[must_use]
+    pub fn with_constraint(self, constraint: Option<Box<dyn TokenConstraint>>) -> Self {
+        Self { generation: self.generation.with_constraint(constraint), ..self }
+    }
 }
 
 impl<M: CausalLm> Iterator for Decoding<'_, M> {
-    type Item = Result<SampledToken, NotFiniteLogit>;
+    type Item = Result<SampledToken, GenerationError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

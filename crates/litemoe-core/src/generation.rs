@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::{CausalLm, Logprobs, MountedAdapter, Sampler};
+use crate::{CausalLm, ConstraintError, Logprobs, MountedAdapter, Sampler, TokenConstraint};
 
 /// Prefill chunk size in tokens: bounds the attention scores, which grow quadratically with the chunk.
 pub const PREFILL_CHUNK: usize = 512;
@@ -42,12 +42,24 @@ impl NotFiniteLogit {
     }
 }
 
+/// Error of a generation, which is over then.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum GenerationError {
+    /// The model's logits are not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFiniteLogit),
+    /// The text's constraint has no next token.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
+}
+
 /// State of one text's generation, without the loop: the caller runs [`Self::pending`] and passes the resulting logits
 /// to [`Self::advance`] until nothing is pending. A prompt becomes pending in chunks of [`PREFILL_CHUNK`] (prefill),
 /// then each sampled token in turn (decode).
 #[derive(Debug, Clone)]
 pub struct Generation {
     sampler: Sampler,
+    constraint: Option<Box<dyn TokenConstraint>>,
     n_top: Option<usize>,
     /// Tokens not yet in the cache.
     left: Vec<u32>,
@@ -88,13 +100,29 @@ impl Generation {
     /// When `left` is empty.
     pub fn new(left: Vec<u32>, room: usize, sampler: Sampler) -> Self {
         assert!(!left.is_empty(), "nothing of the prompt is left to run");
-        Self { sampler, n_top: None, left, chunk: PREFILL_CHUNK, room, n_sampled: 0 }
+        Self {
+            sampler,
+            constraint: None,
+            n_top: None,
+            left,
+            chunk: PREFILL_CHUNK,
+            room,
+            n_sampled: 0,
+        }
     }
 
     /// Requests log-probabilities of each sampled token and of the `n_top` most probable ones; `None` requests none.
     #[must_use]
     pub fn with_logprobs(self, n_top: Option<usize>) -> Self {
         Self { n_top, ..self }
+    }
+
+    /// Samples only tokens that the constraint allows, by their logits after bias and penalties and before the other
+    /// [steps](crate::Sampling); `None` for no constraint. [Log-probabilities](Self::with_logprobs) stay those of all
+    /// tokens.
+    #[must_use]
+    pub fn with_constraint(self, constraint: Option<Box<dyn TokenConstraint>>) -> Self {
+        Self { constraint, ..self }
     }
 
     /// Sets the number of tokens that are pending at most, from the next call of [`Self::pending`] on; [`PREFILL_CHUNK`]
@@ -136,23 +164,29 @@ impl Generation {
     /// Takes the logits after the pending tokens, `[vocab]`, and samples a token unless part of the prompt remains.
     ///
     /// # Errors
-    /// A logit to sample from that is not finite; the generation is over then.
-    pub fn advance(&mut self, logits: &[f32]) -> Result<Option<SampledToken>, NotFiniteLogit> {
+    /// A logit to sample from that is not finite, or a constraint without a next token; the generation is over then.
+    pub fn advance(&mut self, logits: &[f32]) -> Result<Option<SampledToken>, GenerationError> {
         let n_run = self.pending().len();
         self.left.drain(..n_run);
         if !self.left.is_empty() {
             return Ok(None);
         }
-        if let Err(error) = NotFiniteLogit::check(logits, self.n_sampled) {
-            self.room = 0;
-            return Err(error);
-        }
+        let token = self.sample(logits).inspect_err(|_| self.room = 0)?;
         self.room = self.room.saturating_sub(1);
         self.n_sampled += 1;
-        let token = self.sampler.next(logits);
         self.left.push(token);
         let logprobs = self.n_top.map(|n_top| Logprobs::new(logits, token, n_top));
         Ok(Some(SampledToken { token, logprobs }))
+    }
+
+    fn sample(&mut self, logits: &[f32]) -> Result<u32, GenerationError> {
+        let n_sampled = self.n_sampled;
+        NotFiniteLogit::check(logits, n_sampled)?;
+        let Some(constraint) = &mut self.constraint else { return Ok(self.sampler.next(logits)) };
+        let token = self.sampler.next_of(logits, &constraint.allowed()?);
+        let token = token.ok_or(ConstraintError::NothingAllowed { n_sampled })?;
+        constraint.accept(token)?;
+        Ok(token)
     }
 
     /// Whether [`Self::advance`] samples from the next logits; those inside a prompt need not be read.

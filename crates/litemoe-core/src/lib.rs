@@ -15,6 +15,7 @@ mod by_tokens;
 mod cache_dtype;
 mod causal_lm;
 mod checksummed;
+mod constraint;
 pub mod criteria;
 mod decoding;
 mod exact_sum;
@@ -49,6 +50,7 @@ pub use by_tokens::ByTokens;
 pub use cache_dtype::CacheDtype;
 pub use causal_lm::{CausalLm, RowStep, WantedLogits, logits_rows};
 pub use checksummed::{ChecksumError, Checksummed};
+pub use constraint::{ConstraintError, TokenConstraint, TokenSet};
 pub use criteria::Criterion;
 pub use decoding::Decoding;
 pub use exact_sum::ExactSums;
@@ -56,7 +58,7 @@ pub use expert::{
     ExpertBiases, ExpertGroups, ExpertId, ExpertPart, ExpertWeights, LayerId, MoeLayer, Stack,
 };
 pub use fingerprint::{Fingerprint, sha256_hex};
-pub use generation::{Generation, NotFiniteLogit, PREFILL_CHUNK, SampledToken};
+pub use generation::{Generation, GenerationError, NotFiniteLogit, PREFILL_CHUNK, SampledToken};
 pub use input::{Input, Sequence, Stream, TokenRow};
 pub use lora::Lora;
 pub use model::{

@@ -1,6 +1,6 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use litemoe_core::{NotFiniteLogit, SampledToken};
+use litemoe_core::{GenerationError, SampledToken};
 
 use crate::prefix::Prefix;
 use crate::stop::{Passed, StopScanner};
@@ -53,7 +53,9 @@ impl Piece {
 #[derive(Debug)]
 pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
-    prefix: Prefix<'t>,
+    /// Special tokens whose text is part of the answer's.
+    shown: BTreeSet<u32>,
+    prefix: Prefix,
     /// `None` once the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
     scanner: StopScanner,
@@ -72,10 +74,11 @@ impl Tokenizer {
         self.text_after("", stops)
     }
 
-    fn text_after<'t>(&'t self, prefix: &'t str, stops: &[String]) -> Answer<'t> {
+    fn text_after(&self, prefix: &str, stops: &[String]) -> Answer<'_> {
         Answer {
             tokenizer: self,
-            prefix: Prefix::new(prefix),
+            shown: BTreeSet::new(),
+            prefix: Prefix::new(prefix.to_owned()),
             detokenizer: Some(self.detokenizer()),
             scanner: StopScanner::new(stops.to_vec()),
             pending: Pending::default(),
@@ -85,6 +88,14 @@ impl Tokenizer {
 }
 
 impl Answer<'_> {
+    /// The answer, not begun yet, with the texts of these special tokens, such as those around tool calls
+    /// ([`CallFormat::special_tokens`](crate::CallFormat::special_tokens)).
+    #[must_use]
+    pub fn showing(self, tokens: BTreeSet<u32>) -> Self {
+        let prefix = Prefix::new(self.tokenizer.lead_showing(&tokens));
+        Self { shown: tokens, prefix, ..self }
+    }
+
     /// Number of tokens so far, an end token included.
     pub fn n_drawn(&self) -> usize {
         self.n_drawn
@@ -106,13 +117,19 @@ impl Answer<'_> {
             return self.end(detokenizer, Finish::EndToken);
         }
         let special = self.tokenizer.special_text(drawn.token);
-        if special.is_some_and(|text| self.scanner.stops().contains(&text)) {
+        if special.as_ref().is_some_and(|text| self.scanner.stops().contains(text)) {
             return self.end(detokenizer, Finish::StopString);
         }
         if let Some(logprobs) = &drawn.logprobs {
             self.pending.push(self.tokenizer.token_logprob(drawn.token, logprobs)?);
         }
-        let text = detokenizer.push(drawn.token)?;
+        let text = match special.filter(|_| self.shown.contains(&drawn.token)) {
+            Some(special) => {
+                let before = std::mem::replace(&mut detokenizer, self.tokenizer.detokenizer());
+                before.finish()? + &special
+            }
+            None => detokenizer.push(drawn.token)?,
+        };
         let Passed { text, stopped } = self.scan(&text);
         let logprobs = self.pending.take(text.len());
         match stopped {
@@ -135,7 +152,7 @@ impl Answer<'_> {
     /// The pieces of an iterator of sampled tokens. An error, of [`Self::push`] or of the iterator, is the last item.
     pub fn pieces(
         &mut self,
-        mut tokens: impl Iterator<Item = Result<SampledToken, NotFiniteLogit>>,
+        mut tokens: impl Iterator<Item = Result<SampledToken, GenerationError>>,
     ) -> impl Iterator<Item = Result<Piece, TextError>> {
         std::iter::from_fn(move || {
             if self.is_over() {

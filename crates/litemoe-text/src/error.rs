@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use litemoe_core::NotFiniteLogit;
+use litemoe_core::{ConstraintError, GenerationError, NotFiniteLogit};
 use thiserror::Error;
 
 use crate::RowError;
@@ -72,6 +72,17 @@ pub enum TextError {
     Decode { reason: String },
     #[error(transparent)]
     Logits(#[from] NotFiniteLogit),
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     #[error("row {row}: {error}")]
     InRow { row: usize, error: Box<TextError> },
+}
+
+impl From<GenerationError> for TextError {
+    fn from(error: GenerationError) -> Self {
+        match error {
+            GenerationError::NotFinite(logit) => Self::Logits(logit),
+            GenerationError::Constraint(error) => Self::Constraint(error),
+        }
+    }
 }

@@ -3,9 +3,11 @@
 mod answer;
 mod assistant_mask;
 mod bounded;
+mod calls;
 mod chrf;
 mod code;
 mod config;
+mod constraint;
 mod conversation;
 mod detokenizer;
 mod encode;
@@ -32,7 +34,9 @@ mod turns;
 mod vocabulary;
 
 pub use answer::{Answer, Finish, Piece};
+pub use calls::{CallFormat, CallParser, Parsed, ToolCall};
 pub use chrf::Chrf;
+pub use constraint::{CallChoice, CallTool, Constraint, Grammar, GrammarError, GrammarKind};
 pub use conversation::Conversation;
 pub use detokenizer::Detokenizer;
 pub use encode::Encoded;

@@ -1,24 +1,25 @@
 /// Removes a prefix from streamed text, if the text begins with it. Text that may be the start of the prefix is held
 /// back.
 #[derive(Debug)]
-pub(crate) struct Prefix<'a> {
+pub(crate) struct Prefix {
     /// `None` once it is decided whether the text begins with the prefix.
-    expected: Option<&'a str>,
+    expected: Option<String>,
     held: String,
 }
 
-impl<'a> Prefix<'a> {
-    pub(crate) fn new(expected: &'a str) -> Self {
+impl Prefix {
+    pub(crate) fn new(expected: String) -> Self {
         Self { expected: Some(expected), held: String::new() }
     }
 
     /// The text after the prefix, and the number of bytes of the prefix if it was removed just now.
     pub(crate) fn push(&mut self, piece: &str) -> (String, usize) {
-        let Some(expected) = self.expected else { return (piece.to_owned(), 0) };
+        let Some(expected) = &self.expected else { return (piece.to_owned(), 0) };
         self.held += piece;
-        if let Some(rest) = self.held.strip_prefix(expected) {
+        if let Some(rest) = self.held.strip_prefix(expected.as_str()) {
+            let removed = (rest.to_owned(), expected.len());
             self.expected = None;
-            return (rest.to_owned(), expected.len());
+            return removed;
         }
         if expected.starts_with(&self.held) {
             return (String::new(), 0);
@@ -40,7 +41,7 @@ mod tests {
     use super::Prefix;
 
     fn pushed(pieces: &[&str]) -> (Vec<String>, usize) {
-        let mut prefix = Prefix::new("<a>\n");
+        let mut prefix = Prefix::new("<a>\n".to_owned());
         let (texts, removed): (Vec<_>, Vec<_>) = pieces.iter().map(|p| prefix.push(p)).unzip();
         (texts.into_iter().chain([prefix.finish()]).collect(), removed.into_iter().sum())
     }

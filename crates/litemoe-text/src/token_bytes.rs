@@ -10,7 +10,7 @@ impl Tokenizer {
         if self.is_added(id) {
             return Ok(token.into_bytes());
         }
-        if self.inner.get_decoder().is_some_and(is_byte_level) {
+        if self.is_byte_level() {
             let bytes: Option<Vec<u8>> = token.chars().map(byte_level).collect();
             return Ok(bytes.unwrap_or_else(|| token.into_bytes()));
         }
@@ -20,6 +20,11 @@ impl Tokenizer {
         // A decoder may treat the first token of a text specially, so the second of two is used.
         let (one, two) = (self.decode(&[id])?, self.decode(&[id, id])?);
         Ok(two.strip_prefix(one.as_str()).unwrap_or(&one).as_bytes().to_vec())
+    }
+
+    /// Whether the vocabulary has a letter for each byte.
+    pub(crate) fn is_byte_level(&self) -> bool {
+        self.inner.get_decoder().is_some_and(is_byte_level)
     }
 }
 

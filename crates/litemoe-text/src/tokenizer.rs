@@ -1,9 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use tokenizers::Encoding;
 
+use crate::calls::CallFormat;
 use crate::config::TextConfig;
+use crate::constraint::{GrammarCompiler, GrammarError, Part};
 use crate::tokenizer_file::{self, catch_panic};
 use crate::{ChatTemplate, Message, TextError};
 
@@ -20,6 +23,10 @@ pub struct Tokenizer {
     end_id: Option<u32>,
     decoder_start: Option<u32>,
     assistant_prefix: String,
+    /// The same with special tokens.
+    pub(crate) assistant_lead: String,
+    pub(crate) grammar_compiler: OnceLock<Result<GrammarCompiler, GrammarError>>,
+    pub(crate) call_format: OnceLock<Option<Arc<CallFormat>>>,
 }
 
 impl Tokenizer {
@@ -55,13 +62,23 @@ impl Tokenizer {
         let template =
             config.template.map(|source| ChatTemplate::new(&source, named)).transpose()?;
         let decoder_start = config.decoder_start;
-        let assistant_prefix = String::new();
-        let mut tokenizer =
-            Self { inner, template, special_ids, end_ids, end_id, assistant_prefix, decoder_start };
+        let mut tokenizer = Self {
+            inner,
+            template,
+            special_ids,
+            end_ids,
+            end_id,
+            decoder_start,
+            assistant_prefix: String::new(),
+            assistant_lead: String::new(),
+            grammar_compiler: OnceLock::new(),
+            call_format: OnceLock::new(),
+        };
         if let Some(plain) = tokenizer.plain_answer() {
             tokenizer.end_ids.extend(plain.end);
             if plain.lead.len() <= MAX_PREFIX {
-                tokenizer.assistant_prefix = tokenizer.printed(plain.lead);
+                tokenizer.assistant_prefix = tokenizer.printed(plain.lead.clone());
+                tokenizer.assistant_lead = plain.lead;
             }
         }
         Ok(tokenizer)
@@ -144,12 +161,47 @@ impl Tokenizer {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)
     }
 
+    /// What the template inserts before an answer, with some of the special tokens.
+    pub(crate) fn lead_showing(&self, shown: &BTreeSet<u32>) -> String {
+        let text = |part| match part {
+            Part::Text(text) => Some(text),
+            Part::Token(id) if shown.contains(&id) => self.special_text(id),
+            Part::Token(_) => None,
+        };
+        self.parts(&self.assistant_lead).into_iter().filter_map(text).collect()
+    }
+
     /// A template's text as it is decoded: without special tokens.
     fn printed(&self, mut text: String) -> String {
         for token in self.inner.get_added_tokens_decoder().into_values().filter(|t| t.special) {
             text = text.replace(&token.content, "");
         }
         text
+    }
+
+    /// A template's text as special tokens and the text between them.
+    pub(crate) fn parts(&self, text: &str) -> Vec<Part> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special: Vec<_> =
+            added.iter().filter(|(_, token)| token.special && !token.content.is_empty()).collect();
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let found = special.iter().filter_map(|(id, token)| {
+                let at = rest.find(&token.content)?;
+                Some((at, std::cmp::Reverse(token.content.len()), **id))
+            });
+            let (at, len, id) = match found.min() {
+                Some((at, len, id)) => (at, len.0, Some(id)),
+                None => (rest.len(), 0, None),
+            };
+            if at > 0 {
+                parts.push(Part::Text(rest[..at].to_owned()));
+            }
+            parts.extend(id.map(Part::Token));
+            rest = &rest[at + len..];
+        }
+        parts
     }
 
     /// Text of a special token, which is not decoded.

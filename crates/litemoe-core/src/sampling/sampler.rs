@@ -3,7 +3,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::history::History;
 use super::kept::kept;
-use crate::Sampling;
+use crate::{Sampling, TokenSet};
 
 /// Sampler of one text: draws tokens by a [`Sampling`] configuration and keeps the context for its penalties.
 #[derive(Debug, Clone)]
@@ -34,7 +34,19 @@ impl Sampler {
     /// Samples the next token from `logits` over the vocabulary, which must not be empty. Ties go to the lower id.
     pub fn next(&mut self, logits: &[f32]) -> u32 {
         let scores = self.history.penalised(&self.rule, logits);
-        let token = if self.rule.temperature > 0.0 { self.draw(&scores) } else { argmax(&scores) };
+        self.sample(&scores)
+    }
+
+    /// Samples the next token among those `allowed`: the logits of others are −∞ after bias and penalties. `None` if
+    /// none of the vocabulary is allowed.
+    pub fn next_of(&mut self, logits: &[f32], allowed: &TokenSet) -> Option<u32> {
+        let mut scores = self.history.penalised(&self.rule, logits);
+        let is_any = allowed.mask(&mut scores);
+        is_any.then(|| self.sample(&scores))
+    }
+
+    fn sample(&mut self, scores: &[f64]) -> u32 {
+        let token = if self.rule.temperature > 0.0 { self.draw(scores) } else { argmax(scores) };
         self.history.draw(token);
         token
     }

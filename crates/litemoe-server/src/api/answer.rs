@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use litemoe_text::{Finish, Piece, TokenLogprob};
 use serde::Serialize;
 
+use crate::api::calls::{self, CallFields, Calls, Part};
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
 use crate::engine::Usage;
@@ -17,6 +18,8 @@ pub(crate) struct Answer {
     /// Number of texts.
     n: usize,
     include_usage: bool,
+    /// `None` if the texts are content alone.
+    calls: Option<Calls>,
 }
 
 /// A chat completion, or a chunk of a streamed one. It borrows the texts, because their JSON values would take many
@@ -54,8 +57,11 @@ enum Text<'a> {
 struct Message<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
+    /// Null next to calls.
     #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
+    content: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallFields<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,10 +71,10 @@ struct Logprobs<'a> {
 }
 
 impl Answer {
-    pub(crate) fn new(model: String, n: usize, include_usage: bool) -> Self {
+    pub(crate) fn new(model: String, n: usize, include_usage: bool, calls: Option<Calls>) -> Self {
         let id = format!("chatcmpl-{:016x}", RandomState::new().build_hasher().finish());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Self { id, created, model, n, include_usage }
+        Self { id, created, model, n, include_usage, calls }
     }
 
     fn choice<'a>(
@@ -76,9 +82,9 @@ impl Answer {
         index: usize,
         delta: Message<'a>,
         logprobs: Option<Logprobs<'a>>,
-        finish: Option<Finish>,
+        finish_reason: Option<&'static str>,
     ) -> Completion<'a> {
-        let (text, finish_reason) = (Text::Delta(delta), finish.map(Finish::reason));
+        let text = Text::Delta(delta);
         self.chunk(vec![Choice { index, text, logprobs, finish_reason }], None)
     }
 
@@ -110,11 +116,27 @@ impl Reply for Answer {
     }
 
     fn piece(&mut self, text: usize, piece: &Piece) -> Vec<String> {
-        let is_empty = piece.text.is_empty() && piece.logprobs.is_empty();
-        let delta = Message { role: None, content: Some(&piece.text) };
-        let next = (!is_empty).then(|| self.choice(text, delta, logprobs(piece), None));
-        let ended = |finish| self.choice(text, Message::default(), None, Some(finish));
-        next.into_iter().chain(piece.finish.map(ended)).map(|chunk| json(&chunk)).collect()
+        let parts = match &mut self.calls {
+            Some(calls) => calls.push(text, &piece.text, piece.finish.is_some()),
+            None if piece.text.is_empty() => Vec::new(),
+            None => vec![Part::Content(piece.text.clone())],
+        };
+        let mut deltas: Vec<_> = parts.iter().flat_map(Message::deltas).collect();
+        let mut logprobs = logprobs(piece);
+        if deltas.is_empty() && logprobs.is_some() {
+            deltas.push(Message::of_content(""));
+        }
+        // The first of them has the logprobs.
+        let next = deltas.into_iter().map(|delta| self.choice(text, delta, logprobs.take(), None));
+        let mut chunks: Vec<_> = next.map(|chunk| json(&chunk)).collect();
+        if let Some(finish) = piece.finish {
+            let reason = match &self.calls {
+                Some(calls) => calls.reason(text, finish),
+                None => finish.reason(),
+            };
+            chunks.push(json(&self.choice(text, Message::default(), None, Some(reason))));
+        }
+        chunks
     }
 
     fn end(&mut self, used: Usage) -> Vec<String> {
@@ -123,19 +145,52 @@ impl Reply for Answer {
     }
 
     fn whole(&self, _: &[Vec<TokenLogprob>], texts: &[Piece], used: Usage) -> String {
-        let choices = texts.iter().enumerate().map(|(index, text)| Choice {
-            index,
-            text: Text::Message(Message::of_assistant(&text.text)),
-            logprobs: logprobs(text),
-            finish_reason: text.finish.map(Finish::reason),
+        let parsed: Option<Vec<_>> = self
+            .calls
+            .as_ref()
+            .map(|calls| texts.iter().map(|text| calls.message(&text.text)).collect());
+        let choices = texts.iter().enumerate().map(|(index, text)| {
+            let message = match parsed.as_ref().map(|parsed| &parsed[index]) {
+                Some(parsed) => Message::of_calls(parsed),
+                None => Message::of_assistant(&text.text),
+            };
+            let n_calls = message.tool_calls.len();
+            let finish_reason = text.finish.map(|finish: Finish| calls::reason(n_calls, finish));
+            Choice { index, text: Text::Message(message), logprobs: logprobs(text), finish_reason }
         });
         json(&self.completion("chat.completion", choices.collect(), Some(Some(used.into()))))
     }
 }
 
 impl<'a> Message<'a> {
+    fn of_content(content: &'a str) -> Self {
+        Self { content: Some(Some(content)), ..Self::default() }
+    }
+
     fn of_assistant(content: &'a str) -> Self {
-        Self { role: Some("assistant"), content: Some(content) }
+        Self { role: Some("assistant"), ..Self::of_content(content) }
+    }
+
+    /// A whole message that may have calls.
+    fn of_calls(message: &'a calls::Message) -> Self {
+        let calls::Message { content, calls } = message;
+        let has_content = calls.is_empty() || !content.is_empty();
+        Self {
+            role: Some("assistant"),
+            content: Some(has_content.then_some(content)),
+            tool_calls: calls.iter().map(|call| call.whole()).collect(),
+        }
+    }
+
+    /// The deltas of a part.
+    fn deltas(part: &'a Part) -> Vec<Self> {
+        match part {
+            Part::Content(content) => vec![Self::of_content(content)],
+            Part::Call(index, call) => {
+                let delta = |call| Self { tool_calls: vec![call], ..Self::default() };
+                call.deltas(*index).map(delta).into()
+            }
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -61,6 +62,8 @@ pub(crate) async fn complete(
     let request = Request {
         prompts: tokens,
         kind: TextKind::Continuation,
+        grammar: None,
+        shown: BTreeSet::new(),
         mounted: served.mounted.clone(),
         sampling: common.sampling,
         n: common.n,

@@ -5,7 +5,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use litemoe_core::{NotFiniteLogit, SamplingError};
-use litemoe_text::{RowError, TextError};
+use litemoe_text::{GrammarError, RowError, TextError};
 use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
@@ -128,10 +128,31 @@ impl ApiError {
             Event::Late => Self { retry_after: Some(retry_after), ..Self::late() },
             Event::Unread => Self::unread(),
             Event::NotFinite(error) => (*error).into(),
+            Event::Constraint(error) => {
+                let failed = Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+                Self { code: Some("constraint_failed"), ..failed }
+            }
             Event::Failed | Event::Prompt(..) | Event::Piece(..) | Event::Finished(_) => {
                 Self::failed()
             }
         }
+    }
+
+    /// The answer's grammar cannot be made, which the parameter demands.
+    pub(crate) fn of_grammar(error: &GrammarError, param: &str) -> Self {
+        let message = |error: &GrammarError| {
+            shorten(format!("`{param}` cannot be kept: {error}"), MAX_MESSAGE)
+        };
+        let code = match error {
+            GrammarError::UnsupportedKeyword { .. } | GrammarError::NoCallFormat => {
+                "unsupported_parameter"
+            }
+            GrammarError::Tool { error: in_schema, .. } => {
+                return Self { message: message(error), ..Self::of_grammar(in_schema, param) };
+            }
+            _ => "invalid_value",
+        };
+        Self::bad_request(code, message(error)).of(param)
     }
 
     pub(crate) fn failed() -> Self {

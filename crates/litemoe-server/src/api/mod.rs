@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod call;
+mod calls;
 mod chat;
 mod common;
 mod completion_request;
@@ -21,8 +22,10 @@ mod reply;
 mod request;
 mod request_id;
 mod sampling;
+mod shape;
 mod shorten;
 mod stream;
+mod tools;
 mod usage;
 mod values;
 

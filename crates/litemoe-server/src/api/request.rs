@@ -5,6 +5,8 @@ use crate::RequestLimits;
 use crate::api::common::{self, Common};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
+use crate::api::shape::{self, Shape};
+use crate::api::tools::{self, Tools};
 use crate::api::{neutral, prompt};
 
 /// Chat completion request.
@@ -12,6 +14,9 @@ use crate::api::{neutral, prompt};
 pub(crate) struct ChatRequest {
     pub(crate) model: String,
     pub(crate) prompt: Prompt,
+    pub(crate) tools: Tools,
+    /// What answers must be.
+    pub(crate) shape: Option<Shape>,
     pub(crate) n_top: Option<usize>,
     pub(crate) max_new: Option<usize>,
     pub(crate) common: Common,
@@ -25,9 +30,13 @@ impl ChatRequest {
         defaults: &Sampling,
     ) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body, limits.max_values)?;
+        let model = fields.required("model", "a string")?;
+        let tools = tools::take(&mut fields)?;
         let request = Self {
-            model: fields.required("model", "a string")?,
-            prompt: prompt::take(&mut fields, limits)?,
+            model,
+            prompt: prompt::take(&mut fields, limits, tools.all.clone())?,
+            shape: shape(&mut fields, &tools)?,
+            tools,
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
             common: common::take(&mut fields, limits, defaults)?,
@@ -35,6 +44,18 @@ impl ChatRequest {
         neutral::take(&mut fields)?;
         fields.finish()?;
         Ok(request)
+    }
+}
+
+/// What answers must be, by their format or the tools.
+fn shape(fields: &mut Fields, tools: &Tools) -> Result<Option<Shape>, ApiError> {
+    match shape::take(fields)? {
+        Some(shape) if !tools.all.is_empty() => {
+            let message = format!("`{}` cannot be combined with `tools`", shape.param);
+            Err(ApiError::bad_request("unsupported_parameter", message).of(shape.param))
+        }
+        Some(shape) => Ok(Some(shape)),
+        None => Ok(tools.shape()),
     }
 }
 

@@ -1,4 +1,4 @@
-use litemoe_core::NotFiniteLogit;
+use litemoe_core::{ConstraintError, NotFiniteLogit};
 use litemoe_text::{Piece, TokenLogprob};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -23,6 +23,8 @@ pub(crate) enum Event {
     Unread,
     /// The model's logits for the request are not finite.
     NotFinite(NotFiniteLogit),
+    /// The grammar of the request's texts allows none of the model's tokens, or is too complex.
+    Constraint(ConstraintError),
     /// Internal failure, not caused by the request; details are in the log.
     Failed,
 }

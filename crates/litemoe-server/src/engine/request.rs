@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use litemoe_core::{MountedAdapter, Sampling};
+use litemoe_text::Grammar;
 
 /// Generation request.
 #[derive(Debug)]
@@ -8,6 +10,10 @@ pub(crate) struct Request {
     /// Tokens of the prompts, none empty, each fewer than the model's maximum.
     pub(crate) prompts: Vec<Vec<u32>>,
     pub(crate) kind: TextKind,
+    /// What the texts must be; `None` for any text.
+    pub(crate) grammar: Option<Grammar>,
+    /// Special tokens that are part of the texts.
+    pub(crate) shown: BTreeSet<u32>,
     pub(crate) mounted: Option<Arc<MountedAdapter>>,
     pub(crate) sampling: Sampling,
     /// Number of texts per prompt.

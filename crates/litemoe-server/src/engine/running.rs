@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use litemoe_core::{CausalLm, Generation, Sampler};
+use litemoe_core::{CausalLm, Generation, Sampler, TokenConstraint};
 use litemoe_text::{TextError, Tokenizer};
 use tracing::Span;
 
@@ -150,10 +150,14 @@ fn texts<'t, M: CausalLm>(
         if !model.has_encoder() {
             sampler.read(tokens);
         }
-        let generation =
-            Generation::new(tokens.clone(), room, sampler).with_logprobs(request.n_top);
+        let constraint: Option<Box<dyn TokenConstraint>> =
+            request.grammar.as_ref().map(|grammar| Box::new(grammar.constraint()) as _);
+        let generation = Generation::new(tokens.clone(), room, sampler)
+            .with_logprobs(request.n_top)
+            .with_constraint(constraint);
         let answer = match request.kind {
-            TextKind::Answer => tokenizer.answer(&request.stop),
+            TextKind::Answer if request.shown.is_empty() => tokenizer.answer(&request.stop),
+            TextKind::Answer => tokenizer.answer(&request.stop).showing(request.shown.clone()),
             TextKind::Continuation => tokenizer.continuation(&request.stop),
         };
         let (index, generation) = (prompt * request.n + nth, Box::new(generation));

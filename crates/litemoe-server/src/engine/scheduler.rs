@@ -157,6 +157,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 tracing::error!(%error, "the generation failed");
                 match error {
                     TextError::Logits(error) => Event::NotFinite(error),
+                    TextError::Constraint(error) => Event::Constraint(error),
                     _ => Event::Failed,
                 }
             }

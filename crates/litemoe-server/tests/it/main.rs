@@ -5,6 +5,7 @@
 mod access;
 mod alone;
 mod batching;
+mod calls;
 mod chat;
 mod client;
 mod completions;
@@ -20,5 +21,6 @@ mod parameters;
 mod queue;
 mod sampling;
 mod stream;
+mod structured;
 mod tools;
 mod toy;

@@ -34,8 +34,7 @@ async fn what_is_not_supported_is_refused_by_name() {
     expect(
         "unsupported_parameter",
         &[
-            (json!({ "response_format": { "type": "json_object" } }), "response_format"),
-            (json!({ "tool_choice": "required" }), "tool_choice"),
+            (json!({ "tool_choice": "any" }), "tool_choice"),
             (message(json!({ "tool_calls": [{}] })), "messages[0].tool_calls"),
             (
                 message(json!({ "content": [{ "type": "image_url" }] })),
@@ -78,6 +77,7 @@ async fn what_is_wrong_is_refused_by_name() {
         "invalid_value",
         &[
             (json!({ "messages": [] }), "messages"),
+            (json!({ "tool_choice": "required" }), "tool_choice"),
             (json!({ "max_tokens": 0 }), "max_tokens"),
             (json!({ "max_tokens": 3, "max_completion_tokens": 4 }), "max_tokens"),
             (json!({ "temperature": 2.1 }), "temperature"),

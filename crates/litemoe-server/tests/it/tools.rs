@@ -84,7 +84,11 @@ async fn what_cannot_be_kept_or_has_no_effect_is_refused_by_name() {
         json!({ "messages": [user, { "role": "assistant", "tool_calls": calls }] })
     };
     for (fields, code, param) in [
-        (json!({ "tool_choice": "required" }), "unsupported_parameter", "tool_choice"),
+        (
+            json!({ "tools": tools(), "tool_choice": "required" }),
+            "unsupported_parameter",
+            "tool_choice",
+        ),
         (json!({ "tools": tools(), "tool_choice": named }), "unsupported_parameter", "tool_choice"),
         (
             json!({ "tools": tools(), "parallel_tool_calls": false }),

@@ -43,10 +43,23 @@ pub(crate) fn with_template(template: &str) -> Tokenizer {
 
 /// [`vocabularies::sentencepiece`], without a template.
 pub(crate) fn sentencepiece() -> Tokenizer {
-    let tokenizer = vocabularies::sentencepiece().to_string();
-    let files: [(&str, &[u8]); 2] = [
-        ("tokenizer.json", tokenizer.as_bytes()),
-        ("tokenizer_config.json", br#"{"eos_token": {"content": "</s>", "lstrip": false}}"#),
-    ];
+    without_template(&vocabularies::sentencepiece(), "</s>")
+}
+
+/// [`vocabularies::sentencepiece_ascii`], without a template.
+pub(crate) fn sentencepiece_ascii() -> Tokenizer {
+    without_template(&vocabularies::sentencepiece_ascii(), "</s>")
+}
+
+/// [`vocabularies::word_piece_ascii`], without a template.
+pub(crate) fn word_piece_ascii() -> Tokenizer {
+    without_template(&vocabularies::word_piece_ascii(), "[SEP]")
+}
+
+fn without_template(tokenizer: &Value, eos: &str) -> Tokenizer {
+    let tokenizer = tokenizer.to_string();
+    let config = json!({ "eos_token": { "content": eos, "lstrip": false } }).to_string();
+    let files: [(&str, &[u8]); 2] =
+        [("tokenizer.json", tokenizer.as_bytes()), ("tokenizer_config.json", config.as_bytes())];
     Tokenizer::from_dir(with_files(&files).path()).unwrap()
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answer;
+mod call_formats;
 mod calls;
 mod chat;
 mod chrf;
+mod constraint;
 mod conversations;
 mod dirs;
 mod encode;

@@ -20,9 +20,21 @@ fn ids<T: Into<String>>(tokens: impl IntoIterator<Item = T>) -> Map<String, Valu
 /// SentencePiece BPE with byte fallback: a leading space is added and removed again when decoding, unknown characters
 /// become bytes, `<s>` begins a text. Tokens: `<s>` 0, `</s>` 1, bytes 2 to 257, then words and letters.
 pub(crate) fn sentencepiece() -> Value {
+    let words = ["▁", "a", "b", "c", "▁a", "▁b", "ab", "▁ab"].map(String::from);
+    sentencepiece_of(words, &json!([["▁", "a"], ["▁", "b"], ["a", "b"], ["▁a", "b"]]))
+}
+
+/// The same with words for JSON.
+pub(crate) fn sentencepiece_ascii() -> Value {
+    let letters = (b'!'..=b'~').map(|letter| char::from(letter).to_string());
+    let words = ["▁", "▁{", "{\"", "▁\"", "\":", "▁true", "false", "é", "▁a", "▁ab", "\"}", "▁▁"];
+    sentencepiece_of(letters.chain(words.map(String::from)), &json!([]))
+}
+
+fn sentencepiece_of(words: impl IntoIterator<Item = String>, merges: &Value) -> Value {
     let mut tokens: Vec<String> = vec!["<s>".into(), "</s>".into()];
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
-    tokens.extend(["▁", "a", "b", "c", "▁a", "▁b", "ab", "▁ab"].map(String::from));
+    tokens.extend(words);
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [added(0, "<s>"), added(1, "</s>")],
@@ -40,7 +52,7 @@ pub(crate) fn sentencepiece() -> Value {
             { "type": "Strip", "content": " ", "start": 1, "stop": 0 }]},
         "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": true, "ignore_merges": false,
-            "vocab": ids(tokens), "merges": [["▁", "a"], ["▁", "b"], ["a", "b"], ["▁a", "b"]] }
+            "vocab": ids(tokens), "merges": merges }
     })
 }
 
@@ -80,10 +92,22 @@ pub(crate) fn unigram() -> Value {
 
 /// WordPiece model as in BERT.
 pub(crate) fn word_piece() -> Value {
+    word_piece_of(["a", "##b", "ab", "中"].map(String::from))
+}
+
+/// The same with words for JSON.
+pub(crate) fn word_piece_ascii() -> Value {
+    let letters = (b'!'..=b'~').map(|letter| char::from(letter).to_string());
+    let words = letters.flat_map(|letter| [format!("##{letter}"), letter]);
+    word_piece_of(words.chain(["true", "##alse", "中"].map(String::from)))
+}
+
+fn word_piece_of(words: impl IntoIterator<Item = String>) -> Value {
     let normalizer = json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
         "lowercase": true });
     let decoder = json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
-    let vocab = ids(["[UNK]", "[CLS]", "[SEP]", "a", "##b", "ab", "中"]);
+    let special = ["[UNK]", "[CLS]", "[SEP]"].map(String::from);
+    let vocab = ids(special.into_iter().chain(words));
     let model = json!({ "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
         "max_input_chars_per_word": 100, "vocab": vocab });
     let mut tokenizer =
