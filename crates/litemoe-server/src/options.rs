@@ -19,6 +19,10 @@ pub struct ServerOptions {
     pub max_prefill_beside: NonZeroUsize,
     /// Maximum bytes of all KV caches, prefixes of finished texts included. A single text may exceed it.
     pub max_cache: u64,
+    /// Whether a prompt is continued from the keys and values of an earlier text of the same client and model. Clients are
+    /// told apart by their addresses: without it, those behind one proxy cannot learn of each other's prompts from
+    /// `cached_tokens` or the time of an answer.
+    pub prefix_cache: bool,
     /// Maximum time from a request's arrival to the end of its answer; then it is cancelled, with 503. `None`: no limit.
     pub deadline: Option<Duration>,
     /// Maximum bytes of all request bodies in memory; a request that would exceed it gets 503. A quarter is for bodies of
@@ -50,7 +54,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 256 MiB
-    /// of KV caches, no deadline, no metrics, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// of KV caches, prefixes kept, no deadline, no metrics, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
@@ -59,6 +63,7 @@ impl Default for ServerOptions {
             max_prefill: NonZeroUsize::new(PREFILL_CHUNK).expect("a chunk has tokens"),
             max_prefill_beside: NonZeroUsize::new(128).expect("128 is not zero"),
             max_cache: 256 << 20,
+            prefix_cache: true,
             deadline: None,
             metrics: false,
             max_in_flight: 64 << 20,

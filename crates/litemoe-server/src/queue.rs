@@ -62,7 +62,7 @@ impl<T> Queue<T> {
     pub(crate) fn next(&self) -> Option<T> {
         let mut waiting = self.lock();
         loop {
-            if let Some(job) = waiting.take(|_| true) {
+            if let Some(job) = waiting.take(|_, _| true) {
                 return Some(job);
             }
             if waiting.is_closed {
@@ -72,8 +72,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the next job of the clients that fit; `None` if there is none.
-    pub(crate) fn next_if(&self, fits: impl Fn(&Client) -> bool) -> Option<T> {
+    /// Takes the next job of those that fit; `None` if there is none.
+    pub(crate) fn next_if(&self, fits: impl Fn(&Client, &T) -> bool) -> Option<T> {
         self.lock().take(fits)
     }
 
@@ -86,6 +86,12 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
+    }
+
+    /// Drops all jobs, for nobody takes them any more.
+    pub(crate) fn clear(&self) {
+        let entries = std::mem::take(&mut self.lock().entries);
+        drop(entries);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
@@ -114,9 +120,10 @@ impl<T> Drop for Place<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Removes the job whose turn it is among those of the clients that fit.
-    fn take(&mut self, fits: impl Fn(&Client) -> bool) -> Option<T> {
-        let is_ready = |entry: &Entry<T>| entry.job.is_some() && fits(&entry.client);
+    /// Removes the job whose turn it is among those that fit.
+    fn take(&mut self, fits: impl Fn(&Client, &T) -> bool) -> Option<T> {
+        let is_ready =
+            |entry: &Entry<T>| entry.job.as_ref().is_some_and(|job| fits(&entry.client, job));
         let ready = self.entries.iter().enumerate().filter(|(_, entry)| is_ready(entry));
         // The first of the smallest: the one that came first.
         let (index, _) = ready.min_by_key(|(_, entry)| self.turns.last(&entry.client))?;
@@ -262,10 +269,10 @@ mod tests {
     fn only_the_clients_that_fit_are_asked() {
         let queue = Queue::new(4);
         let _places = [(1, "a", 0), (1, "b", 0)].map(|job| enter(&queue, job).unwrap());
-        assert_eq!(queue.next_if(|client| client.model == "c"), None);
-        assert_eq!(queue.next_if(|client| client.model == "b"), Some((1, "b", 0)));
-        assert_eq!(queue.next_if(|client| client.model == "b"), None);
-        assert_eq!(queue.next_if(|_| true), Some((1, "a", 0)));
+        assert_eq!(queue.next_if(|client, _| client.model == "c"), None);
+        assert_eq!(queue.next_if(|client, _| client.model == "b"), Some((1, "b", 0)));
+        assert_eq!(queue.next_if(|client, _| client.model == "b"), None);
+        assert_eq!(queue.next_if(|_, _| true), Some((1, "a", 0)));
     }
 
     #[test]

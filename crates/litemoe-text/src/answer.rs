@@ -6,6 +6,9 @@ use crate::prefix::Prefix;
 use crate::stop::{Passed, StopScanner};
 use crate::{Detokenizer, TextError, TokenLogprob, Tokenizer};
 
+/// Tokens of a prompt that its continuation is decoded after.
+const N_BEFORE: usize = 8;
+
 /// Finish reason of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
@@ -55,6 +58,8 @@ pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
     /// Special tokens whose text is part of the answer's.
     shown: BTreeSet<u32>,
+    /// Whether the token that ends the answer has logprobs.
+    logs_end: bool,
     prefix: Prefix,
     /// `None` once the answer is over.
     detokenizer: Option<Detokenizer<'t>>,
@@ -69,15 +74,27 @@ impl Tokenizer {
         self.text_after(self.assistant_prefix(), stops)
     }
 
-    /// Starts the continuation of a plain text: as [`Self::answer`], but no chat template puts anything before it.
-    pub fn continuation(&self, stops: &[String]) -> Answer<'_> {
-        self.text_after("", stops)
+    /// Starts the continuation of a plain text, of which `prompt` are the tokens: as [`Self::answer`], but no chat template
+    /// puts anything before it, and the end token and a special token that is a stop string have logprobs too, as in
+    /// OpenAI's completions.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]
+    pub fn continuation(&self, prompt: &[u32], stops: &[String]) -> Result<Answer<'_>, TextError> {
+        let mut detokenizer = self.detokenizer();
+        // Decoders treat a text's first token specially.
+        for &token in &prompt[prompt.len().saturating_sub(N_BEFORE)..] {
+            detokenizer.push(token)?;
+        }
+        let text = self.text_after("", stops);
+        Ok(Answer { detokenizer: Some(detokenizer), logs_end: true, ..text })
     }
 
     fn text_after(&self, prefix: &str, stops: &[String]) -> Answer<'_> {
         Answer {
             tokenizer: self,
             shown: BTreeSet::new(),
+            logs_end: false,
             prefix: Prefix::new(prefix.to_owned()),
             detokenizer: Some(self.detokenizer()),
             scanner: StopScanner::new(stops.to_vec()),
@@ -113,15 +130,21 @@ impl Answer<'_> {
     pub fn push(&mut self, drawn: &SampledToken) -> Result<Piece, TextError> {
         let Some(mut detokenizer) = self.detokenizer.take() else { return Ok(Piece::default()) };
         self.n_drawn += 1;
-        if self.tokenizer.end_ids().contains(&drawn.token) {
-            return self.end(detokenizer, Finish::EndToken);
-        }
         let special = self.tokenizer.special_text(drawn.token);
-        if special.as_ref().is_some_and(|text| self.scanner.stops().contains(text)) {
-            return self.end(detokenizer, Finish::StopString);
-        }
-        if let Some(logprobs) = &drawn.logprobs {
+        let finish = if self.tokenizer.end_ids().contains(&drawn.token) {
+            Some(Finish::EndToken)
+        } else {
+            let stops = self.scanner.stops();
+            let is_stop = special.as_ref().is_some_and(|text| stops.contains(text));
+            is_stop.then_some(Finish::StopString)
+        };
+        if let Some(logprobs) = &drawn.logprobs
+            && (finish.is_none() || self.logs_end)
+        {
             self.pending.push(self.tokenizer.token_logprob(drawn.token, logprobs)?);
+        }
+        if let Some(finish) = finish {
+            return self.end(detokenizer, finish);
         }
         let text = match special.filter(|_| self.shown.contains(&drawn.token)) {
             Some(special) => {

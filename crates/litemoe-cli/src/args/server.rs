@@ -22,6 +22,10 @@ pub(crate) struct ServerArgs {
     /// Maximum memory of all KV caches, those of finished texts for prompts with the same beginning included.
     #[arg(long, value_name = "BYTES", default_value = "268435456")]
     max_cache: u64,
+    /// Compute every prompt from its beginning. Otherwise clients of one address and model, such as those behind a proxy,
+    /// can learn from the time of an answer whether its prompt begins as an earlier one.
+    #[arg(long)]
+    no_prefix_cache: bool,
     /// Maximum time of a request, from its arrival to the end of its answer [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     deadline: Option<Duration>,
@@ -73,6 +77,7 @@ impl ServerArgs {
             max_queued: self.max_queue,
             max_batch: self.max_batch,
             max_cache: self.max_cache,
+            prefix_cache: !self.no_prefix_cache,
             deadline: self.deadline,
             metrics: self.metrics,
             max_in_flight: self.max_bodies.get(),

@@ -8,8 +8,8 @@ use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::neutral;
 
-/// Maximum number of new tokens of a request that does not have one, as in OpenAI's API.
-const MAX_NEW: usize = 16;
+/// Maximum number of new tokens of a request that does not have one, as in OpenAI's API, if there is room for them.
+pub(crate) const MAX_NEW: usize = 16;
 
 /// Completion request: plain texts or tokens to continue.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) prompts: Vec<PlainPrompt>,
     pub(crate) n_top: Option<usize>,
     /// 0 only with `echo`.
-    pub(crate) max_new: usize,
+    pub(crate) max_new: Option<usize>,
     /// Whether the prompt is part of the text.
     pub(crate) echo: bool,
     pub(crate) common: Common,
@@ -47,7 +47,8 @@ impl CompletionRequest {
         limits: &RequestLimits,
         defaults: &Sampling,
     ) -> Result<Self, ApiError> {
-        let mut fields = Fields::parse(body, limits.max_values)?;
+        // Every token of a prompt is a value.
+        let mut fields = Fields::parse(body, limits.max_values.saturating_mul(4))?;
         let echo = fields.optional("echo", "a boolean")?.unwrap_or(false);
         let request = Self {
             model: fields.required("model", "a string")?,
@@ -58,6 +59,10 @@ impl CompletionRequest {
             common: common::take(&mut fields, limits, defaults)?,
         };
         let n = request.common.n;
+        if request.prompts.len().saturating_mul(n) > limits.max_n.max(limits.max_prompts) {
+            let max = limits.max_n.max(limits.max_prompts);
+            return Err(fields.invalid("n", "invalid_value", &format!("at most {max} / prompts")));
+        }
         fields.neutral("best_of", |best| *best == n)?;
         fields.neutral("suffix", |suffix| suffix == "")?;
         neutral::take(&mut fields)?;
@@ -103,9 +108,9 @@ fn n_top(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
     }
 }
 
-fn max_new(fields: &mut Fields, echo: bool) -> Result<usize, ApiError> {
-    match fields.optional("max_tokens", "a whole number")?.unwrap_or(MAX_NEW) {
-        0 if !echo => {
+fn max_new(fields: &mut Fields, echo: bool) -> Result<Option<usize>, ApiError> {
+    match fields.optional("max_tokens", "a whole number")? {
+        Some(0) if !echo => {
             Err(fields.invalid("max_tokens", "invalid_value", "at least 1, or 0 with `echo`"))
         }
         max_new => Ok(max_new),

@@ -8,7 +8,7 @@ use litemoe_text::Tokenizer;
 
 use crate::api::body::{self, Received};
 use crate::api::call::{self, Call};
-use crate::api::completion_request::{CompletionRequest, PlainPrompt};
+use crate::api::completion_request::{CompletionRequest, MAX_NEW, PlainPrompt};
 use crate::api::continuation::Continuation;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
@@ -34,6 +34,12 @@ pub(crate) async fn complete(
         let message = "`echo` with `logprobs` is not supported by an encoder–decoder";
         return Err(ApiError::bad_request("unsupported_parameter", message).of("echo"));
     }
+    let n_echoed: usize = prompts.iter().map(PlainPrompt::n_bytes).sum();
+    let max_echoed = state.options.limits.max_body;
+    if echo && n_echoed.saturating_mul(common.n) > max_echoed {
+        let message = format!("`echo` of `n` times the prompts is more than {max_echoed} bytes");
+        return Err(ApiError::bad_request("invalid_value", message).of("echo"));
+    }
     for prompt in &prompts {
         state.context.check_bytes(prompt.n_bytes()).map_err(of_prompt)?;
     }
@@ -41,16 +47,23 @@ pub(crate) async fn complete(
     let prompts = encode(&state, prompts, echo, reserved).await?;
     let n_prompt: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
     let _ = record.n_prompt.set(n_prompt);
+    let max_new = match max_new {
+        Some(max_new) => max_new,
+        None => prompts.iter().fold(MAX_NEW, |max_new, prompt| {
+            let room = state.context.room(prompt.tokens.len(), None);
+            room.map_or(max_new, |room| room.min(max_new))
+        }),
+    };
     for prompt in &prompts {
         let room = state.context.room(prompt.tokens.len(), Some(max_new.max(1)));
         room.map_err(of_prompt)?;
     }
     let scores_prompts = echo && n_top.is_some();
-    if !common.stream {
-        let n_tokens = max_new.saturating_mul(common.n).saturating_mul(prompts.len());
-        let n_scored = if scores_prompts { n_prompt } else { 0 };
-        state.options.limits.check_logprobs(1, n_tokens.saturating_add(n_scored), n_top)?;
-    }
+    let n_new = max_new.saturating_mul(common.n).saturating_mul(prompts.len());
+    let n_scored = if scores_prompts { n_prompt.saturating_mul(common.n) } else { 0 };
+    // The logprobs of a prompt are there at once in streams too.
+    let n_at_once = if common.stream { n_scored } else { n_scored.saturating_add(n_new) };
+    state.options.limits.check_logprobs(1, n_at_once, n_top)?;
     let n_texts = prompts.len() * common.n;
     let (texts, tokens) = prompts.into_iter().map(|prompt| (prompt.text, prompt.tokens)).unzip();
     let tokens: Vec<Vec<u32>> = tokens;

@@ -19,8 +19,8 @@ pub(crate) struct Continuation {
     /// The prompts, if they are part of the texts.
     echoed: Option<Vec<Echoed>>,
     include_usage: bool,
-    /// Characters of each text so far, streamed ones.
-    offsets: Vec<usize>,
+    /// How far each streamed text is.
+    offsets: Vec<Offsets>,
 }
 
 /// A prompt that is part of its texts.
@@ -84,7 +84,15 @@ impl Continuation {
     ) -> Self {
         let id = format!("cmpl-{:016x}", RandomState::new().build_hasher().finish());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        Self { id, created, model, n, echoed, include_usage, offsets: vec![0; n_texts] }
+        Self {
+            id,
+            created,
+            model,
+            n,
+            echoed,
+            include_usage,
+            offsets: vec![Offsets::default(); n_texts],
+        }
     }
 
     /// What is echoed of prompts.
@@ -135,9 +143,10 @@ impl Reply for Continuation {
         };
         let mut chunks = Vec::new();
         for index in prompt * self.n..(prompt + 1) * self.n {
-            let logprobs = echoed.logprobs(scores);
-            self.offsets[index] = logprobs.end;
-            let (text, logprobs) = (echoed.text.clone(), Some(logprobs.lists));
+            let mut offsets = Offsets::default();
+            let (text, logprobs) =
+                (echoed.text.clone(), Some(echoed.logprobs(scores, &mut offsets)));
+            self.offsets[index] = offsets;
             chunks.push(Choice { text, index, logprobs, finish_reason: None });
         }
         chunks.into_iter().map(|choice| self.chunk(vec![choice], None)).collect()
@@ -147,10 +156,9 @@ impl Reply for Continuation {
         if piece.text.is_empty() && piece.logprobs.is_empty() && piece.finish.is_none() {
             return Vec::new();
         }
-        let mut logprobs = Builder { end: self.offsets[text], ..Builder::default() };
-        piece.logprobs.iter().for_each(|token| logprobs.push(token));
-        self.offsets[text] = logprobs.end;
-        let logprobs = (!piece.logprobs.is_empty()).then_some(logprobs.lists);
+        let (mut logprobs, offsets) = (Logprobs::default(), &mut self.offsets[text]);
+        logprobs.extend(&piece.text, &piece.logprobs, offsets);
+        let logprobs = (!piece.logprobs.is_empty()).then_some(logprobs);
         let finish_reason = piece.finish.map(Finish::reason);
         let choice = Choice { text: piece.text.clone(), index: text, logprobs, finish_reason };
         vec![self.chunk(vec![choice], None)]
@@ -164,13 +172,16 @@ impl Reply for Continuation {
         let choice = |(index, piece): (usize, &Piece)| {
             let prompt = index / self.n;
             let echoed = self.echoed.as_ref().map(|echoed| &echoed[prompt]);
+            let mut offsets = Offsets::default();
             let mut logprobs = match echoed {
-                Some(echoed) if echoed.first.is_some() => echoed.logprobs(&prompts[prompt]),
-                _ => Builder::default(),
+                Some(echoed) if echoed.first.is_some() => {
+                    echoed.logprobs(&prompts[prompt], &mut offsets)
+                }
+                _ => Logprobs::default(),
             };
-            piece.logprobs.iter().for_each(|token| logprobs.push(token));
+            logprobs.extend(&piece.text, &piece.logprobs, &mut offsets);
             let text = echoed.map_or("", |echoed| &echoed.text).to_owned() + &piece.text;
-            let logprobs = (!logprobs.lists.tokens.is_empty()).then_some(logprobs.lists);
+            let logprobs = (!logprobs.tokens.is_empty()).then_some(logprobs);
             Choice { text, index, logprobs, finish_reason: piece.finish.map(Finish::reason) }
         };
         let choices = texts.iter().enumerate().map(choice).collect();
@@ -180,43 +191,81 @@ impl Reply for Continuation {
 
 impl Echoed {
     /// Logprobs of the prompt's tokens.
-    fn logprobs(&self, scores: &[TokenLogprob]) -> Builder {
-        let mut logprobs = Builder::default();
+    fn logprobs(&self, scores: &[TokenLogprob], offsets: &mut Offsets) -> Logprobs {
+        let mut logprobs = Logprobs::default();
+        offsets.text += &self.text;
         if let Some(first) = &self.first {
-            logprobs.push_one(first, None, None);
+            logprobs.push(first, None, None, offsets);
         }
-        scores.iter().for_each(|token| logprobs.push(token));
+        logprobs.extend("", scores, offsets);
+        offsets.finish();
         logprobs
     }
 }
 
-/// Lists of logprobs that grow by tokens.
-#[derive(Debug, Default)]
-struct Builder {
-    lists: Logprobs,
-    /// Characters so far.
-    end: usize,
-}
-
-impl Builder {
-    fn push(&mut self, TokenLogprob { drawn, top_logprobs }: &TokenLogprob) {
-        // Of tokens with the same name the most probable is there: they come in descending order.
-        let mut top = Vec::new();
-        for found in top_logprobs.iter().chain([drawn]) {
-            let name = name(found);
-            if top.iter().all(|(other, _)| *other != name) {
-                top.push((name, found.logprob));
+impl Logprobs {
+    /// Appends the tokens of a further piece of the text.
+    fn extend(&mut self, text: &str, tokens: &[TokenLogprob], offsets: &mut Offsets) {
+        offsets.text += text;
+        for TokenLogprob { drawn, top_logprobs } in tokens {
+            // Of tokens with the same name the most probable is there: they come in descending order.
+            let mut top = Vec::new();
+            for found in top_logprobs.iter().chain([drawn]) {
+                let name = name(found);
+                if top.iter().all(|(other, _)| *other != name) {
+                    top.push((name, found.logprob));
+                }
             }
+            self.push(drawn, Some(drawn.logprob), Some(Top(top)), offsets);
         }
-        self.push_one(drawn, Some(drawn.logprob), Some(Top(top)));
     }
 
-    fn push_one(&mut self, token: &Logprob, logprob: Option<f32>, top: Option<Top>) {
-        self.lists.text_offset.push(self.end);
-        self.lists.token_logprobs.push(logprob);
-        self.lists.tokens.push(name(token));
-        self.lists.top_logprobs.push(top);
-        self.end += token.token.chars().count();
+    fn push(
+        &mut self,
+        token: &Logprob,
+        logprob: Option<f32>,
+        top: Option<Top>,
+        offsets: &mut Offsets,
+    ) {
+        self.text_offset.push(offsets.pass(&token.bytes));
+        self.token_logprobs.push(logprob);
+        self.tokens.push(name(token));
+        self.top_logprobs.push(top);
+    }
+}
+
+/// Where tokens begin in a text. A special token may be no part of it.
+#[derive(Debug, Clone, Default)]
+struct Offsets {
+    /// Characters before the text that is left.
+    n_passed: usize,
+    /// The text that is left.
+    text: String,
+    /// Bytes of tokens that are no whole characters yet.
+    bytes: Vec<u8>,
+}
+
+impl Offsets {
+    /// The offset of the next token, in characters.
+    fn pass(&mut self, token: &[u8]) -> usize {
+        let offset = self.n_passed;
+        self.bytes.extend(token);
+        let Ok(text) = std::str::from_utf8(&self.bytes) else { return offset };
+        // The space of a text's first token may be lost.
+        let found = [text, text.trim_start()].into_iter().find(|it| self.text.starts_with(it));
+        if let Some(found) = found {
+            self.n_passed += found.chars().count();
+            self.text.drain(..found.len());
+        }
+        self.bytes.clear();
+        offset
+    }
+
+    /// Passes the text that is left.
+    fn finish(&mut self) {
+        self.n_passed += self.text.chars().count();
+        self.text.clear();
+        self.bytes.clear();
     }
 }
 

@@ -30,6 +30,9 @@ use running::Job;
 use scheduler::{Limits, Scheduler};
 use selection::StepLimits;
 
+/// Number of logits of scored prompts in one step: 8 MiB in f32.
+const SCORED_LOGITS: usize = 1 << 21;
+
 /// Reason for refusing a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -82,7 +85,9 @@ impl Engine {
                 max_rows: options.max_batch.get(),
                 max_prefill: options.max_prefill.get(),
                 max_prefill_beside: options.max_prefill_beside.get(),
+                max_scored: (SCORED_LOGITS / model.vocab().max(1)).max(1),
             },
+            keeps_prefixes: options.prefix_cache,
             max_cache: options.max_cache,
             deadline: options.deadline,
         };

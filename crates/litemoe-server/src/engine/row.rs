@@ -6,6 +6,9 @@ use litemoe_text::{Answer, TextError, TokenLogprob, Tokenizer};
 
 use super::prefixes::{Key, Prefixes};
 
+/// Tokens by which KV caches grow.
+const CACHE_BLOCK: usize = 64;
+
 /// A row of the batch: a prompt that is run once for several texts or scored, or a text.
 pub(super) struct Row<'t, C> {
     /// Index of the prompt.
@@ -15,6 +18,8 @@ pub(super) struct Row<'t, C> {
     n_prompt: usize,
     /// `None` before the first step, and after the cache's memory was needed for others.
     cache: Option<C>,
+    /// First tokens of the cache whose memory is that of another row of the request.
+    n_shared: usize,
     /// Whether it ever had a cache.
     was_open: bool,
     pub(super) work: Work<'t>,
@@ -46,6 +51,7 @@ impl<'t, C: Clone> Row<'t, C> {
             tokens,
             n_prompt,
             cache: None,
+            n_shared: 0,
             was_open: false,
             work,
             n_chosen: 0,
@@ -53,9 +59,10 @@ impl<'t, C: Clone> Row<'t, C> {
         }
     }
 
-    /// The same with the keys and values of a prompt row, and what is left to run after them.
-    pub(super) fn continuing(mut self, cache: C, left: Vec<u32>) -> Self {
-        (self.cache, self.was_open) = (Some(cache), true);
+    /// The same with the keys and values of a prompt row, and what is left to run after them. The memory of the first
+    /// `n_shared` tokens is that of another row.
+    pub(super) fn continuing(mut self, cache: C, left: Vec<u32>, n_shared: usize) -> Self {
+        (self.cache, self.was_open, self.n_shared) = (Some(cache), true, n_shared);
         if let Work::Text { generation, .. } = &mut self.work {
             generation.set_left(left);
         }
@@ -75,42 +82,45 @@ impl<'t, C: Clone> Row<'t, C> {
         self.cache.is_some() && self.tokens.len() > self.n_prompt && self.n_left() == 1
     }
 
-    pub(super) fn cache_bytes<M: CausalLm<Cache = C>>(&self, model: &M) -> u64 {
-        self.cache.as_ref().map_or(0, |cache| model.cache_bytes(cache))
+    /// Tokens whose keys and values the row needs memory for, also those that are not run yet. Caches grow by blocks.
+    pub(super) fn n_memory(&self) -> u64 {
+        let n_tokens = self.tokens.len().next_multiple_of(CACHE_BLOCK);
+        (n_tokens - self.n_shared / CACHE_BLOCK * CACHE_BLOCK) as u64
+    }
+
+    /// Bytes of the cache per token of its blocks, if it has tokens.
+    pub(super) fn bytes_per_token<M: CausalLm<Cache = C>>(&self, model: &M) -> Option<u64> {
+        let cache = self.cache.as_ref()?;
+        let n_tokens = model.n_cached(cache).next_multiple_of(CACHE_BLOCK) as u64;
+        (n_tokens > 0).then(|| model.cache_bytes(cache).div_ceil(n_tokens))
+    }
+
+    /// Whether every new token's logits are wanted.
+    pub(super) fn is_scored(&self) -> bool {
+        matches!(self.work, Work::Prompt { scores: Some(_), .. })
     }
 
     pub(super) fn has_cache(&self) -> bool {
         self.cache.is_some()
     }
 
-    /// Chooses the row for the next step, with so many tokens. Gives it a cache if it has none; returns the number of
-    /// prompt tokens that it need not run, because they were cached.
-    pub(super) fn choose<M: CausalLm<Cache = C>>(
-        &mut self,
-        model: &M,
-        prefixes: &mut Prefixes<C>,
-        key: &Key,
-        n_tokens: usize,
-    ) -> usize {
-        let is_first = !std::mem::replace(&mut self.was_open, true);
-        let n_found = match self.cache {
-            Some(_) => 0,
-            None => self.open(model, prefixes, key),
-        };
-        let n_cached = if is_first { n_found } else { 0 };
+    /// Chooses the row for the next step, with at most so many tokens.
+    pub(super) fn choose(&mut self, n_tokens: usize) {
         self.n_chosen = n_tokens.min(self.n_left());
         if let Work::Text { generation, .. } = &mut self.work {
             generation.set_chunk(self.n_chosen.max(1));
         }
-        n_cached
     }
 
-    fn open<M: CausalLm<Cache = C>>(
+    /// Gives the row a cache: with the prompt's longest known prefix, or an encoder's states. Returns the number of prompt
+    /// tokens that it need not run, the first time.
+    pub(super) fn open<M: CausalLm<Cache = C>>(
         &mut self,
         model: &M,
         prefixes: &mut Prefixes<C>,
         key: &Key,
     ) -> usize {
+        let is_first = !std::mem::replace(&mut self.was_open, true);
         let mut cache = model.new_cache();
         if model.has_encoder() {
             let (prompt, sampled) = self.tokens.split_at(self.n_prompt);
@@ -126,8 +136,7 @@ impl<'t, C: Clone> Row<'t, C> {
             self.cache = Some(cache);
             return 0;
         }
-        let scored = matches!(self.work, Work::Prompt { scores: Some(_), .. });
-        let found = if scored { None } else { prefixes.find(model, key, &self.tokens) };
+        let found = if self.is_scored() { None } else { prefixes.find(model, key, &self.tokens) };
         let (cache, mut n) = found.unwrap_or((cache, 0));
         match &mut self.work {
             Work::Prompt { n_run, .. } => {
@@ -137,12 +146,12 @@ impl<'t, C: Clone> Row<'t, C> {
             Work::Text { generation, .. } => generation.set_left(self.tokens[n..].to_vec()),
         }
         self.cache = Some(cache);
-        n.min(self.n_prompt)
+        if is_first { n.min(self.n_prompt) } else { 0 }
     }
 
     /// Drops the cache: the row runs its tokens again.
     pub(super) fn drop_cache(&mut self) {
-        (self.cache, self.n_chosen) = (None, 0);
+        (self.cache, self.n_shared, self.n_chosen) = (None, 0, 0);
         match &mut self.work {
             Work::Prompt { n_run, scores, .. } => {
                 *n_run = 0;

@@ -42,7 +42,7 @@ impl<'t, C: Clone> Running<'t, C> {
         model: &M,
         tokenizer: &'t Tokenizer,
         job: Job,
-    ) -> Self {
+    ) -> Result<Self, TextError> {
         let Job { client, request, mut events, span, begin } = job;
         let key = Key { client, mounted: request.mounted.clone() };
         let n_prompt = request.prompts.iter().map(Vec::len).sum();
@@ -50,7 +50,8 @@ impl<'t, C: Clone> Running<'t, C> {
         let mut rows = Vec::new();
         for (index, prompt) in request.prompts.iter().enumerate() {
             let scores = request.scores_prompts.then(|| (request.n_top.unwrap_or(0), Vec::new()));
-            let shares_prompt = request.n > 1 && (prompt.len() > 1 || model.has_encoder());
+            let has_prefix = prompt.len() > 1 || model.has_encoder();
+            let shares_prompt = request.n > 1 && request.max_new > 0 && has_prefix;
             if shares_prompt || (scores.is_some() && prompt.len() > 1) {
                 let begin = prompt[prompt.len() - 1..].to_vec();
                 let work = Work::Prompt { n_run: 0, scores, begin };
@@ -59,10 +60,10 @@ impl<'t, C: Clone> Running<'t, C> {
                 if scores.is_some() {
                     events.send(Event::Prompt(index, Vec::new()));
                 }
-                rows.extend(texts(model, tokenizer, &request, index));
+                rows.extend(texts(model, tokenizer, &request, index)?);
             }
         }
-        Self { key, request, events, span, begin, rows, usage, has_token: false, tokenizer }
+        Ok(Self { key, request, events, span, begin, rows, usage, has_token: false, tokenizer })
     }
 
     /// Whether the request waits while others run.
@@ -98,16 +99,18 @@ impl<'t, C: Clone> Running<'t, C> {
         while let Some(mut row) = rows.pop_front() {
             let n_left = row.n_left();
             match &mut row.work {
-                Work::Prompt { scores, begin, .. } if n_left == 0 => {
+                Work::Prompt { scores, begin, n_run } if n_left == 0 => {
+                    let n_run = *n_run;
                     if let Some((_, scores)) = scores.take() {
                         self.events.send(Event::Prompt(row.prompt, scores));
                     }
                     let begin = std::mem::take(begin);
-                    let texts = texts(model, self.tokenizer, &self.request, row.prompt);
+                    let texts = texts(model, self.tokenizer, &self.request, row.prompt)?;
                     let cache = row.into_cache().1;
-                    for text in texts.into_iter().rev() {
+                    for (nth, text) in texts.into_iter().enumerate().rev() {
+                        let n_shared = if nth > 0 { n_run } else { 0 };
                         rows.push_front(match &cache {
-                            Some(cache) => text.continuing(cache.clone(), begin.clone()),
+                            Some(cache) => text.continuing(cache.clone(), begin.clone(), n_shared),
                             None => text,
                         });
                     }
@@ -142,7 +145,7 @@ fn texts<'t, M: CausalLm>(
     tokenizer: &'t Tokenizer,
     request: &Request,
     prompt: usize,
-) -> Vec<Row<'t, M::Cache>> {
+) -> Result<Vec<Row<'t, M::Cache>>, TextError> {
     let tokens = &request.prompts[prompt];
     let room = model.room_after(tokens.len()).min(request.max_new);
     let text = |nth: usize| {
@@ -158,10 +161,11 @@ fn texts<'t, M: CausalLm>(
         let answer = match request.kind {
             TextKind::Answer if request.shown.is_empty() => tokenizer.answer(&request.stop),
             TextKind::Answer => tokenizer.answer(&request.stop).showing(request.shown.clone()),
-            TextKind::Continuation => tokenizer.continuation(&request.stop),
+            TextKind::Continuation => tokenizer.continuation(tokens, &request.stop)?,
         };
         let (index, generation) = (prompt * request.n + nth, Box::new(generation));
-        Row::new(prompt, tokens.clone(), Work::Text { index, generation, answer: Box::new(answer) })
+        let answer = Box::new(answer);
+        Ok(Row::new(prompt, tokens.clone(), Work::Text { index, generation, answer }))
     };
     (0..request.n).map(text).collect()
 }

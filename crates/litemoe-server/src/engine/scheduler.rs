@@ -7,6 +7,7 @@ use litemoe_text::{TextError, Tokenizer};
 
 use super::event::Event;
 use super::prefixes::Prefixes;
+use super::row::Row;
 use super::running::{Job, Running};
 use super::selection::{Candidate, StepLimits, select};
 use super::shares::Shares;
@@ -20,6 +21,8 @@ pub(super) struct Limits {
     pub(super) step: StepLimits,
     /// Maximum bytes of all KV caches.
     pub(super) max_cache: u64,
+    /// Whether the caches of finished texts are kept.
+    pub(super) keeps_prefixes: bool,
     /// Maximum time of a request.
     pub(super) deadline: Option<Duration>,
 }
@@ -86,26 +89,53 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         let n_rows: usize = self.running.iter().map(|running| running.rows.len()).sum();
         self.metrics.requests_running.set(self.running.len() as i64);
         self.metrics.texts_running.set(n_rows as i64);
-        self.metrics.running_cache.set(self.cache_bytes() as i64);
+        self.metrics.running_cache.set(self.cache_bytes(|_| true) as i64);
         self.metrics.prefix_cache.set(self.prefixes.bytes() as i64);
     }
 
-    /// Takes requests from the queue: as many as have room in the batch, and one of every client that has none there.
-    /// Waits for one if nothing runs; `false` when the queue is closed and empty.
+    /// Takes requests from the queue: as many as have room in the batch, and one of every client that has none there;
+    /// those for the background only if there are no others. Waits for one if nothing runs; `false` when the queue is
+    /// closed and empty.
     fn admit(&mut self) -> bool {
         loop {
-            let n_rows: usize = self.running.iter().map(|running| running.rows.len()).sum();
-            let job = if self.running.is_empty() {
-                let Some(job) = self.queue.next() else { return false };
-                job
-            } else {
-                let (has_room, shares) = (n_rows < self.limits.step.max_rows, &self.shares);
-                let fits = |client: &Client| has_room || !shares.is_running(client);
-                let Some(job) = self.queue.next_if(fits) else { return true };
-                job
+            let n_rows = |background: bool| -> usize {
+                let running = self.running.iter();
+                running.filter(|it| it.is_background() == background).map(|it| it.rows.len()).sum()
             };
-            self.shares.enter(&job.client);
-            self.running.push(Running::new(&self.model, self.tokenizer, job));
+            let (n_front, n_back) = (n_rows(false), n_rows(true));
+            let max_rows = self.limits.step.max_rows;
+            let in_front = |client: &Client, job: &Job| {
+                let has_room = n_front < max_rows || !self.shares.is_running(client);
+                !job.request.is_background && has_room
+            };
+            let in_back = |_: &Client, job: &Job| {
+                job.request.is_background && n_front == 0 && n_back < max_rows
+            };
+            let next = self.queue.next_if(in_front).or_else(|| self.queue.next_if(in_back));
+            let job = match next {
+                Some(job) => job,
+                None if !self.running.is_empty() => return true,
+                None => {
+                    let Some(job) = self.queue.next() else { return false };
+                    job
+                }
+            };
+            self.begin(job);
+        }
+    }
+
+    fn begin(&mut self, job: Job) {
+        let (client, in_front) = (job.client.clone(), !job.request.is_background);
+        match guarded(|| Running::new(&self.model, self.tokenizer, job)) {
+            Ok(running) => {
+                if in_front {
+                    self.shares.enter(&client);
+                }
+                self.running.push(running);
+            }
+            // The receiver finds that no more events come.
+            Err(End::Error(error)) => tracing::error!(%error, "a request cannot begin"),
+            Err(_) => tracing::error!("the beginning of a request panicked"),
         }
     }
 
@@ -113,10 +143,11 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
     fn settle(&mut self) {
         let mut index = 0;
         while let Some(running) = self.running.get_mut(index) {
-            let settled = running.settle(&self.model, &mut self.prefixes);
+            let (model, prefixes) = (&self.model, &mut self.prefixes);
+            let settled = guarded(|| running.settle(model, prefixes));
             let is_late = self.limits.deadline.is_some_and(|time| running.begin.elapsed() > time);
             let end = match settled {
-                Err(error) => End::Error(error),
+                Err(end) => end,
                 Ok(()) if running.events.is_unread() => End::Unread,
                 Ok(()) if running.rows.is_empty() => End::Finished,
                 Ok(()) if running.events.is_gone() => End::Gone,
@@ -132,7 +163,9 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
 
     fn end(&mut self, index: usize, end: End) {
         let mut running = self.running.remove(index);
-        self.shares.leave(&running.key.client);
+        if !running.is_background() {
+            self.shares.leave(&running.key.client);
+        }
         let _entered = running.span.enter();
         let (elapsed, usage) = (running.begin.elapsed(), running.usage);
         let outcome = match &end {
@@ -202,57 +235,88 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
 
     /// Chooses the rows of the next step.
     fn choose(&mut self) {
-        let in_foreground = self.running.iter().any(|running| !running.is_background());
-        let mut n_bytes: u64 = self.cache_bytes();
+        let in_front = self.running.iter().any(|running| !running.is_background());
+        self.open_rows(in_front);
         let (mut candidates, mut places) = (Vec::new(), Vec::new());
         let mut clients: Vec<&Client> = Vec::new();
         for (index, running) in self.running.iter().enumerate() {
-            if running.is_background() && in_foreground {
+            if running.is_background() && in_front {
                 continue;
             }
-            let client = clients.iter().position(|&client| *client == running.key.client);
-            let client = client.unwrap_or_else(|| {
-                clients.push(&running.key.client);
-                clients.len() - 1
-            });
-            for (place, row) in running.rows.iter().enumerate() {
-                if !row.has_cache() {
-                    let bytes = self.bytes_per_token * row.tokens.len() as u64;
-                    if n_bytes > 0 && n_bytes + bytes > self.limits.max_cache {
-                        continue;
-                    }
-                    n_bytes += bytes;
-                }
-                let (n_left, decodes, alone) = (row.n_left(), row.decodes(), row.alone);
-                candidates.push(Candidate { client, n_left, decodes, alone });
+            let client = number_of(&mut clients, &running.key.client);
+            let rows = running.rows.iter().enumerate().filter(|(_, row)| row.has_cache());
+            for (place, row) in rows.filter(|(_, row)| row.n_left() > 0) {
+                let (n_left, decodes) = (row.n_left(), row.decodes());
+                let (scored, alone) = (row.is_scored(), row.alone);
+                candidates.push(Candidate { client, n_left, decodes, scored, alone });
                 places.push((index, place));
             }
         }
-        let mut failed = Vec::new();
         let mut served: Vec<_> = clients.iter().map(|client| self.shares.of(client)).collect();
         for (candidate, n_tokens) in select(&candidates, &mut served, self.limits.step) {
             let (index, place) = places[candidate];
+            let Running { key, rows, .. } = &mut self.running[index];
+            rows[place].choose(n_tokens);
+            let (n_prompt, n_sampled) =
+                if candidates[candidate].decodes { (0, 1) } else { (n_tokens, 0) };
+            self.metrics.prompt_tokens.inc_by(n_prompt as u64);
+            self.shares.charge(&key.client, n_prompt, n_sampled);
+        }
+    }
+
+    /// Gives caches to rows that have none, while there is memory: those of the client first that was served the least,
+    /// then in order of arrival. The first that does not fit waits until it does, and so do those behind it; but the
+    /// first of all always fits.
+    fn open_rows(&mut self, in_front: bool) {
+        let mut closed = Vec::new();
+        for (index, running) in self.running.iter().enumerate() {
+            if running.is_background() && in_front {
+                continue;
+            }
+            let served = self.shares.of(&running.key.client);
+            let rows = running.rows.iter().enumerate().filter(|(_, row)| !row.has_cache());
+            closed.extend(rows.map(|(place, _)| (served, index, place)));
+        }
+        closed.sort();
+        let mut n_bytes = self.cache_bytes(|_| true);
+        let mut failed = Vec::new();
+        for (_, index, place) in closed {
+            let bytes = self.bytes_of(&self.running[index].rows[place]);
+            let max_bytes = self.limits.max_cache;
+            let fits = |n_bytes: u64| n_bytes == 0 || n_bytes + bytes <= max_bytes;
+            if !fits(n_bytes) && in_front {
+                let in_back = self.cache_bytes(Running::is_background);
+                self.drop_background();
+                n_bytes -= in_back;
+            }
+            if !fits(n_bytes) {
+                break;
+            }
+            n_bytes += bytes;
             let Running { key, rows, usage, .. } = &mut self.running[index];
-            let row = &mut rows[place];
-            let (model, prefixes) = (&self.model, &mut self.prefixes);
+            let (model, prefixes, row) = (&self.model, &mut self.prefixes, &mut rows[place]);
             // An encoder runs here.
-            let chosen =
-                catch_unwind(AssertUnwindSafe(|| row.choose(model, prefixes, key, n_tokens)));
-            match chosen {
+            match guarded(|| Ok(row.open(model, prefixes, key))) {
                 Ok(n_cached) => {
                     usage.n_cached += n_cached;
                     self.metrics.cached_tokens.inc_by(n_cached as u64);
                 }
                 Err(_) => failed.push(index),
             }
-            let (n_prompt, n_sampled) = if row.decodes() { (0, 1) } else { (n_tokens, 0) };
-            self.metrics.prompt_tokens.inc_by(row.n_chosen().saturating_sub(n_sampled) as u64);
-            self.shares.charge(&key.client, n_prompt, n_sampled);
         }
         failed.sort_unstable();
         failed.dedup();
         for index in failed.into_iter().rev() {
             self.end(index, End::Panicked);
+        }
+    }
+
+    /// Drops the caches of requests in the background.
+    fn drop_background(&mut self) {
+        let background = self.running.iter_mut().filter(|running| running.is_background());
+        for row in background.flat_map(|running| &mut running.rows).filter(|row| row.has_cache()) {
+            row.drop_cache();
+            self.metrics.preemptions.inc();
         }
     }
 
@@ -267,7 +331,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 if n_logits == 0 {
                     continue;
                 }
-                match running.advance(place, &own) {
+                match guarded(|| running.advance(place, &own)) {
                     Ok(false) => {}
                     Ok(true) => {
                         self.metrics.completion_tokens.inc();
@@ -275,14 +339,14 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                             self.metrics.first_token(running.begin.elapsed());
                         }
                     }
-                    Err(error) => failed.push((index, error)),
+                    Err(end) => failed.push((index, end)),
                 }
             }
         }
         // From the last, so that the others keep their indices.
         failed.dedup_by_key(|(index, _)| *index);
-        for (index, error) in failed.into_iter().rev() {
-            self.end(index, End::Error(error));
+        for (index, end) in failed.into_iter().rev() {
+            self.end(index, end);
         }
     }
 
@@ -295,43 +359,80 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         }
     }
 
-    fn cache_bytes(&self) -> u64 {
-        let rows = self.running.iter().flat_map(|running| &running.rows);
-        rows.map(|row| row.cache_bytes(&self.model)).sum()
+    /// Memory that a row needs for its keys and values, also of tokens that are not run yet.
+    fn bytes_of(&self, row: &Row<'_, M::Cache>) -> u64 {
+        row.n_memory().saturating_mul(self.bytes_per_token)
+    }
+
+    /// Memory that the rows with a cache need, of some requests.
+    fn cache_bytes(&self, of: impl Fn(&Running<'t, M::Cache>) -> bool) -> u64 {
+        let rows = self.running.iter().filter(|running| of(running)).flat_map(|it| &it.rows);
+        rows.filter(|row| row.has_cache()).map(|row| self.bytes_of(row)).sum()
     }
 
     /// Keeps the caches within their memory: drops prefixes, then caches of rows, the newest of the client that has the
-    /// most. Those rows run their tokens again when there is room (preemption by recomputation). The oldest row keeps its cache.
+    /// most. Those rows run their tokens again when there is room (preemption by recomputation). The oldest row keeps its
+    /// cache.
     fn bound_caches(&mut self) {
-        let model = &self.model;
-        let rows = || self.running.iter().flat_map(|running| &running.rows);
-        let per_token =
-            rows().map(|row| row.cache_bytes(model).div_ceil(row.tokens.len().max(1) as u64)).max();
-        self.bytes_per_token = self.bytes_per_token.max(per_token.unwrap_or(0));
-        let mut n_bytes = self.cache_bytes();
+        let mut rows = self.running.iter().flat_map(|running| &running.rows);
+        if let Some(bytes) = rows.find_map(|row| row.bytes_per_token(&self.model)) {
+            self.bytes_per_token = self.bytes_per_token.max(bytes);
+        }
+        let mut n_bytes = self.cache_bytes(|_| true);
+        if n_bytes > self.limits.max_cache {
+            n_bytes = self.preempt(n_bytes);
+        }
+        let left = if self.limits.keeps_prefixes { self.limits.max_cache } else { 0 };
+        self.prefixes.shrink(left.saturating_sub(n_bytes));
+    }
+
+    /// Drops caches of rows until they need at most the maximum; returns what they need then.
+    fn preempt(&mut self, mut n_bytes: u64) -> u64 {
+        let (mut caches, mut of_clients) = (Vec::new(), Vec::new());
+        let mut clients: Vec<&Client> = Vec::new();
+        for (index, running) in self.running.iter().enumerate() {
+            let client = number_of(&mut clients, &running.key.client);
+            of_clients.resize(clients.len(), 0);
+            for (place, row) in running.rows.iter().enumerate().filter(|(_, row)| row.has_cache()) {
+                let bytes = self.bytes_of(row);
+                of_clients[client] += bytes;
+                caches.push((index, place, client, bytes));
+            }
+        }
         while n_bytes > self.limits.max_cache {
-            let of = |client: &Client| {
-                let own = self.running.iter().filter(|running| running.key.client == *client);
-                own.flat_map(|running| &running.rows)
-                    .map(|row| row.cache_bytes(&self.model))
-                    .sum::<u64>()
-            };
-            let most = self.running.iter().map(|running| of(&running.key.client)).max();
-            let of_most = |running: &&Running<'_, M::Cache>| Some(of(&running.key.client)) == most;
-            let places = self.running.iter().enumerate().filter(|(_, running)| of_most(running));
-            let places = places.flat_map(|(index, running)| {
-                let rows = running.rows.iter().enumerate().filter(|(_, row)| row.has_cache());
-                rows.map(move |(place, _)| (index, place))
-            });
-            let n_caches =
-                self.running.iter().flat_map(|running| &running.rows).filter(|row| row.has_cache());
-            let (victim, n_caches) = (places.last(), n_caches.count());
-            let Some((index, place)) = victim.filter(|_| n_caches > 1) else { break };
-            let row = &mut self.running[index].rows[place];
-            n_bytes -= row.cache_bytes(&self.model);
-            row.drop_cache();
+            // Not the oldest of all.
+            let others = caches.iter().enumerate().skip(1);
+            let victim = others.max_by_key(|(at, (_, _, client, _))| (of_clients[*client], *at));
+            let Some((at, &(index, place, client, bytes))) = victim else { break };
+            caches.remove(at);
+            of_clients[client] -= bytes;
+            n_bytes -= bytes;
+            self.running[index].rows[place].drop_cache();
             self.metrics.preemptions.inc();
         }
-        self.prefixes.shrink(self.limits.max_cache.saturating_sub(n_bytes));
+        n_bytes
+    }
+}
+
+impl<M: CausalLm> Drop for Scheduler<'_, M> {
+    /// Requests that wait find that no more events come.
+    fn drop(&mut self) {
+        self.queue.clear();
+    }
+}
+
+/// Number of a client among those so far.
+fn number_of<'c>(clients: &mut Vec<&'c Client>, client: &'c Client) -> usize {
+    clients.iter().position(|&other| other == client).unwrap_or_else(|| {
+        clients.push(client);
+        clients.len() - 1
+    })
+}
+
+/// Runs work for one request, which must not affect others if it panics.
+fn guarded<T>(work: impl FnOnce() -> Result<T, TextError>) -> Result<T, End> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(End::Error),
+        Err(_) => Err(End::Panicked),
     }
 }

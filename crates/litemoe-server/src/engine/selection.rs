@@ -9,6 +9,8 @@ pub(super) struct StepLimits {
     pub(super) max_prefill: usize,
     /// Prompt tokens of all rows beside rows that decode, which wait for them.
     pub(super) max_prefill_beside: usize,
+    /// Tokens of rows whose every token has logits.
+    pub(super) max_scored: usize,
 }
 
 /// A row that has tokens to run.
@@ -20,6 +22,8 @@ pub(super) struct Candidate {
     pub(super) n_left: usize,
     /// Whether its next token was sampled.
     pub(super) decodes: bool,
+    /// Whether every token's logits are wanted.
+    pub(super) scored: bool,
     /// Whether it must run alone.
     pub(super) alone: bool,
 }
@@ -33,15 +37,20 @@ pub(super) fn select(
     limits: StepLimits,
 ) -> Vec<(usize, usize)> {
     if let Some(row) = candidates.iter().position(|row| row.alone) {
-        return vec![(row, candidates[row].n_left.min(limits.max_prefill))];
+        let max = if candidates[row].scored { limits.max_scored } else { limits.max_prefill };
+        return vec![(row, candidates[row].n_left.min(max))];
     }
     let decodes = candidates.iter().any(|row| row.decodes);
     let mut prompt_tokens = if decodes { limits.max_prefill_beside } else { limits.max_prefill };
-    let mut rows = limits.max_rows;
+    let (mut rows, mut scored_tokens) = (limits.max_rows, limits.max_scored);
     let mut left: Vec<usize> = (0..candidates.len()).collect();
     let mut chosen = Vec::new();
     loop {
-        let fits = |row: &Candidate| if row.decodes { rows > 0 } else { prompt_tokens > 0 };
+        let fits = |row: &Candidate| match (row.decodes, row.scored) {
+            (true, _) => rows > 0,
+            (false, false) => prompt_tokens > 0,
+            (false, true) => prompt_tokens.min(scored_tokens) > 0,
+        };
         let next = left
             .iter()
             .enumerate()
@@ -50,9 +59,11 @@ pub(super) fn select(
             .min_by_key(|&(_, &row)| served[candidates[row].client]);
         let Some((index, &row)) = next else { return chosen };
         left.remove(index);
-        let Candidate { client, n_left, decodes, .. } = candidates[row];
-        let (n_prompt, n_sampled) = if decodes { (0, 1) } else { (n_left.min(prompt_tokens), 0) };
+        let Candidate { client, n_left, decodes, scored, .. } = candidates[row];
+        let room = if scored { prompt_tokens.min(scored_tokens) } else { prompt_tokens };
+        let (n_prompt, n_sampled) = if decodes { (0, 1) } else { (n_left.min(room), 0) };
         prompt_tokens -= n_prompt;
+        scored_tokens -= if scored { n_prompt } else { 0 };
         rows -= n_sampled;
         served[client] = served[client].plus(n_prompt, n_sampled);
         chosen.push((row, n_prompt + n_sampled));
@@ -68,10 +79,10 @@ mod tests {
     use crate::turns::Client;
 
     const LIMITS: StepLimits =
-        StepLimits { max_rows: 4, max_prefill: 512, max_prefill_beside: 128 };
+        StepLimits { max_rows: 4, max_prefill: 512, max_prefill_beside: 128, max_scored: 64 };
 
     fn row(client: usize, n_left: usize) -> Candidate {
-        Candidate { client, n_left, decodes: n_left == 1, alone: false }
+        Candidate { client, n_left, decodes: n_left == 1, scored: false, alone: false }
     }
 
     /// Clients that were served nothing.
@@ -107,6 +118,15 @@ mod tests {
         let rows = [row(0, 400), row(1, 30), row(2, 1000)];
         let chosen = select(&rows, &mut none_served(3), LIMITS);
         assert_eq!(chosen, [(0, 400), (1, 30), (2, 82)]);
+    }
+
+    #[test]
+    fn rows_with_logits_of_every_token_have_few() {
+        let mut rows = [row(0, 400), row(1, 30), row(2, 1000)];
+        rows[0].scored = true;
+        rows[1].scored = true;
+        let chosen = select(&rows, &mut none_served(3), LIMITS);
+        assert_eq!(chosen, [(0, 64), (2, 448)]);
     }
 
     #[test]

@@ -12,7 +12,8 @@ const MAX_IDLE: usize = 1024;
 
 /// Virtual token counters (Fairness in Serving Large Language Models, arXiv 2401.00588): the tokens that each client was
 /// served, of which the smallest is served next. Two levels: addresses, and the models of an address. A client that
-/// begins is lifted to the least of those that are served, so that idling saves up nothing.
+/// begins is lifted to the least of those that are served, so that idling saves up nothing. Requests in the background do
+/// not count as running.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     peers: HashMap<Option<IpAddr>, Counter>,

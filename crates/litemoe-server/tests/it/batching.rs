@@ -65,12 +65,17 @@ async fn a_request_that_makes_the_model_panic_fails_alone_in_a_batch() {
     assert_eq!(broken.await.unwrap()["error"]["type"], "server_error");
 }
 
+/// A toy whose every token depends on all those before.
+fn hashing() -> Toy {
+    Toy::doing(vec![Step::Hash; MAX_TOKENS])
+}
+
 #[tokio::test]
 async fn caches_that_have_no_room_are_computed_again() {
-    let plain = serving(Toy::doing(babble()));
-    let max_cache = 50 * BYTES_PER_TOKEN;
-    let options = ServerOptions { max_cache, ..ServerOptions::default() };
-    let small = serving_with(Toy::doing(babble()), options);
+    // Three texts of 33 tokens each, in blocks of 64, of four requests.
+    let max_cache = 400 * BYTES_PER_TOKEN;
+    let options = ServerOptions { max_cache, metrics: true, ..ServerOptions::default() };
+    let (plain, small) = (serving(hashing()), serving_with(hashing(), options));
     let fields = |seed: u64| json!({ "temperature": 1, "seed": seed, "n": 3, "max_tokens": 30 });
     let mut expected = Vec::new();
     for seed in 0..4 {
@@ -83,6 +88,56 @@ async fn caches_that_have_no_room_are_computed_again() {
     for (found, expected) in found.collect::<Vec<_>>().into_iter().zip(expected) {
         assert_eq!(found.await.unwrap(), expected);
     }
+    let metrics = text(get(&small, "/metrics").await).await;
+    assert!(!metrics.contains("litemoe_preemptions_total 0\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_request_in_the_background_leaves_its_memory_to_others() {
+    let (gate, mut keeper) = gate();
+    let max_cache = 64 * BYTES_PER_TOKEN;
+    let options = ServerOptions { max_cache, ..ServerOptions::default() };
+    let router = serving_with(Toy { gate: Some(gate), ..hashing() }, options);
+    let expected = answer(&serving(hashing()), &json!({ "max_tokens": 20 })).await;
+    let flex = json!({ "service_tier": "flex", "max_tokens": 20 });
+    let spawn = |fields| {
+        let router = router.clone();
+        tokio::spawn(async move { answer(&router, &fields).await["choices"].clone() })
+    };
+    let back = spawn(flex);
+    for _ in 0..5 {
+        keeper.entered.recv().await.unwrap();
+        keeper.permits.send(()).unwrap();
+    }
+    keeper.entered.recv().await.unwrap();
+    let front = spawn(json!({ "max_tokens": 20 }));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(keeper.permits);
+    let both = async { [front.await.unwrap(), back.await.unwrap()] };
+    let both =
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("both are answered");
+    assert_eq!(both, [expected["choices"].clone(), expected["choices"].clone()]);
+}
+
+#[tokio::test]
+async fn a_long_text_is_not_starved_by_short_ones() {
+    // Room for one of the long text's two blocks, or for short ones.
+    let max_cache = 128 * BYTES_PER_TOKEN;
+    let options = ServerOptions { max_cache, ..ServerOptions::default() };
+    let router = serving_with(hashing(), options);
+    let long = json!({ "max_tokens": 100, "n": 2 });
+    let expected = answer(&serving(hashing()), &long).await["choices"].clone();
+    let short = tokio::spawn({
+        let router = router.clone();
+        async move {
+            loop {
+                answer(&router, &json!({ "model": "toy/app", "max_tokens": 5 })).await;
+            }
+        }
+    });
+    let found = tokio::time::timeout(Duration::from_secs(60), answer(&router, &long)).await;
+    assert_eq!(found.expect("it is answered")["choices"], expected);
+    short.abort();
 }
 
 #[tokio::test]

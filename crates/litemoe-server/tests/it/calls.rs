@@ -140,7 +140,7 @@ async fn a_stream_has_the_calls_of_a_whole_answer() {
 
 #[tokio::test]
 async fn a_call_that_is_required_is_made() {
-    let babble = || router(Toy::doing(vec![Step::Babble; 50]));
+    let babble = || router(Toy::doing(vec![Step::Any; 250]));
     let named = json!({ "type": "function", "function": { "name": "dim" } });
     for (fields, n_calls) in [
         (json!({ "tool_choice": "required", "parallel_tool_calls": false }), 1),

@@ -98,10 +98,13 @@ async fn echo_comes_before_the_continuation() {
         let fields = json!({ "prompt": prompt, "echo": true, "n": n, "logprobs": 0 });
         for choice in choices(&router, &fields).await {
             assert_eq!(choice["text"], format!("{prompt}yes"));
-            let n_tokens = tokens(&prompt).len() + tokens("yes").len();
+            // The end token has a logprob, too, but no text.
+            let n_tokens = tokens(&prompt).len() + tokens("yes").len() + 1;
             for list in ["tokens", "token_logprobs", "text_offset", "top_logprobs"] {
                 assert_eq!(choice["logprobs"][list].as_array().unwrap().len(), n_tokens);
             }
+            let last = &choice["logprobs"]["text_offset"][n_tokens - 1];
+            assert_eq!(*last, json!(prompt.len() + "yes".len()));
         }
         let plain = json!({ "prompt": prompt, "echo": true, "n": n });
         for choice in choices(&router, &plain).await {
@@ -158,7 +161,7 @@ async fn what_is_wrong_is_refused_by_name() {
         (json!({ "prompt": "" }), "prompt"),
         (json!({ "prompt": ["a", 3] }), "prompt"),
         (json!({ "prompt": [100_000] }), "prompt"),
-        (json!({ "prompt": "a".repeat(200) }), "prompt"),
+        (json!({ "prompt": "7".repeat(MAX_TOKENS + 1) }), "prompt"),
         (json!({ "prompt": "a", "max_tokens": MAX_TOKENS }), "max_tokens"),
         (json!({ "prompt": "a", "max_tokens": 0 }), "max_tokens"),
         (json!({ "prompt": "a", "logprobs": 21 }), "logprobs"),
@@ -168,6 +171,7 @@ async fn what_is_wrong_is_refused_by_name() {
         (json!({ "prompt": "a", "service_tier": "gold" }), "service_tier"),
         (json!({ "prompt": "a", "messages": [] }), "messages"),
         (json!({ "prompt": vec!["a"; 129] }), "prompt"),
+        (json!({ "prompt": vec!["a"; 65], "n": 2 }), "n"),
     ] {
         let (status, answer) = ask(&router, &fields).await;
         assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{answer}");

@@ -11,7 +11,7 @@ use crate::client::{answer, chat, chunks, content, post, read, serving};
 use crate::toy::{Step, Toy, tokenizer};
 
 fn babbling() -> axum::Router {
-    serving(Toy::doing(vec![Step::Babble; 50]))
+    serving(Toy::doing(vec![Step::Any; 250]))
 }
 
 fn schema() -> Value {

@@ -1,5 +1,6 @@
 //! Scripted language models.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc;
 
 use burn::tensor::{Device, Tensor};
@@ -18,7 +19,7 @@ const LETTERS: std::ops::Range<usize> = 36..94;
 const END: u32 = 0;
 /// Its `<|assistant|>`, which ends a prompt.
 const ASSISTANT: u32 = 2;
-pub(crate) const MAX_TOKENS: usize = 64;
+pub(crate) const MAX_TOKENS: usize = 256;
 
 /// The model's output at one step.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,10 @@ pub(crate) enum Step {
     Say(u32),
     /// Every letter is equally likely.
     Babble,
+    /// Every token is equally likely, also the end.
+    Any,
+    /// The letters' logits are a hash of all tokens so far.
+    Hash,
     /// The logit of token 7 is NaN.
     Nan,
     /// Panics.
@@ -127,6 +132,8 @@ impl LanguageModel for Toy {
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     tokens: Vec<u32>,
+    /// Tokens of the first step: the prompt's, if no token ends it.
+    n_first: usize,
 }
 
 /// Memory that the toy says a cached token takes.
@@ -146,10 +153,12 @@ impl CausalLm for Toy {
     fn truncate(&self, seen: &mut Seen, n: usize) {
         assert!(n <= seen.tokens.len());
         seen.tokens.truncate(n);
+        seen.n_first = 0;
     }
 
     fn cache_bytes(&self, seen: &Seen) -> u64 {
-        seen.tokens.len() as u64 * BYTES_PER_TOKEN
+        // In blocks, as the caches of models.
+        seen.tokens.len().next_multiple_of(64) as u64 * BYTES_PER_TOKEN
     }
 
     fn step(&self, rows: &mut [RowStep<'_, Seen>]) -> Tensor<2> {
@@ -166,25 +175,42 @@ impl Toy {
     fn row(&self, row: &mut RowStep<'_, Seen>) -> Vec<Tensor<2>> {
         let RowStep { tokens, cache: seen, mounted, wanted } = row;
         assert!(!tokens.is_empty());
+        if seen.n_first == 0 {
+            seen.n_first = seen.tokens.len() + tokens.len();
+        }
         let steps = tokens.iter().map(|&token| {
             seen.tokens.push(token);
-            assert!(seen.tokens.len() <= MAX_TOKENS, "{} tokens", seen.tokens.len());
+            let n_tokens = seen.tokens.len();
+            assert!(n_tokens <= MAX_TOKENS, "{n_tokens} tokens");
             // Its place in the script: the tokens after the prompt.
             let place = seen.tokens.iter().rev().position(|&token| token == ASSISTANT);
+            let place = place.or_else(|| n_tokens.checked_sub(seen.n_first));
             let script = if mounted.is_some() { &self.adapted } else { &self.script };
             place.map_or(Step::Babble, |place| script.get(place).copied().unwrap_or(Step::Say(END)))
         });
         let steps: Vec<Step> = steps.collect();
         let wanted = &steps[steps.len() - wanted.n_rows(steps.len())..];
-        wanted.iter().map(|&step| logits(step).unsqueeze_dim(0)).collect()
+        let begin = seen.tokens.len() - wanted.len();
+        let of = |(nth, &step): (usize, &Step)| {
+            logits(step, &seen.tokens[..begin + nth + 1]).unsqueeze_dim(0)
+        };
+        wanted.iter().enumerate().map(of).collect()
     }
 }
 
-fn logits(step: Step) -> Tensor<1> {
+fn logits(step: Step, tokens: &[u32]) -> Tensor<1> {
     let mut logits = vec![-1e4f32; VOCAB];
     match step {
         Step::Say(token) => logits[token as usize] = 0.0,
         Step::Babble => logits[LETTERS].fill(0.0),
+        Step::Any => logits.fill(0.0),
+        Step::Hash => {
+            for (letter, logit) in LETTERS.zip(&mut logits[LETTERS]) {
+                let mut hasher = DefaultHasher::new();
+                (letter, tokens).hash(&mut hasher);
+                *logit = (hasher.finish() % 1000) as f32 / 500.0;
+            }
+        }
         Step::Nan => logits[7] = f32::NAN,
         Step::Panic => panic!("as the test wants"),
     }

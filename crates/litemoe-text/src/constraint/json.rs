@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 use super::GrammarError;
 use super::schema::checked;
 
-/// White space between JSON's tokens, at most.
-const JSON_SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+/// White space between JSON's tokens: a space, or a new line and its indentation. A model that likes white space cannot fill
+/// its answer with it.
+const JSON_SPACE: &str = r"( |\n{1,2}[ \t]{0,20})";
 
 /// JSON's escapes except `\u`: each name has one spelling then, so that none is written twice in an object.
 const JSON_ESCAPES: &str = "nrbtf\\\"";
