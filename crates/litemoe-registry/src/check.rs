@@ -6,9 +6,13 @@ use std::path::Path;
 use litemoe_files::{dead_unnamed, is_unnamed};
 use rusqlite::Connection;
 use serde::Serialize;
+use time::Date;
 
 use crate::RegistryError;
+use crate::adapter::Owner;
+use crate::app::App;
 use crate::blobs::{CopyError, copy};
+use crate::page::Page;
 use crate::registry::Registry;
 use crate::sha256_hash::Sha256Hash;
 
@@ -117,6 +121,7 @@ pub fn check(dir: &Path) -> Result<Checked, RegistryError> {
         checked.findings.extend(integrity(transaction)?);
         Ok((references(transaction)?, names(contents).map_err(read)?))
     })?;
+    checked.findings.extend(registry.unreadable());
     for name in dead_unnamed(contents).map_err(read)? {
         checked.findings.push(Finding::Temporary { name });
     }
@@ -194,6 +199,26 @@ impl Checked {
             }));
         }
         Ok(())
+    }
+}
+
+impl Registry {
+    /// The first row that has not the form in which rows are written.
+    fn unreadable(&self) -> Option<Finding> {
+        let read = || -> Result<(), RegistryError> {
+            self.adapters(&Owner::Shared)?;
+            for App { name, .. } in self.apps()? {
+                self.keys(&name)?;
+                self.usage(&name, Date::MIN..=Date::MAX)?;
+                self.adapters(&Owner::App(name.clone()))?;
+                self.files(&name, Page::default())?;
+                for job in self.jobs(&name, Page::default())? {
+                    self.job_events(&name, &job.id, 0, u32::MAX)?;
+                }
+            }
+            Ok(())
+        };
+        read().err().map(|error| Finding::Database { message: error.to_string() })
     }
 }
 

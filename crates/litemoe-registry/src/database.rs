@@ -2,7 +2,8 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -11,6 +12,9 @@ use crate::migrations::{self, Format};
 
 /// Time to wait for the transactions of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between tries where SQLite does not wait itself.
+const BUSY_RETRY: Duration = Duration::from_millis(2);
 
 /// Database with one connection that writes and one that reads, so that readers do not wait for the disk.
 #[derive(Debug)]
@@ -75,8 +79,15 @@ fn connect(file: &Path, creates: bool) -> Result<Connection, RegistryError> {
 
 /// Write-ahead log, fsynced at every commit.
 fn durable(connection: &Connection) -> Result<(), RegistryError> {
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let start = Instant::now();
+    let mode: String = loop {
+        let set = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0));
+        match set.map_err(RegistryError::from) {
+            // SQLite itself does not wait here for another process that creates the same database.
+            Err(RegistryError::Busy) if start.elapsed() < BUSY_TIMEOUT => thread::sleep(BUSY_RETRY),
+            mode => break mode?,
+        }
+    };
     if mode != "wal" {
         let reason = format!("its journal is of the kind {mode:?}, not a write-ahead log");
         return Err(RegistryError::Storage { reason });

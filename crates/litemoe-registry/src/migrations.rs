@@ -27,11 +27,12 @@ pub(crate) enum Format {
 /// If it is another program's, or a later version's.
 pub(crate) fn format(connection: &Connection, file: &Path) -> Result<Format, RegistryError> {
     let foreign = || RegistryError::Foreign { path: file.to_owned() };
-    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let tables = "SELECT count(*) FROM sqlite_schema";
-    let (application, found) = (number("application_id")?, number("user_version")?);
+    // One statement, so one state: another process may be creating it.
+    let sql = "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) \
+               FROM pragma_application_id, pragma_user_version";
+    let (application, found, n_tables): (i64, i64, i64) =
+        connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     if application != APPLICATION {
-        let n_tables: i64 = connection.query_row(tables, [], |row| row.get(0))?;
         return match (application, found, n_tables) {
             (0, 0, 0) => Ok(Format::Earlier(0)),
             _ => Err(foreign()),

@@ -69,7 +69,8 @@ fn a_change_of_settings_is_whole_or_nothing() {
 
 #[test]
 fn an_app_that_is_not_there_is_named() {
-    let registry = Scene::new().registry;
+    let scene = Scene::new();
+    let registry = &scene.registry;
     let nobody = app("nobody");
     let days = registry.today()..=registry.today();
     for error in [

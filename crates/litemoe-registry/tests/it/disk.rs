@@ -121,6 +121,9 @@ fn content(number: usize, n_bytes: usize) -> Vec<u8> {
 
 /// Writes until there is no room, in every way, and checks that what was acknowledged is there and nothing else.
 fn fill(dir: &Path) {
+    // Something else on the disk.
+    let ballast = dir.with_file_name("ballast");
+    fs::write(&ballast, content(0, 100_000)).expect("a file");
     let registry = Registry::create(dir).expect("a registry");
     registry.add_app(&app("home"), &Settings::default()).expect("added");
     let expect = |files: &[StoredFile], n_apps: usize| {
@@ -188,6 +191,7 @@ fn fill(dir: &Path) {
     assert!(check(dir).expect("checked").is_clean());
 
     // With room again, everything works.
+    fs::remove_file(ballast).expect("removed");
     let largest = files.pop().expect("a file");
     registry.remove_file(&app("home"), &largest.id).expect("removed");
     files.push(upload(&registry, &content(200, 4096)).expect("room"));

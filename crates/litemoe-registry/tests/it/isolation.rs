@@ -24,7 +24,9 @@ fn what_is_anothers_is_as_if_it_were_not_there() {
     let theirs = scene.put(&owned("other"), "secret", &dir, None).expect("stored");
 
     type Ask<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> RegistryError);
-    let page = |id| Page { after: Some(id), limit: 9 };
+    fn page(id: &str) -> Page<'_> {
+        Page { after: Some(id), limit: 9 }
+    }
     let asks: [Ask<'_>; 10] = [
         (&file.id, "file-0", &|id| registry.file(me, id).expect_err("none")),
         (&file.id, "file-0", &|id| registry.open_file(me, id).expect_err("none")),

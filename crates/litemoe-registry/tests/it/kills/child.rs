@@ -120,7 +120,8 @@ fn run(
     let job = || job.expect("a running job");
     match operation {
         Operation::AddApp { app: name } => {
-            outcome.key = Some(registry.add_app(&app(name), &Settings::default())?.reveal());
+            let key = registry.add_app(&app(name), &Settings::default())?;
+            (outcome.key, outcome.key_id) = (Some(key.reveal()), Some(key.id().to_owned()));
         }
         Operation::SetWeight { app: name, weight } => {
             let weight = std::num::NonZeroU32::new(*weight).expect("above 0");
@@ -128,7 +129,8 @@ fn run(
         }
         Operation::Rotate { app: name, grace } => {
             let grace = if *grace { Duration::from_secs(86_400) } else { Duration::ZERO };
-            outcome.key = Some(registry.rotate_key(&app(name), grace)?.reveal());
+            let key = registry.rotate_key(&app(name), grace)?;
+            (outcome.key, outcome.key_id) = (Some(key.reveal()), Some(key.id().to_owned()));
         }
         Operation::Revoke { app: name } => registry.revoke_app(&app(name))?,
         Operation::Record { app: name, tokens } => {

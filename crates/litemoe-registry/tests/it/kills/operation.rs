@@ -24,7 +24,9 @@ pub(crate) enum Operation {
 /// What the process that made the change learnt from it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
+    /// Text of a new key, and its public id.
     pub(crate) key: Option<String>,
+    pub(crate) key_id: Option<String>,
     /// Id of a new file or job, or of the claimed job.
     pub(crate) id: Option<String>,
     /// App of the claimed job.

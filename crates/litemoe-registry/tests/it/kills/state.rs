@@ -23,7 +23,7 @@ pub(crate) struct State {
 struct AppState {
     weight: u32,
     is_revoked: bool,
-    n_keys: usize,
+    keys: BTreeSet<String>,
     requests: u64,
     tokens: u64,
 }
@@ -50,7 +50,7 @@ impl State {
             let seen = AppState {
                 weight: app.settings.weight.get(),
                 is_revoked: app.revoked.is_some(),
-                n_keys: registry.keys(name).expect("keys").len(),
+                keys: registry.keys(name).expect("keys").into_iter().map(|key| key.id).collect(),
                 requests: sum(|usage| usage.requests),
                 tokens: sum(|usage| usage.tokens()),
             };
@@ -121,6 +121,12 @@ impl State {
         };
         outcome.generation = key.and_then(|key| found.adapters.get(&key)).map(|seen| seen.0);
         match operation {
+            Operation::AddApp { app } | Operation::Rotate { app, .. } => {
+                let keys = |state: &Self| {
+                    state.apps.get(app).map(|app| app.keys.clone()).unwrap_or_default()
+                };
+                outcome.key_id = keys(found).difference(&keys(self)).next().cloned();
+            }
             Operation::Upload { .. } => {
                 outcome.id = new(self.files.keys().collect(), found.files.keys().collect());
             }
@@ -141,17 +147,20 @@ impl State {
     }
 
     pub(crate) fn apply(&mut self, operation: &Operation, outcome: &Outcome) {
+        let new_key = || outcome.key_id.iter().cloned().collect();
         let new_id = || outcome.id.clone().unwrap_or_default();
         let generation = outcome.generation.unwrap_or_default();
         match operation.clone() {
             Operation::AddApp { app } => {
-                self.apps.insert(app, AppState { weight: 1, n_keys: 1, ..AppState::default() });
+                self.apps
+                    .insert(app, AppState { weight: 1, keys: new_key(), ..AppState::default() });
             }
             Operation::SetWeight { app, weight } => self.app(&app).weight = weight,
-            Operation::Rotate { app, grace: true } => self.app(&app).n_keys += 1,
-            Operation::Rotate { app, grace: false } => self.app(&app).n_keys = 1,
+            Operation::Rotate { app, grace: true } => self.app(&app).keys.extend(new_key()),
+            Operation::Rotate { app, grace: false } => self.app(&app).keys = new_key(),
             Operation::Revoke { app } => {
-                (self.app(&app).is_revoked, self.app(&app).n_keys) = (true, 0);
+                self.app(&app).is_revoked = true;
+                self.app(&app).keys.clear();
                 let own = self.jobs.iter_mut().filter(|((owner, _), _)| *owner == app);
                 let open = ["queued", "running"];
                 own.filter(|(_, job)| open.contains(&job.state))
