@@ -61,8 +61,8 @@ fn move_aside(staging: SiblingDir, target: &Target) -> io::Result<()> {
     sync_dir(&target.parent)
 }
 
-/// Fsyncs a directory, which makes its entries durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+/// Fsyncs a directory, which makes its entries durable; does nothing where directories cannot be opened.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
     // Only Unix opens directories as files.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -26,7 +26,7 @@ pub(crate) fn sweep(target: &Target) -> io::Result<()> {
 }
 
 /// Locks a sibling; `None` if its process lives, or it is neither file nor directory.
-fn lock_dead(entry: &DirEntry) -> Option<File> {
+pub(crate) fn lock_dead(entry: &DirEntry) -> Option<File> {
     let kind = entry.file_type().ok()?;
     // Only Unix opens directories as files.
     if !(kind.is_file() || cfg!(unix) && kind.is_dir()) {

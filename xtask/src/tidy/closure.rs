@@ -32,6 +32,7 @@ pub(super) const LIBRARIES: &[&str] = &[
     "litemoe-kernels",
     "litemoe-merge",
     "litemoe-model",
+    "litemoe-registry",
     "litemoe-score",
     "litemoe-server",
     "litemoe-text",

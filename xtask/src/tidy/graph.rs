@@ -9,6 +9,7 @@ const SIBLINGS: &[&str] =
 const CORE: &str = "litemoe-core";
 const FILES: &str = "litemoe-files";
 const KERNELS: &str = "litemoe-kernels";
+const REGISTRY: &str = "litemoe-registry";
 const TEXT: &str = "litemoe-text";
 const FIXTURES: &str = "litemoe-fixtures";
 
@@ -19,7 +20,8 @@ fn allowed(member: &str) -> Option<Vec<&'static str>> {
         KERNELS | "litemoe-score" | "litemoe-merge" => vec![CORE],
         "litemoe-model" | "litemoe-adapter" => vec![CORE, FILES, KERNELS],
         TEXT => vec![CORE, FILES],
-        "litemoe-server" => vec![CORE, TEXT],
+        REGISTRY => vec![FILES],
+        "litemoe-server" => vec![CORE, REGISTRY, TEXT],
         "litemoe-cli" | "litemoe-benches" => libraries(),
         _ => return None,
     })
@@ -35,7 +37,7 @@ fn allowed_in_tests(member: &str) -> Vec<&'static str> {
 }
 
 fn libraries() -> Vec<&'static str> {
-    [&[CORE, FILES, KERNELS, TEXT, FIXTURES], SIBLINGS].concat()
+    [&[CORE, FILES, KERNELS, REGISTRY, TEXT, FIXTURES], SIBLINGS].concat()
 }
 
 /// One sentence per dependency between members that is not in the graph.

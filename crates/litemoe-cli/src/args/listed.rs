@@ -11,6 +11,7 @@ use litemoe_adapter::MountRouting;
 use litemoe_core::{
     Alignment, CacheDtype, Criterion, MergeMethod, RouterRule, SimilarityKind, WeightDtype,
 };
+use litemoe_registry::Priority;
 use litemoe_text::LossTurns;
 
 use crate::args::auto::Auto;
@@ -72,6 +73,13 @@ pub(crate) fn weight_dtype() -> Listed<WeightDtype> {
 
 pub(crate) fn cache_dtype() -> Listed<CacheDtype> {
     Listed::of(CacheDtype::ALL.iter().map(|it| (it.name(), it.about())))
+}
+
+pub(crate) fn priority() -> Listed<Priority> {
+    Listed::of([
+        ("interactive", "somebody waits for the answers"),
+        ("background", "runs when no interactive request waits"),
+    ])
 }
 
 pub(crate) fn loss_turns() -> Listed<LossTurns> {
@@ -137,6 +145,7 @@ mod tests {
         expect_recorded(&weight_dtype());
         expect_recorded(&cache_dtype());
         expect_recorded(&loss_turns());
+        expect_recorded(&priority());
         expect_recorded(&routing());
         expect_recorded(&refit());
         expect_value_enum_recorded::<RefitKind>();

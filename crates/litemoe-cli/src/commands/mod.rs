@@ -1,5 +1,6 @@
 //! Commands, one module each.
 
+mod app;
 mod bench;
 mod completions;
 mod data;
@@ -15,6 +16,7 @@ mod man;
 pub(crate) mod mount;
 pub(crate) mod plan;
 mod pull;
+mod registry;
 pub(crate) mod score;
 mod serve;
 pub(crate) mod tune;
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     Chat(ChatArgs),
     Serve(serve::ServeArgs),
+    App(app::AppArgs),
+    Registry(registry::RegistryCommandArgs),
     Inspect(inspect::InspectArgs),
     Bench(bench::BenchArgs),
     Logits(logits::LogitsArgs),
@@ -68,6 +72,8 @@ impl Command {
             Self::Generate(args) => args.run(),
             Self::Chat(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::App(args) => args.run(),
+            Self::Registry(args) => args.run(),
             Self::Inspect(args) => args.run(),
             Self::Bench(args) => args.run(),
             Self::Logits(args) => args.run(),

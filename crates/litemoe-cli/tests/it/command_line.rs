@@ -19,7 +19,10 @@ fn completions_and_manual_pages_name_commands_and_options() {
     let tune = bench.run(&["man", "tune"]);
     assert!(tune.stdout.contains(".TH litemoe-tune 1"), "{}", tune.stdout);
     assert!(tune.stdout.contains("\\-\\-expert\\-rank"), "{}", tune.stdout);
-    assert!(bench.run(&["man", "data", "check"]).stdout.contains("litemoe-data-check"));
+    for page in ["data-check", "app-add", "registry-check"] {
+        let words: Vec<&str> = std::iter::once("man").chain(page.split('-')).collect();
+        assert!(bench.run(&words).stdout.contains(&format!("litemoe-{page}")), "{page}");
+    }
     assert!(bench.run(&["man"]).stdout.contains("wrong arguments"));
     for unknown in [&["man", "sing"][..], &["man", "stage"], &["man", "tune", "check"]] {
         assert_eq!(bench.run(unknown).code, 1, "{unknown:?}");
@@ -103,14 +106,16 @@ fn help_texts_list_the_values_of_options_with_a_line_about_each() {
         ),
         ("eval", &["- q4:  4-bit", "what every token uses in 8"]),
         ("inspect", &["- bf16:  2 bytes"]),
+        ("app add", &["- background: runs when"]),
     ] {
-        let help = bench.run(&[command, "--help"]).stdout;
+        let command: Vec<&str> = command.split(' ').collect();
+        let help = bench.run(&[&command[..], &["--help"]].concat()).stdout;
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for option in options {
             let option = option.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(help.contains(&option), "{command}: {option}: {help}");
+            assert!(help.contains(&option), "{command:?}: {option}: {help}");
         }
-        let short = bench.run(&[command, "-h"]).stdout;
-        assert!(short.contains("[possible values: "), "{command}: {short}");
+        let short = bench.run(&[&command[..], &["-h"]].concat()).stdout;
+        assert!(short.contains("[possible values: "), "{command:?}: {short}");
     }
 }

@@ -1,6 +1,7 @@
 //! Integration tests of the binary.
 
 mod ahead;
+mod apps;
 mod bad_input;
 mod bench;
 mod cache_dtype;

@@ -183,6 +183,8 @@ fn help_speaks_of_every_command_and_usage_errors_exit_with_two() {
         "generate",
         "chat",
         "serve",
+        "app",
+        "registry",
         "inspect",
         "logits",
     ] {

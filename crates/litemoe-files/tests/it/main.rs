@@ -6,3 +6,4 @@ mod mapped;
 mod siblings;
 mod staged;
 mod targets;
+mod unnamed;

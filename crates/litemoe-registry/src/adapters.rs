@@ -1,0 +1,136 @@
+//! Adapters in the database.
+
+use std::path::Path;
+
+use litemoe_files::StagedDir;
+
+use crate::RegistryError;
+use crate::adapter::{self, Owner, StoredAdapter};
+use crate::app::App;
+use crate::blobs::{CopyError, copy};
+use crate::name::AdapterName;
+use crate::registry::Registry;
+use crate::staged_adapter::{NewAdapter, StagedAdapter};
+
+impl Registry {
+    /// Stores the files of a folder as an adapter, in place of the generation that it replaces (compare and swap).
+    ///
+    /// # Errors
+    /// [`AdapterExists`](RegistryError::AdapterExists), [`OtherGeneration`](RegistryError::OtherGeneration) or
+    /// [`NoAdapter`](RegistryError::NoAdapter) if another generation, or none, is there than the one to be replaced;
+    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked); a folder that is empty or has anything but
+    /// regular files.
+    pub fn put_adapter(&self, new: &NewAdapter<'_>) -> Result<StoredAdapter, RegistryError> {
+        let (staged, now) = (StagedAdapter::copy(&self.blobs, new.dir)?, self.now());
+        let (stored, old) = self.storing(&staged.contents(), |transaction| {
+            staged.store(transaction, &self.blobs, new, now)
+        })?;
+        self.release(&old);
+        Ok(stored)
+    }
+
+    /// An owner's adapter.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](RegistryError::NoAdapter), also if another owner has one of the name.
+    pub fn adapter(
+        &self,
+        owner: &Owner,
+        name: &AdapterName,
+    ) -> Result<StoredAdapter, RegistryError> {
+        self.database.read(|connection| {
+            adapter::find(connection, owner, name)?.ok_or_else(|| adapter::none(name))
+        })
+    }
+
+    /// An owner's adapters, by name.
+    pub fn adapters(&self, owner: &Owner) -> Result<Vec<StoredAdapter>, RegistryError> {
+        self.database.read(|connection| adapter::list(connection, owner))
+    }
+
+    /// The adapter that an app means by a name: its own, else the shared one, if it may use it.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](RegistryError::NoAdapter), whether there is none, or one that the app may not use.
+    pub fn usable_adapter(
+        &self,
+        app: &App,
+        name: &AdapterName,
+    ) -> Result<StoredAdapter, RegistryError> {
+        self.database.read(|connection| {
+            let own = adapter::find(connection, &Owner::App(app.name.clone()), name)?;
+            let shared = || match app.settings.adapters.has(name.as_str()) {
+                true => adapter::find(connection, &Owner::Shared, name),
+                false => Ok(None),
+            };
+            own.map_or_else(shared, |own| Ok(Some(own)))?.ok_or_else(|| adapter::none(name))
+        })
+    }
+
+    /// The adapters that an app may use, by name, as [`usable_adapter`](Self::usable_adapter) finds them.
+    pub fn usable_adapters(&self, app: &App) -> Result<Vec<StoredAdapter>, RegistryError> {
+        self.database.read(|connection| {
+            let mut usable = adapter::list(connection, &Owner::App(app.name.clone()))?;
+            let mut shared = adapter::list(connection, &Owner::Shared)?;
+            shared.retain(|shared| {
+                let name = &shared.name;
+                app.settings.adapters.has(name.as_str())
+                    && usable.iter().all(|own| own.name != *name)
+            });
+            usable.append(&mut shared);
+            usable.sort_by(|x, y| x.name.cmp(&y.name));
+            Ok(usable)
+        })
+    }
+
+    /// Writes an adapter's files to a folder, which appears whole or not at all, and must be empty or not exist.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](RegistryError::NoAdapter), contents that are missing or damaged, and those of the folder.
+    pub fn materialise_adapter(
+        &self,
+        owner: &Owner,
+        name: &AdapterName,
+        dir: &Path,
+    ) -> Result<StoredAdapter, RegistryError> {
+        let write = |reason| RegistryError::io(dir, reason);
+        // While nothing is removed; the open files stay readable then.
+        let (adapter, files) = self.database.write(|transaction| {
+            let found = adapter::find(transaction, owner, name)?;
+            let adapter = found.ok_or_else(|| adapter::none(name))?;
+            let files = adapter.files.iter().map(|file| self.blobs.open(file.sha256));
+            let files = files.collect::<Result<Vec<_>, _>>()?;
+            Ok((adapter, files))
+        })?;
+        let mut staged = StagedDir::new(dir, |_| false).map_err(write)?;
+        for (file, mut content) in adapter.files.iter().zip(files) {
+            let mut to = staged.file(file.name.as_str()).map_err(write)?;
+            let found = copy(&mut content, &mut to).map_err(|error| match error {
+                CopyError::Read(reason) => RegistryError::io(&self.blobs.path(file.sha256), reason),
+                CopyError::Write(reason) => write(reason),
+            })?;
+            let found = found.sha256;
+            if found != file.sha256 {
+                return Err(RegistryError::DamagedContent { sha256: file.sha256, found });
+            }
+        }
+        staged.commit().map_err(write)?;
+        Ok(adapter)
+    }
+
+    /// Removes an owner's adapter and the contents that nothing else refers to.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](RegistryError::NoAdapter).
+    pub fn remove_adapter(&self, owner: &Owner, name: &AdapterName) -> Result<(), RegistryError> {
+        let removed = self.database.write(|transaction| {
+            let found = adapter::find(transaction, owner, name)?;
+            let adapter = found.ok_or_else(|| adapter::none(name))?;
+            transaction
+                .execute("DELETE FROM adapters WHERE generation = ?", [adapter.generation])?;
+            Ok(adapter.files)
+        })?;
+        self.release(&removed.iter().map(|file| file.sha256).collect::<Vec<_>>());
+        Ok(())
+    }
+}

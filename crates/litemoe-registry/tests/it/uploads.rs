@@ -1,0 +1,76 @@
+use std::io::{Read, Write};
+
+use litemoe_registry::{Page, RegistryError};
+
+use crate::scene::{Scene, app};
+
+#[test]
+fn a_file_is_read_as_it_was_uploaded() {
+    let scene = Scene::new();
+    scene.add("home");
+    let file = scene.upload("home", b"rows").expect("a file");
+    assert_eq!((file.name.as_str(), &*file.purpose, file.bytes), ("rows.jsonl", "fine-tune", 4));
+    assert!(file.id.starts_with("file-") && file.id.len() == 29, "{}", file.id);
+    assert_eq!(scene.registry.file(&app("home"), &file.id).expect("it"), file);
+    let mut content = String::new();
+    let mut open = scene.registry.open_file(&app("home"), &file.id).expect("open");
+    scene.registry.remove_file(&app("home"), &file.id).expect("removed");
+    open.read_to_string(&mut content).expect("still readable");
+    assert_eq!(content, "rows");
+    assert!(scene.contents().is_empty());
+    let again = scene.registry.remove_file(&app("home"), &file.id).expect_err("removed before");
+    assert_eq!(again.to_string(), format!("there is no file `{}`", file.id));
+}
+
+#[test]
+fn equal_files_share_a_content_until_the_last_is_removed() {
+    let scene = Scene::new();
+    scene.add("home");
+    scene.add("other");
+    let mine = scene.upload("home", b"rows").expect("a file");
+    let theirs = scene.upload("other", b"rows").expect("a file");
+    assert_ne!(mine.id, theirs.id);
+    assert_eq!(scene.contents().len(), 1);
+    scene.registry.remove_file(&app("home"), &mine.id).expect("removed");
+    assert_eq!(scene.contents().len(), 1);
+    scene.registry.open_file(&app("other"), &theirs.id).expect("still there");
+    scene.registry.remove_file(&app("other"), &theirs.id).expect("removed");
+    assert!(scene.contents().is_empty());
+}
+
+#[test]
+fn an_upload_that_is_not_finished_leaves_nothing() {
+    let scene = Scene::new();
+    let mut upload = scene.registry.upload().expect("an upload");
+    upload.write_all(b"half").expect("written");
+    assert_eq!((upload.bytes(), scene.contents().len()), (4, 1));
+    drop(upload);
+    assert!(scene.contents().is_empty());
+    assert!(matches!(scene.upload("nobody", b"rows"), Err(RegistryError::NoApp { .. })));
+    assert!(scene.contents().is_empty());
+}
+
+#[test]
+fn files_are_listed_in_pages_newest_first() {
+    let scene = Scene::new();
+    scene.add("home");
+    scene.add("other");
+    let mut ids = Vec::new();
+    for content in 0..5 {
+        ids.push(scene.upload("home", &[content]).expect("a file").id);
+        scene.upload("other", &[content]).expect("a file");
+    }
+    ids.reverse();
+    let page = |after, limit| {
+        let files = scene.registry.files(&app("home"), Page { after, limit }).expect("files");
+        files.into_iter().map(|file| file.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, u32::MAX), ids);
+    assert_eq!(page(None, 2), ids[..2]);
+    assert_eq!(page(Some(&ids[1]), 2), ids[2..4]);
+    assert_eq!(page(Some(&ids[4]), 2), [""; 0]);
+    let theirs = scene.registry.files(&app("other"), Page::default()).expect("files");
+    let page = Page { after: Some(&theirs[0].id), limit: 2 };
+    let error = scene.registry.files(&app("home"), page).expect_err("another app's");
+    assert_eq!(error.to_string(), format!("there is no file `{}`", theirs[0].id));
+}
