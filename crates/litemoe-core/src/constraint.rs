@@ -134,6 +134,6 @@ mod tests {
         assert!(set.mask(&mut scores));
         let left: Vec<_> = (0..70).filter(|&token| scores[token] > f64::NEG_INFINITY).collect();
         assert_eq!(left, [1, 40]);
-        assert!(!set.mask(&mut vec![0.5; 1]));
+        assert!(!set.mask(&mut [0.5; 1]));
     }
 }

@@ -16,7 +16,7 @@ pub struct ServerOptions {
     /// Maximum number of prompt tokens in one step.
     pub max_prefill: NonZeroUsize,
     /// The same in a step in which other texts decode, which wait for it.
-    pub max_prefill_beside: NonZeroUsize,
+    pub max_prefill_mixed: NonZeroUsize,
     /// Maximum bytes of all KV caches, prefixes of finished texts included. A single text may exceed it.
     pub max_cache: u64,
     /// Whether a prompt is continued from the keys and values of an earlier text of the same client and model. Clients are
@@ -53,7 +53,7 @@ pub struct ServerOptions {
 }
 
 impl Default for ServerOptions {
-    /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 beside texts that decode, 256 MiB
+    /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 with texts that decode, 256 MiB
     /// of KV caches, prefixes kept, no deadline, no metrics, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
@@ -61,7 +61,7 @@ impl Default for ServerOptions {
             max_queued: NonZeroUsize::new(64).expect("64 is not zero"),
             max_batch: NonZeroUsize::new(32).expect("32 is not zero"),
             max_prefill: NonZeroUsize::new(PREFILL_CHUNK).expect("a chunk has tokens"),
-            max_prefill_beside: NonZeroUsize::new(128).expect("128 is not zero"),
+            max_prefill_mixed: NonZeroUsize::new(128).expect("128 is not zero"),
             max_cache: 256 << 20,
             prefix_cache: true,
             deadline: None,

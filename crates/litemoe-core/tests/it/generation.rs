@@ -1,6 +1,6 @@
 //! Generation without a model.
 
-use litemoe_core::{Generation, Sampler, Sampling};
+use litemoe_core::{Generation, GenerationError, Sampler, Sampling};
 
 #[test]
 fn nothing_is_sampled_from_logits_that_are_not_finite() {
@@ -12,6 +12,7 @@ fn nothing_is_sampled_from_logits_that_are_not_finite() {
         let drawn = generation.advance(&[5.0, -1e30]).expect("finite").expect("a token");
         assert_eq!((drawn.token, generation.pending()), (0, &[0][..]));
         let error = generation.advance(&[5.0, logit]).expect_err("not finite");
+        let GenerationError::NotFinite(error) = error else { panic!("{error}") };
         assert_eq!((error.token, error.n_sampled), (1, 1));
         assert_eq!(error.logit.to_bits(), logit.to_bits());
         assert!(generation.pending().is_empty(), "it is over");

@@ -3,10 +3,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::RequestLimits;
-use crate::api::common::{self, Common};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::neutral;
+use crate::api::parameters::{self, Parameters};
 
 /// Maximum number of new tokens of a request that does not have one, as in OpenAI's API, if there is room for them.
 pub(crate) const MAX_NEW: usize = 16;
@@ -21,7 +21,7 @@ pub(crate) struct CompletionRequest {
     pub(crate) max_new: Option<usize>,
     /// Whether the prompt is part of the text.
     pub(crate) echo: bool,
-    pub(crate) common: Common,
+    pub(crate) common: Parameters,
 }
 
 /// A prompt without a chat template.
@@ -56,7 +56,7 @@ impl CompletionRequest {
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields, echo)?,
             echo,
-            common: common::take(&mut fields, limits, defaults)?,
+            common: parameters::take(&mut fields, limits, defaults)?,
         };
         let n = request.common.n;
         if request.prompts.len().saturating_mul(n) > limits.max_n.max(limits.max_prompts) {

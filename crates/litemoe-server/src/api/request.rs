@@ -2,9 +2,9 @@ use litemoe_core::Sampling;
 use litemoe_text::Prompt;
 
 use crate::RequestLimits;
-use crate::api::common::{self, Common};
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
+use crate::api::parameters::{self, Parameters};
 use crate::api::shape::{self, Shape};
 use crate::api::tools::{self, Tools};
 use crate::api::{neutral, prompt};
@@ -19,7 +19,7 @@ pub(crate) struct ChatRequest {
     pub(crate) shape: Option<Shape>,
     pub(crate) n_top: Option<usize>,
     pub(crate) max_new: Option<usize>,
-    pub(crate) common: Common,
+    pub(crate) common: Parameters,
 }
 
 impl ChatRequest {
@@ -39,7 +39,7 @@ impl ChatRequest {
             tools,
             n_top: n_top(&mut fields)?,
             max_new: max_new(&mut fields)?,
-            common: common::take(&mut fields, limits, defaults)?,
+            common: parameters::take(&mut fields, limits, defaults)?,
         };
         neutral::take(&mut fields)?;
         fields.finish()?;

@@ -39,7 +39,7 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Tools, ApiError> {
         }
         Some("auto") => Choice::Auto,
         Some("required") => Choice::Required,
-        _ => Choice::Named(named(fields, choice)?),
+        _ => Choice::Named(named(fields, &choice)?),
     };
     let tools = Tools { all, choice, is_parallel };
     let is_missing = match &tools.choice {
@@ -54,12 +54,12 @@ pub(crate) fn take(fields: &mut Fields) -> Result<Tools, ApiError> {
 }
 
 /// The name in a choice of one tool.
-fn named(fields: &Fields, choice: Value) -> Result<String, ApiError> {
+fn named(fields: &Fields, choice: &Value) -> Result<String, ApiError> {
     let kind = choice.get("type").and_then(Value::as_str);
     let name = choice.get("function").and_then(name_in);
     match (kind, name) {
         (Some("function"), Some(name)) => Ok(name.to_owned()),
-        _ => Err(fields.unsupported("tool_choice", &choice)),
+        _ => Err(fields.unsupported("tool_choice", choice)),
     }
 }
 

@@ -84,7 +84,7 @@ impl Engine {
             step: StepLimits {
                 max_rows: options.max_batch.get(),
                 max_prefill: options.max_prefill.get(),
-                max_prefill_beside: options.max_prefill_beside.get(),
+                max_prefill_mixed: options.max_prefill_mixed.get(),
                 max_scored: (SCORED_LOGITS / model.vocab().max(1)).max(1),
             },
             keeps_prefixes: options.prefix_cache,

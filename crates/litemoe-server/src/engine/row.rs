@@ -167,11 +167,6 @@ impl<'t, C: Clone> Row<'t, C> {
         (self.tokens, self.cache)
     }
 
-    /// Tokens of the row in the current step.
-    pub(super) fn n_chosen(&self) -> usize {
-        self.n_chosen
-    }
-
     /// Whether the row is in the current step.
     pub(super) fn is_chosen(&self) -> bool {
         self.n_chosen > 0

@@ -7,8 +7,8 @@ pub(super) struct StepLimits {
     pub(super) max_rows: usize,
     /// Prompt tokens of all rows, if no row decodes.
     pub(super) max_prefill: usize,
-    /// Prompt tokens of all rows beside rows that decode, which wait for them.
-    pub(super) max_prefill_beside: usize,
+    /// Prompt tokens of all rows in a step in which others decode, which wait for them.
+    pub(super) max_prefill_mixed: usize,
     /// Tokens of rows whose every token has logits.
     pub(super) max_scored: usize,
 }
@@ -41,7 +41,7 @@ pub(super) fn select(
         return vec![(row, candidates[row].n_left.min(max))];
     }
     let decodes = candidates.iter().any(|row| row.decodes);
-    let mut prompt_tokens = if decodes { limits.max_prefill_beside } else { limits.max_prefill };
+    let mut prompt_tokens = if decodes { limits.max_prefill_mixed } else { limits.max_prefill };
     let (mut rows, mut scored_tokens) = (limits.max_rows, limits.max_scored);
     let mut left: Vec<usize> = (0..candidates.len()).collect();
     let mut chosen = Vec::new();
@@ -79,7 +79,7 @@ mod tests {
     use crate::turns::Client;
 
     const LIMITS: StepLimits =
-        StepLimits { max_rows: 4, max_prefill: 512, max_prefill_beside: 128, max_scored: 64 };
+        StepLimits { max_rows: 4, max_prefill: 512, max_prefill_mixed: 128, max_scored: 64 };
 
     fn row(client: usize, n_left: usize) -> Candidate {
         Candidate { client, n_left, decodes: n_left == 1, scored: false, alone: false }

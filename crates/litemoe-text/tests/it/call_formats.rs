@@ -72,7 +72,7 @@ pub(crate) fn rendered(tokenizer: &Tokenizer, content: &Value, calls: &[Value]) 
         let variables = json!({ "tools": tools(), "add_generation_prompt": is_prompt });
         template.render_json(&messages, variables.as_object().unwrap()).unwrap()
     };
-    let prompt = render(&[user.clone()], true);
+    let prompt = render(std::slice::from_ref(&user), true);
     let answer = json!({ "role": "assistant", "content": content, "tool_calls": calls });
     let whole = render(&[user, answer], false);
     let answer = whole.strip_prefix(&prompt).unwrap();

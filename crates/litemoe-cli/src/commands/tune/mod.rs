@@ -64,7 +64,7 @@ pub(crate) struct TuneCommand {
     /// Seed of the LoRA initialisation, the order of the rows, and the router noise.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Return freed memory to the operating system at once: the least memory, at about half the speed. Beside
+    /// Return freed memory to the operating system at once: the least memory, at about half the speed. With
     /// --recompute.
     #[arg(long, requires = "recompute")]
     #[serde(skip)]

@@ -9,7 +9,7 @@ use crate::api::sampling;
 
 /// Parameters that chat completions and completions have in common.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct Parameters {
     pub(crate) n: usize,
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,
@@ -23,8 +23,8 @@ pub(crate) fn take(
     fields: &mut Fields,
     limits: &RequestLimits,
     defaults: &Sampling,
-) -> Result<Common, ApiError> {
-    let common = Common {
+) -> Result<Parameters, ApiError> {
+    let common = Parameters {
         n: n(fields, limits.max_n)?,
         sampling: sampling::take(fields, limits.max_logit_bias, defaults)?,
         stop: stop(fields, limits)?,
