@@ -24,7 +24,7 @@ pub struct RequestLimits {
     pub max_n: usize,
     /// Prompts of a completion request.
     pub max_prompts: usize,
-    /// Logprobs of a whole answer: (`top_logprobs` + 1) × `max_tokens` × `n`. They are in memory until the answer is
+    /// Logprobs of a whole answer: (`top_logprobs` + 1) × `max_tokens` × `n`, and of echoed prompts. They are in memory until the answer is
     /// written, at about 300 bytes each. Streams have no such limit.
     pub max_logprobs: usize,
     /// Tokens of the prompt and the answer together; `None`: the model's maximum.

@@ -10,7 +10,7 @@ mod usage;
 
 use clap::{Args, Subcommand};
 
-/// Manage the apps that a server serves: keys, limits, usage
+/// Keep apps with their keys, limits and usage in a registry. `serve` does not read it yet
 #[derive(Debug, Args)]
 pub(crate) struct AppArgs {
     #[command(subcommand)]
