@@ -78,7 +78,7 @@ impl SettingsArgs {
 
 /// Change an app's settings
 ///
-/// What is not given stays as it is. A running server follows with the app's next request.
+/// What is not given stays as it is. `serve` does not read the registry yet.
 #[derive(Debug, Args)]
 pub(super) struct SetArgs {
     /// The app.
