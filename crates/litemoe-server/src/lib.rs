@@ -4,6 +4,7 @@ mod api;
 mod engine;
 mod error;
 mod hosts;
+mod identity;
 mod lanes;
 mod limits;
 mod listen;

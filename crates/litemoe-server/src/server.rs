@@ -1,6 +1,5 @@
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use litemoe_core::{CausalLm, MoeLayer, MountedAdapter};
@@ -9,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::api::guard::Guard;
 use crate::engine::Engine;
+use crate::identity::now;
 use crate::lanes::Lanes;
 use crate::limits::Context;
 use crate::listen::listen;
@@ -55,7 +55,7 @@ impl Server {
         }
         let tokenizer = Arc::new(tokenizer);
         let engine = Engine::start(model, tokenizer.clone(), &options)?;
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let created = now();
         let quota = Quota::new(options.max_in_flight, options.limits.max_body);
         let lanes = Lanes::start().map_err(|reason| ServerError::Thread { reason })?;
         let state =

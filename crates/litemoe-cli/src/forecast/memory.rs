@@ -48,9 +48,13 @@ pub(crate) struct TuneMemory {
 impl Memory<'_> {
     /// Evaluation with all weights in memory; `batch` is what is computed at once.
     pub(crate) fn eval(&self, batch: Batch) -> u64 {
-        // The logits, and a copy of them on the host.
-        let logits = 2.0 * batch.targets * self.model.vocab;
-        self.loaded(self.adapter + self.forward(batch) + logits)
+        self.loaded(self.adapter + self.forward(batch) + self.scored(batch))
+    }
+
+    /// Values of the logits of two batches at once, in chunks, and of a copy of them on the host.
+    fn scored(&self, batch: Batch) -> f64 {
+        let chunks = 2.0 * (LOGITS_PER_CHUNK as f64).max(self.model.vocab);
+        2.0 * chunks.min(batch.targets * self.model.vocab)
     }
 
     /// As [`Self::eval`], for adapters of several scales: a scaled copy is in memory with the adapter.
@@ -101,7 +105,7 @@ impl Memory<'_> {
         let chunks = parts as f64 * (LOGITS_PER_CHUNK as f64).max(self.model.vocab);
         let logits = 2.5 * chunks.min(batch.targets * self.model.vocab);
         let back = self.model.most(|block| self.backward(block, batch));
-        let validated = self.forward(validation) + 2.0 * validation.targets * self.model.vocab;
+        let validated = self.forward(validation) + self.scored(validation);
         self.loaded(adapter + (kept + logits.max(back)).max(validated))
     }
 

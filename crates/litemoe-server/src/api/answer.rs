@@ -1,6 +1,3 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use litemoe_text::{Finish, Piece, TokenLogprob};
 use serde::Serialize;
 
@@ -8,6 +5,7 @@ use crate::api::calls::{self, CallFields, Calls, Part};
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
 use crate::engine::Usage;
+use crate::identity::{now, random_id};
 
 /// Fields common to all chunks of a chat completion.
 #[derive(Debug)]
@@ -72,8 +70,7 @@ struct Logprobs<'a> {
 
 impl Answer {
     pub(crate) fn new(model: String, n: usize, include_usage: bool, calls: Option<Calls>) -> Self {
-        let id = format!("chatcmpl-{:016x}", RandomState::new().build_hasher().finish());
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let (id, created) = (format!("chatcmpl-{}", random_id()), now());
         Self { id, created, model, n, include_usage, calls }
     }
 

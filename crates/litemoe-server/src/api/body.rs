@@ -2,8 +2,10 @@ use axum::body::{BodyDataStream, HttpBody};
 use axum::extract::Request;
 use axum::http::header;
 use futures::StreamExt;
+use litemoe_core::Sampling;
 use tokio::time::{Instant, timeout_at};
 
+use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::quota::Reserved;
 use crate::state::State;
@@ -18,8 +20,25 @@ const MAX_DISCARDED: usize = 64 << 20;
 /// A request's body, with its share of the memory for bodies.
 #[derive(Debug)]
 pub(crate) struct Received {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) reserved: Reserved,
+    bytes: Vec<u8>,
+    reserved: Reserved,
+}
+
+impl Received {
+    /// Parses the body off the asynchronous threads. Its share of the memory is kept, for what was parsed.
+    pub(crate) async fn parse<T: Send + 'static>(
+        self,
+        state: &State,
+        parse: fn(&[u8], &RequestLimits, &Sampling) -> Result<T, ApiError>,
+    ) -> Result<(T, Reserved), ApiError> {
+        let Self { bytes, reserved } = self;
+        let (limits, sampling) = (state.options.limits.clone(), state.options.sampling.clone());
+        let n_bytes = bytes.len();
+        let work = move || (parse(&bytes, &limits, &sampling), reserved);
+        let parsed = state.lanes.run(n_bytes, work).await;
+        let (parsed, reserved) = parsed.map_err(|_| ApiError::failed())?;
+        Ok((parsed?, reserved))
+    }
 }
 
 /// Reads a request's body within its limit, its time and the memory for bodies.

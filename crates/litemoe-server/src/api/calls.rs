@@ -1,8 +1,9 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use litemoe_text::{CallFormat, CallParser, Finish, Parsed, ToolCall};
 use serde::Serialize;
+
+use crate::identity::random_id;
 
 /// Parser of the tool calls in the texts of an answer.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ trait Identify {
 impl Identify for CallFormat {
     /// The call with a random id, which the chat template takes in a later request.
     fn identified(&self, call: ToolCall) -> IdentifiedCall {
-        let digits = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let digits = random_id();
         let id = match self.has_short_ids() {
             true => digits[..9].to_owned(),
             false => format!("call_{digits}"),

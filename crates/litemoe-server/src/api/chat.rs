@@ -6,7 +6,7 @@ use axum::response::Response;
 use litemoe_text::{CallFormat, Grammar, Prompt};
 
 use crate::api::answer::Answer;
-use crate::api::body::{self, Received};
+use crate::api::body;
 use crate::api::call::{self, Call};
 use crate::api::calls::Calls;
 use crate::api::error::ApiError;
@@ -26,7 +26,7 @@ pub(crate) async fn complete(
 ) -> Result<Response, ApiError> {
     let peer = call::peer(&request);
     let received = body::read(request, &state).await?;
-    let (chat, reserved) = parse(&state, received).await?;
+    let (chat, reserved) = received.parse(&state, ChatRequest::parse).await?;
     let served = call::find(&state, &chat.model, &record)?;
     chat.common.sampling.check_tokens(state.vocab)?;
     state.context.check_bytes(chat.prompt.n_bytes())?;
@@ -57,17 +57,6 @@ pub(crate) async fn complete(
         is_background: common.is_background,
     };
     Call { place, request, stream: common.stream }.answer(answer, record, &state).await
-}
-
-async fn parse(
-    state: &State,
-    Received { bytes, reserved }: Received,
-) -> Result<(ChatRequest, Reserved), ApiError> {
-    let (limits, sampling) = (state.options.limits.clone(), state.options.sampling.clone());
-    let n_bytes = bytes.len();
-    let parse = move || (ChatRequest::parse(&bytes, &limits, &sampling), reserved);
-    let (chat, reserved) = state.lanes.run(n_bytes, parse).await.map_err(|_| ApiError::failed())?;
-    Ok((chat?, reserved))
 }
 
 /// What a conversation's answer needs.

@@ -58,9 +58,8 @@ impl CompletionRequest {
             echo,
             common: parameters::take(&mut fields, limits, defaults)?,
         };
-        let n = request.common.n;
-        if request.prompts.len().saturating_mul(n) > limits.max_n.max(limits.max_prompts) {
-            let max = limits.max_n.max(limits.max_prompts);
+        let (n, max) = (request.common.n, limits.max_n.max(limits.max_prompts));
+        if request.prompts.len().saturating_mul(n) > max {
             return Err(fields.invalid("n", "invalid_value", &format!("at most {max} / prompts")));
         }
         fields.neutral("best_of", |best| *best == n)?;

@@ -6,7 +6,7 @@ use axum::extract::{Request as HttpRequest, State as Extract};
 use axum::response::Response;
 use litemoe_text::Tokenizer;
 
-use crate::api::body::{self, Received};
+use crate::api::body;
 use crate::api::call::{self, Call};
 use crate::api::completion_request::{CompletionRequest, MAX_NEW, PlainPrompt};
 use crate::api::continuation::Continuation;
@@ -26,7 +26,7 @@ pub(crate) async fn complete(
 ) -> Result<Response, ApiError> {
     let peer = call::peer(&request);
     let received = body::read(request, &state).await?;
-    let (request, reserved) = parse(&state, received).await?;
+    let (request, reserved) = received.parse(&state, CompletionRequest::parse).await?;
     let CompletionRequest { model, prompts, n_top, max_new, echo, common } = request;
     let served = call::find(&state, &model, &record)?;
     common.sampling.check_tokens(state.vocab)?;
@@ -93,18 +93,6 @@ pub(crate) async fn complete(
 struct Encoded {
     text: String,
     tokens: Vec<u32>,
-}
-
-async fn parse(
-    state: &State,
-    Received { bytes, reserved }: Received,
-) -> Result<(CompletionRequest, Reserved), ApiError> {
-    let (limits, sampling) = (state.options.limits.clone(), state.options.sampling.clone());
-    let n_bytes = bytes.len();
-    let parse = move || (CompletionRequest::parse(&bytes, &limits, &sampling), reserved);
-    let (parsed, reserved) =
-        state.lanes.run(n_bytes, parse).await.map_err(|_| ApiError::failed())?;
-    Ok((parsed?, reserved))
 }
 
 /// Tokenizes the prompts. Their memory is reserved until then.

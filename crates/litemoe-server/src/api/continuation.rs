@@ -1,12 +1,10 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use litemoe_text::{Finish, Logprob, Piece, TextError, TokenLogprob, Tokenizer};
 use serde::{Serialize, Serializer};
 
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
 use crate::engine::Usage;
+use crate::identity::{now, random_id};
 
 /// Text completions: the answer of `/v1/completions`, whole or streamed.
 #[derive(Debug)]
@@ -82,8 +80,7 @@ impl Continuation {
         echoed: Option<Vec<Echoed>>,
         include_usage: bool,
     ) -> Self {
-        let id = format!("cmpl-{:016x}", RandomState::new().build_hasher().finish());
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let (id, created) = (format!("cmpl-{}", random_id()), now());
         Self {
             id,
             created,

@@ -1,6 +1,6 @@
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::identity::random_id;
 
 /// Header with the id of a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -12,10 +12,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let mut given = headers.get_all(REQUEST_ID).iter();
     match (given.next(), given.next()) {
         (Some(id), None) if is_plain(id.as_bytes()) => id.clone(),
-        _ => {
-            let id = format!("req-{:016x}", RandomState::new().build_hasher().finish());
-            HeaderValue::try_from(id).expect("letters and digits")
-        }
+        _ => HeaderValue::try_from(format!("req-{}", random_id())).expect("letters and digits"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Engine: a thread that owns the model and answers requests in continuous batches.
 
+mod caches;
+mod end;
 mod event;
 mod prefixes;
 mod request;

@@ -177,25 +177,22 @@ impl<'t, C: Clone> Row<'t, C> {
         &'s mut self,
         mounted: Option<&'s MountedAdapter>,
     ) -> Option<RowStep<'s, C>> {
-        let n_chosen = self.n_chosen;
-        let (tokens, wanted) = match &self.work {
+        let (n_chosen, wanted) = (self.n_chosen, self.wanted());
+        let tokens = match &self.work {
             _ if n_chosen == 0 => return None,
-            Work::Prompt { n_run, scores, .. } => {
-                let wanted = if scores.is_some() { WantedLogits::All } else { WantedLogits::Last };
-                (&self.tokens[*n_run..n_run + n_chosen], wanted)
-            }
-            Work::Text { generation, .. } => (generation.pending(), WantedLogits::Last),
+            Work::Prompt { n_run, .. } => &self.tokens[*n_run..n_run + n_chosen],
+            Work::Text { generation, .. } => generation.pending(),
         };
         Some(RowStep { tokens, cache: self.cache.as_mut()?, mounted, wanted })
     }
 
+    fn wanted(&self) -> WantedLogits {
+        if self.is_scored() { WantedLogits::All } else { WantedLogits::Last }
+    }
+
     /// Number of rows of logits that the step computes for the row.
     pub(super) fn n_logits(&self) -> usize {
-        match &self.work {
-            _ if self.n_chosen == 0 => 0,
-            Work::Prompt { scores: Some(_), .. } => self.n_chosen,
-            _ => 1,
-        }
+        if self.is_chosen() { self.wanted().n_rows(self.n_chosen) } else { 0 }
     }
 
     /// Takes the logits of the current step, one vector per wanted token. Returns the token that was sampled, if one was.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use litemoe_core::{CausalLm, logits_rows};
 use litemoe_text::{TextError, Tokenizer};
 
+use super::end::{End, guarded};
 use super::event::Event;
 use super::prefixes::Prefixes;
-use super::row::Row;
 use super::running::{Job, Running};
 use super::selection::{Candidate, StepLimits, select};
-use super::shares::Shares;
+use super::shares::{Shares, number_of};
 use crate::metrics::{Metrics, Outcome};
 use crate::queue::Queue;
 use crate::turns::Client;
@@ -29,26 +29,16 @@ pub(super) struct Limits {
 
 /// Scheduler with continuous batching: requests join and leave the batch between steps. It owns the model.
 pub(super) struct Scheduler<'t, M: CausalLm> {
-    model: M,
+    pub(super) model: M,
     tokenizer: &'t Tokenizer,
     queue: Arc<Queue<Job>>,
-    limits: Limits,
-    running: Vec<Running<'t, M::Cache>>,
-    shares: Shares,
-    prefixes: Prefixes<M::Cache>,
+    pub(super) limits: Limits,
+    pub(super) running: Vec<Running<'t, M::Cache>>,
+    pub(super) shares: Shares,
+    pub(super) prefixes: Prefixes<M::Cache>,
     /// Most bytes of a cache per token so far.
-    bytes_per_token: u64,
-    metrics: Arc<Metrics>,
-}
-
-/// How a request ends.
-enum End {
-    Finished,
-    Gone,
-    Unread,
-    Late,
-    Error(TextError),
-    Panicked,
+    pub(super) bytes_per_token: u64,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<'t, M: CausalLm> Scheduler<'t, M> {
@@ -161,7 +151,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         }
     }
 
-    fn end(&mut self, index: usize, end: End) {
+    pub(super) fn end(&mut self, index: usize, end: End) {
         let mut running = self.running.remove(index);
         if !running.is_background() {
             self.shares.leave(&running.key.client);
@@ -264,62 +254,6 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         }
     }
 
-    /// Gives caches to rows that have none, while there is memory: those of the client first that was served the least,
-    /// then in order of arrival. The first that does not fit waits until it does, and so do those behind it; but the
-    /// first of all always fits.
-    fn open_rows(&mut self, in_front: bool) {
-        let mut closed = Vec::new();
-        for (index, running) in self.running.iter().enumerate() {
-            if running.is_background() && in_front {
-                continue;
-            }
-            let served = self.shares.of(&running.key.client);
-            let rows = running.rows.iter().enumerate().filter(|(_, row)| !row.has_cache());
-            closed.extend(rows.map(|(place, _)| (served, index, place)));
-        }
-        closed.sort();
-        let mut n_bytes = self.cache_bytes(|_| true);
-        let mut failed = Vec::new();
-        for (_, index, place) in closed {
-            let bytes = self.bytes_of(&self.running[index].rows[place]);
-            let max_bytes = self.limits.max_cache;
-            let fits = |n_bytes: u64| n_bytes == 0 || n_bytes + bytes <= max_bytes;
-            if !fits(n_bytes) && in_front {
-                let in_back = self.cache_bytes(Running::is_background);
-                self.drop_background();
-                n_bytes -= in_back;
-            }
-            if !fits(n_bytes) {
-                break;
-            }
-            n_bytes += bytes;
-            let Running { key, rows, usage, .. } = &mut self.running[index];
-            let (model, prefixes, row) = (&self.model, &mut self.prefixes, &mut rows[place]);
-            // An encoder runs here.
-            match guarded(|| Ok(row.open(model, prefixes, key))) {
-                Ok(n_cached) => {
-                    usage.n_cached += n_cached;
-                    self.metrics.cached_tokens.inc_by(n_cached as u64);
-                }
-                Err(_) => failed.push(index),
-            }
-        }
-        failed.sort_unstable();
-        failed.dedup();
-        for index in failed.into_iter().rev() {
-            self.end(index, End::Panicked);
-        }
-    }
-
-    /// Drops the caches of requests in the background.
-    fn drop_background(&mut self) {
-        let background = self.running.iter_mut().filter(|running| running.is_background());
-        for row in background.flat_map(|running| &mut running.rows).filter(|row| row.has_cache()) {
-            row.drop_cache();
-            self.metrics.preemptions.inc();
-        }
-    }
-
     /// Hands each row of the step its logits.
     fn advance(&mut self, logits: Vec<Vec<f32>>) {
         let mut logits = logits.into_iter();
@@ -358,81 +292,11 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             row.alone = true;
         }
     }
-
-    /// Memory that a row needs for its keys and values, also of tokens that are not run yet.
-    fn bytes_of(&self, row: &Row<'_, M::Cache>) -> u64 {
-        row.n_memory().saturating_mul(self.bytes_per_token)
-    }
-
-    /// Memory that the rows with a cache need, of some requests.
-    fn cache_bytes(&self, of: impl Fn(&Running<'t, M::Cache>) -> bool) -> u64 {
-        let rows = self.running.iter().filter(|running| of(running)).flat_map(|it| &it.rows);
-        rows.filter(|row| row.has_cache()).map(|row| self.bytes_of(row)).sum()
-    }
-
-    /// Keeps the caches within their memory: drops prefixes, then caches of rows, the newest of the client that has the
-    /// most. Those rows run their tokens again when there is room (preemption by recomputation). The oldest row keeps its
-    /// cache.
-    fn bound_caches(&mut self) {
-        let mut rows = self.running.iter().flat_map(|running| &running.rows);
-        if let Some(bytes) = rows.find_map(|row| row.bytes_per_token(&self.model)) {
-            self.bytes_per_token = self.bytes_per_token.max(bytes);
-        }
-        let mut n_bytes = self.cache_bytes(|_| true);
-        if n_bytes > self.limits.max_cache {
-            n_bytes = self.preempt(n_bytes);
-        }
-        let left = if self.limits.keeps_prefixes { self.limits.max_cache } else { 0 };
-        self.prefixes.shrink(left.saturating_sub(n_bytes));
-    }
-
-    /// Drops caches of rows until they need at most the maximum; returns what they need then.
-    fn preempt(&mut self, mut n_bytes: u64) -> u64 {
-        let (mut caches, mut of_clients) = (Vec::new(), Vec::new());
-        let mut clients: Vec<&Client> = Vec::new();
-        for (index, running) in self.running.iter().enumerate() {
-            let client = number_of(&mut clients, &running.key.client);
-            of_clients.resize(clients.len(), 0);
-            for (place, row) in running.rows.iter().enumerate().filter(|(_, row)| row.has_cache()) {
-                let bytes = self.bytes_of(row);
-                of_clients[client] += bytes;
-                caches.push((index, place, client, bytes));
-            }
-        }
-        while n_bytes > self.limits.max_cache {
-            // Not the oldest of all.
-            let others = caches.iter().enumerate().skip(1);
-            let victim = others.max_by_key(|(at, (_, _, client, _))| (of_clients[*client], *at));
-            let Some((at, &(index, place, client, bytes))) = victim else { break };
-            caches.remove(at);
-            of_clients[client] -= bytes;
-            n_bytes -= bytes;
-            self.running[index].rows[place].drop_cache();
-            self.metrics.preemptions.inc();
-        }
-        n_bytes
-    }
 }
 
 impl<M: CausalLm> Drop for Scheduler<'_, M> {
     /// Requests that wait find that no more events come.
     fn drop(&mut self) {
         self.queue.clear();
-    }
-}
-
-/// Number of a client among those so far.
-fn number_of<'c>(clients: &mut Vec<&'c Client>, client: &'c Client) -> usize {
-    clients.iter().position(|&other| other == client).unwrap_or_else(|| {
-        clients.push(client);
-        clients.len() - 1
-    })
-}
-
-/// Runs work for one request, which must not affect others if it panics.
-fn guarded<T>(work: impl FnOnce() -> Result<T, TextError>) -> Result<T, End> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(End::Error),
-        Err(_) => Err(End::Panicked),
     }
 }

@@ -106,6 +106,14 @@ fn forget_idle<K>(counters: &mut HashMap<K, Counter>) {
     }
 }
 
+/// Number of a client among those so far.
+pub(super) fn number_of<'c>(clients: &mut Vec<&'c Client>, client: &'c Client) -> usize {
+    clients.iter().position(|&other| other == client).unwrap_or_else(|| {
+        clients.push(client);
+        clients.len() - 1
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
