@@ -3,16 +3,19 @@ use std::process;
 
 use anyhow::Context;
 use clap::Args;
+use litemoe_registry::Registry;
 use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
+use crate::args::jobs::JobOptions;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
+use crate::jobs::{Jobs, Setup};
 use crate::model::{self, Loaded};
-use crate::output;
 use crate::signals::Signals;
+use crate::{hub, output};
 
 /// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
 #[derive(Debug, Args)]
@@ -32,6 +35,11 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Directory of a registry of apps.
+    #[arg(long, value_name = "DIR")]
+    registry: Option<PathBuf>,
+    #[command(flatten)]
+    jobs: JobOptions,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -63,6 +71,7 @@ impl ServeArgs {
         inputs.expect_unchanged()?;
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { model, tokenizer, .. } = loaded;
+        let _jobs = self.start_jobs(&name)?;
         let mut server = Server::new(name, model, tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
@@ -70,6 +79,22 @@ impl ServeArgs {
         let runtime =
             tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
         runtime.block_on(self.listen(server))
+    }
+
+    /// Begins to run the registry's jobs on this foundation.
+    fn start_jobs(&self, name: &str) -> anyhow::Result<Option<Jobs>> {
+        let Some(dir) = self.registry.as_ref().filter(|_| !self.jobs.no_jobs) else {
+            return Ok(None);
+        };
+        let foundation = std::path::absolute(hub::locate(&self.model)?)?;
+        let setup = Setup {
+            model: name.to_owned(),
+            foundation,
+            memory: self.jobs.job_memory,
+            device: self.device,
+            weights: self.weights,
+        };
+        Jobs::start(&Registry::open(dir)?, setup).map(Some)
     }
 
     async fn listen(&self, server: Server) -> anyhow::Result<()> {
