@@ -52,6 +52,8 @@ impl Made {
             "foundation": report.foundation,
             "mounted": report.mounted,
             "trained_tokens": record.metrics.tokens,
+            "step": record.metrics.best_step,
+            "valid_loss": record.metrics.validation_loss,
         });
         let provenance = Provenance {
             foundation: report.fingerprint,

@@ -40,8 +40,9 @@ pub(super) fn write(
         [SPLITS, TRAIN, VALIDATION, TEST].map(|name| folder.path().join(name));
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     copy(training, &train)?;
-    let halved =
-        halve(BufReader::new(open(validation)?), &mut create(&validated)?, &mut create(&tested)?);
+    let mut rows = BufReader::new(open(validation)?);
+    expect_lines(&mut rows)?;
+    let halved = halve(rows, &mut create(&validated)?, &mut create(&tested)?);
     if halved.context("cannot write the validation rows")? < 2 {
         bail!("validation_file needs at least 2 different rows: half of them are held out");
     }
@@ -57,6 +58,16 @@ fn copy(mut from: File, to: &Path) -> anyhow::Result<()> {
 fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(BufWriter::new(file))
+}
+
+/// Refuses rows that are not on lines of their own, by how they begin.
+fn expect_lines(rows: &mut impl BufRead) -> anyhow::Result<()> {
+    let start = rows.fill_buf().context("cannot read the validation rows")?;
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    match start.first() {
+        Some(b'{') => Ok(()),
+        _ => bail!("validation_file must be JSON Lines: an object per line"),
+    }
 }
 
 /// Writes the different lines to one of two files in turn, equal ones to the same, and blank ones in their places to the
@@ -89,6 +100,16 @@ fn halve(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_are_not_lines_are_refused() {
+        for lines in [&b"{}"[..], b"\xef\xbb\xbf\n {}\n"] {
+            expect_lines(&mut &*lines).expect("lines");
+        }
+        for other in [&b""[..], b"[{}]", b"prompt,completion\na,b"] {
+            assert!(expect_lines(&mut &*other).is_err());
+        }
+    }
 
     #[test]
     fn every_second_row_is_in_the_other_half_at_its_line() {
