@@ -104,7 +104,9 @@ impl Scene {
     fn n_processes(&self, job: &Job) -> usize {
         let folder = self.bench.path("apps").join("jobs").join(&job.id);
         let processes = fs::read_dir("/proc").expect("processes").flatten();
-        processes.filter(|it| fs::read_link(it.path().join("cwd")).is_ok_and(|cwd| cwd == folder)).count()
+        processes
+            .filter(|it| fs::read_link(it.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+            .count()
     }
 
     fn jobs_left(&self) -> usize {
@@ -153,7 +155,11 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     service.signal("TERM");
     assert_eq!(service.0.wait().expect("ended").code(), Some(0));
     let stopped = scene.job(&job);
-    assert_eq!((stopped.state, stopped.attempts), (JobState::Queued, 1), "an orderly end is no attempt");
+    assert_eq!(
+        (stopped.state, stopped.attempts),
+        (JobState::Queued, 1),
+        "an orderly end is no attempt"
+    );
     assert_eq!((scene.n_processes(&job), scene.jobs_left()), (0, 1));
 
     let _service = scene.serve(&[]);
@@ -163,12 +169,17 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     assert_eq!(name.as_str(), format!("lamps-{}", &job.id[4..12]));
     let adapter = scene.registry.adapter(&Owner::App(scene.app.clone()), &name).expect("stored");
     let provenance = &adapter.provenance;
-    assert_eq!((provenance.foundation.len(), provenance.plan.as_ref().map(String::len)), (64, Some(64)));
+    assert_eq!(
+        (provenance.foundation.len(), provenance.plan.as_ref().map(String::len)),
+        (64, Some(64))
+    );
     let training = JobSpec::of(&job).expect("its specification").training_file;
     let training = scene.registry.file(&scene.app, &training).expect("a file");
     assert_eq!(provenance.data, Some(training.sha256.to_string()));
     let metrics = &provenance.metrics;
-    assert!(metrics["mounted"]["perplexity"].as_f64() < metrics["foundation"]["perplexity"].as_f64());
+    assert!(
+        metrics["mounted"]["perplexity"].as_f64() < metrics["foundation"]["perplexity"].as_f64()
+    );
     assert_eq!((&metrics["rows"], &metrics["job"]), (&8.into(), &job.id.clone().into()));
     assert!(metrics["trained_tokens"].as_u64().is_some_and(|tokens| tokens > 1000), "{metrics}");
     let events = scene.events(&job);
