@@ -1,13 +1,17 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use litemoe_core::MountedAdapter;
+use litemoe_model::{Checkpoint, Model};
 use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
+use crate::args::registry::RegistryArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
 use crate::model::{self, Loaded};
@@ -33,6 +37,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 8080)]
     port: u16,
     #[command(flatten)]
+    registry: RegistryArgs,
+    #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -45,6 +51,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
+        let registry = self.registry.open_if_any()?;
         let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
@@ -62,10 +69,21 @@ impl ServeArgs {
         }
         inputs.expect_unchanged()?;
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
-        let Loaded { model, tokenizer, .. } = loaded;
-        let mut server = Server::new(name, model, tokenizer, options)?;
+        let Loaded { checkpoint, model, tokenizer } = loaded;
+        let model = Arc::new(model);
+        let mut server = Server::new(name, model.clone(), tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
+        }
+        if let Some(registry) = registry {
+            let foundation = checkpoint.fingerprint().to_string();
+            let load = move |dir: &Path| load(&checkpoint, &model, dir);
+            server = server.with_registry(registry, foundation, load)?;
+        }
+        if !server.asks_for_keys()? {
+            output::note(
+                "there are no apps, so no keys are asked for and only this machine is served; `litemoe app add` adds one",
+            );
         }
         let runtime =
             tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
@@ -81,6 +99,17 @@ impl ServeArgs {
         output::line(&format!("listening on http://{}", listener.local_addr()?))?;
         Ok(server.serve(listener, stop(signals)).await?)
     }
+}
+
+/// Loads an adapter of the registry. The error names no files of this machine.
+fn load(checkpoint: &Checkpoint, model: &Model, dir: &Path) -> Result<MountedAdapter, String> {
+    model::adapter(checkpoint, model, dir).map_err(|error| {
+        // The outermost says no more than which directories these are.
+        let reasons: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+        let (dir, foundation) = (dir.display().to_string(), checkpoint.dir().display().to_string());
+        let reason = reasons.join(": ").replace(&format!("{dir}/"), "");
+        reason.replace(&dir, "the adapter").replace(&foundation, "the foundation")
+    })
 }
 
 /// Waits for a signal to stop; a second one ends the process at once.
