@@ -24,14 +24,14 @@ pub(crate) async fn list(
         _ => Vec::new(),
     };
     let foundation = &state.models.foundation().name;
-    let is_hidden = |served: &Served| {
-        let is_usable = match served.mounted {
-            None => caller.may_use_model(&served.name),
-            Some(_) => caller.may_use_shared(&served.name),
-        };
-        !is_usable || stored.iter().any(|adapter| adapter.name.as_str() == served.name)
+    let is_listed = |served: &&Served| match served.mounted {
+        None => caller.may_use_model(&served.name),
+        Some(_) => {
+            let is_hidden = stored.iter().any(|adapter| adapter.name.as_str() == served.name);
+            caller.may_use_shared(&served.name) && !is_hidden
+        }
     };
-    let fixed = state.models.iter().filter(|served| !is_hidden(served));
+    let fixed = state.models.iter().filter(is_listed);
     let stored = stored.iter().filter(|adapter| adapter.name.as_str() != foundation);
     let data: Vec<_> = fixed
         .map(|served| card(&state, served))

@@ -95,7 +95,7 @@ async fn pages_of_allowed_origins_may_read_the_answers() {
     assert_eq!(status(&answer), 200);
     for header in [
         "access-control-allow-origin: https://app.example\r\n",
-        "access-control-expose-headers: x-request-id,retry-after\r\n",
+        "access-control-expose-headers: x-request-id,retry-after,etag\r\n",
         "vary: origin",
     ] {
         assert!(answer.contains(header), "{header}: {answer}");

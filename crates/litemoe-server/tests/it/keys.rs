@@ -73,7 +73,7 @@ async fn every_path_of_callers_asks_for_a_key() {
             let refused = shop.send(method, path, key, "{}").await;
             assert_eq!(error(refused, 401).await["message"], "the key is not valid", "{path}");
         }
-        let request = Request::builder().method(method).uri(path).body("{}".into()).unwrap();
+        let request = Request::builder().method(method).uri(path).body(Body::from("{}")).unwrap();
         let refused = shop.router.clone().oneshot(request).await.unwrap();
         let message = error(refused, 401).await["message"].clone();
         assert!(message.as_str().unwrap().contains("asks for an app's key"), "{message}");
