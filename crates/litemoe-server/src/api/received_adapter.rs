@@ -64,6 +64,9 @@ async fn send(mut form: Form, sender: Sender<Message>) -> Result<(), ApiError> {
             is_open = is_open && sender.send(Message::Bytes(bytes)).await.is_ok();
         }
     }
+    if n_files == 0 {
+        return Err(ApiError::bad_request("invalid_value", "the form has no files"));
+    }
     let _ = sender.send(Message::End).await;
     Ok(())
 }
