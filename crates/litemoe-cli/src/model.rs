@@ -222,11 +222,7 @@ impl Loaded {
 
     /// Loads an adapter, with its router bias, and checks that it changes the model's logits.
     pub(crate) fn adapter(&self, dir: &Path) -> anyhow::Result<MountedAdapter> {
-        let Self { checkpoint, model, .. } = self;
-        let loaded = load_with_plan(dir, model, checkpoint.fingerprint(), None, &model.device());
-        let mounted = loaded.with_context(|| cannot_mount(dir, &self.checkpoint))?.mounted;
-        self.expect_mounted(dir, &mounted)?;
-        Ok(mounted)
+        adapter(&self.checkpoint, &self.model, dir)
     }
 
     /// Checks that an adapter of a directory changes the model's logits.
@@ -235,21 +231,12 @@ impl Loaded {
         dir: &Path,
         mounted: &MountedAdapter,
     ) -> anyhow::Result<()> {
-        self.expect_effect(mounted).with_context(|| cannot_mount(dir, &self.checkpoint))?;
-        let (n_loras, is_routed) =
-            (mounted.adapters.loras().count(), mounted.router_bias.is_some());
-        tracing::info!(dir = %dir.display(), n_loras, is_routed, "mounted an adapter");
-        Ok(())
+        expect_mounted(&self.checkpoint, &self.model, dir, mounted)
     }
 
     /// Checks that an adapter fits the model and changes its logits.
     pub(crate) fn expect_effect(&self, mounted: &MountedAdapter) -> anyhow::Result<()> {
-        let probe: Vec<u32> =
-            (0..PROBE_TOKENS).map(|i| i * 7 % self.model.vocab() as u32).collect();
-        match litemoe_adapter::mount(&self.model, mounted, &probe)? {
-            Effect::Moves(_) | Effect::Unmet => Ok(()),
-            Effect::Zero => bail!("it is all zero: it would change nothing"),
-        }
+        expect_effect(&self.model, mounted)
     }
 
     /// Checks token ids against the vocabulary and the maximum row length.
@@ -262,6 +249,38 @@ impl Loaded {
             bail!("{} tokens are more than the {max} that the model takes", ids.len());
         }
         Ok(())
+    }
+}
+
+/// Loads an adapter for a model of a checkpoint, with its router bias, and checks that it changes the model's logits.
+pub(crate) fn adapter(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    dir: &Path,
+) -> anyhow::Result<MountedAdapter> {
+    let loaded = load_with_plan(dir, model, checkpoint.fingerprint(), None, &model.device());
+    let mounted = loaded.with_context(|| cannot_mount(dir, checkpoint))?.mounted;
+    expect_mounted(checkpoint, model, dir, &mounted)?;
+    Ok(mounted)
+}
+
+fn expect_mounted(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    dir: &Path,
+    mounted: &MountedAdapter,
+) -> anyhow::Result<()> {
+    expect_effect(model, mounted).with_context(|| cannot_mount(dir, checkpoint))?;
+    let (n_loras, is_routed) = (mounted.adapters.loras().count(), mounted.router_bias.is_some());
+    tracing::info!(dir = %dir.display(), n_loras, is_routed, "mounted an adapter");
+    Ok(())
+}
+
+fn expect_effect(model: &Model, mounted: &MountedAdapter) -> anyhow::Result<()> {
+    let probe: Vec<u32> = (0..PROBE_TOKENS).map(|i| i * 7 % model.vocab() as u32).collect();
+    match litemoe_adapter::mount(model, mounted, &probe)? {
+        Effect::Moves(_) | Effect::Unmet => Ok(()),
+        Effect::Zero => bail!("it is all zero: it would change nothing"),
     }
 }
 

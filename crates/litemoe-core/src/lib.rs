@@ -37,6 +37,7 @@ mod router_bias;
 mod routing;
 mod sampling;
 mod scores;
+mod shared;
 pub mod similarity;
 mod site;
 mod weight_dtype;

@@ -20,5 +20,6 @@ pub use mapped::MappedFile;
 pub use replace::sync_dir;
 pub use staged_dir::{StagedDir, StagedFile};
 pub use staged_file::{write_file, write_file_limited};
+pub use sweep::remove_staged;
 pub use target::{check_target, check_target_file, holds_only};
 pub use unnamed_file::{SyncedFile, UnnamedFile, dead_unnamed, is_unnamed, remove_unnamed};

@@ -5,6 +5,15 @@ use std::path::Path;
 use crate::replace::ASIDE;
 use crate::target::Target;
 
+/// Removes the staged directories and files that dead processes left of a target, which the next one that stages it would
+/// do too.
+///
+/// # Errors
+/// When a target that one of them had moved aside cannot be moved back.
+pub fn remove_staged(target: &Path) -> io::Result<()> {
+    sweep(&Target::of(target)?)
+}
+
 /// Removes the temporary siblings that dead processes left of this target. A target that one of them had moved aside is
 /// moved back. Siblings that cannot be locked or removed are left.
 ///

@@ -10,7 +10,10 @@ use crate::app::App;
 use crate::blobs::{CopyError, copy};
 use crate::name::AdapterName;
 use crate::registry::Registry;
-use crate::staged_adapter::{NewAdapter, StagedAdapter};
+use crate::staged_adapter::{NewAdapter, StagedAdapter, expect_generation};
+
+/// Target of temporary folders of adapters in a registry's directory, which never exists.
+pub(crate) const STAGED: &str = "adapter";
 
 impl Registry {
     /// Stores the files of a folder as an adapter, in place of the generation that it replaces (compare and swap).
@@ -93,6 +96,42 @@ impl Registry {
         name: &AdapterName,
         dir: &Path,
     ) -> Result<StoredAdapter, RegistryError> {
+        let (adapter, staged) = self.stage_adapter(owner, name, dir)?;
+        staged.commit().map_err(|reason| RegistryError::io(dir, reason))?;
+        Ok(adapter)
+    }
+
+    /// Runs a function on a temporary folder of an adapter's files, which is in the registry's directory.
+    ///
+    /// # Errors
+    /// [`NoAdapter`](RegistryError::NoAdapter), contents that are missing or damaged, and those of the folder.
+    pub fn read_adapter<T>(
+        &self,
+        owner: &Owner,
+        name: &AdapterName,
+        read: impl FnOnce(&Path) -> T,
+    ) -> Result<(StoredAdapter, T), RegistryError> {
+        let (adapter, staged) = self.stage_adapter(owner, name, &self.dir().join(STAGED))?;
+        Ok((adapter, read(staged.path())))
+    }
+
+    /// A temporary folder in the registry's directory, for an adapter that is received. It is never committed; the next one
+    /// removes those that dead processes left.
+    ///
+    /// # Errors
+    /// Those of creating it.
+    pub fn staged_dir(&self) -> Result<StagedDir, RegistryError> {
+        let dir = self.dir().join(STAGED);
+        StagedDir::new(&dir, |_| false).map_err(|reason| RegistryError::unwritten(&dir, reason))
+    }
+
+    /// An adapter's files in the staged directory of a target.
+    fn stage_adapter(
+        &self,
+        owner: &Owner,
+        name: &AdapterName,
+        dir: &Path,
+    ) -> Result<(StoredAdapter, StagedDir), RegistryError> {
         let write = |reason| RegistryError::io(dir, reason);
         // While nothing is removed; the open files stay readable then.
         let (adapter, files) = self.database.write(|transaction| {
@@ -114,18 +153,25 @@ impl Registry {
                 return Err(RegistryError::DamagedContent { sha256: file.sha256, found });
             }
         }
-        staged.commit().map_err(write)?;
-        Ok(adapter)
+        Ok((adapter, staged))
     }
 
-    /// Removes an owner's adapter and the contents that nothing else refers to.
+    /// Removes an owner's adapter, of a generation if one is given, and the contents that nothing else refers to.
     ///
     /// # Errors
-    /// [`NoAdapter`](RegistryError::NoAdapter).
-    pub fn remove_adapter(&self, owner: &Owner, name: &AdapterName) -> Result<(), RegistryError> {
+    /// [`NoAdapter`](RegistryError::NoAdapter), [`OtherGeneration`](RegistryError::OtherGeneration).
+    pub fn remove_adapter(
+        &self,
+        owner: &Owner,
+        name: &AdapterName,
+        generation: Option<u64>,
+    ) -> Result<(), RegistryError> {
         let removed = self.database.write(|transaction| {
             let found = adapter::find(transaction, owner, name)?;
             let adapter = found.ok_or_else(|| adapter::none(name))?;
+            if generation.is_some() {
+                expect_generation(name, generation, Some(adapter.generation))?;
+            }
             transaction
                 .execute("DELETE FROM adapters WHERE generation = ?", [adapter.generation])?;
             Ok(adapter.files)

@@ -42,10 +42,10 @@ impl Registry {
         })
     }
 
-    /// Whether there is an app that is not revoked.
+    /// Whether an app was ever added. A service that asks for keys does not stop to when the last app is revoked.
     pub fn has_apps(&self) -> Result<bool, RegistryError> {
         self.database.read(|connection| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM apps WHERE revoked IS NULL)";
+            let sql = "SELECT EXISTS (SELECT 1 FROM apps)";
             Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
         })
     }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use litemoe_files::{remove_unnamed, sync_dir};
+use litemoe_files::{remove_staged, remove_unnamed, sync_dir};
 
 use crate::RegistryError;
+use crate::adapters::STAGED;
 use crate::blobs::Blobs;
 use crate::clock::{Clock, UnixTime};
 use crate::database::Database;
@@ -39,6 +40,7 @@ impl Registry {
         let registry = Self::unswept(dir)?;
         let contents = dir.join(CONTENTS);
         remove_unnamed(&contents).map_err(|reason| RegistryError::unwritten(&contents, reason))?;
+        remove_staged(&dir.join(STAGED)).map_err(|reason| RegistryError::unwritten(dir, reason))?;
         Ok(registry)
     }
 

@@ -123,7 +123,8 @@ impl StagedAdapter {
     }
 }
 
-fn expect_generation(
+/// Checks that the generation that is there is the expected one, or that there is none if none is expected.
+pub(crate) fn expect_generation(
     name: &AdapterName,
     expected: Option<u64>,
     found: Option<u64>,

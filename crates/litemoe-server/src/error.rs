@@ -1,6 +1,8 @@
 use std::io;
+use std::net::IpAddr;
 
 use litemoe_core::RouterBiasError;
+use litemoe_registry::RegistryError;
 use thiserror::Error;
 
 /// Errors of creating and running a server.
@@ -26,6 +28,12 @@ pub enum ServerError {
     Bodies { max_body: usize, max_in_flight: usize },
     #[error("cannot start a thread: {reason}")]
     Thread { reason: io::Error },
+    #[error(
+        "without apps there are no keys, and only this machine may connect, but {address} is not a loopback address"
+    )]
+    Open { address: IpAddr },
+    #[error("the registry of apps cannot be read: {source}")]
+    Registry { source: RegistryError },
     #[error("cannot serve: {reason}")]
     Serve { reason: io::Error },
 }

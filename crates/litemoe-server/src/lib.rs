@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod api;
+mod apps;
+mod caller;
+mod client;
 mod engine;
 mod error;
 mod hosts;
@@ -9,12 +12,13 @@ mod lanes;
 mod limits;
 mod listen;
 mod metrics;
+mod models;
 mod options;
 mod origins;
 mod prompt;
 mod queue;
 mod quota;
-mod registry;
+mod secret;
 mod server;
 mod socket;
 mod state;
@@ -24,5 +28,6 @@ mod turns;
 pub use error::ServerError;
 pub use limits::RequestLimits;
 pub use options::ServerOptions;
+pub use secret::Secret;
 pub use server::Server;
 pub use timeouts::Timeouts;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use litemoe_core::{PREFILL_CHUNK, Sampling};
 
-use crate::{RequestLimits, Timeouts};
+use crate::{RequestLimits, Secret, Timeouts};
 
 /// Server options.
 #[derive(Debug, Clone)]
@@ -28,8 +28,15 @@ pub struct ServerOptions {
     /// Maximum bytes of all request bodies in memory; a request that would exceed it gets 503. A quarter is for bodies of
     /// at most 64 KiB.
     pub max_in_flight: usize,
-    /// Whether `/metrics` is served, to any client.
+    /// Whether `/metrics` is served: to any client that sends `metrics_token`, or to all if there is none and no keys are
+    /// asked for.
     pub metrics: bool,
+    /// Bearer token for `/metrics`.
+    pub metrics_token: Option<Secret>,
+    /// Maximum number of adapters of the registry in memory; the least recently used one makes room.
+    pub max_adapters: NonZeroUsize,
+    /// Maximum bytes of all files of one upload, which are written to the disk as they arrive.
+    pub max_upload: u64,
     /// Maximum number of open connections; further ones are accepted when one closes.
     pub max_connections: NonZeroUsize,
     /// Values of the sampling parameters that a request does not have.
@@ -54,7 +61,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 with texts that decode, 256 MiB
-    /// of KV caches, prefixes kept, no deadline, no metrics, 64 MiB of bodies, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// of KV caches, prefixes kept, no deadline, no metrics, 64 adapters in memory, 64 MiB of bodies and of an upload, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
@@ -66,7 +73,10 @@ impl Default for ServerOptions {
             prefix_cache: true,
             deadline: None,
             metrics: false,
+            metrics_token: None,
+            max_adapters: NonZeroUsize::new(64).expect("64 is not zero"),
             max_in_flight: 64 << 20,
+            max_upload: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),
             max_unread: NonZeroUsize::new(1024).expect("1024 is not zero"),
             sampling: Sampling::default(),

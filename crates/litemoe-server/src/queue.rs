@@ -1,6 +1,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::turns::{Client, Turns};
+use crate::client::{Client, Peer};
+use crate::turns::Turns;
 
 /// Fair request queue: clients take turns, and so do the models of one client. A request enters before its job is
 /// there; it leaves when its job is taken, or its place is dropped.
@@ -134,20 +135,19 @@ impl<T> Waiting<T> {
 
     /// Index of the request that leaves for one of this client.
     fn displaceable(&self, newcomer: &Client) -> Option<usize> {
-        let with_peer = |entry: &&Entry<T>, peer| entry.client.peer == peer;
         let of_peer =
-            |peer| self.entries.iter().filter(move |entry| with_peer(entry, peer)).count();
+            |peer: &Peer| self.entries.iter().filter(|entry| entry.client.peer == *peer).count();
         let of_client =
             |client: &Client| self.entries.iter().filter(|entry| entry.client == *client).count();
-        let n_most = self.entries.iter().map(|entry| of_peer(entry.client.peer)).max()?;
-        let n_own = of_peer(newcomer.peer);
+        let n_most = self.entries.iter().map(|entry| of_peer(&entry.client.peer)).max()?;
+        let n_own = of_peer(&newcomer.peer);
         let newest = |is_victim: &dyn Fn(&Client) -> bool| {
             self.entries.iter().rposition(|entry| is_victim(&entry.client))
         };
         if n_own + 1 < n_most {
-            return newest(&|client| of_peer(client.peer) == n_most);
+            return newest(&|client| of_peer(&client.peer) == n_most);
         }
-        let own = || self.entries.iter().filter(|entry| with_peer(entry, newcomer.peer));
+        let own = || self.entries.iter().filter(|entry| entry.client.peer == newcomer.peer);
         let n_most = own().map(|entry| of_client(&entry.client)).max()?;
         if of_client(newcomer) + 1 < n_most {
             return newest(&|client| client.peer == newcomer.peer && of_client(client) == n_most);
@@ -158,19 +158,14 @@ impl<T> Waiting<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::thread;
 
     use super::*;
 
-    fn client(host: u8, model: &str) -> Client {
-        Client { peer: Some(IpAddr::from([10, 0, 0, host])), model: model.to_owned() }
-    }
-
     type Job = (u8, &'static str, usize);
 
     fn enter(queue: &Arc<Queue<Job>>, job: Job) -> Option<(Place<Job>, Option<Job>)> {
-        let (place, displaced) = queue.enter(client(job.0, job.1))?;
+        let (place, displaced) = queue.enter(Client::at(job.0, job.1))?;
         assert!(place.fill(job));
         Some((place, displaced))
     }
@@ -253,14 +248,14 @@ mod tests {
     #[test]
     fn a_request_without_a_job_keeps_its_place_and_can_be_displaced() {
         let queue = Queue::new(2);
-        let (early, _) = queue.enter(client(1, "a")).unwrap();
+        let (early, _) = queue.enter(Client::at(1, "a")).unwrap();
         let _second = enter(&queue, (1, "a", 1)).unwrap();
         assert_eq!(queue.next(), Some((1, "a", 1)));
         assert!(early.fill((1, "a", 0)));
         assert_eq!(queue.next(), Some((1, "a", 0)));
-        let (first, _) = queue.enter(client(1, "a")).unwrap();
-        let (second, _) = queue.enter(client(1, "a")).unwrap();
-        let (_other, displaced) = queue.enter(client(2, "a")).unwrap();
+        let (first, _) = queue.enter(Client::at(1, "a")).unwrap();
+        let (second, _) = queue.enter(Client::at(1, "a")).unwrap();
+        let (_other, displaced) = queue.enter(Client::at(2, "a")).unwrap();
         assert_eq!(displaced, None);
         assert!(first.fill((1, "a", 2)) && !second.fill((1, "a", 3)));
     }

@@ -1,19 +1,22 @@
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use litemoe_core::{CausalLm, MoeLayer, MountedAdapter};
+use litemoe_registry::Registry;
 use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
 use crate::api::guard::Guard;
+use crate::apps::{Apps, Loader, StoredAdapters};
 use crate::engine::Engine;
 use crate::identity::now;
 use crate::lanes::Lanes;
 use crate::limits::Context;
 use crate::listen::listen;
+use crate::models::Models;
 use crate::quota::Quota;
-use crate::registry::Registry;
 use crate::state::State;
 use crate::{ServerError, ServerOptions, api};
 
@@ -41,7 +44,7 @@ impl Server {
     where
         M: CausalLm + Send + 'static,
     {
-        let registry = Registry::new(name.into())?;
+        let models = Models::new(name.into())?;
         let guard = Guard::new(&options)?;
         let (max_body, max_in_flight) = (options.limits.max_body, options.max_in_flight);
         if max_body > max_in_flight {
@@ -58,8 +61,18 @@ impl Server {
         let created = now();
         let quota = Quota::new(options.max_in_flight, options.limits.max_body);
         let lanes = Lanes::start().map_err(|reason| ServerError::Thread { reason })?;
-        let state =
-            State { registry, engine, tokenizer, quota, lanes, options, vocab, context, created };
+        let state = State {
+            models,
+            apps: None,
+            engine,
+            tokenizer,
+            quota,
+            lanes,
+            options,
+            vocab,
+            context,
+            created,
+        };
         Ok(Self { state, guard, layers })
     }
 
@@ -76,8 +89,39 @@ impl Server {
         if let Err(source) = mounted.check_routing(&self.layers) {
             return Err(ServerError::Routing { name, source });
         }
-        self.state.registry.add(name, mounted)?;
+        self.state.models.add(name, mounted)?;
         Ok(self)
+    }
+
+    /// Serves the apps of a registry: keys are asked for from the first app on, and each app has its own limits, share of
+    /// the engine, KV caches and adapters. `foundation` is the fingerprint of the foundation, and `load` loads the adapter
+    /// of a directory for it; what `load` says of a directory that it refuses is shown to the app that uploads it.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn with_registry(
+        mut self,
+        registry: Registry,
+        foundation: impl Into<String>,
+        load: impl Fn(&Path) -> Result<MountedAdapter, String> + Send + Sync + 'static,
+    ) -> Result<Self, ServerError> {
+        let (layers, max_loaded) = (self.layers.clone(), self.state.options.max_adapters.get());
+        let loader: Loader = Arc::new(load);
+        let adapters =
+            StoredAdapters::new(registry.clone(), foundation.into(), layers, loader, max_loaded);
+        let apps =
+            Apps::start(registry, adapters).map_err(|reason| ServerError::Thread { reason })?;
+        self.state.apps = Some(Arc::new(apps));
+        Ok(self)
+    }
+
+    /// Whether keys of apps are asked for. If not, only clients on this machine are served.
+    ///
+    /// # Errors
+    /// If the registry cannot be read.
+    pub fn asks_for_keys(&self) -> Result<bool, ServerError> {
+        let Some(apps) = &self.state.apps else { return Ok(false) };
+        apps.asks_for_keys().map_err(|source| ServerError::Registry { source })
     }
 
     /// The HTTP routes, to serve or nest elsewhere. Time-outs of headers and writes and the number of connections are
@@ -86,17 +130,22 @@ impl Server {
         api::router(self.state, self.guard.at(None))
     }
 
-    /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
+    /// Serves requests on a loopback address, or on any if keys are asked for, until `shutdown` is ready, then accepts no new ones and returns when all running ones are
     /// answered, or [`Timeouts::shutdown`](crate::Timeouts::shutdown) later.
     ///
     /// # Errors
-    /// If the listener's address cannot be read.
+    /// If the listener's address cannot be read, or is not a loopback address and no keys are asked for; if the registry
+    /// cannot be read.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
         let address = listener.local_addr().map_err(|reason| ServerError::Serve { reason })?;
+        let ip = address.ip().to_canonical();
+        if !(ip.is_loopback() || self.asks_for_keys()?) {
+            return Err(ServerError::Open { address: ip });
+        }
         let options = self.state.options.clone();
         let router = api::router(self.state, self.guard.at(Some(address.ip())));
         listen(listener, router, &options, shutdown).await;

@@ -4,11 +4,12 @@ use axum::extract;
 use litemoe_text::Tokenizer;
 
 use crate::ServerOptions;
+use crate::apps::Apps;
 use crate::engine::Engine;
 use crate::lanes::Lanes;
 use crate::limits::Context;
+use crate::models::Models;
 use crate::quota::Quota;
-use crate::registry::Registry;
 
 /// State of the handlers.
 pub(crate) type Shared = extract::State<Arc<State>>;
@@ -16,7 +17,9 @@ pub(crate) type Shared = extract::State<Arc<State>>;
 /// State common to all requests.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) registry: Registry,
+    pub(crate) models: Models,
+    /// `None` without a registry of apps.
+    pub(crate) apps: Option<Arc<Apps>>,
     pub(crate) engine: Engine,
     pub(crate) tokenizer: Arc<Tokenizer>,
     /// Bytes of request bodies in memory.

@@ -21,7 +21,7 @@ fn allowed(member: &str) -> Option<Vec<&'static str>> {
         "litemoe-model" | "litemoe-adapter" => vec![CORE, FILES, KERNELS],
         TEXT => vec![CORE, FILES],
         REGISTRY => vec![FILES],
-        "litemoe-server" => vec![CORE, TEXT],
+        "litemoe-server" => vec![CORE, TEXT, REGISTRY],
         "litemoe-cli" | "litemoe-benches" => libraries(),
         _ => return None,
     })

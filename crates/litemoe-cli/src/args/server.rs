@@ -1,14 +1,19 @@
+use std::fs;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
-use litemoe_server::{RequestLimits, ServerOptions, Timeouts};
+use litemoe_server::{RequestLimits, Secret, ServerOptions, Timeouts};
 
 use crate::output;
 
 /// Files that are open apart from the connections.
 const OTHER_FILES: usize = 256;
+
+/// Minimum length of a token, so that it cannot be guessed.
+const MIN_TOKEN: usize = 16;
 
 /// Limits and access rules of `serve`.
 #[derive(Debug, Args)]
@@ -29,9 +34,16 @@ pub(crate) struct ServerArgs {
     /// Maximum time of a request, from its arrival to the end of its answer [default: none].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     deadline: Option<Duration>,
-    /// Serve /metrics for Prometheus, to any client: totals of requests, tokens, times and memory.
+    /// Serve /metrics for Prometheus: totals of requests, tokens, times and memory. Once there are apps, only with
+    /// --metrics-token-file, because from totals an app could learn how much others use.
     #[arg(long)]
     metrics: bool,
+    /// File with the bearer token that /metrics asks for.
+    #[arg(long, value_name = "FILE", requires = "metrics")]
+    metrics_token_file: Option<PathBuf>,
+    /// Maximum number of the registry's adapters in memory; the least recently used one makes room.
+    #[arg(long, value_name = "N", default_value = "64")]
+    max_adapters: NonZeroUsize,
     /// Maximum tokens of a prompt and its answer together [default: the model's].
     #[arg(long, value_name = "TOKENS")]
     max_context: Option<NonZeroUsize>,
@@ -44,6 +56,9 @@ pub(crate) struct ServerArgs {
     /// Maximum size of all request bodies in memory; a request that exceeds it gets 503.
     #[arg(long, value_name = "BYTES", default_value = "67108864")]
     max_bodies: NonZeroUsize,
+    /// Maximum size of all files of one upload.
+    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    max_upload: u64,
     /// Maximum number of open connections; further ones wait.
     #[arg(long, value_name = "N", default_value = "4096")]
     max_connections: NonZeroUsize,
@@ -80,7 +95,10 @@ impl ServerArgs {
             prefix_cache: !self.no_prefix_cache,
             deadline: self.deadline,
             metrics: self.metrics,
+            metrics_token: self.metrics_token()?,
+            max_adapters: self.max_adapters,
             max_in_flight: self.max_bodies.get(),
+            max_upload: self.max_upload,
             max_connections: self.connections()?,
             limits,
             timeouts: Timeouts {
@@ -93,6 +111,16 @@ impl ServerArgs {
             allowed_origins: self.allowed_origins.clone(),
             ..ServerOptions::default()
         })
+    }
+
+    fn metrics_token(&self) -> anyhow::Result<Option<Secret>> {
+        let Some(file) = &self.metrics_token_file else { return Ok(None) };
+        let name = file.display();
+        let token = fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        match token.trim() {
+            token if token.len() >= MIN_TOKEN => Ok(Some(Secret::new(token))),
+            _ => bail!("{name}: a token has at least {MIN_TOKEN} characters"),
+        }
     }
 
     fn connections(&self) -> anyhow::Result<NonZeroUsize> {

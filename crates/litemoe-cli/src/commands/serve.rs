@@ -1,21 +1,24 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_registry::Registry;
+use litemoe_core::MountedAdapter;
+use litemoe_model::{Checkpoint, Model};
 use litemoe_server::{Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::jobs::JobOptions;
+use crate::args::registry::RegistryArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
 use crate::jobs::{Jobs, Setup};
 use crate::model::{self, Loaded};
+use crate::output;
 use crate::signals::Signals;
-use crate::{hub, output};
 
 /// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
 #[derive(Debug, Args)]
@@ -35,9 +38,8 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// Directory of a registry of apps.
-    #[arg(long, value_name = "DIR")]
-    registry: Option<PathBuf>,
+    #[command(flatten)]
+    registry: RegistryArgs,
     #[command(flatten)]
     jobs: JobOptions,
     #[command(flatten)]
@@ -53,6 +55,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
+        let registry = self.registry.open_if_any()?;
         let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
@@ -70,31 +73,46 @@ impl ServeArgs {
         }
         inputs.expect_unchanged()?;
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
-        let Loaded { model, tokenizer, .. } = loaded;
-        let _jobs = self.start_jobs(&name)?;
-        let mut server = Server::new(name, model, tokenizer, options)?;
+        let Loaded { checkpoint, model, tokenizer } = loaded;
+        let model = Arc::new(model);
+        let setup = self.setup(&name, checkpoint.dir())?;
+        let mut server = Server::new(name, model.clone(), tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
         }
+        let mut jobs = None;
+        if let Some(registry) = registry {
+            jobs = setup.map(|setup| Jobs::start(&registry, setup)).transpose()?;
+            let foundation = checkpoint.fingerprint().to_string();
+            let load = move |dir: &Path| load(&checkpoint, &model, dir);
+            server = server.with_registry(registry, foundation, load)?;
+        }
+        if !server.asks_for_keys()? {
+            output::note(
+                "there are no apps, so no keys are asked for and only this machine is served; `litemoe app add` adds one",
+            );
+        }
         let runtime =
             tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
-        runtime.block_on(self.listen(server))
+        let served = runtime.block_on(self.listen(server));
+        drop(jobs);
+        served
     }
 
-    /// Begins to run the registry's jobs on this foundation.
-    fn start_jobs(&self, name: &str) -> anyhow::Result<Option<Jobs>> {
-        let Some(dir) = self.registry.as_ref().filter(|_| !self.jobs.no_jobs) else {
+    /// What the registry's jobs have in common; `None` if none are to run.
+    fn setup(&self, name: &str, foundation: &Path) -> anyhow::Result<Option<Setup>> {
+        if self.jobs.no_jobs {
             return Ok(None);
-        };
-        let foundation = std::path::absolute(hub::locate(&self.model)?)?;
-        let setup = Setup {
+        }
+        let foundation = std::path::absolute(foundation)
+            .with_context(|| format!("cannot find {}", foundation.display()))?;
+        Ok(Some(Setup {
             model: name.to_owned(),
             foundation,
             memory: self.jobs.job_memory,
             device: self.device,
             weights: self.weights,
-        };
-        Jobs::start(&Registry::open(dir)?, setup).map(Some)
+        }))
     }
 
     async fn listen(&self, server: Server) -> anyhow::Result<()> {
@@ -106,6 +124,17 @@ impl ServeArgs {
         output::line(&format!("listening on http://{}", listener.local_addr()?))?;
         Ok(server.serve(listener, stop(signals)).await?)
     }
+}
+
+/// Loads an adapter of the registry. The error names no files of this machine.
+fn load(checkpoint: &Checkpoint, model: &Model, dir: &Path) -> Result<MountedAdapter, String> {
+    model::adapter(checkpoint, model, dir).map_err(|error| {
+        // The outermost says no more than which directories these are.
+        let reasons: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+        let (dir, foundation) = (dir.display().to_string(), checkpoint.dir().display().to_string());
+        let reason = reasons.join(": ").replace(&format!("{dir}/"), "");
+        reason.replace(&dir, "the adapter").replace(&foundation, "the foundation")
+    })
 }
 
 /// Waits for a signal to stop; a second one ends the process at once.

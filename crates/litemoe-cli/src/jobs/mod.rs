@@ -19,11 +19,12 @@ mod worker_loop;
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
-use litemoe_registry::Registry;
+use litemoe_registry::{Registry, RegistryError};
 
 pub(crate) use self::bounded::JobArgs;
 pub(crate) use self::setup::Setup;
 use self::stop::Stop;
+use crate::output;
 
 /// The running jobs of a registry. When it is dropped, the job that runs is stopped and queued again.
 #[derive(Debug)]
@@ -33,19 +34,28 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Begins to run the jobs of a registry.
+    /// Begins to run the jobs of a registry; while another process runs them, waits for its end.
     ///
     /// # Errors
-    /// When another process runs them, or files of earlier jobs cannot be removed.
+    /// When the registry cannot be read or written to.
     pub(crate) fn start(registry: &Registry, setup: Setup) -> anyhow::Result<Self> {
-        let worker = registry.worker()?;
-        folder::sweep(&worker)?;
-        let stop = Stop::default();
+        let worker = match registry.worker() {
+            Ok(worker) => Some(worker),
+            Err(RegistryError::WorkerBusy) => {
+                output::note("another process runs the registry's fine-tuning jobs");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (registry, stop) = (registry.clone(), Stop::default());
         let seen = stop.clone();
-        let thread = thread::Builder::new()
-            .name("jobs".to_owned())
-            .spawn(move || worker_loop::run(&worker, &setup, &seen))
-            .context("cannot start the thread of the jobs")?;
+        let thread = thread::Builder::new().name("jobs".to_owned());
+        let thread = thread.spawn(move || {
+            if let Some(worker) = worker.or_else(|| worker_loop::wait(&registry, &seen)) {
+                worker_loop::run(&worker, &setup, &seen);
+            }
+        });
+        let thread = thread.context("cannot start the thread of the jobs")?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Duration;
 
-use litemoe_registry::{Job, JobResult, Level, RegistryError, Worker};
+use litemoe_registry::{Job, JobResult, Level, Registry, RegistryError, Worker};
 use serde_json::Value;
 
 use super::attempt::{Attempt, End};
@@ -18,6 +18,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Maximum number of attempts of a job.
 const MAX_ATTEMPTS: u32 = 5;
+
+/// Waits for the end of another process that runs the jobs; `None` if this one is told to stop.
+pub(super) fn wait(registry: &Registry, stop: &Stop) -> Option<Worker> {
+    while !stop.is_set() {
+        match registry.worker() {
+            Ok(worker) => return Some(worker),
+            Err(RegistryError::WorkerBusy) => {}
+            Err(error) => tracing::error!(%error, "cannot take the jobs over"),
+        }
+        thread::park_timeout(PAUSE);
+    }
+    None
+}
 
 /// Runs queued jobs one after another until it is told to stop.
 pub(super) fn run(worker: &Worker, setup: &Setup, stop: &Stop) {

@@ -39,6 +39,39 @@ fn an_adapter_is_written_as_it_was_stored() {
 }
 
 #[test]
+fn an_adapter_is_read_in_a_folder_that_is_gone_afterwards() {
+    let scene = Scene::new();
+    scene.add("home");
+    let dir = scene.folder("dir", &[("a", b"1"), ("b", b"2")]);
+    let stored = scene.put(&owned("home"), "mounted", &dir, None).expect("stored");
+    let read = |name: &str| {
+        scene.registry.read_adapter(&owned("home"), &adapter(name), |dir| {
+            assert!(dir.starts_with(scene.registry.dir()));
+            (dir.to_owned(), files(dir))
+        })
+    };
+    let (found, (staged, content)) = read("mounted").expect("read");
+    assert_eq!((found, content), (stored, files(&dir)));
+    assert!(!staged.exists());
+    assert!(matches!(read("other"), Err(RegistryError::NoAdapter { .. })));
+}
+
+#[test]
+fn an_adapter_is_removed_by_its_generation() {
+    let scene = Scene::new();
+    scene.add("home");
+    let dir = scene.folder("dir", &[("a", b"1")]);
+    let stored = scene.put(&owned("home"), "mounted", &dir, None).expect("stored");
+    let remove = |generation| {
+        scene.registry.remove_adapter(&owned("home"), &adapter("mounted"), Some(generation))
+    };
+    let error = remove(stored.generation + 1).expect_err("another generation");
+    assert!(matches!(error, RegistryError::OtherGeneration { .. }), "{error}");
+    remove(stored.generation).expect("removed");
+    assert!(matches!(remove(stored.generation), Err(RegistryError::NoAdapter { .. })));
+}
+
+#[test]
 fn a_replacement_names_the_generation_that_it_replaces() {
     let scene = Scene::new();
     scene.add("home");
@@ -68,7 +101,7 @@ fn a_replacement_names_the_generation_that_it_replaces() {
     let error = put(&old, Some(first.generation)).expect_err("replaced before");
     assert!(matches!(error, RegistryError::OtherGeneration { .. }), "{error}");
     // Not even after a removal is a generation given again.
-    scene.registry.remove_adapter(&owned("home"), &adapter("mounted")).expect("removed");
+    scene.registry.remove_adapter(&owned("home"), &adapter("mounted"), None).expect("removed");
     assert!(scene.contents().is_empty());
     let third = put(&old, None).expect("stored");
     assert!(third.generation > second.generation);
@@ -205,7 +238,7 @@ fn an_adapter_needs_its_app() {
     assert!(matches!(error, RegistryError::Revoked { .. }), "{error}");
     assert_eq!(scene.contents().len(), 1);
     // The administrator can still clear up.
-    scene.registry.remove_adapter(&owned("home"), &adapter("mounted")).expect("removed");
+    scene.registry.remove_adapter(&owned("home"), &adapter("mounted"), None).expect("removed");
     assert!(scene.contents().is_empty());
 }
 

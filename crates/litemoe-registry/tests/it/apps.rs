@@ -102,7 +102,7 @@ fn a_revoked_app_does_nothing_any_more_and_what_it_has_is_left() {
     registry.revoke_app(&home).expect("revoked");
 
     assert_eq!(registry.app(&home).expect("it").revoked, Some(UnixTime(MIDNIGHT as i64 + 9)));
-    assert!(!registry.has_apps().expect("read"));
+    assert!(registry.has_apps().expect("read"), "keys are asked for still");
     assert_eq!(registry.authenticate(&key).expect("read"), None);
     assert_eq!(registry.file(&home, &file.id).expect("a file"), file);
     let jobs = registry.jobs(&home, Page::default()).expect("jobs");

@@ -51,7 +51,8 @@ fn what_is_anothers_is_as_if_it_were_not_there() {
     for name in ["secret", "none"] {
         let error = scene.put(&owned("home"), name, &dir, Some(theirs.generation));
         assert_eq!(text(&error.expect_err("none"), name), "there is no adapter `ID`");
-        let error = registry.remove_adapter(&owned("home"), &adapter(name)).expect_err("none");
+        let error =
+            registry.remove_adapter(&owned("home"), &adapter(name), None).expect_err("none");
         assert_eq!(text(&error, name), "there is no adapter `ID`");
     }
     assert!(registry.files(me, Page::default()).expect("files").is_empty());

@@ -92,6 +92,17 @@ async fn collect(
     Ok(Received { bytes, reserved })
 }
 
+/// Reads and discards the body of a request that is refused by its header: a client that cannot send its request does
+/// not read the refusal.
+pub(crate) async fn refuse(request: Request, state: &State) {
+    // Such a client sends its body only after it was told to.
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let deadline = Instant::now() + state.options.timeouts.body;
+    let _ = timeout_at(deadline, discard(&mut request.into_body().into_data_stream())).await;
+}
+
 async fn discard(frames: &mut BodyDataStream) {
     let mut left = MAX_DISCARDED;
     while let Some(Ok(frame)) = frames.next().await {

@@ -1,7 +1,5 @@
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request as HttpRequest};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use litemoe_text::Piece;
@@ -9,11 +7,12 @@ use litemoe_text::Piece;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
 use crate::api::reply::Reply;
-use crate::api::stream;
+use crate::api::{served, stream};
+use crate::caller::Caller;
+use crate::client::Client;
 use crate::engine::{Event, Events, Pace, Place, Refusal, Request};
-use crate::registry::Served;
+use crate::models::Served;
 use crate::state::State;
-use crate::turns::{Client, peer_of};
 
 /// A request to the engine, and its place in the queue.
 #[derive(Debug)]
@@ -23,30 +22,21 @@ pub(crate) struct Call {
     pub(crate) stream: bool,
 }
 
-/// The client's address, if it is known.
-pub(crate) fn peer(request: &HttpRequest) -> Option<IpAddr> {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    address.map(|ConnectInfo(address)| peer_of(address.ip()))
-}
-
 /// The served model of a name.
-pub(crate) fn find<'s>(
-    state: &'s State,
+pub(crate) async fn find(
+    state: &State,
+    caller: &Caller,
     model: &str,
     record: &Record,
-) -> Result<&'s Served, ApiError> {
-    let served = state.registry.find(model).ok_or_else(|| ApiError::unknown_model(model))?;
+) -> Result<Served, ApiError> {
+    let served = served::find(state, caller, model).await?;
     let _ = record.model.set(served.name.clone());
     Ok(served)
 }
 
 /// Takes a place in the queue.
-pub(crate) fn enter(
-    state: &State,
-    peer: Option<IpAddr>,
-    served: &Served,
-) -> Result<Place, ApiError> {
-    let client = Client { peer, model: served.name.clone() };
+pub(crate) fn enter(state: &State, caller: &Caller, served: &Served) -> Result<Place, ApiError> {
+    let client = Client { peer: caller.peer(), model: served.name.clone() };
     state.engine.enter(client).map_err(|refusal| refused(state, refusal))
 }
 

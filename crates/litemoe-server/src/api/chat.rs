@@ -13,6 +13,8 @@ use crate::api::error::ApiError;
 use crate::api::log::Record;
 use crate::api::request::ChatRequest;
 use crate::api::shape::Shape;
+use crate::apps::Admission;
+use crate::caller::Caller;
 use crate::engine::{Request, TextKind};
 use crate::prompt;
 use crate::quota::Reserved;
@@ -22,15 +24,16 @@ use crate::state::{Shared, State};
 pub(crate) async fn complete(
     Extract(state): Shared,
     Extension(record): Extension<Arc<Record>>,
+    Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Option<Admission>>,
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
-    let peer = call::peer(&request);
     let received = body::read(request, &state).await?;
     let (chat, reserved) = received.parse(&state, ChatRequest::parse).await?;
-    let served = call::find(&state, &chat.model, &record)?;
+    let served = call::find(&state, &caller, &chat.model, &record).await?;
     chat.common.sampling.check_tokens(state.vocab)?;
     state.context.check_bytes(chat.prompt.n_bytes())?;
-    let place = call::enter(&state, peer, served)?;
+    let place = call::enter(&state, &caller, &served)?;
     let Prepared { prompt, grammar, format } =
         prepare(&state, chat.prompt, chat.shape, !chat.tools.all.is_empty(), reserved).await?;
     let _ = record.n_prompt.set(prompt.len());
@@ -47,14 +50,15 @@ pub(crate) async fn complete(
         kind: TextKind::Answer,
         grammar,
         shown,
-        mounted: served.mounted.clone(),
+        mounted: served.mounted,
         sampling: common.sampling,
         n: common.n,
         n_top: chat.n_top,
         scores_prompts: false,
         max_new,
         stop: common.stop,
-        is_background: common.is_background,
+        is_background: common.is_background || caller.is_background(),
+        admission,
     };
     Call { place, request, stream: common.stream }.answer(answer, record, &state).await
 }

@@ -12,6 +12,8 @@ use crate::api::completion_request::{CompletionRequest, MAX_NEW, PlainPrompt};
 use crate::api::continuation::Continuation;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
+use crate::apps::Admission;
+use crate::caller::Caller;
 use crate::engine::{Request, TextKind};
 use crate::limits::{Context, Excess};
 use crate::prompt;
@@ -22,13 +24,14 @@ use crate::state::{Shared, State};
 pub(crate) async fn complete(
     Extract(state): Shared,
     Extension(record): Extension<Arc<Record>>,
+    Extension(caller): Extension<Caller>,
+    Extension(admission): Extension<Option<Admission>>,
     request: HttpRequest,
 ) -> Result<Response, ApiError> {
-    let peer = call::peer(&request);
     let received = body::read(request, &state).await?;
     let (request, reserved) = received.parse(&state, CompletionRequest::parse).await?;
     let CompletionRequest { model, prompts, n_top, max_new, echo, common } = request;
-    let served = call::find(&state, &model, &record)?;
+    let served = call::find(&state, &caller, &model, &record).await?;
     common.sampling.check_tokens(state.vocab)?;
     if state.context.has_encoder() && echo && n_top.is_some() {
         let message = "`echo` with `logprobs` is not supported by an encoder–decoder";
@@ -43,7 +46,7 @@ pub(crate) async fn complete(
     for prompt in &prompts {
         state.context.check_bytes(prompt.n_bytes()).map_err(of_prompt)?;
     }
-    let place = call::enter(&state, peer, served)?;
+    let place = call::enter(&state, &caller, &served)?;
     let prompts = encode(&state, prompts, echo, reserved).await?;
     let n_prompt: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
     let _ = record.n_prompt.set(n_prompt);
@@ -77,14 +80,15 @@ pub(crate) async fn complete(
         kind: TextKind::Continuation,
         grammar: None,
         shown: BTreeSet::new(),
-        mounted: served.mounted.clone(),
+        mounted: served.mounted,
         sampling: common.sampling,
         n: common.n,
         n_top,
         scores_prompts,
         max_new,
         stop: common.stop,
-        is_background: common.is_background,
+        is_background: common.is_background || caller.is_background(),
+        admission,
     };
     Call { place, request, stream: common.stream }.answer(reply, record, &state).await
 }

@@ -9,6 +9,7 @@ use litemoe_text::{GrammarError, RowError, TextError};
 use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
+use crate::apps::OverLimit;
 use crate::engine::Event;
 use crate::limits::Excess;
 use crate::prompt::PromptError;
@@ -26,13 +27,29 @@ pub(crate) struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
+    /// `None` for the type by the status.
+    kind: Option<&'static str>,
     retry_after: Option<Duration>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = shorten(message.into(), MAX_MESSAGE);
-        Self { status, message, param: None, code: None, retry_after: None }
+        Self { status, message, param: None, code: None, kind: None, retry_after: None }
+    }
+
+    /// An error with a code.
+    pub(crate) fn coded(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { code: Some(code), ..Self::new(status, message) }
+    }
+
+    /// Sets `Retry-After`.
+    pub(crate) fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
     }
 
     /// Bad request: 400.
@@ -43,6 +60,77 @@ impl ApiError {
     /// Sets `param`, the field at fault.
     pub(crate) fn of(self, param: impl Into<String>) -> Self {
         Self { param: Some(shorten(param.into(), MAX_PARAM)), ..self }
+    }
+
+    /// The request has no key of an app, or one that is not valid: 401.
+    pub(crate) fn no_app(is_given: bool) -> Self {
+        let message = match is_given {
+            true => "the key is not valid",
+            false => {
+                "this service asks for an app's key, in the header `Authorization: Bearer KEY`"
+            }
+        };
+        Self::coded(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+    }
+
+    /// The path is about what apps own: 403.
+    pub(crate) fn needs_app() -> Self {
+        let message = "this is for apps with keys, and this service has none";
+        Self::coded(StatusCode::FORBIDDEN, "app_required", message)
+    }
+
+    pub(crate) fn no_adapter(name: &str) -> Self {
+        Self::not_found(format!("there is no adapter `{name}`"))
+    }
+
+    /// What the path or a parameter names does not exist: 404.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::coded(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn missing(name: &str) -> Self {
+        Self::bad_request("missing_required_parameter", format!("`{name}` is missing")).of(name)
+    }
+
+    pub(crate) fn unknown_parameter(name: &str) -> Self {
+        Self::bad_request("unknown_parameter", format!("`{name}` is not a known parameter"))
+            .of(name)
+    }
+
+    pub(crate) fn twice(name: &str) -> Self {
+        Self::bad_request("invalid_value", format!("`{name}` is given twice")).of(name)
+    }
+
+    /// The app has reached a limit: 429.
+    pub(crate) fn over_limit(over: OverLimit, retry_after: Duration) -> Self {
+        let (kind, wait, message) = match over {
+            OverLimit::Requests { limit, wait } => {
+                ("requests", wait, format!("the app's limit is {limit} requests per minute"))
+            }
+            OverLimit::Tokens { limit, wait } => {
+                ("tokens", wait, format!("the app's limit is {limit} tokens per minute"))
+            }
+            OverLimit::Concurrency { limit } => {
+                ("concurrency", retry_after, format!("the app's limit is {limit} requests at once"))
+            }
+            OverLimit::Day { limit, wait } => (
+                "insufficient_quota",
+                wait,
+                format!("the app's limit is {limit} tokens per day (UTC)"),
+            ),
+        };
+        let code = match over {
+            OverLimit::Day { .. } => "insufficient_quota",
+            _ => "rate_limit_exceeded",
+        };
+        let error = Self::coded(StatusCode::TOO_MANY_REQUESTS, code, message).after(wait);
+        Self { kind: Some(kind), ..error }
+    }
+
+    /// The stored adapter does not fit the foundation; the log says why.
+    pub(crate) fn unloadable(name: &str) -> Self {
+        let message = format!("the adapter `{name}` cannot be loaded; the server's log says why");
+        Self::coded(StatusCode::INTERNAL_SERVER_ERROR, "adapter_failed", message).of("model")
     }
 
     pub(crate) fn unknown_model(name: &str) -> Self {
@@ -172,10 +260,10 @@ impl ApiError {
 
     /// Body of the error response.
     pub(crate) fn body(&self) -> Value {
-        let kind = match self.status.is_server_error() {
+        let kind = self.kind.unwrap_or(match self.status.is_server_error() {
             true => "server_error",
             false => "invalid_request_error",
-        };
+        });
         json!({ "error": {
             "message": self.message, "type": kind, "param": self.param, "code": self.code,
         }})
@@ -186,8 +274,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(wait) = self.retry_after {
-            let seconds = HeaderValue::from(wait.as_secs());
+            let seconds = HeaderValue::from(wait.as_secs_f64().ceil() as u64);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

@@ -20,6 +20,8 @@ const MAX_TEXT: usize = 256;
 /// What a handler adds to its request's log entry. Nothing of a prompt or an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
+    /// Name of the app.
+    pub(crate) app: OnceLock<String>,
     /// Name of a served model.
     pub(crate) model: OnceLock<String>,
     pub(crate) n_prompt: OnceLock<usize>,
@@ -62,9 +64,10 @@ pub(crate) async fn log(mut request: Request, next: Next) -> Response {
 impl Drop for Entry {
     fn drop(&mut self) {
         let _entered = self.span.enter();
-        let Record { model, n_prompt, n_cached, n_completion } = &*self.record;
+        let Record { app, model, n_prompt, n_cached, n_completion } = &*self.record;
         tracing::info!(
             status = self.status.map(|status| status.as_u16()),
+            app = app.get().map(String::as_str),
             model = model.get().map(String::as_str),
             prompt_tokens = n_prompt.get(),
             cached_tokens = n_cached.get(),

@@ -18,8 +18,7 @@ impl Query {
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if values.insert(name.to_owned(), value.to_owned()).is_some() {
-                let message = format!("`{name}` is given twice");
-                return Err(ApiError::bad_request("invalid_value", message).of(name));
+                return Err(ApiError::twice(name));
             }
         }
         Ok(Self(values))
@@ -55,10 +54,7 @@ impl Query {
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.0.into_keys().next() {
             None => Ok(()),
-            Some(name) => {
-                let message = format!("`{name}` is not a known parameter");
-                Err(ApiError::bad_request("unknown_parameter", message).of(name))
-            }
+            Some(name) => Err(ApiError::unknown_parameter(&name)),
         }
     }
 }

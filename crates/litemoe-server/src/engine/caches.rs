@@ -7,7 +7,7 @@ use super::row::Row;
 use super::running::Running;
 use super::scheduler::Scheduler;
 use super::shares::number_of;
-use crate::turns::Client;
+use crate::client::Client;
 
 impl<'t, M: CausalLm> Scheduler<'t, M> {
     /// Gives caches to rows that have none, while there is memory: those of the client first that was served the least,
@@ -19,7 +19,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             if running.is_background() && in_front {
                 continue;
             }
-            let served = self.shares.of(&running.key.client);
+            let served = self.shares.of(&running.key.client).order();
             let rows = running.rows.iter().enumerate().filter(|(_, row)| !row.has_cache());
             closed.extend(rows.map(|(place, _)| (served, index, place)));
         }
@@ -39,12 +39,12 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 break;
             }
             n_bytes += bytes;
-            let Running { key, rows, usage, .. } = &mut self.running[index];
+            let Running { key, rows, .. } = &mut self.running[index];
             let (model, prefixes, row) = (&self.model, &mut self.prefixes, &mut rows[place]);
             // An encoder runs here.
             match guarded(|| Ok(row.open(model, prefixes, key))) {
                 Ok(n_cached) => {
-                    usage.n_cached += n_cached;
+                    self.running[index].note_cached(n_cached);
                     self.metrics.cached_tokens.inc_by(n_cached as u64);
                 }
                 Err(_) => failed.push(index),

@@ -23,9 +23,9 @@ use tracing::Span;
 pub(crate) use event::{Event, Pace};
 pub(crate) use request::{Request, TextKind, Usage};
 
+use crate::client::Client;
 use crate::metrics::Metrics;
 use crate::queue::{self, Queue};
-use crate::turns::Client;
 use crate::{ServerError, ServerOptions};
 use event::Sender;
 use running::Job;

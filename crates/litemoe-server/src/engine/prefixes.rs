@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use litemoe_core::{CausalLm, MountedAdapter};
 
-use crate::turns::Client;
+use crate::client::{Client, Peer};
 
 /// Minimum number of tokens of a prefix that is worth an entry.
 const MIN_TOKENS: usize = 16;
@@ -29,6 +29,8 @@ struct Entry<C> {
 pub(super) struct Key {
     pub(super) client: Client,
     pub(super) mounted: Option<Arc<MountedAdapter>>,
+    /// Maximum bytes of all entries of the client's app, if it has a limit.
+    pub(super) max_bytes: Option<u64>,
 }
 
 impl Key {
@@ -74,7 +76,8 @@ impl<C: Clone> Prefixes<C> {
         Some((cache, n))
     }
 
-    /// Keeps the cache of a text, of its first tokens. Entries that are prefixes of it are dropped.
+    /// Keeps the cache of a text, of its first tokens. Entries that are prefixes of it are dropped, and so are the least
+    /// recently used of its app while they take more than its limit.
     pub(super) fn insert<M: CausalLm<Cache = C>>(
         &mut self,
         model: &M,
@@ -88,20 +91,35 @@ impl<C: Clone> Prefixes<C> {
         }
         self.entries.retain(|entry| !(entry.key.is(&key) && tokens.starts_with(&entry.tokens)));
         let is_known = |entry: &Entry<C>| entry.key.is(&key) && entry.tokens.starts_with(&tokens);
-        if !self.entries.iter().any(is_known) {
-            let bytes = model.cache_bytes(&cache);
-            self.entries.push(Entry { key, tokens, cache, bytes });
+        if self.entries.iter().any(is_known) {
+            return;
+        }
+        let (bytes, max_bytes, peer) =
+            (model.cache_bytes(&cache), key.max_bytes, key.client.peer.clone());
+        self.entries.push(Entry { key, tokens, cache, bytes });
+        let Some(max_bytes) = max_bytes else { return };
+        while self.bytes_of(&peer) > max_bytes {
+            let oldest = self.entries.iter().position(|entry| entry.key.client.peer == peer);
+            let Some(oldest) = oldest else { return };
+            self.entries.remove(oldest);
         }
     }
 
-    /// Drops entries until all take at most `max` bytes: always the least recently used one of the client whose entries
-    /// take the most, so that a flood of one client takes away none of another that has less.
+    fn bytes_of(&self, peer: &Peer) -> u64 {
+        let own = self.entries.iter().filter(|entry| entry.key.client.peer == *peer);
+        own.map(|entry| entry.bytes).sum()
+    }
+
+    /// Drops entries until all take at most `max` bytes: always the least recently used one of the app or address whose
+    /// entries take the most, and there of the model whose do, so that a flood of one client takes away none of another
+    /// that has less.
     pub(super) fn shrink(&mut self, max: u64) {
         while self.bytes() > max {
-            let of = |client: &Client| {
+            let of_client = |client: &Client| {
                 let own = self.entries.iter().filter(|entry| entry.key.client == *client);
                 own.map(|entry| entry.bytes).sum::<u64>()
             };
+            let of = |client: &Client| (self.bytes_of(&client.peer), of_client(client));
             let most = self.entries.iter().map(|entry| of(&entry.key.client)).max();
             let victim = self.entries.iter().position(|entry| Some(of(&entry.key.client)) == most);
             let Some(victim) = victim else { return };

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use litemoe_core::{MountedAdapter, Sampling};
 use litemoe_text::Grammar;
 
+use crate::apps::Admission;
+
 /// Generation request.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -28,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) stop: Vec<String>,
     /// Whether it waits while requests that are not in the background run.
     pub(crate) is_background: bool,
+    /// The app's admission, to which its tokens are charged; `None` without an app.
+    pub(crate) admission: Option<Admission>,
 }
 
 /// What the generated text is.

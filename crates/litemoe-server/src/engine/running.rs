@@ -9,7 +9,8 @@ use super::event::{Event, Sender};
 use super::prefixes::{Key, Prefixes};
 use super::request::{Request, TextKind, Usage};
 use super::row::{Row, Work};
-use crate::turns::Client;
+use crate::apps::Admission;
+use crate::client::Client;
 
 /// A request in the queue.
 #[derive(Debug)]
@@ -44,8 +45,12 @@ impl<'t, C: Clone> Running<'t, C> {
         job: Job,
     ) -> Result<Self, TextError> {
         let Job { client, request, mut events, span, begin } = job;
-        let key = Key { client, mounted: request.mounted.clone() };
+        let max_bytes = request.admission.as_ref().and_then(Admission::max_cache);
+        let key = Key { client, mounted: request.mounted.clone(), max_bytes };
         let n_prompt = request.prompts.iter().map(Vec::len).sum();
+        if let Some(admission) = &request.admission {
+            admission.charge(Usage { n_prompt, ..Usage::default() });
+        }
         let usage = Usage { n_prompt, ..Usage::default() };
         let mut rows = Vec::new();
         for (index, prompt) in request.prompts.iter().enumerate() {
@@ -71,6 +76,14 @@ impl<'t, C: Clone> Running<'t, C> {
         self.request.is_background
     }
 
+    /// Notes that the keys and values of prompt tokens were cached.
+    pub(super) fn note_cached(&mut self, n_cached: usize) {
+        self.usage.n_cached += n_cached;
+        if let Some(admission) = &self.request.admission {
+            admission.charge(Usage { n_cached, ..Usage::default() });
+        }
+    }
+
     /// Whether the request has just got its first token. Asked after every token.
     pub(super) fn is_first_token(&mut self) -> bool {
         !std::mem::replace(&mut self.has_token, true)
@@ -81,6 +94,9 @@ impl<'t, C: Clone> Running<'t, C> {
         let row = &mut self.rows[row];
         let drawn = row.advance(self.tokenizer, logits)?;
         let is_drawn = drawn.is_some();
+        if let (true, Some(admission)) = (is_drawn, &self.request.admission) {
+            admission.charge(Usage { n_completion: 1, ..Usage::default() });
+        }
         if let (Some(drawn), Work::Text { index, answer, .. }) = (drawn, &mut row.work) {
             let piece = answer.push(&drawn)?;
             self.events.send(Event::Piece(*index, piece));

@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use super::prefixes::Prefixes;
 use super::running::{Job, Running};
 use super::selection::{Candidate, StepLimits, select};
 use super::shares::{Shares, number_of};
+use crate::apps::Admission;
+use crate::client::Client;
 use crate::metrics::{Metrics, Outcome};
 use crate::queue::Queue;
-use crate::turns::Client;
 
 /// Limits of the scheduler.
 #[derive(Debug, Clone, Copy)]
@@ -116,10 +118,11 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
 
     fn begin(&mut self, job: Job) {
         let (client, in_front) = (job.client.clone(), !job.request.is_background);
+        let weight = job.request.admission.as_ref().map_or(NonZeroU32::MIN, Admission::weight);
         match guarded(|| Running::new(&self.model, self.tokenizer, job)) {
             Ok(running) => {
                 if in_front {
-                    self.shares.enter(&client);
+                    self.shares.enter(&client, weight);
                 }
                 self.running.push(running);
             }

@@ -56,7 +56,7 @@ pub(super) fn select(
             .enumerate()
             .filter(|&(_, &row)| fits(&candidates[row]))
             // The first of the smallest: the one that came first.
-            .min_by_key(|&(_, &row)| served[candidates[row].client]);
+            .min_by_key(|&(_, &row)| served[candidates[row].client].order());
         let Some((index, &row)) = next else { return chosen };
         left.remove(index);
         let Candidate { client, n_left, decodes, scored, .. } = candidates[row];
@@ -75,8 +75,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::client::Client;
     use crate::engine::shares::Shares;
-    use crate::turns::Client;
 
     const LIMITS: StepLimits =
         StepLimits { max_rows: 4, max_prefill: 512, max_prefill_mixed: 128, max_scored: 64 };
@@ -87,7 +87,7 @@ mod tests {
 
     /// Clients that were served nothing.
     fn none_served(n: usize) -> Vec<Served> {
-        vec![Shares::default().of(&Client { peer: None, model: String::new() }); n]
+        vec![Shares::default().of(&Client::at(1, "")); n]
     }
 
     #[test]

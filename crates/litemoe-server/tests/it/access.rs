@@ -95,7 +95,7 @@ async fn pages_of_allowed_origins_may_read_the_answers() {
     assert_eq!(status(&answer), 200);
     for header in [
         "access-control-allow-origin: https://app.example\r\n",
-        "access-control-expose-headers: x-request-id,retry-after\r\n",
+        "access-control-expose-headers: x-request-id,retry-after,etag\r\n",
         "vary: origin",
     ] {
         assert!(answer.contains(header), "{header}: {answer}");
@@ -123,7 +123,7 @@ async fn a_preflight_is_answered_for_allowed_origins_alone() {
     assert_eq!(status(&answer), 200);
     for header in [
         "access-control-allow-origin: https://app.example\r\n",
-        "access-control-allow-methods: GET,POST\r\n",
+        "access-control-allow-methods: GET,POST,PUT,DELETE\r\n",
         "access-control-allow-headers: authorization,content-type,x-stainless-os\r\n",
         "access-control-max-age: 600\r\n",
     ] {

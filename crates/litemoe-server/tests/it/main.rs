@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod adapters;
 mod alone;
 mod batching;
 mod calls;
@@ -12,6 +13,7 @@ mod completions;
 mod connections;
 mod disconnecting;
 mod foundation;
+mod keys;
 mod limits;
 mod listening;
 mod log;
@@ -19,7 +21,9 @@ mod logprobs;
 mod models;
 mod parameters;
 mod queue;
+mod quotas;
 mod sampling;
+mod shop;
 mod stream;
 mod structured;
 mod tools;

@@ -10,7 +10,7 @@ mod usage;
 
 use clap::{Args, Subcommand};
 
-/// Keep apps with their keys, limits and usage in a registry. `serve` does not read it yet
+/// Manage the apps that `serve` serves: their keys, limits and usage
 #[derive(Debug, Args)]
 pub(crate) struct AppArgs {
     #[command(subcommand)]

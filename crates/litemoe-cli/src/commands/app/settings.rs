@@ -78,7 +78,7 @@ impl SettingsArgs {
 
 /// Change an app's settings
 ///
-/// What is not given stays as it is. `serve` does not read the registry yet.
+/// What is not given stays as it is. A running `serve` applies the settings to the next request.
 #[derive(Debug, Args)]
 pub(super) struct SetArgs {
     /// The app.

@@ -154,7 +154,7 @@ fn run(
             outcome.generation = Some(registry.put_adapter(&new)?.generation);
         }
         Operation::RemoveAdapter { owner, name } => {
-            registry.remove_adapter(&owned(owner), &adapter(name))?;
+            registry.remove_adapter(&owned(owner), &adapter(name), None)?;
         }
         Operation::Upload { app: name, content } => {
             let mut upload = registry.upload()?;

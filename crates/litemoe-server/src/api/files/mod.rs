@@ -22,10 +22,7 @@ const PURPOSE: &str = "fine-tune";
 const MAX_LISTED: u32 = 10_000;
 
 /// `GET /v1/files`
-pub(crate) async fn list(
-    caller: AppCaller,
-    RawQuery(query): RawQuery,
-) -> Result<Listed, ApiError> {
+pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result<Listed, ApiError> {
     let mut query = Query::parse(query.as_deref())?;
     let part = query.ordered_part(MAX_LISTED, MAX_LISTED)?;
     let is_other = query.take("purpose").is_some_and(|purpose| purpose != PURPOSE);

@@ -4,9 +4,9 @@ mod events;
 mod request;
 mod shown;
 
+use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State as Extract};
-use axum::Extension;
 use litemoe_registry::{Job, RegistryError};
 use serde_json::Value;
 
@@ -53,10 +53,7 @@ pub(crate) async fn create(
 }
 
 /// `GET /v1/fine_tuning/jobs`
-pub(crate) async fn list(
-    caller: AppCaller,
-    RawQuery(query): RawQuery,
-) -> Result<Listed, ApiError> {
+pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result<Listed, ApiError> {
     let mut query = Query::parse(query.as_deref())?;
     let part = query.part(LISTED, MAX_LISTED)?;
     query.finish()?;

@@ -148,13 +148,9 @@ mod tests {
     fn hyperparameters_are_numbers_or_auto_in_either_place() {
         let plain = JobSpec::new("m", "file-1");
         assert_eq!(parsed(json!({})).unwrap(), plain);
-        let given =
-            json!({ "n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5 });
-        let expected = JobSpec {
-            n_epochs: Some(2),
-            learning_rate_multiplier: Some(0.5),
-            ..plain.clone()
-        };
+        let given = json!({ "n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5 });
+        let expected =
+            JobSpec { n_epochs: Some(2), learning_rate_multiplier: Some(0.5), ..plain.clone() };
         let older = json!({ "hyperparameters": given });
         let supervised = json!({ "type": "supervised", "supervised": older });
         for body in [older.clone(), json!({ "method": supervised })] {

@@ -8,18 +8,18 @@ use crate::ServerError;
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
     pub(crate) name: String,
-    /// The app's mounted adapter; `None` for the foundation itself.
+    /// The mounted adapter; `None` for the foundation itself.
     pub(crate) mounted: Option<Arc<MountedAdapter>>,
 }
 
-/// Served models by name: the foundation first, then its adapters in the order they were added.
+/// Models that are served from the start: the foundation first, then adapters in the order they were added.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub(crate) struct Models {
     foundation: Served,
     adapters: Vec<Served>,
 }
 
-impl Registry {
+impl Models {
     pub(crate) fn new(foundation: String) -> Result<Self, ServerError> {
         match foundation.is_empty() {
             true => Err(ServerError::NoName),
@@ -34,19 +34,20 @@ impl Registry {
         if name.is_empty() {
             return Err(ServerError::NoName);
         }
-        if self.find(&name).is_some() {
+        if self.iter().any(|served| served.name == name) {
             return Err(ServerError::SameName { name });
         }
         self.adapters.push(Served { name, mounted: Some(Arc::new(mounted)) });
         Ok(())
     }
 
-    pub(crate) fn foundation(&self) -> &str {
-        &self.foundation.name
+    pub(crate) fn foundation(&self) -> &Served {
+        &self.foundation
     }
 
-    pub(crate) fn find(&self, name: &str) -> Option<&Served> {
-        self.iter().find(|served| served.name == name)
+    /// An adapter.
+    pub(crate) fn adapter(&self, name: &str) -> Option<&Served> {
+        self.adapters.iter().find(|served| served.name == name)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Served> {
