@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant};
 use litemoe_registry::{
     AppName, Job, JobEvent, JobSpec, JobState, Owner, Registry, Settings, check,
 };
+use serde_json::{Value, json};
 
 use crate::bench::Bench;
+use crate::serving::answer;
 
 /// Longest time of a job.
 const LONG: Duration = Duration::from_secs(300);
@@ -23,6 +26,7 @@ struct Scene {
     bench: Bench,
     registry: Registry,
     app: AppName,
+    key: String,
 }
 
 impl Scene {
@@ -30,8 +34,8 @@ impl Scene {
         let bench = Bench::new();
         let registry = Registry::create(&bench.path("apps")).expect("a registry");
         let app: AppName = "home".parse().expect("a name");
-        registry.add_app(&app, &Settings::default()).expect("added");
-        Self { bench, registry, app }
+        let key = registry.add_app(&app, &Settings::default()).expect("added").reveal();
+        Self { bench, registry, app, key }
     }
 
     fn upload(&self, rows: &str) -> String {
@@ -81,8 +85,9 @@ impl Scene {
         let mut child =
             command.stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        lines.next().expect("a line").expect("text");
-        Service(child)
+        let line = lines.next().expect("a line").expect("text");
+        let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
+        Service { child, address }
     }
 
     fn wait(&self, time: Duration, what: &str, is_there: impl Fn() -> bool) {
@@ -122,20 +127,61 @@ fn rows(split: &str, count: usize) -> String {
 }
 
 /// A running `litemoe serve`.
-struct Service(Child);
+struct Service {
+    child: Child,
+    address: String,
+}
 
 impl Service {
     fn signal(&self, name: &str) {
-        let id = self.0.id().to_string();
+        let id = self.child.id().to_string();
         let status = Command::new("kill").args([format!("-{name}"), id]).status();
         assert!(status.expect("kill runs").success());
     }
 }
 
+impl Service {
+    /// The JSON of the answer to a request, which must succeed.
+    fn ask(&self, scene: &Scene, method: &str, path: &str, kind: &str, body: &str) -> Value {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}",
+            scene.key
+        );
+        let request = format!(
+            "{head}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        let answer = answer(&mut stream, &request);
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    fn get(&self, scene: &Scene, path: &str) -> Value {
+        self.ask(scene, "GET", path, "application/json", "")
+    }
+
+    fn post(&self, scene: &Scene, path: &str, body: &Value) -> Value {
+        self.ask(scene, "POST", path, "application/json", &body.to_string())
+    }
+
+    /// Uploads rows, and returns the id of their file.
+    fn upload(&self, scene: &Scene, rows: &str) -> String {
+        let part = "--part\r\ncontent-disposition: form-data; name=";
+        let body = format!(
+            "{part}\"purpose\"\r\n\r\nfine-tune\r\n{part}\"file\"; filename=\"rows.jsonl\"\r\n\r\n{rows}\r\n--part--\r\n"
+        );
+        let file =
+            self.ask(scene, "POST", "/v1/files", "multipart/form-data; boundary=part", &body);
+        file["id"].as_str().expect("an id").to_owned()
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -146,14 +192,14 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     let mut service = scene.serve(&[]);
     scene.wait(LONG, "the first stages end", || scene.has_event(&job, "the stage score is done"));
     service.signal("KILL");
-    service.0.wait().expect("ended");
+    service.child.wait().expect("ended");
     scene.wait(PROMPT, "nothing outlives the service", || scene.n_processes(&job) == 0);
     assert_eq!(scene.job(&job).state, JobState::Running);
 
     let mut service = scene.serve(&[]);
     scene.wait(LONG, "the job goes on", || scene.has_event(&job, "was done before"));
     service.signal("TERM");
-    assert_eq!(service.0.wait().expect("ended").code(), Some(0));
+    assert_eq!(service.child.wait().expect("ended").code(), Some(0));
     let stopped = scene.job(&job);
     assert_eq!(
         (stopped.state, stopped.attempts),
@@ -193,6 +239,50 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     scene.wait(PROMPT, "its folder is removed", || scene.jobs_left() == 0);
     let faults = check(&scene.bench.path("apps")).expect("checked").findings;
     assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[test]
+fn a_client_uploads_rows_tunes_a_model_and_chats_with_it() {
+    let scene = Scene::new();
+    let service = scene.serve(&["--name", "base"]);
+    let training = service.upload(&scene, &rows("train", 96));
+    let job = json!({
+        "model": "base", "training_file": training,
+        "method": { "type": "supervised", "supervised": { "hyperparameters": {
+            "n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 2,
+        }}},
+    });
+    let job = service.post(&scene, "/v1/fine_tuning/jobs", &job);
+    let path = format!("/v1/fine_tuning/jobs/{}", job["id"].as_str().expect("an id"));
+    let (begin, mut seen) = (Instant::now(), Vec::new());
+    let done = loop {
+        let job = service.get(&scene, &path);
+        let events = service.get(&scene, &format!("{path}/events?limit=100"));
+        for event in events["data"].as_array().expect("events").iter().rev() {
+            if !seen.contains(&event["id"]) {
+                seen.push(event["id"].clone());
+            }
+        }
+        if !["queued", "running"].contains(&job["status"].as_str().expect("a status")) {
+            break job;
+        }
+        assert!(begin.elapsed() < LONG, "{events}");
+        sleep(Duration::from_millis(100));
+    };
+    assert_eq!(done["status"], "succeeded", "{done}");
+    assert!(seen.len() > 10 && done["trained_tokens"].as_u64() > Some(1000), "{done}");
+    let model = done["fine_tuned_model"].as_str().expect("a model");
+    assert!(model.starts_with("ft-"));
+    let models = service.get(&scene, "/v1/models");
+    let models = models["data"].as_array().expect("models");
+    assert!(models.iter().any(|card| card["id"] == model), "{models:?}");
+    let say = |model: &str| {
+        let message = json!({ "role": "user", "content": "turn on the lamp in the kitchen" });
+        let chat = json!({ "model": model, "messages": [message], "max_tokens": 16 });
+        let answer = service.post(&scene, "/v1/chat/completions", &chat);
+        answer["choices"][0]["message"]["content"].as_str().expect("text").to_owned()
+    };
+    assert_ne!(say(model), say("base"));
 }
 
 #[test]
