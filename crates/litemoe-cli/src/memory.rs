@@ -20,7 +20,12 @@ pub(crate) struct Peak {
 
 /// Anonymous memory of this process now, in bytes.
 pub(crate) fn anonymous_bytes() -> u64 {
-    status_bytes("RssAnon:")
+    status_bytes("self", "RssAnon:")
+}
+
+/// Anonymous memory of another process now, in bytes; 0 if there is none.
+pub(crate) fn anonymous_bytes_of(process: u32) -> u64 {
+    status_bytes(&process.to_string(), "RssAnon:")
 }
 
 /// Samples this process's memory in a thread.
@@ -50,7 +55,7 @@ impl MemoryWatch {
         let now = self.peak.fetch_max(anonymous_bytes(), Ordering::Relaxed);
         Peak {
             anonymous: now.max(self.peak.load(Ordering::Relaxed)),
-            resident: status_bytes("VmHWM:"),
+            resident: status_bytes("self", "VmHWM:"),
         }
     }
 }
@@ -64,9 +69,9 @@ impl Drop for MemoryWatch {
     }
 }
 
-/// A field of `/proc/self/status` in bytes; 0 if it is missing.
-fn status_bytes(field: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// A field of `/proc/PROCESS/status` in bytes; 0 if it is missing.
+fn status_bytes(process: &str, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kilobytes =
         line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

@@ -5,7 +5,7 @@ use std::path::Path;
 use litemoe_registry::{AdapterName, Job, JobSpec, JobState, Level, Worker};
 use serde_json::{Value, json};
 
-use super::child::{self, Ended, Interruption};
+use super::child::{self, Bounds, Ended, Interruption};
 use super::command::{APP, OUT, Saving, Steps, customize};
 use super::events::Events;
 use super::folder::Folder;
@@ -67,15 +67,11 @@ impl Attempt<'_> {
         };
         let command = customize(setup, &spec, folder, rows, saving, steps)?;
         let is_title = |line: &Line| matches!(line, Line::Note { message } if *message == title());
-        let ended = child::run(
-            command,
-            || self.interruption(),
-            |line| {
-                if !is_title(line) {
-                    events.add_line(line);
-                }
-            },
-        )?;
+        let ended = child::run(command, &self.bounds(), |line| {
+            if !is_title(line) {
+                events.add_line(line);
+            }
+        })?;
         let report = match self.done(ended, hidden) {
             Ok(report) => report,
             Err(end) => return Ok(end),
@@ -103,7 +99,7 @@ impl Attempt<'_> {
         for saving in Saving::ALL {
             let mut command = customize(self.setup, spec, folder, rows, saving, None)?;
             command.arg("--dry-run");
-            let ended = child::run(command, || self.interruption(), |_| ())?;
+            let ended = child::run(command, &self.bounds(), |_| ())?;
             let forecast = match self.done(ended, hidden) {
                 Ok(forecast) => Forecast::parse(&forecast)?,
                 Err(end) => return Ok(Err(end)),
@@ -135,6 +131,10 @@ impl Attempt<'_> {
             })),
             Ended::Interrupted(interruption) => Err(End::Interrupted(interruption)),
         }
+    }
+
+    fn bounds(&self) -> Bounds<impl Fn() -> Option<Interruption>> {
+        Bounds { memory: self.setup.memory, interruption: || self.interruption() }
     }
 
     /// Why the job is to end now. One that cannot be read goes on.

@@ -1,4 +1,3 @@
-use anyhow::Context;
 use clap::Args;
 
 use crate::customize::CustomizeArgs;
@@ -8,15 +7,16 @@ use crate::parent::end_with_parent;
 #[cfg(unix)]
 const NICENESS: i32 = 10;
 
-/// Run `customize` as a job of `serve`: at low priority, with bounded memory, and only as long as its parent
+/// How much sooner the kernel ends a job than the service when there is no memory left, of 1000.
+#[cfg(target_os = "linux")]
+const OOM_SCORE: &str = "500";
+
+/// Run `customize` as a job of `serve`: at low priority, and only as long as its parent
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
     /// Process that waits for the job.
     #[arg(long)]
     parent: u32,
-    /// Maximum private memory of each process of the job.
-    #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
     #[command(flatten)]
     customize: CustomizeArgs,
 }
@@ -24,21 +24,11 @@ pub(crate) struct JobArgs {
 impl JobArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         end_with_parent(self.parent)?;
+        // A system that does not allow these runs the job as any other program.
         #[cfg(unix)]
-        rustix::process::nice(NICENESS).context("cannot lower the priority")?;
-        if let Some(bytes) = self.memory {
-            limit_memory(bytes)?;
-        }
+        let _ = rustix::process::nice(NICENESS);
+        #[cfg(target_os = "linux")]
+        let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
         self.customize.run()
     }
-}
-
-/// Limits the private writable memory of this process, and of each that it starts. Memory-mapped checkpoints do not count.
-/// Linux alone.
-fn limit_memory(bytes: u64) -> anyhow::Result<()> {
-    #[cfg(target_os = "linux")]
-    rlimit::setrlimit(rlimit::Resource::DATA, bytes, bytes).context("cannot limit the memory")?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = bytes;
-    Ok(())
 }

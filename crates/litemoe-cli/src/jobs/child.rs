@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::group_memory::group_bytes;
 use super::line::Line;
 
 /// Longest time after which an interruption is noticed.
@@ -31,6 +32,14 @@ pub(super) enum Interruption {
     Stopped,
 }
 
+/// Bounds of a process and what it starts.
+pub(super) struct Bounds<F> {
+    /// Maximum anonymous memory of all of them.
+    pub(super) memory: Option<u64>,
+    /// Whether they are to end now.
+    pub(super) interruption: F,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -38,15 +47,15 @@ pub(super) enum Ended {
     Done(String),
     /// With an error; `None` if it did not say which.
     Failed(Option<String>),
-    /// Because an allocation failed.
+    /// Because it took more memory than it may have, or than there is.
     NoMemory,
     Interrupted(Interruption),
 }
 
-/// Runs a process and what it starts to its end, or until `interruption` gives one.
+/// Runs a process and what it starts to its end, or until it exceeds its bounds.
 pub(super) fn run(
     mut command: Command,
-    interruption: impl Fn() -> Option<Interruption>,
+    bounds: &Bounds<impl Fn() -> Option<Interruption>>,
     mut on_line: impl FnMut(&Line),
 ) -> anyhow::Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -85,8 +94,11 @@ pub(super) fn run(
         }
         if asked.elapsed() >= PAUSE {
             asked = Instant::now();
-            if let Some(interruption) = interruption() {
+            if let Some(interruption) = (bounds.interruption)() {
                 return Ok(Ended::Interrupted(interruption));
+            }
+            if bounds.memory.is_some_and(|bytes| group_bytes(running.0.id()) > bytes) {
+                return Ok(Ended::NoMemory);
             }
         }
     }

@@ -67,9 +67,6 @@ pub(super) fn customize(
     let mut command = Command::new(env::current_exe()?);
     command.current_dir(folder.path()).env("TMPDIR", folder.scratch()).env("LITEMOE_LOG", "off");
     command.args(["job", "--parent", &std::process::id().to_string()]);
-    if let Some(bytes) = setup.memory {
-        command.args(["--memory", &bytes.to_string()]);
-    }
     command.args(["--threads", &rayon::current_num_threads().to_string()]);
     command.args(["--progress", "json", "--json", "--no-controls", "--out", OUT]);
     command.arg("--foundation").arg(&setup.foundation).args(["--app", &format!("{APP}={rows}")]);

@@ -8,6 +8,7 @@ mod command;
 mod events;
 mod folder;
 mod forecast;
+mod group_memory;
 mod hidden;
 mod line;
 mod made;
