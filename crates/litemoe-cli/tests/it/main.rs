@@ -48,6 +48,7 @@ mod records;
 mod refit;
 mod rows;
 mod serving;
+mod serving_apps;
 mod shards;
 mod stdout;
 mod verbs;
