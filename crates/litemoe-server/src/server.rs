@@ -11,11 +11,10 @@ use crate::engine::Engine;
 use crate::identity::now;
 use crate::lanes::Lanes;
 use crate::limits::Context;
-use crate::listen::listen;
 use crate::quota::Quota;
 use crate::registry::Registry;
 use crate::state::State;
-use crate::{ServerError, ServerOptions, api};
+use crate::{Listening, ServerError, ServerOptions, api};
 
 /// OpenAI-compatible HTTP server for one foundation and its adapters.
 #[derive(Debug)]
@@ -86,6 +85,12 @@ impl Server {
         api::router(self.state, self.guard.at(None))
     }
 
+    /// Answers the requests of a listener from now on.
+    pub fn open(self, listening: &Listening) {
+        let address = listening.address().ip();
+        listening.open(api::router(self.state, self.guard.at(Some(address))));
+    }
+
     /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
     /// answered, or [`Timeouts::shutdown`](crate::Timeouts::shutdown) later.
     ///
@@ -96,10 +101,10 @@ impl Server {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let address = listener.local_addr().map_err(|reason| ServerError::Serve { reason })?;
-        let options = self.state.options.clone();
-        let router = api::router(self.state, self.guard.at(Some(address.ip())));
-        listen(listener, router, &options, shutdown).await;
+        let listening = Listening::new(listener, &self.state.options)?;
+        self.open(&listening);
+        shutdown.await;
+        listening.stop().await;
         Ok(())
     }
 }

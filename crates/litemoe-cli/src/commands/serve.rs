@@ -1,20 +1,24 @@
 use std::path::PathBuf;
-use std::process;
+use std::{panic, process};
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_server::{Server, ServerOptions};
+use litemoe_server::{Listening, Server, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
+use crate::log::LogFormat;
 use crate::model::{self, Loaded};
 use crate::output;
 use crate::signals::Signals;
 
 /// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
+///
+/// While the model is loaded, /health answers 503 `{"status": "loading"}` and all other paths 503. The line `listening on
+/// http://ADDRESS` is printed when the server is ready.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// The foundation: a Hugging Face model directory, or the id of a pulled model.
@@ -32,6 +36,9 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Form of the log on standard error, which has a line for each request.
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(super) log_format: LogFormat,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -45,6 +52,33 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
+        let runtime =
+            tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+        runtime.block_on(self.listen(options))
+    }
+
+    /// Listens, loads the model off the asynchronous threads, and serves.
+    async fn listen(self, options: ServerOptions) -> anyhow::Result<()> {
+        let mut signals = Signals::watch().context("cannot watch for signals")?;
+        let address = (self.host.as_str(), self.port);
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
+        let listening = Listening::new(listener, &options)?;
+        let loaded = tokio::select! {
+            biased;
+            code = signals.next() => process::exit(code),
+            loaded = tokio::task::spawn_blocking(|| self.load(options)) => loaded,
+        };
+        let server = loaded.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
+        server.open(&listening);
+        output::line(&format!("listening on http://{}", listening.address()))?;
+        stop(signals).await;
+        listening.stop().await;
+        Ok(())
+    }
+
+    fn load(self, options: ServerOptions) -> anyhow::Result<Server> {
         let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
@@ -61,25 +95,13 @@ impl ServeArgs {
             adapters.push((name, loaded.adapter(&dir)?));
         }
         inputs.expect_unchanged()?;
-        let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
+        let name = self.name.unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { model, tokenizer, .. } = loaded;
         let mut server = Server::new(name, model, tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
         }
-        let runtime =
-            tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
-        runtime.block_on(self.listen(server))
-    }
-
-    async fn listen(&self, server: Server) -> anyhow::Result<()> {
-        let signals = Signals::watch().context("cannot watch for signals")?;
-        let address = (self.host.as_str(), self.port);
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
-        output::line(&format!("listening on http://{}", listener.local_addr()?))?;
-        Ok(server.serve(listener, stop(signals)).await?)
+        Ok(server)
     }
 }
 

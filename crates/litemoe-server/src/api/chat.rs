@@ -29,6 +29,7 @@ pub(crate) async fn complete(
     let (chat, reserved) = received.parse(&state, ChatRequest::parse).await?;
     let served = call::find(&state, &chat.model, &record)?;
     chat.common.sampling.check_tokens(state.vocab)?;
+    chat.common.ending.check_tokens(state.vocab)?;
     state.context.check_bytes(chat.prompt.n_bytes())?;
     let place = call::enter(&state, peer, served)?;
     let Prepared { prompt, grammar, format } =
@@ -54,6 +55,7 @@ pub(crate) async fn complete(
         scores_prompts: false,
         max_new,
         stop: common.stop,
+        ending: common.ending,
         is_background: common.is_background,
     };
     Call { place, request, stream: common.stream }.answer(answer, record, &state).await

@@ -26,8 +26,18 @@ pub(crate) struct Request {
     pub(crate) max_new: usize,
     /// Stop strings, not empty.
     pub(crate) stop: Vec<String>,
+    pub(crate) ending: Ending,
     /// Whether it waits while requests that are not in the background run.
     pub(crate) is_background: bool,
+}
+
+/// Which tokens end a text, and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Tokens that end it besides the model's own; they are not part of it.
+    pub(crate) tokens: BTreeSet<u32>,
+    /// Number of tokens before which no token ends it; `usize::MAX`: none ever does.
+    pub(crate) min_new: usize,
 }
 
 /// What the generated text is.
