@@ -6,7 +6,7 @@ const PAGE: &str = include_str!("page.html");
 
 /// What the page may do: run its own script and style, by their hashes, and ask this server.
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-jGx5XZ/ZNeD8dZJdd1je7AivhsYpCK5xMnm8rO1Rie0='; \
+    script-src 'sha256-pgdmdeD0Xooo08q02ZdAE1JsTPVfTm2H883XTMeYkrc='; \
     style-src 'sha256-CkT3hcumE93aoHKsU1epwnjxHl4xIgVqcWUZktM7pig='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -54,7 +54,7 @@ pub(crate) async fn tokenize(
     let tokenizer = state.tokenizer.clone();
     let work = move || {
         let _reserved = reserved;
-        let tokens = tokens(&tokenizer, request, context)?;
+        let tokens = tokens(&tokenizer, &request, context)?;
         Ok(serde_json::to_string(&tokens).expect("numbers and texts"))
     };
     let json: Result<String, ApiError> =
@@ -64,7 +64,7 @@ pub(crate) async fn tokenize(
 
 fn tokens(
     tokenizer: &Tokenizer,
-    request: TokenizeRequest,
+    request: &TokenizeRequest,
     context: Context,
 ) -> Result<Tokens, ApiError> {
     let param = request.param();
