@@ -33,6 +33,8 @@ mod hub_server;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod kills;
+#[cfg(unix)]
+mod loading;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 mod loop_kills;
 mod measuring;

@@ -326,6 +326,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let texts = [
         chat("hi", ""),
         chat("hi", fields),
+        chat("hi", "").replacen("/v1/chat/completions", "/tokenize", 1),
         post(&parts),
         chunked,
         preflight.into(),
