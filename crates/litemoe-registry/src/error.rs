@@ -5,6 +5,7 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 
 use crate::file_name::FileNameError;
+use crate::job_spec::JobSpecError;
 use crate::job_state::JobState;
 use crate::name::NameError;
 use crate::sha256_hash::Sha256Hash;
@@ -71,6 +72,14 @@ pub enum RegistryError {
     NoJob { id: String },
     #[error("the job `{id}` is {state}")]
     JobIs { id: String, state: JobState },
+    #[error("the file `{id}` is used by the job `{job}`, which is not over")]
+    FileInUse { id: String, job: String },
+    #[error(transparent)]
+    Spec(#[from] JobSpecError),
+    #[error(
+        "the specification of the job `{id}` is none that this version of the program knows: {reason}"
+    )]
+    UnknownSpec { id: String, reason: String },
     #[error("another worker has the registry's jobs")]
     WorkerBusy,
 }

@@ -119,3 +119,23 @@ pub(crate) fn next(connection: &Connection) -> Result<Option<(Job, i64)>, Regist
     });
     found.optional()?.map(|(app, id)| find(connection, &app, &id)).transpose()
 }
+
+/// Id of an app's job that reads a file and is not over.
+pub(crate) fn reader(
+    connection: &Connection,
+    app: &AppName,
+    file: &str,
+) -> Result<Option<String>, RegistryError> {
+    let sql = "SELECT id FROM jobs WHERE app = ? AND state IN (?, ?) \
+               AND ? IN (spec ->> 'training_file', spec ->> 'validation_file') LIMIT 1";
+    let values = (app, JobState::Queued, JobState::Running, file);
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(values, |row| row.get(0)).optional()?)
+}
+
+/// Ids of all jobs that are not over.
+pub(crate) fn unfinished(connection: &Connection) -> Result<Vec<String>, RegistryError> {
+    let mut statement = connection.prepare_cached("SELECT id FROM jobs WHERE state IN (?, ?)")?;
+    let ids = statement.query_map((JobState::Queued, JobState::Running), |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}

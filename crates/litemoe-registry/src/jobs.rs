@@ -1,16 +1,19 @@
 //! Jobs in the database, as their apps see them.
 
+use rusqlite::Transaction;
 use serde_json::Value;
 
 use crate::RegistryError;
 use crate::app;
 use crate::job::{self, Job, JobEvent};
+use crate::job_spec::JobSpec;
 use crate::job_state::JobState;
 use crate::json::Json;
 use crate::key::random_hex;
 use crate::name::AppName;
 use crate::page::Page;
 use crate::registry::Registry;
+use crate::uploads;
 
 /// Random bytes of a job's id.
 const ID_BYTES: usize = 12;
@@ -21,15 +24,41 @@ impl Registry {
     /// # Errors
     /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked).
     pub fn create_job(&self, app: &AppName, spec: Value) -> Result<Job, RegistryError> {
+        self.queue(app, spec, |_| Ok(()))
+    }
+
+    fn queue(
+        &self,
+        app: &AppName,
+        spec: Value,
+        check: impl FnOnce(&Transaction<'_>) -> Result<(), RegistryError>,
+    ) -> Result<Job, RegistryError> {
         let id = format!("job-{}", random_hex::<ID_BYTES>()?);
         let now = self.now();
         self.database.write(|transaction| {
             app::live(transaction, app)?;
+            check(transaction)?;
             transaction.execute(
                 "INSERT INTO jobs (id, app, state, spec, created) VALUES (?, ?, ?, ?, ?)",
                 (&id, app, JobState::Queued, Json(spec), now),
             )?;
             Ok(job::find(transaction, app, &id)?.0)
+        })
+    }
+
+    /// Queues a fine-tuning job of an app. Its files cannot be removed until it is over.
+    ///
+    /// # Errors
+    /// [`Spec`](RegistryError::Spec) for values out of their ranges, [`NoFile`](RegistryError::NoFile), and those of
+    /// [`create_job`](Self::create_job).
+    pub fn create_tuning_job(&self, app: &AppName, spec: &JobSpec) -> Result<Job, RegistryError> {
+        spec.check()?;
+        self.queue(app, serde_json::json!(spec), |transaction| {
+            let files = [Some(&spec.training_file), spec.validation_file.as_ref()];
+            files.into_iter().flatten().try_for_each(|id| {
+                uploads::find(transaction, app, id)?;
+                Ok(())
+            })
         })
     }
 

@@ -10,6 +10,7 @@ use crate::app;
 use crate::blobs::Upload;
 use crate::clock::UnixTime;
 use crate::file_name::FileName;
+use crate::job;
 use crate::key::random_hex;
 use crate::name::AppName;
 use crate::page::Page;
@@ -114,10 +115,14 @@ impl Registry {
     /// Removes an app's file, and its content if nothing else refers to it.
     ///
     /// # Errors
-    /// [`NoFile`](RegistryError::NoFile).
+    /// [`NoFile`](RegistryError::NoFile), [`FileInUse`](RegistryError::FileInUse) while a job that is queued or running
+    /// reads it.
     pub fn remove_file(&self, app: &AppName, id: &str) -> Result<(), RegistryError> {
         let removed = self.database.write(|transaction| {
             let file = find(transaction, app, id)?;
+            if let Some(job) = job::reader(transaction, app, id)? {
+                return Err(RegistryError::FileInUse { id: id.to_owned(), job });
+            }
             transaction.execute("DELETE FROM files WHERE app = ? AND id = ?", (app, id))?;
             Ok(file.sha256)
         })?;
@@ -126,7 +131,11 @@ impl Registry {
     }
 }
 
-fn find(connection: &Connection, app: &AppName, id: &str) -> Result<StoredFile, RegistryError> {
+pub(crate) fn find(
+    connection: &Connection,
+    app: &AppName,
+    id: &str,
+) -> Result<StoredFile, RegistryError> {
     let sql = format!("SELECT {COLUMNS} FROM files WHERE app = ? AND id = ?");
     let mut statement = connection.prepare_cached(&sql)?;
     let found = statement.query_row((app, id), StoredFile::of).optional()?;

@@ -14,8 +14,8 @@ use crate::name::AdapterName;
 use crate::registry::Registry;
 use crate::staged_adapter::{NewAdapter, StagedAdapter, next};
 
-/// In the name of the lock file, `.jobs.litemoe-lock`.
-const LOCKED: &str = "jobs";
+/// Name of the folder for files of jobs, whose lock is `.jobs.litemoe-lock`.
+const JOBS: &str = "jobs";
 
 /// The one process that runs a registry's jobs, until it is dropped or the process ends. Its threads may share it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Registry {
     /// # Errors
     /// [`WorkerBusy`](RegistryError::WorkerBusy) if another worker lives, in this process or another one.
     pub fn worker(&self) -> Result<Worker, RegistryError> {
-        let path = self.dir().join(LOCKED);
+        let path = self.dir().join(JOBS);
         let lock = TargetLock::new(&path).map_err(|reason| match reason.kind() {
             ErrorKind::ResourceBusy => RegistryError::WorkerBusy,
             _ => RegistryError::unwritten(&path, reason),
@@ -78,6 +78,35 @@ impl Worker {
             transaction.execute(sql, (JobState::Running, now, attempts, number))?;
             Ok(Some(Job { state: JobState::Running, started: Some(now), attempts, ..job }))
         })
+    }
+
+    /// Queues a running job again, as if it had not been begun.
+    ///
+    /// # Errors
+    /// [`JobIs`](RegistryError::JobIs) if it was cancelled.
+    pub fn put_back(&self, job: &Job) -> Result<(), RegistryError> {
+        self.registry.database.write(|transaction| {
+            let number = running(transaction, job)?;
+            let sql = "UPDATE jobs SET state = ?, started = NULL, attempts = max(attempts - 1, 0) \
+                       WHERE number = ?";
+            transaction.execute(sql, (JobState::Queued, number))?;
+            Ok(())
+        })
+    }
+
+    /// Ids of the jobs of all apps that are queued or running.
+    pub fn unfinished(&self) -> Result<Vec<String>, RegistryError> {
+        self.registry.database.read(job::unfinished)
+    }
+
+    /// Folder of the registry that is free for files of running jobs; nothing creates it.
+    pub fn dir(&self) -> PathBuf {
+        self.registry.dir().join(JOBS)
+    }
+
+    /// The registry of the jobs.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Adds an event to a running job, and returns its number.

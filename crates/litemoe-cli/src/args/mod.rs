@@ -4,6 +4,7 @@ pub(crate) mod auto;
 pub(crate) mod cache;
 pub(crate) mod device;
 pub(crate) mod forecast;
+pub(crate) mod jobs;
 pub(crate) mod limit;
 pub(crate) mod listed;
 pub(crate) mod mount;

@@ -25,6 +25,7 @@ use clap::Subcommand;
 
 use crate::chat::ChatArgs;
 use crate::customize::{CustomizeArgs, StageArgs};
+use crate::jobs::JobArgs;
 use crate::log::LogFormat;
 
 /// Commands of `litemoe`.
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Man(man::ManArgs),
     #[command(hide = true)]
     Stage(StageArgs),
+    #[command(hide = true)]
+    Job(Box<JobArgs>),
 }
 
 impl Command {
@@ -89,6 +92,7 @@ impl Command {
             Self::Completions(args) => args.run(program),
             Self::Man(args) => args.run(program),
             Self::Stage(args) => args.run(),
+            Self::Job(args) => args.run(),
         }
     }
 }

@@ -12,9 +12,11 @@ use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
+use crate::args::jobs::JobOptions;
 use crate::args::registry::RegistryArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
+use crate::jobs::{Jobs, Setup};
 use crate::log::LogFormat;
 use crate::model::{self, Loaded};
 use crate::output;
@@ -46,6 +48,8 @@ pub(crate) struct ServeArgs {
     pub(super) log_format: LogFormat,
     #[command(flatten)]
     registry: RegistryArgs,
+    #[command(flatten)]
+    jobs: JobOptions,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -90,7 +94,8 @@ impl ServeArgs {
             code = signals.next() => process::exit(code),
             loaded = tokio::task::spawn_blocking(|| self.load(options, registry)) => loaded,
         };
-        let server = loaded.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
+        let (server, jobs) =
+            loaded.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
         if !asks_for_keys {
             output::note(
                 "there are no apps, so no keys are asked for and only this machine is served; `litemoe app add` adds one",
@@ -100,10 +105,16 @@ impl ServeArgs {
         output::line(&format!("listening on http://{}", listening.address()))?;
         stop(signals).await;
         listening.stop().await;
+        drop(jobs);
         Ok(())
     }
 
-    fn load(self, options: ServerOptions, registry: Option<Registry>) -> anyhow::Result<Server> {
+    /// The server, and the runner of its registry's jobs.
+    fn load(
+        self,
+        options: ServerOptions,
+        registry: Option<Registry>,
+    ) -> anyhow::Result<(Server, Option<Jobs>)> {
         let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
@@ -120,19 +131,38 @@ impl ServeArgs {
             adapters.push((name, loaded.adapter(&dir)?));
         }
         inputs.expect_unchanged()?;
-        let name = self.name.unwrap_or_else(|| model::name(&loaded.checkpoint));
+        let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { checkpoint, model, tokenizer } = loaded;
         let model = Arc::new(model);
+        let setup = self.setup(&name, checkpoint.dir())?;
         let mut server = Server::new(name, model.clone(), tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
         }
+        let mut jobs = None;
         if let Some(registry) = registry {
+            jobs = setup.map(|setup| Jobs::start(&registry, setup)).transpose()?;
             let foundation = checkpoint.fingerprint().to_string();
             let load = move |dir: &Path| load_adapter(&checkpoint, &model, dir);
             server = server.with_registry(registry, foundation, load)?;
         }
-        Ok(server)
+        Ok((server, jobs))
+    }
+
+    /// What the registry's jobs have in common; `None` if none are to run.
+    fn setup(&self, name: &str, foundation: &Path) -> anyhow::Result<Option<Setup>> {
+        if self.jobs.no_jobs {
+            return Ok(None);
+        }
+        let foundation = std::path::absolute(foundation)
+            .with_context(|| format!("cannot find {}", foundation.display()))?;
+        Ok(Some(Setup {
+            model: name.to_owned(),
+            foundation,
+            memory: self.jobs.job_memory,
+            device: self.device,
+            weights: self.weights,
+        }))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::commands::score::ScoreWork;
 use crate::commands::tune::TuneCommand;
 use crate::events::Source;
 use crate::model;
+use crate::parent::end_with_parent;
 use crate::work::Work;
 
 /// Work of a stage.
@@ -92,25 +93,4 @@ impl StageArgs {
         let work = if self.resume { work.resumed() } else { work };
         artefact::write_checksummed(Path::new(&self.report), &work.execute()?)
     }
-}
-
-/// Has the kernel send SIGTERM to this process when its parent ends, so that no stage outlives `customize`. Linux alone;
-/// elsewhere such a stage runs to its end and holds the lock of the records until then.
-///
-/// # Errors
-/// When the parent has ended already.
-fn end_with_parent(parent: u32) -> anyhow::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-
-        set_parent_process_death_signal(Some(Signal::TERM))?;
-        let found = getppid().map(Pid::as_raw_nonzero);
-        if found.is_none_or(|found| u32::try_from(found.get()).ok() != Some(parent)) {
-            anyhow::bail!("the process {parent}, which started this stage, has ended");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = parent;
-    Ok(())
 }

@@ -274,9 +274,5 @@ fn a_stage_does_not_begin_when_the_process_that_started_it_has_ended() {
         "report.json",
     ]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stderr.contains("process 1, which started this stage, has ended"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("process 1, which started this one, has ended"), "{}", run.stderr);
 }

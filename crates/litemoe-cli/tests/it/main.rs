@@ -31,6 +31,8 @@ mod hub;
 #[cfg(feature = "hub")]
 mod hub_server;
 mod inspect;
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+mod jobs;
 #[cfg(target_os = "linux")]
 mod kills;
 #[cfg(unix)]

@@ -14,5 +14,6 @@ mod kills;
 mod names;
 mod processes;
 mod scene;
+mod specs;
 mod uploads;
 mod usage;

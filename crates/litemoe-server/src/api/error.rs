@@ -80,8 +80,25 @@ impl ApiError {
     }
 
     pub(crate) fn no_adapter(name: &str) -> Self {
-        let message = format!("there is no adapter `{name}`");
+        Self::not_found(format!("there is no adapter `{name}`"))
+    }
+
+    /// What the path or a parameter names does not exist: 404.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::coded(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn missing(name: &str) -> Self {
+        Self::bad_request("missing_required_parameter", format!("`{name}` is missing")).of(name)
+    }
+
+    pub(crate) fn unknown_parameter(name: &str) -> Self {
+        Self::bad_request("unknown_parameter", format!("`{name}` is not a known parameter"))
+            .of(name)
+    }
+
+    pub(crate) fn twice(name: &str) -> Self {
+        Self::bad_request("invalid_value", format!("`{name}` is given twice")).of(name)
     }
 
     /// The app has reached a limit: 429.

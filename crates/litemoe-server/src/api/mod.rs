@@ -3,6 +3,7 @@
 mod adapters;
 mod admit;
 mod answer;
+mod app_caller;
 mod authenticate;
 mod body;
 mod call;
@@ -16,6 +17,7 @@ mod embeddings;
 mod ending;
 mod error;
 mod fields;
+mod files;
 pub(crate) mod guard;
 mod loading;
 mod log;
@@ -28,6 +30,7 @@ mod openapi;
 mod page;
 mod parameters;
 mod prompt;
+mod query;
 mod received_adapter;
 mod registry_error;
 mod reply;
@@ -42,6 +45,7 @@ mod token_ids;
 mod tokenize;
 mod tokenize_request;
 mod tools;
+mod tuning;
 mod usage;
 mod values;
 
@@ -97,6 +101,17 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/adapters/{name}", Caller, get(adapters::one)),
         (Method::PUT, "/v1/adapters/{name}", Upload, put(adapters::put)),
         (Method::DELETE, "/v1/adapters/{name}", Caller, delete(adapters::remove)),
+        (Method::GET, "/v1/files", Caller, get(files::list)),
+        (Method::POST, "/v1/files", Upload, post(files::upload)),
+        (Method::GET, "/v1/files/{id}", Caller, get(files::one)),
+        (Method::DELETE, "/v1/files/{id}", Caller, delete(files::remove)),
+        (Method::GET, "/v1/files/{id}/content", Caller, get(files::content)),
+        (Method::GET, "/v1/fine_tuning/jobs", Caller, get(tuning::list)),
+        (Method::POST, "/v1/fine_tuning/jobs", Caller, post(tuning::create)),
+        (Method::GET, "/v1/fine_tuning/jobs/{id}", Caller, get(tuning::one)),
+        (Method::POST, "/v1/fine_tuning/jobs/{id}/cancel", Caller, post(tuning::cancel)),
+        (Method::GET, "/v1/fine_tuning/jobs/{id}/events", Caller, get(tuning::events)),
+        (Method::GET, "/v1/fine_tuning/jobs/{id}/checkpoints", Caller, get(tuning::checkpoints)),
     ]
 }
 

@@ -12,6 +12,9 @@ use crate::state::State;
 /// Maximum bytes of a field that is a text.
 const MAX_TEXT: usize = 4 << 10;
 
+/// Maximum bytes of a refused form that are read and discarded.
+const MAX_DISCARDED: usize = 64 << 20;
+
 /// Form of a request (`multipart/form-data`), read within the limits of uploads.
 #[derive(Debug)]
 pub(crate) struct Form {
@@ -50,6 +53,23 @@ impl Form {
         let next = timeout(limits.time, fields.next_field()).await;
         let field = next.map_err(|_| ApiError::too_slow(limits.time))?.map_err(broken)?;
         Ok(field.map(|field| Part { field, limits }))
+    }
+
+    /// Reads and discards the rest of a form that is refused, as far as it comes in time: a client that cannot send its
+    /// request does not read the refusal.
+    pub(crate) async fn discard(mut self) {
+        let (time, mut left) = (self.limits.time, MAX_DISCARDED);
+        let rest = async {
+            while let Ok(Some(mut field)) = self.fields.next_field().await {
+                while let Ok(Some(chunk)) = field.chunk().await {
+                    match left.checked_sub(chunk.len()) {
+                        Some(fewer) => left = fewer,
+                        None => return,
+                    }
+                }
+            }
+        };
+        let _ = timeout(time, rest).await;
     }
 }
 

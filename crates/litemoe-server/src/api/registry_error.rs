@@ -27,6 +27,12 @@ impl From<RegistryError> for ApiError {
             RegistryError::JobIs { .. } => {
                 Self::coded(StatusCode::CONFLICT, "invalid_state", message)
             }
+            RegistryError::FileInUse { .. } => {
+                Self::coded(StatusCode::CONFLICT, "file_in_use", message)
+            }
+            RegistryError::Spec(error) => {
+                Self::bad_request("invalid_value", message).of(error.field)
+            }
             // Since the key was checked.
             RegistryError::Revoked { .. } | RegistryError::NoApp { .. } => Self::no_app(true),
             RegistryError::Busy => {

@@ -1,0 +1,17 @@
+use std::path::PathBuf;
+
+use crate::args::device::DeviceArgs;
+use crate::args::weights::WeightArgs;
+
+/// What all jobs of a service have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// Name of the foundation, as it is served.
+    pub(crate) model: String,
+    /// Absolute path of its directory.
+    pub(crate) foundation: PathBuf,
+    /// Maximum memory of a job; `None` for what is available when it begins.
+    pub(crate) memory: Option<u64>,
+    pub(crate) device: DeviceArgs,
+    pub(crate) weights: WeightArgs,
+}
