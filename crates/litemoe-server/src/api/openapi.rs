@@ -25,6 +25,7 @@ mod tests {
     use crate::api::request::ChatRequest;
     use crate::api::routes;
     use crate::api::tokenize_request::TokenizeRequest;
+    use crate::api::tuning::TuningRequest;
 
     type Parse<T> = fn(&[u8], &RequestLimits, &Sampling) -> Result<T, ApiError>;
 
@@ -141,5 +142,11 @@ mod tests {
         assert_eq!(read(TokenizeRequest::parse, &bodies), documented("TokenizeRequest"));
         let tokens = json!({ "tokens": [1] });
         assert_eq!(read(DetokenizeRequest::parse, &[tokens]), documented("DetokenizeRequest"));
+        let job = json!({ "model": "a", "training_file": "file-1", "hyperparameters": {} });
+        let mut newer = job.clone();
+        newer["method"] = json!({ "type": "supervised", "supervised": { "hyperparameters": {} } });
+        newer.as_object_mut().unwrap().remove("hyperparameters");
+        let fields = read(TuningRequest::parse, &[job, newer]);
+        assert_eq!(fields, documented("FineTuningRequest"));
     }
 }
