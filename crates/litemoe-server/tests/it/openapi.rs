@@ -41,7 +41,7 @@ async fn error(router: &Router, path: &str, body: &Value) -> Option<Value> {
     let response = send(router, "POST", path, Body::from(body.to_string())).await;
     match response.status().as_u16() {
         200 => None,
-        400 => Some(read(response).await["error"].clone()),
+        400 | 404 => Some(read(response).await["error"].clone()),
         status => panic!("{status} {body}"),
     }
 }
