@@ -47,7 +47,7 @@ async fn every_path_is_503_until_the_server_is_there() {
         assert_eq!((&error["code"], &error["type"]), (&json!("loading"), &json!("server_error")));
         assert!(answer.contains("\r\nretry-after: 7\r\n") && answer.contains("\r\nx-request-id: "));
     }
-    server().open(&listening);
+    server().open(&listening).unwrap();
     let health = ask(&listening, &get("/health", "")).await;
     assert_eq!((status(&health), body(&health)), (200, json!({ "status": "ok" })));
     let answer = ask(&listening, &post(&chat(&json!({})), "")).await;
@@ -63,7 +63,7 @@ async fn a_connection_stays_open_when_the_server_is_there() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let answer = until(&mut stream, "}").await;
     assert!(status(&answer) == 503 && answer.contains("loading"), "{answer}");
-    server().open(&listening);
+    server().open(&listening).unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let answer = until(&mut stream, "}").await;
     assert!(status(&answer) == 200 && answer.contains("ok"), "{answer}");

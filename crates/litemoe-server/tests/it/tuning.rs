@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::client::{read, text};
 use crate::files::{id, upload};
 use crate::shop::{FOUNDATION, Shop, app};
-use crate::toy::Toy;
+use crate::toy::{Step, Toy, tokens};
 
 const JOBS: &str = "/v1/fine_tuning/jobs";
 
@@ -49,7 +49,7 @@ fn succeed(shop: &Shop, worker: &Worker, job: &Job) -> String {
 
 #[tokio::test]
 async fn a_job_is_queued_and_its_adapter_is_served_at_once() {
-    let shop = Shop::of(Toy::saying("hi"));
+    let shop = Shop::of(Toy { adapted: vec![Step::Say(tokens("y")[0])], ..Toy::saying("hi") });
     let key = shop.add("home");
     let [training, validation] = ["a", "b"].map(|rows| upload(&shop, &key, rows));
     let (training, validation) = (training.await, validation.await);
@@ -98,7 +98,7 @@ async fn a_job_is_queued_and_its_adapter_is_served_at_once() {
         }])
     );
     assert!(shop.models(&key).await.contains(&name));
-    assert_eq!(shop.content(&key, &name).await, "hi");
+    assert_eq!(shop.content(&key, &name).await, "y");
     let removed = shop.send("DELETE", &format!("/v1/models/{name}"), &key, Body::empty()).await;
     assert_eq!(removed.status(), 200);
     assert_eq!(shown(&shop, &key, id(&job)).await["trained_tokens"], Value::Null);
