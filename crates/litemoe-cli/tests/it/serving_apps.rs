@@ -142,7 +142,7 @@ fn an_app_sends_its_adapter_and_uses_it() {
     let (status, list) = client.ask("GET", "/v1/models", &[], b"").expect("an answer");
     let names: Vec<_> =
         list["data"].as_array().expect("a list").iter().map(|it| &it["id"]).collect();
-    assert_eq!((status, names), (200, vec!["model", "mine"]));
+    assert_eq!((status, json!(names)), (200, json!(["model", "mine"])));
     let usage = bench.json(&["app", "usage", "home", "--registry", "apps"]);
     assert!(usage.to_string().contains("\"completion_tokens\":"), "{usage}");
 }
@@ -330,7 +330,7 @@ fn fuzzed_requests_of_apps_break_nothing() {
         "--max-upload",
         "4096000",
     ];
-    let server = Served::of(bench, &options, None);
+    let server = Served::of(bench.clone(), &options, None);
     let client = Client { address: server.address().to_owned(), key: key.clone() };
     assert_eq!(client.put("mine", &files, None).expect("an answer").0, 201);
     let header = "content-type: multipart/form-data; boundary=B".to_owned();
