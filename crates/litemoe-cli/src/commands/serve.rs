@@ -80,6 +80,7 @@ impl ServeArgs {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
+        let has_registry = registry.is_some();
         let asks_for_keys = match &registry {
             Some(registry) => registry.has_apps()?,
             None => false,
@@ -96,10 +97,15 @@ impl ServeArgs {
         };
         let (server, jobs) =
             loaded.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
-        if !asks_for_keys {
-            output::note(
-                "there are no apps, so no keys are asked for and only this machine is served; `litemoe app add` adds one",
-            );
+        match has_registry {
+            _ if asks_for_keys => {}
+            true => output::note(
+                "there are no apps, so no keys are asked for and only this machine is served, until `litemoe app add` adds one",
+            ),
+            false => output::note(
+                "there is no registry of apps, so no keys are asked for and only this machine is served; `litemoe app add` \
+                 makes one, which `serve` reads when it starts",
+            ),
         }
         server.open(&listening)?;
         output::line(&format!("listening on http://{}", listening.address()))?;

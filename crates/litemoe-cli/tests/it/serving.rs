@@ -177,7 +177,7 @@ fn the_log_follows_rust_log_and_tells_requests_by_default() {
     ask(&silent);
     // A note is no line of the log.
     let log = silent.log();
-    assert!(log.lines().count() == 1 && log.starts_with("there are no apps"), "{log}");
+    assert!(log.lines().count() == 1 && log.starts_with("there is no registry of apps"), "{log}");
 }
 
 #[cfg(unix)]
