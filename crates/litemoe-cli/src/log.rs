@@ -1,12 +1,24 @@
 use std::env;
 use std::io::{self, IsTerminal};
+use std::panic;
 use std::sync::OnceLock;
 
+use clap::ValueEnum;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// Environment variables with the log's filter: the first that is set.
 const FILTERS: [&str; 2] = ["LITEMOE_LOG", "RUST_LOG"];
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines of text.
+    #[default]
+    Text,
+    /// JSON objects, one per line; notes and errors too.
+    Json,
+}
 
 /// Number of `-v`.
 static VERBOSITY: OnceLock<u8> = OnceLock::new();
@@ -20,17 +32,22 @@ pub(crate) fn verbosity() -> u8 {
 ///
 /// A thread of its own writes the lines. If the reader of standard error is gone or does not read, lines are dropped, and
 /// nothing else waits or fails.
-pub(crate) fn begin(verbosity: u8, is_quiet: bool) -> WorkerGuard {
+pub(crate) fn begin(verbosity: u8, is_quiet: bool, format: LogFormat) -> WorkerGuard {
     let _ = VERBOSITY.set(verbosity);
     let filter = FILTERS.iter().find_map(|name| env::var(name).ok());
     let filter = filter.as_deref().unwrap_or(default_filter(verbosity, is_quiet));
     let (writer, guard) = NonBlocking::new(io::stderr());
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter))
         .with_writer(writer)
-        .with_ansi(has_colors())
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.with_ansi(has_colors()).init(),
+        LogFormat::Json => {
+            log.json().flatten_event(true).with_span_list(false).init();
+            panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
+        }
+    }
     guard
 }
 

@@ -37,6 +37,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 
 use crate::commands::Command;
 use crate::events::Source;
+use crate::log::LogFormat;
 use crate::progress::ProgressMode;
 
 /// Customize one mixture-of-experts (MoE) language model for many apps: score its experts on an app's data, extract a
@@ -71,7 +72,11 @@ fn main() -> ExitCode {
     litemoe_files::keep_freed_memory();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let _log = log::begin(cli.verbose, cli.quiet);
+    let format = cli.command.log_format();
+    let _log = log::begin(cli.verbose, cli.quiet, format);
+    if format == LogFormat::Json {
+        events::turn_on();
+    }
     events::set_source(match &cli.command {
         Command::Stage(stage) => stage.source(),
         _ => Source { app: None, stage: matches.subcommand_name().unwrap_or_default().to_owned() },

@@ -2,10 +2,10 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +16,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower_http::add_extension::AddExtension;
 
 use crate::socket;
+use crate::switch::Switch;
 use crate::{ServerOptions, Timeouts};
 
 /// Maximum bytes of a request's header, and of each connection's buffers. A longer header gets 431.
@@ -27,7 +28,7 @@ const MAX_BUFFER: usize = 32 << 10;
 /// A client that closes its side of a connection is gone, and its requests are cancelled.
 pub(crate) async fn listen(
     mut listener: TcpListener,
-    router: Router,
+    routes: Switch,
     options: &ServerOptions,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -52,9 +53,13 @@ pub(crate) async fn listen(
         let (stream, reader) = socket::split(stream);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(options.timeouts.write));
-        let service = AddExtension::new(router.clone(), ConnectInfo(peer));
+        let routes = routes.clone();
+        let service = service_fn(move |request| {
+            let service = AddExtension::new(routes.now(), ConnectInfo(peer));
+            TowerToHyperService::new(service).call(request)
+        });
         let io = TokioIo::new(Box::pin(stream));
-        let connection = http.serve_connection(io, TowerToHyperService::new(service));
+        let connection = http.serve_connection(io, service);
         let connection = connections.watch(connection);
         let mut ending = ending.clone();
         tokio::spawn(async move {

@@ -49,6 +49,16 @@ pub(crate) fn encode_plain(
     Ok(tokenizer.encode_text_prompt(text)?)
 }
 
+/// Tokenizes a plain text without further special tokens.
+pub(crate) fn encode_bare(
+    tokenizer: &Tokenizer,
+    text: &str,
+    context: Context,
+) -> Result<Vec<u32>, PromptError> {
+    check(tokenizer, text, context)?;
+    Ok(tokenizer.encode_text(text)?)
+}
+
 /// Refuses a text that certainly has more tokens than the context.
 fn check(tokenizer: &Tokenizer, text: &str, context: Context) -> Result<(), PromptError> {
     let max_tokens = context.max_tokens();

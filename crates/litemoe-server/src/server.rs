@@ -14,11 +14,10 @@ use crate::engine::Engine;
 use crate::identity::now;
 use crate::lanes::Lanes;
 use crate::limits::Context;
-use crate::listen::listen;
 use crate::models::Models;
 use crate::quota::Quota;
 use crate::state::State;
-use crate::{ServerError, ServerOptions, api};
+use crate::{Listening, ServerError, ServerOptions, api};
 
 /// OpenAI-compatible HTTP server for one foundation and its adapters.
 #[derive(Debug)]
@@ -130,25 +129,33 @@ impl Server {
         api::router(self.state, self.guard.at(None))
     }
 
-    /// Serves requests on a loopback address, or on any if keys are asked for, until `shutdown` is ready, then accepts no new ones and returns when all running ones are
+    /// Answers the requests of a listener from now on: on a loopback address, or on any if keys are asked for.
+    ///
+    /// # Errors
+    /// If the address is not a loopback address and no keys are asked for; if the registry cannot be read.
+    pub fn open(self, listening: &Listening) -> Result<(), ServerError> {
+        let address = listening.address().ip();
+        if !(address.to_canonical().is_loopback() || self.asks_for_keys()?) {
+            return Err(ServerError::Open { address });
+        }
+        listening.open(api::router(self.state, self.guard.at(Some(address))));
+        Ok(())
+    }
+
+    /// Serves requests until `shutdown` is ready, then accepts no new ones and returns when all running ones are
     /// answered, or [`Timeouts::shutdown`](crate::Timeouts::shutdown) later.
     ///
     /// # Errors
-    /// If the listener's address cannot be read, or is not a loopback address and no keys are asked for; if the registry
-    /// cannot be read.
+    /// As [`Listening::new`] and [`open`](Self::open).
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let address = listener.local_addr().map_err(|reason| ServerError::Serve { reason })?;
-        let ip = address.ip().to_canonical();
-        if !(ip.is_loopback() || self.asks_for_keys()?) {
-            return Err(ServerError::Open { address: ip });
-        }
-        let options = self.state.options.clone();
-        let router = api::router(self.state, self.guard.at(Some(address.ip())));
-        listen(listener, router, &options, shutdown).await;
+        let listening = Listening::new(listener, &self.state.options)?;
+        self.open(&listening)?;
+        shutdown.await;
+        listening.stop().await;
         Ok(())
     }
 }

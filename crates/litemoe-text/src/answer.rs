@@ -58,6 +58,8 @@ pub struct Answer<'t> {
     tokenizer: &'t Tokenizer,
     /// Special tokens whose text is part of the answer's.
     shown: BTreeSet<u32>,
+    /// Tokens that end the answer besides the tokenizer's.
+    ends: BTreeSet<u32>,
     /// Whether the token that ends the answer has logprobs.
     logs_end: bool,
     prefix: Prefix,
@@ -94,6 +96,7 @@ impl Tokenizer {
         Answer {
             tokenizer: self,
             shown: BTreeSet::new(),
+            ends: BTreeSet::new(),
             logs_end: false,
             prefix: Prefix::new(prefix.to_owned()),
             detokenizer: Some(self.detokenizer()),
@@ -111,6 +114,12 @@ impl Answer<'_> {
     pub fn showing(self, tokens: BTreeSet<u32>) -> Self {
         let prefix = Prefix::new(self.tokenizer.lead_showing(&tokens));
         Self { shown: tokens, prefix, ..self }
+    }
+
+    /// The answer, not begun yet, that also ends at these tokens, which are no part of it.
+    #[must_use]
+    pub fn ending_at(self, tokens: BTreeSet<u32>) -> Self {
+        Self { ends: tokens, ..self }
     }
 
     /// Number of tokens so far, an end token included.
@@ -131,7 +140,8 @@ impl Answer<'_> {
         let Some(mut detokenizer) = self.detokenizer.take() else { return Ok(Piece::default()) };
         self.n_drawn += 1;
         let special = self.tokenizer.special_text(drawn.token);
-        let finish = if self.tokenizer.end_ids().contains(&drawn.token) {
+        let is_end = |ends: &BTreeSet<u32>| ends.contains(&drawn.token);
+        let finish = if is_end(self.tokenizer.end_ids()) || is_end(&self.ends) {
             Some(Finish::EndToken)
         } else {
             let stops = self.scanner.stops();

@@ -156,6 +156,14 @@ impl Tokenizer {
         catch_panic(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode { reason })
     }
 
+    /// Decodes tokens, special ones to their names.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`]
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String, TextError> {
+        catch_panic(|| self.inner.decode(ids, false)).map_err(|reason| TextError::Decode { reason })
+    }
+
     /// Whether a token is an added token, which is its own text.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().contains_key(&id)

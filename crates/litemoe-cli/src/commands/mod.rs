@@ -26,6 +26,7 @@ use clap::Subcommand;
 use crate::chat::ChatArgs;
 use crate::customize::{CustomizeArgs, StageArgs};
 use crate::jobs::JobArgs;
+use crate::log::LogFormat;
 
 /// Commands of `litemoe`.
 #[derive(Debug, Subcommand)]
@@ -58,6 +59,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Form of the log.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match self {
+            Self::Serve(args) => args.log_format,
+            _ => LogFormat::default(),
+        }
+    }
+
     /// Runs the command; `program` describes the whole command line.
     pub(crate) fn run(self, program: clap::Command) -> anyhow::Result<()> {
         match self {

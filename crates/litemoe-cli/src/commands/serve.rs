@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
+use std::{panic, process};
 
 use anyhow::Context;
 use clap::Args;
 use litemoe_core::MountedAdapter;
 use litemoe_model::{Checkpoint, Model};
-use litemoe_server::{Server, ServerOptions};
+use litemoe_registry::Registry;
+use litemoe_server::{Listening, Server, ServerError, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
@@ -16,11 +17,15 @@ use crate::args::registry::RegistryArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
 use crate::jobs::{Jobs, Setup};
+use crate::log::LogFormat;
 use crate::model::{self, Loaded};
 use crate::output;
 use crate::signals::Signals;
 
 /// Serve a foundation and its adapters over HTTP, with an OpenAI-compatible API
+///
+/// While the model is loaded, /health answers 503 `{"status": "loading"}` and all other paths 503. The line `listening on
+/// http://ADDRESS` is printed when the server is ready.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// The foundation: a Hugging Face model directory, or the id of a pulled model.
@@ -38,6 +43,9 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Form of the log on standard error, which has a line for each request.
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(super) log_format: LogFormat,
     #[command(flatten)]
     registry: RegistryArgs,
     #[command(flatten)]
@@ -56,6 +64,63 @@ impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
         let registry = self.registry.open_if_any()?;
+        let runtime =
+            tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
+        runtime.block_on(self.listen(options, registry))
+    }
+
+    /// Listens, loads the model off the asynchronous threads, and serves.
+    async fn listen(
+        self,
+        options: ServerOptions,
+        registry: Option<Registry>,
+    ) -> anyhow::Result<()> {
+        let mut signals = Signals::watch().context("cannot watch for signals")?;
+        let address = (self.host.as_str(), self.port);
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
+        let has_registry = registry.is_some();
+        let asks_for_keys = match &registry {
+            Some(registry) => registry.has_apps()?,
+            None => false,
+        };
+        let address = listener.local_addr()?.ip();
+        if !(asks_for_keys || address.to_canonical().is_loopback()) {
+            return Err(ServerError::Open { address }.into());
+        }
+        let listening = Listening::new(listener, &options)?;
+        let loaded = tokio::select! {
+            biased;
+            code = signals.next() => process::exit(code),
+            loaded = tokio::task::spawn_blocking(|| self.load(options, registry)) => loaded,
+        };
+        let (server, jobs) =
+            loaded.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
+        match has_registry {
+            _ if asks_for_keys => {}
+            true => output::note(
+                "there are no apps, so no keys are asked for and only this machine is served, until `litemoe app add` adds one",
+            ),
+            false => output::note(
+                "there is no registry of apps, so no keys are asked for and only this machine is served; `litemoe app add` \
+                 makes one, which `serve` reads when it starts",
+            ),
+        }
+        server.open(&listening)?;
+        output::line(&format!("listening on http://{}", listening.address()))?;
+        stop(signals).await;
+        listening.stop().await;
+        drop(jobs);
+        Ok(())
+    }
+
+    /// The server, and the runner of its registry's jobs.
+    fn load(
+        self,
+        options: ServerOptions,
+        registry: Option<Registry>,
+    ) -> anyhow::Result<(Server, Option<Jobs>)> {
         let named = |text: &'_ String| -> anyhow::Result<(String, PathBuf)> {
             let (name, dir) = text
                 .split_once('=')
@@ -84,19 +149,10 @@ impl ServeArgs {
         if let Some(registry) = registry {
             jobs = setup.map(|setup| Jobs::start(&registry, setup)).transpose()?;
             let foundation = checkpoint.fingerprint().to_string();
-            let load = move |dir: &Path| load(&checkpoint, &model, dir);
+            let load = move |dir: &Path| load_adapter(&checkpoint, &model, dir);
             server = server.with_registry(registry, foundation, load)?;
         }
-        if !server.asks_for_keys()? {
-            output::note(
-                "there are no apps, so no keys are asked for and only this machine is served; `litemoe app add` adds one",
-            );
-        }
-        let runtime =
-            tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
-        let served = runtime.block_on(self.listen(server));
-        drop(jobs);
-        served
+        Ok((server, jobs))
     }
 
     /// What the registry's jobs have in common; `None` if none are to run.
@@ -114,20 +170,14 @@ impl ServeArgs {
             weights: self.weights,
         }))
     }
-
-    async fn listen(&self, server: Server) -> anyhow::Result<()> {
-        let signals = Signals::watch().context("cannot watch for signals")?;
-        let address = (self.host.as_str(), self.port);
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {}:{}", self.host, self.port))?;
-        output::line(&format!("listening on http://{}", listener.local_addr()?))?;
-        Ok(server.serve(listener, stop(signals)).await?)
-    }
 }
 
 /// Loads an adapter of the registry. The error names no files of this machine.
-fn load(checkpoint: &Checkpoint, model: &Model, dir: &Path) -> Result<MountedAdapter, String> {
+fn load_adapter(
+    checkpoint: &Checkpoint,
+    model: &Model,
+    dir: &Path,
+) -> Result<MountedAdapter, String> {
     model::adapter(checkpoint, model, dir).map_err(|error| {
         // The outermost says no more than which directories these are.
         let reasons: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();

@@ -65,6 +65,8 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_litemoe"));
         command.args(args).current_dir(self.dir.path()).env("RAYON_NUM_THREADS", "2");
         command.env("LITEMOE_CACHE", self.dir.path().join("cache"));
+        // Not the user's registry of apps.
+        command.env_remove("LITEMOE_REGISTRY").env("XDG_DATA_HOME", self.dir.path().join("data"));
         command
     }
 

@@ -35,6 +35,8 @@ mod inspect;
 mod jobs;
 #[cfg(target_os = "linux")]
 mod kills;
+#[cfg(unix)]
+mod loading;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 mod loop_kills;
 mod measuring;
@@ -50,6 +52,7 @@ mod records;
 mod refit;
 mod rows;
 mod serving;
+mod serving_apps;
 mod shards;
 mod stdout;
 mod verbs;

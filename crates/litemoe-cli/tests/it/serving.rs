@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A running `litemoe serve` of the tiny model.
 pub(crate) struct Served {
-    bench: Bench,
+    bench: Arc<Bench>,
     child: Child,
     address: String,
     log: PathBuf,
@@ -29,13 +30,14 @@ impl Served {
     }
 
     /// Serves a bench's model with `RUST_LOG`.
-    pub(crate) fn of(bench: Bench, options: &[&str], filter: Option<&str>) -> Self {
+    pub(crate) fn of(bench: impl Into<Arc<Bench>>, options: &[&str], filter: Option<&str>) -> Self {
+        let bench = bench.into();
         let log = File::create(bench.path("log")).expect("a file");
         Self::logging(bench, options, filter, log.into())
     }
 
     /// The same with another standard error.
-    fn logging(bench: Bench, options: &[&str], filter: Option<&str>, stderr: Stdio) -> Self {
+    fn logging(bench: Arc<Bench>, options: &[&str], filter: Option<&str>, stderr: Stdio) -> Self {
         let log = bench.path("log");
         let mut command = bench.command(&[&["serve", "model", "--port", "0"], options].concat());
         command.env_remove("LITEMOE_LOG").env_remove("RUST_LOG");
@@ -46,6 +48,10 @@ impl Served {
         let line = lines.next().expect("a line").expect("text");
         let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
         Self { bench, child, address, log }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -99,7 +105,7 @@ impl Drop for Served {
     }
 }
 
-fn connect(address: &str) -> TcpStream {
+pub(crate) fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(LONG)).expect("set");
     stream
@@ -171,7 +177,7 @@ fn the_log_follows_rust_log_and_tells_requests_by_default() {
     ask(&silent);
     // A note is no line of the log.
     let log = silent.log();
-    assert!(log.lines().count() == 1 && log.starts_with("there are no apps"), "{log}");
+    assert!(log.lines().count() == 1 && log.starts_with("there is no registry of apps"), "{log}");
 }
 
 #[cfg(unix)]
@@ -185,7 +191,7 @@ fn a_log_that_no_one_reads_fails_no_request() {
     for is_closed in [true, false] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let unread = (!is_closed).then_some(reader);
-        let server = Served::logging(Bench::new(), &[], Some("trace"), writer.into());
+        let server = Served::logging(Arc::new(Bench::new()), &[], Some("trace"), writer.into());
         // At this level, each request is more than a kilobyte of the log, and a pipe holds 64.
         for _ in 0..100 {
             ask(&server);
@@ -320,6 +326,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let texts = [
         chat("hi", ""),
         chat("hi", fields),
+        chat("hi", "").replacen("/v1/chat/completions", "/tokenize", 1),
         post(&parts),
         chunked,
         preflight.into(),

@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use axum::body::{BodyDataStream, HttpBody};
 use axum::extract::Request;
 use axum::http::header;
 use futures::StreamExt;
 use litemoe_core::Sampling;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::RequestLimits;
 use crate::api::error::ApiError;
@@ -65,6 +67,13 @@ pub(crate) async fn read(request: Request, state: &State) -> Result<Received, Ap
         let _ = timeout_at(deadline, discard(&mut frames)).await;
     }
     Err(refusal)
+}
+
+/// Reads and discards the body of a request that is refused, within a time.
+pub(crate) async fn skip(request: Request, time: Duration) {
+    if !request.headers().contains_key(header::EXPECT) {
+        let _ = timeout(time, discard(&mut request.into_body().into_data_stream())).await;
+    }
 }
 
 /// Collects a body. `most`: its length if it is known, else its limit.

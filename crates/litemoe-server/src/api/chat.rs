@@ -32,6 +32,7 @@ pub(crate) async fn complete(
     let (chat, reserved) = received.parse(&state, ChatRequest::parse).await?;
     let served = call::find(&state, &caller, &chat.model, &record).await?;
     chat.common.sampling.check_tokens(state.vocab)?;
+    chat.common.ending.check_tokens(state.vocab)?;
     state.context.check_bytes(chat.prompt.n_bytes())?;
     let place = call::enter(&state, &caller, &served)?;
     let Prepared { prompt, grammar, format } =
@@ -57,6 +58,7 @@ pub(crate) async fn complete(
         scores_prompts: false,
         max_new,
         stop: common.stop,
+        ending: common.ending,
         is_background: common.is_background || caller.is_background(),
         admission,
     };

@@ -62,7 +62,8 @@ impl CompletionRequest {
         if request.prompts.len().saturating_mul(n) > max {
             return Err(fields.invalid("n", "invalid_value", &format!("at most {max} / prompts")));
         }
-        fields.neutral("best_of", |best| *best == n)?;
+        request.common.ending.check(request.max_new, &fields)?;
+        fields.neutral("add_special_tokens", |add| *add == true)?;
         fields.neutral("suffix", |suffix| suffix == "")?;
         neutral::take(&mut fields)?;
         fields.finish()?;

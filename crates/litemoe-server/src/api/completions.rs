@@ -6,12 +6,12 @@ use axum::extract::{Request as HttpRequest, State as Extract};
 use axum::response::Response;
 use litemoe_text::Tokenizer;
 
-use crate::api::body;
 use crate::api::call::{self, Call};
 use crate::api::completion_request::{CompletionRequest, MAX_NEW, PlainPrompt};
 use crate::api::continuation::Continuation;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
+use crate::api::{body, token_ids};
 use crate::apps::Admission;
 use crate::caller::Caller;
 use crate::engine::{Request, TextKind};
@@ -33,6 +33,7 @@ pub(crate) async fn complete(
     let CompletionRequest { model, prompts, n_top, max_new, echo, common } = request;
     let served = call::find(&state, &caller, &model, &record).await?;
     common.sampling.check_tokens(state.vocab)?;
+    common.ending.check_tokens(state.vocab)?;
     if state.context.has_encoder() && echo && n_top.is_some() {
         let message = "`echo` with `logprobs` is not supported by an encoder–decoder";
         return Err(ApiError::bad_request("unsupported_parameter", message).of("echo"));
@@ -87,6 +88,7 @@ pub(crate) async fn complete(
         scores_prompts,
         max_new,
         stop: common.stop,
+        ending: common.ending,
         is_background: common.is_background || caller.is_background(),
         admission,
     };
@@ -130,11 +132,7 @@ fn encode_one(
             Encoded { text, tokens }
         }
         PlainPrompt::Tokens(tokens) => {
-            if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
-                let message =
-                    format!("`prompt` has the token {token}, but the vocabulary is {vocab}");
-                return Err(ApiError::bad_request("invalid_value", message).of("prompt"));
-            }
+            token_ids::check(&tokens, vocab, "prompt")?;
             let text = if echo { tokenizer.decode(&tokens)? } else { String::new() };
             Encoded { text, tokens }
         }

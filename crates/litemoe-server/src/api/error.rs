@@ -175,6 +175,17 @@ impl ApiError {
         }
     }
 
+    /// The model is being loaded: 503.
+    pub(crate) fn loading(retry_after: Duration) -> Self {
+        let message = "the model is being loaded; try again later";
+        Self { code: Some("loading"), ..Self::busy(message, retry_after) }
+    }
+
+    pub(crate) fn no_embeddings() -> Self {
+        let message = "the models of this server give no embeddings: they continue texts";
+        Self::bad_request("unsupported", message)
+    }
+
     pub(crate) fn no_host() -> Self {
         Self::bad_request("invalid_host", "the request has no valid `Host` header, or several")
     }

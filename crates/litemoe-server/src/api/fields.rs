@@ -42,11 +42,18 @@ impl Fields {
         format!("{}{name}", self.path)
     }
 
+    /// Whether there is a field that was not read, and is not `null`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
     pub(crate) fn optional<T: DeserializeOwned>(
         &mut self,
         name: &str,
         expected: &str,
     ) -> Result<Option<T>, ApiError> {
+        #[cfg(test)]
+        asked::add(&self.path(name));
         let Some(value) = self.fields.remove(name).filter(|value| !value.is_null()) else {
             return Ok(None);
         };
@@ -72,6 +79,8 @@ impl Fields {
         name: &str,
         is_neutral: impl Fn(&Value) -> bool,
     ) -> Result<(), ApiError> {
+        #[cfg(test)]
+        asked::add(&self.path(name));
         match self.fields.remove(name) {
             Some(value) if !value.is_null() && !is_neutral(&value) => {
                 Err(self.unsupported(name, &value))
@@ -84,6 +93,13 @@ impl Fields {
     pub(crate) fn unsupported(&self, name: &str, value: &Value) -> ApiError {
         let path = self.path(name);
         let message = format!("`{path}` with the value {value} is not supported");
+        ApiError::bad_request("unsupported_parameter", message).of(path)
+    }
+
+    /// An error of two fields that exclude each other.
+    pub(crate) fn conflict(&self, name: &str, other: &str) -> ApiError {
+        let path = self.path(name);
+        let message = format!("`{path}` cannot be combined with `{other}`");
         ApiError::bad_request("unsupported_parameter", message).of(path)
     }
 
@@ -103,5 +119,27 @@ impl Fields {
                 Err(ApiError::bad_request("unknown_parameter", message).of(path))
             }
         }
+    }
+}
+
+/// The fields that were read in this thread.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static PATHS: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    /// Notes a field by its path, without the numbers of list items.
+    pub(super) fn add(path: &str) {
+        let path = path.replace(|letter: char| letter.is_ascii_digit(), "");
+        PATHS.with_borrow_mut(|paths| paths.insert(path));
+    }
+
+    /// The paths since the last call.
+    pub(crate) fn take() -> BTreeSet<String> {
+        PATHS.take()
     }
 }

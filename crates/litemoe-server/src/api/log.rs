@@ -51,7 +51,7 @@ pub(crate) async fn log(mut request: Request, next: Next) -> Response {
         "request",
         id = id.to_str().unwrap_or_default(),
         method = shorten(request.method().to_string(), MAX_TEXT),
-        path = ?shorten(request.uri().path().to_owned(), MAX_TEXT),
+        path = shorten(plain(request.uri().path()), MAX_TEXT),
     );
     let (begin, status, is_complete) = (Instant::now(), None, false);
     let mut entry = Entry { span: span.clone(), record, begin, status, is_complete };
@@ -59,6 +59,18 @@ pub(crate) async fn log(mut request: Request, next: Next) -> Response {
     response.headers_mut().insert(REQUEST_ID, id);
     entry.status = Some(response.status());
     response.map(|body| Body::new(LoggedBody { body, entry }))
+}
+
+/// A path with control characters by their escapes: a form of the log may not escape them.
+fn plain(path: &str) -> String {
+    let mut text = String::new();
+    for letter in path.chars() {
+        match letter.is_control() {
+            true => text.extend(letter.escape_default()),
+            false => text.push(letter),
+        }
+    }
+    text
 }
 
 impl Drop for Entry {
@@ -72,8 +84,9 @@ impl Drop for Entry {
             prompt_tokens = n_prompt.get(),
             cached_tokens = n_cached.get(),
             completion_tokens = n_completion.get(),
-            elapsed = ?self.begin.elapsed(),
-            "{}", if self.is_complete { "answered" } else { "the connection ended before the answer" },
+            elapsed_ms = self.begin.elapsed().as_micros() as f64 / 1000.0,
+            "{}",
+            if self.is_complete { "answered" } else { "the connection ended before the answer" },
         );
     }
 }

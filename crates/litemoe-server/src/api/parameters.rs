@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
-use crate::api::sampling;
+use crate::api::{ending, sampling};
+use crate::engine::Ending;
 
 /// Parameters that chat completions and completions have in common.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct Parameters {
     pub(crate) n: usize,
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,
+    pub(crate) ending: Ending,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) is_background: bool,
@@ -28,10 +30,15 @@ pub(crate) fn take(
         n: n(fields, limits.max_n)?,
         sampling: sampling::take(fields, limits.max_logit_bias, defaults)?,
         stop: stop(fields, limits)?,
+        ending: ending::take(fields, limits.max_stop)?,
         stream: fields.optional("stream", "a boolean")?.unwrap_or(false),
         include_usage: include_usage(fields)?,
         is_background: is_background(fields)?,
     };
+    fields.neutral("best_of", |best| *best == common.n)?;
+    if common.ending.min_new > 0 && !common.stop.is_empty() {
+        return Err(fields.conflict(common.ending.param(), "stop"));
+    }
     match common.include_usage && !common.stream {
         true => Err(ApiError::bad_request("invalid_value", "`stream_options` is only for streams")
             .of("stream_options")),

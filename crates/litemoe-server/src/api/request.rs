@@ -41,6 +41,12 @@ impl ChatRequest {
             max_new: max_new(&mut fields)?,
             common: parameters::take(&mut fields, limits, defaults)?,
         };
+        request.common.ending.check(request.max_new, &fields)?;
+        if let Some(shape) = request.shape.as_ref().filter(|_| request.common.ending.min_new > 0) {
+            return Err(fields.conflict(request.common.ending.param(), &shape.param));
+        }
+        // The template prints them.
+        fields.neutral("add_special_tokens", |add| *add == false)?;
         neutral::take(&mut fields)?;
         fields.finish()?;
         Ok(request)

@@ -39,7 +39,7 @@ pub(crate) enum Pace {
 }
 
 /// Sender of a request's events. It never waits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sender {
     events: mpsc::Sender<Event>,
     is_unread: bool,

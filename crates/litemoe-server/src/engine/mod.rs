@@ -10,6 +10,7 @@ mod running;
 mod scheduler;
 mod selection;
 mod shares;
+mod unended;
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Span;
 
 pub(crate) use event::{Event, Pace};
-pub(crate) use request::{Request, TextKind, Usage};
+pub(crate) use request::{Ending, Request, TextKind, Usage};
 
 use crate::client::Client;
 use crate::metrics::Metrics;

@@ -28,10 +28,20 @@ pub(crate) struct Request {
     pub(crate) max_new: usize,
     /// Stop strings, not empty.
     pub(crate) stop: Vec<String>,
+    pub(crate) ending: Ending,
     /// Whether it waits while requests that are not in the background run.
     pub(crate) is_background: bool,
     /// The app's admission, to which its tokens are charged; `None` without an app.
     pub(crate) admission: Option<Admission>,
+}
+
+/// Which tokens end a text, and when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Tokens that end it besides the model's own; they are not part of it.
+    pub(crate) tokens: BTreeSet<u32>,
+    /// Number of tokens before which no token ends it; `usize::MAX`: none ever does.
+    pub(crate) min_new: usize,
 }
 
 /// What the generated text is.

@@ -9,6 +9,7 @@ use super::event::{Event, Sender};
 use super::prefixes::{Key, Prefixes};
 use super::request::{Request, TextKind, Usage};
 use super::row::{Row, Work};
+use super::unended::Unended;
 use crate::apps::Admission;
 use crate::client::Client;
 
@@ -164,13 +165,20 @@ fn texts<'t, M: CausalLm>(
 ) -> Result<Vec<Row<'t, M::Cache>>, TextError> {
     let tokens = &request.prompts[prompt];
     let room = model.room_after(tokens.len()).min(request.max_new);
+    let min_new = request.ending.min_new;
+    let unended = (min_new > 0).then(|| {
+        let ends = tokenizer.end_ids().union(&request.ending.tokens).copied();
+        Unended::new(model.vocab(), ends, min_new)
+    });
     let text = |nth: usize| {
         let mut sampler = Sampler::new(request.sampling.clone()).for_text(nth as u64);
         if !model.has_encoder() {
             sampler.read(tokens);
         }
-        let constraint: Option<Box<dyn TokenConstraint>> =
-            request.grammar.as_ref().map(|grammar| Box::new(grammar.constraint()) as _);
+        let constraint: Option<Box<dyn TokenConstraint>> = match &request.grammar {
+            Some(grammar) => Some(Box::new(grammar.constraint())),
+            None => unended.clone().map(|unended| Box::new(unended) as _),
+        };
         let generation = Generation::new(tokens.clone(), room, sampler)
             .with_logprobs(request.n_top)
             .with_constraint(constraint);
@@ -179,6 +187,7 @@ fn texts<'t, M: CausalLm>(
             TextKind::Answer => tokenizer.answer(&request.stop).showing(request.shown.clone()),
             TextKind::Continuation => tokenizer.continuation(tokens, &request.stop)?,
         };
+        let answer = answer.ending_at(request.ending.tokens.clone());
         let (index, generation) = (prompt * request.n + nth, Box::new(generation));
         let answer = Box::new(answer);
         Ok(Row::new(prompt, tokens.clone(), Work::Text { index, generation, answer }))

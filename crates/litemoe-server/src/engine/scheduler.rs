@@ -118,6 +118,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
 
     fn begin(&mut self, job: Job) {
         let (client, in_front) = (job.client.clone(), !job.request.is_background);
+        let (mut events, begin) = (job.events.clone(), job.begin);
         let weight = job.request.admission.as_ref().map_or(NonZeroU32::MIN, Admission::weight);
         match guarded(|| Running::new(&self.model, self.tokenizer, job)) {
             Ok(running) => {
@@ -126,9 +127,14 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 }
                 self.running.push(running);
             }
-            // The receiver finds that no more events come.
-            Err(End::Error(error)) => tracing::error!(%error, "a request cannot begin"),
-            Err(_) => tracing::error!("the beginning of a request panicked"),
+            Err(end) => {
+                match end {
+                    End::Error(error) => tracing::error!(%error, "a request cannot begin"),
+                    _ => tracing::error!("the beginning of a request panicked"),
+                }
+                self.metrics.ended(Outcome::failed, begin.elapsed());
+                events.send(Event::Failed);
+            }
         }
     }
 

@@ -114,7 +114,7 @@ async fn the_log_says_what_was_asked_and_answered_but_no_text() {
             "model=\"toy\"",
             &format!("prompt_tokens={n_prompt} "),
             &format!("completion_tokens={n_completion} "),
-            "elapsed=",
+            "elapsed_ms=",
         ] {
             assert!(line.contains(text), "{text}: {line}");
         }

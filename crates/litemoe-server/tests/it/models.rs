@@ -37,6 +37,19 @@ async fn what_is_not_there_is_404_and_what_is_not_allowed_405() {
 }
 
 #[tokio::test]
+async fn embeddings_are_refused_by_what_they_are() {
+    let router = serving(Toy::saying("hi"));
+    let body = json!({ "model": "toy", "input": "hi" }).to_string();
+    let response = send(&router, "POST", "/v1/embeddings", Body::from(body)).await;
+    assert_eq!(response.status(), 400);
+    let error = &read(response).await["error"];
+    assert_eq!(error["code"], "unsupported");
+    assert!(error["message"].as_str().unwrap().contains("no embeddings"), "{error}");
+    let large = Body::from(vec![b' '; 3 << 20]);
+    assert_eq!(send(&router, "POST", "/v1/embeddings", large).await.status(), 413);
+}
+
+#[tokio::test]
 async fn health_is_ok() {
     let response = get(&serving(Toy::saying("hi")), "/health").await;
     assert_eq!(response.status(), 200);

@@ -11,7 +11,7 @@ use litemoe_registry::{Job, RegistryError};
 use serde_json::Value;
 
 pub(crate) use self::events::events;
-use self::request::TuningRequest;
+pub(crate) use self::request::TuningRequest;
 use self::shown::{checkpoint, shown};
 use crate::api::app_caller::AppCaller;
 use crate::api::body;

@@ -10,7 +10,7 @@ use crate::api::fields::Fields;
 
 /// Request to create a fine-tuning job.
 #[derive(Debug)]
-pub(super) struct TuningRequest(pub(super) JobSpec);
+pub(crate) struct TuningRequest(pub(super) JobSpec);
 
 /// A value, or `"auto"`.
 #[derive(Debug, Deserialize)]
@@ -36,7 +36,7 @@ struct Hyperparameters {
 
 impl TuningRequest {
     /// Parses a body. Ranges are checked when the job is queued.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         body: &[u8],
         limits: &RequestLimits,
         _: &Sampling,
