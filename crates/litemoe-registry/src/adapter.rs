@@ -67,6 +67,8 @@ pub struct StoredAdapter {
     /// Number that no other adapter, and no other content of this one, ever has in this registry; later contents have
     /// larger ones.
     pub generation: u64,
+    /// Random name of this content, for its app: unlike the generation it does not tell how many there are of others.
+    pub tag: String,
     /// What it was made from.
     #[serde(flatten)]
     pub provenance: Provenance,
@@ -78,7 +80,8 @@ pub struct StoredAdapter {
     pub files: Vec<AdapterFile>,
 }
 
-const COLUMNS: &str = "owner, name, generation, foundation, plan, data, metrics, created, updated";
+const COLUMNS: &str =
+    "owner, name, generation, foundation, plan, data, metrics, created, updated, tag";
 
 impl StoredAdapter {
     /// Without the files.
@@ -95,6 +98,7 @@ impl StoredAdapter {
             },
             created: row.get(7)?,
             updated: row.get(8)?,
+            tag: row.get(9)?,
             files: Vec::new(),
         })
     }

@@ -10,11 +10,15 @@ use crate::blobs::{Blobs, CopyError, Staged, copy};
 use crate::clock::UnixTime;
 use crate::file_name::FileName;
 use crate::json::Json;
+use crate::key::random_hex;
 use crate::name::AdapterName;
 use crate::sha256_hash::Sha256Hash;
 
 /// Maximum number of files of an adapter.
 const MAX_FILES: usize = 256;
+
+/// Random bytes of a tag.
+const TAG_BYTES: usize = 8;
 
 /// An adapter to be stored.
 #[derive(Debug, Clone)]
@@ -96,7 +100,7 @@ impl StagedAdapter {
         let generation = next(transaction, "generation")?;
         let Provenance { foundation, plan, data, metrics } = provenance;
         transaction.execute(
-            "INSERT INTO adapters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO adapters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 generation,
                 owner.app(),
@@ -107,6 +111,7 @@ impl StagedAdapter {
                 Json(metrics.clone()),
                 created,
                 now,
+                random_hex::<TAG_BYTES>()?,
             ),
         )?;
         let mut insert = transaction.prepare("INSERT INTO adapter_files VALUES (?, ?, ?, ?)")?;

@@ -26,6 +26,7 @@ mod state;
 mod switch;
 mod timeouts;
 mod turns;
+mod uploads;
 
 pub use error::ServerError;
 pub use limits::RequestLimits;

@@ -17,6 +17,7 @@ use crate::limits::Context;
 use crate::models::Models;
 use crate::quota::Quota;
 use crate::state::State;
+use crate::uploads::Uploads;
 use crate::{Listening, ServerError, ServerOptions, api};
 
 /// OpenAI-compatible HTTP server for one foundation and its adapters.
@@ -67,6 +68,7 @@ impl Server {
             tokenizer,
             quota,
             lanes,
+            uploads: Uploads::new(),
             options,
             vocab,
             context,

@@ -10,6 +10,7 @@ use crate::lanes::Lanes;
 use crate::limits::Context;
 use crate::models::Models;
 use crate::quota::Quota;
+use crate::uploads::Uploads;
 
 /// State of the handlers.
 pub(crate) type Shared = extract::State<Arc<State>>;
@@ -25,6 +26,7 @@ pub(crate) struct State {
     /// Bytes of request bodies in memory.
     pub(crate) quota: Quota,
     pub(crate) lanes: Lanes,
+    pub(crate) uploads: Uploads,
     pub(crate) options: ServerOptions,
     /// Size of the model's vocabulary.
     pub(crate) vocab: usize,

@@ -8,6 +8,8 @@ pub struct Timeouts {
     pub header: Duration,
     /// Time for the body of a request; 408.
     pub body: Duration,
+    /// Time for an upload of files; 408.
+    pub upload: Duration,
     /// Time in which a client reads nothing of its answer. The connection is closed.
     pub write: Duration,
     /// Time for the running requests to end when the server stops. Then their connections are closed.
@@ -15,9 +17,10 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 30 seconds each.
+    /// 10 minutes for an upload, 30 seconds for each other.
     fn default() -> Self {
         let time = Duration::from_secs(30);
-        Self { header: time, body: time, write: time, shutdown: time }
+        let upload = Duration::from_secs(600);
+        Self { header: time, body: time, upload, write: time, shutdown: time }
     }
 }

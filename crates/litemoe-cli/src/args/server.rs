@@ -106,6 +106,7 @@ impl ServerArgs {
                 body: time,
                 write: time,
                 shutdown: self.stop_timeout,
+                ..Timeouts::default()
             },
             allowed_hosts: self.allowed_hosts.clone(),
             allowed_origins: self.allowed_origins.clone(),

@@ -180,7 +180,13 @@ fn load_adapter(
 ) -> Result<MountedAdapter, String> {
     model::adapter(checkpoint, model, dir).map_err(|error| {
         // The outermost says no more than which directories these are.
-        let reasons: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+        let mut reasons: Vec<String> = Vec::new();
+        for reason in error.chain().skip(1).map(ToString::to_string) {
+            // Some messages have their cause's already.
+            if reasons.last().is_none_or(|last| !last.ends_with(&reason)) {
+                reasons.push(reason);
+            }
+        }
         let (dir, foundation) = (dir.display().to_string(), checkpoint.dir().display().to_string());
         let reason = reasons.join(": ").replace(&format!("{dir}/"), "");
         reason.replace(&dir, "the adapter").replace(&foundation, "the foundation")

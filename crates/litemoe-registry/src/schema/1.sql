@@ -56,7 +56,9 @@ CREATE TABLE adapters (
     data TEXT,
     metrics TEXT,
     created INTEGER NOT NULL,
-    updated INTEGER NOT NULL
+    updated INTEGER NOT NULL,
+    -- Random name of this content, which tells nothing of others.
+    tag TEXT NOT NULL
 ) STRICT;
 -- Names of apps are not empty.
 CREATE UNIQUE INDEX adapter_names ON adapters (ifnull(owner, ''), name);

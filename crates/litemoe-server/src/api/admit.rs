@@ -29,21 +29,25 @@ pub(crate) async fn admit(
             add_headers(response.headers_mut(), room);
             response
         }
-        Err(refusal) => {
+        Err((refusal, room)) => {
             body::refuse(request, &state).await;
-            refusal.into_response()
+            let mut response = refusal.into_response();
+            add_headers(response.headers_mut(), room);
+            response
         }
     }
 }
 
-async fn admission(state: &State, caller: &Caller) -> Result<Option<Admission>, ApiError> {
+async fn admission(state: &State, caller: &Caller) -> Result<Option<Admission>, (ApiError, Room)> {
     let (Some(apps), Some(app)) = (state.apps.clone(), caller.app().cloned()) else {
         return Ok(None);
     };
     let admitted = spawn_blocking(move || apps.admit(app)).await;
-    let admitted = admitted.map_err(|_| ApiError::failed())??;
+    let failed = |error| (error, Room::default());
+    let admitted = admitted.map_err(|_| failed(ApiError::failed()))?;
+    let admitted = admitted.map_err(|error| failed(error.into()))?;
     let retry_after = state.options.retry_after;
-    admitted.map(Some).map_err(|over| ApiError::over_limit(over, retry_after))
+    admitted.map(Some).map_err(|(over, room)| (ApiError::over_limit(over, retry_after), room))
 }
 
 /// What is left of the limits per minute, as OpenAI's API tells it.

@@ -5,10 +5,12 @@ use axum::extract::Request;
 use axum::http::header;
 use futures::StreamExt;
 use litemoe_core::Sampling;
+use litemoe_registry::AppName;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::RequestLimits;
 use crate::api::error::ApiError;
+use crate::caller::Caller;
 use crate::quota::Reserved;
 use crate::state::State;
 
@@ -48,6 +50,8 @@ pub(crate) async fn read(request: Request, state: &State) -> Result<Received, Ap
     let deadline = Instant::now() + state.options.timeouts.body;
     // Such a client sends its body only after it was told to.
     let waits = request.headers().contains_key(header::EXPECT);
+    let caller = request.extensions().get::<Caller>();
+    let app = caller.and_then(|caller| caller.app()).map(|app| app.name.clone());
     let body = request.into_body();
     let max_body = state.options.limits.max_body;
     let length = body.size_hint();
@@ -57,7 +61,7 @@ pub(crate) async fn read(request: Request, state: &State) -> Result<Received, Ap
     let refusal = if is_too_large {
         ApiError::too_large(max_body)
     } else {
-        match timeout_at(deadline, collect(&mut frames, most, state)).await {
+        match timeout_at(deadline, collect(&mut frames, most, app, state)).await {
             Ok(Ok(received)) => return Ok(received),
             Ok(Err(refusal)) => refusal,
             Err(_) => return Err(ApiError::too_slow(state.options.timeouts.body)),
@@ -80,9 +84,10 @@ pub(crate) async fn skip(request: Request, time: Duration) {
 async fn collect(
     frames: &mut BodyDataStream,
     most: usize,
+    app: Option<AppName>,
     state: &State,
 ) -> Result<Received, ApiError> {
-    let (mut bytes, mut reserved) = (Vec::new(), state.quota.reserve_none());
+    let (mut bytes, mut reserved) = (Vec::new(), state.quota.reserve_none(app));
     while let Some(frame) = frames.next().await {
         let frame = frame.map_err(|_| ApiError::broken_body())?;
         let n_bytes = bytes.len() + frame.len();

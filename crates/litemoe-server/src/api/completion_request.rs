@@ -62,7 +62,7 @@ impl CompletionRequest {
         if request.prompts.len().saturating_mul(n) > max {
             return Err(fields.invalid("n", "invalid_value", &format!("at most {max} / prompts")));
         }
-        request.common.ending.check(request.max_new, &fields)?;
+        request.common.ending.check(Some(request.max_new.unwrap_or(MAX_NEW)), &fields)?;
         fields.neutral("add_special_tokens", |add| *add == true)?;
         fields.neutral("suffix", |suffix| suffix == "")?;
         neutral::take(&mut fields)?;

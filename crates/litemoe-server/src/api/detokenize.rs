@@ -11,7 +11,7 @@ use crate::RequestLimits;
 use crate::api::error::ApiError;
 use crate::api::fields::Fields;
 use crate::api::log::Record;
-use crate::api::{body, call, token_ids};
+use crate::api::{body, served, token_ids};
 use crate::caller::Caller;
 use crate::state::Shared;
 
@@ -35,7 +35,7 @@ pub(crate) async fn detokenize(
     let (request, reserved) = received.parse(&state, DetokenizeRequest::parse).await?;
     let DetokenizeRequest { model, tokens } = request;
     if let Some(model) = &model {
-        call::find(&state, &caller, model, &record).await?;
+        served::check(&state, &caller, model, &record).await?;
     }
     let n_bytes = size_of_val(tokens.as_slice());
     state.context.check_bytes(n_bytes).map_err(|excess| ApiError::from(excess).of("tokens"))?;

@@ -13,6 +13,9 @@ pub(crate) fn take(fields: &mut Fields, max_tokens: usize) -> Result<Ending, Api
     }
     let min_new = fields.optional("min_tokens", "a whole number")?.unwrap_or(0);
     let never = fields.optional("ignore_eos", "a boolean")?.unwrap_or(false);
+    if min_new == usize::MAX {
+        return Err(fields.invalid("min_tokens", "invalid_value", "at most `max_tokens`"));
+    }
     Ok(Ending {
         tokens: tokens.into_iter().collect(),
         min_new: if never { usize::MAX } else { min_new },

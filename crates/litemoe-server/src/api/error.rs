@@ -5,6 +5,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use litemoe_core::{NotFiniteLogit, SamplingError};
+use litemoe_registry::AdapterName;
 use litemoe_text::{GrammarError, RowError, TextError};
 use serde_json::{Value, json};
 
@@ -73,10 +74,28 @@ impl ApiError {
         Self::coded(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
     }
 
+    pub(crate) fn no_form() -> Self {
+        Self::bad_request("invalid_body", "the body is not `multipart/form-data`")
+    }
+
     /// The path is about what apps own: 403.
     pub(crate) fn needs_app() -> Self {
         let message = "this is for apps with keys, and this service has none";
         Self::coded(StatusCode::FORBIDDEN, "app_required", message)
+    }
+
+    /// An adapter of the name is there, and no condition says that it is to be replaced: 409.
+    pub(crate) fn adapter_exists(name: &AdapterName) -> Self {
+        let message = format!(
+            "there is an adapter `{name}` already; `If-Match` with its entity tag replaces it"
+        );
+        Self::coded(StatusCode::CONFLICT, "adapter_exists", message)
+    }
+
+    /// The adapter is not, or no longer, the one of `If-Match`: 412.
+    pub(crate) fn other_content(name: &AdapterName) -> Self {
+        let message = format!("the adapter `{name}` does not have the entity tag of `If-Match`");
+        Self::coded(StatusCode::PRECONDITION_FAILED, "other_content", message)
     }
 
     pub(crate) fn no_adapter(name: &str) -> Self {

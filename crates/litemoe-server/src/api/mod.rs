@@ -19,6 +19,7 @@ mod error;
 mod fields;
 mod files;
 pub(crate) mod guard;
+mod id;
 mod loading;
 mod log;
 mod messages;
@@ -27,6 +28,7 @@ mod models;
 mod multipart;
 mod neutral;
 mod openapi;
+mod paced_body;
 mod page;
 mod parameters;
 mod prompt;
@@ -46,6 +48,7 @@ mod tokenize;
 mod tokenize_request;
 mod tools;
 mod tuning;
+mod upload;
 mod usage;
 mod values;
 
@@ -70,7 +73,7 @@ enum Access {
     Anyone,
     /// Those of callers, with a key where keys are asked for.
     Caller,
-    /// Theirs to the model, which count for an app's limits.
+    /// Theirs to the model or the tokenizer, which count for an app's limits.
     Generation,
     /// Theirs with files, whose limit is that of uploads.
     Upload,
@@ -93,10 +96,10 @@ fn routes() -> Vec<Route> {
         (Method::POST, "/v1/chat/completions", Generation, post(chat::complete)),
         (Method::POST, "/v1/completions", Generation, post(completions::complete)),
         (Method::POST, "/v1/embeddings", Caller, post(embeddings::refuse)),
-        (Method::POST, "/tokenize", Caller, post(tokenize::tokenize)),
-        (Method::POST, "/v1/tokenize", Caller, post(tokenize::tokenize)),
-        (Method::POST, "/detokenize", Caller, post(detokenize::detokenize)),
-        (Method::POST, "/v1/detokenize", Caller, post(detokenize::detokenize)),
+        (Method::POST, "/tokenize", Generation, post(tokenize::tokenize)),
+        (Method::POST, "/v1/tokenize", Generation, post(tokenize::tokenize)),
+        (Method::POST, "/detokenize", Generation, post(detokenize::detokenize)),
+        (Method::POST, "/v1/detokenize", Generation, post(detokenize::detokenize)),
         (Method::GET, "/v1/adapters", Caller, get(adapters::list)),
         (Method::GET, "/v1/adapters/{name}", Caller, get(adapters::one)),
         (Method::PUT, "/v1/adapters/{name}", Upload, put(adapters::put)),
@@ -125,7 +128,11 @@ pub(crate) fn router(state: State, guard: Guard) -> Router {
             Access::Anyone => handler,
             Access::Caller => handler.route_layer(authenticate),
             Access::Generation => handler.route_layer(admit).route_layer(authenticate),
-            Access::Upload => handler.layer(multipart::without_limit()).route_layer(authenticate),
+            Access::Upload => {
+                let receive = middleware::from_fn_with_state(state.clone(), upload::receive);
+                let handler = handler.layer(multipart::without_limit());
+                handler.route_layer(receive).route_layer(authenticate)
+            }
         }
     };
     let all = routes().into_iter();

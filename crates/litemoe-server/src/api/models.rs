@@ -1,10 +1,11 @@
-use axum::extract::{Path, State as Extract};
+use axum::extract::State as Extract;
 use axum::{Extension, Json};
 use litemoe_registry::StoredAdapter;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::api::error::ApiError;
+use crate::api::id::Id;
 use crate::api::served;
 use crate::caller::Caller;
 use crate::models::Served;
@@ -44,7 +45,7 @@ pub(crate) async fn list(
 pub(crate) async fn one(
     Extract(state): Shared,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Value>, ApiError> {
     let foundation = state.models.foundation();
     if id == foundation.name && caller.may_use_model(&id) {

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use tokio::time::timeout;
 
 use crate::api::error::ApiError;
+use crate::api::paced_body::{PacedBody, Taken};
 use crate::state::State;
 
 /// Maximum bytes of a field that is a text.
@@ -29,6 +30,8 @@ struct Limits {
     max_upload: u64,
     /// Time in which some bytes must come.
     time: Duration,
+    /// What the parser has given on.
+    taken: Taken,
 }
 
 /// Field of a form.
@@ -41,10 +44,12 @@ pub(crate) struct Part<'f> {
 impl Form {
     pub(crate) async fn of(request: Request, state: &State) -> Result<Self, ApiError> {
         let (max_upload, time) = (state.options.max_upload, state.options.timeouts.body);
-        let fields = Multipart::from_request(request, &()).await.map_err(|_| {
-            ApiError::bad_request("invalid_body", "the body is not `multipart/form-data`")
-        })?;
-        Ok(Self { fields, limits: Limits { left: max_upload, max_upload, time } })
+        let (head, body) = request.into_parts();
+        let (body, taken) = PacedBody::new(body);
+        let request = Request::from_parts(head, body);
+        let fields =
+            Multipart::from_request(request, &()).await.map_err(|_| ApiError::no_form())?;
+        Ok(Self { fields, limits: Limits { left: max_upload, max_upload, time, taken } })
     }
 
     /// The next field.
@@ -62,6 +67,7 @@ impl Form {
         let rest = async {
             while let Ok(Some(mut field)) = self.fields.next_field().await {
                 while let Ok(Some(chunk)) = field.chunk().await {
+                    self.limits.taken.add(chunk.len() as u64);
                     match left.checked_sub(chunk.len()) {
                         Some(fewer) => left = fewer,
                         None => return,
@@ -87,6 +93,7 @@ impl Part<'_> {
         let chunk = timeout(self.limits.time, self.field.chunk()).await;
         let chunk = chunk.map_err(|_| ApiError::too_slow(self.limits.time))?.map_err(broken)?;
         let n_bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
+        self.limits.taken.add(n_bytes);
         match self.limits.left.checked_sub(n_bytes) {
             Some(left) => self.limits.left = left,
             None => return Err(too_large(self.limits.max_upload)),

@@ -1,15 +1,17 @@
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::Request;
+use axum::http::header;
 use litemoe_registry::{
     AdapterName, App, FileName, NewAdapter, Owner, Provenance, RegistryError, StoredAdapter,
 };
 use serde_json::Value;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::api::adapters::blocking;
+use crate::api::body;
 use crate::api::error::ApiError;
 use crate::api::multipart::{Form, Part};
 use crate::apps::Apps;
@@ -18,16 +20,8 @@ use crate::state::State;
 /// Maximum number of files of an adapter that is sent.
 const MAX_FILES: usize = 16;
 
-/// Chunks of a file that wait for the disk.
-const MAX_WAITING: usize = 4;
-
-/// Files as they arrive. The last message is [`Message::End`] if all arrived whole.
-#[derive(Debug)]
-enum Message {
-    File(FileName),
-    Bytes(Bytes),
-    End,
-}
+/// Bytes that are written at once.
+const WRITE: usize = 256 << 10;
 
 /// Stores the files of a form as an adapter of an app, after it was loaded once: one that does not fit the foundation or
 /// changes nothing is refused.
@@ -39,88 +33,87 @@ pub(crate) async fn store(
     replaces: Option<u64>,
     request: Request,
 ) -> Result<StoredAdapter, ApiError> {
-    let form = Form::of(request, state).await?;
-    let (sender, messages) = channel(MAX_WAITING);
+    if !is_form(&request) {
+        body::refuse(request, state).await;
+        return Err(ApiError::no_form());
+    }
+    let mut form = Form::of(request, state).await?;
+    let staged = blocking({
+        let apps = apps.clone();
+        move || apps.registry().staged_dir()
+    });
+    let staged = staged.await??;
+    if let Err(refusal) = receive(&mut form, staged.path().to_owned()).await {
+        form.discard().await;
+        return Err(refusal);
+    }
+    let adapters = apps.adapters.clone();
+    let _turn = adapters.turn().await;
     let owner = Owner::App(app.name.clone());
-    let storing = blocking(move || write(&apps, &owner, &name, replaces, messages));
-    let (sent, stored) = futures::join!(send(form, sender), storing);
-    // What was sent wrong is why it was not stored.
-    sent?;
-    stored?
+    let keep = move || {
+        apps.adapters.load(staged.path()).map_err(|reason| {
+            let message = format!("the adapter `{name}` is refused: {reason}");
+            ApiError::bad_request("invalid_adapter", message)
+        })?;
+        let foundation = apps.adapters.foundation().to_owned();
+        let provenance = Provenance { foundation, plan: None, data: None, metrics: Value::Null };
+        let (owner, name, dir) = (&owner, &name, staged.path());
+        let new = NewAdapter { owner, name, dir, provenance: &provenance, replaces };
+        Ok(apps.registry().put_adapter(&new)?)
+    };
+    blocking(keep).await?
 }
 
-/// Sends the files of a form. A receiver that has failed is not an error here.
-async fn send(mut form: Form, sender: Sender<Message>) -> Result<(), ApiError> {
+fn is_form(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("multipart/form-data"))
+}
+
+/// Writes the files of a form to a folder.
+async fn receive(form: &mut Form, dir: PathBuf) -> Result<(), ApiError> {
     let mut n_files = 0;
-    while let Some(mut part) = form.next().await? {
+    while let Some(part) = form.next().await? {
         n_files += 1;
         if n_files > MAX_FILES {
             let message = format!("an adapter has at most {MAX_FILES} files");
             return Err(ApiError::bad_request("invalid_value", message));
         }
-        let name = file_name(&part)?;
-        let mut is_open = sender.send(Message::File(name)).await.is_ok();
-        while let Some(bytes) = part.chunk().await? {
-            is_open = is_open && sender.send(Message::Bytes(bytes)).await.is_ok();
+        // Of the part's file, or of the field if it has none.
+        let name = part.file_name().unwrap_or(part.name()).parse();
+        write(part, &dir, name.map_err(RegistryError::from)?).await?;
+    }
+    match n_files {
+        0 => Err(ApiError::bad_request("invalid_value", "the form has no files")),
+        _ => Ok(()),
+    }
+}
+
+async fn write(mut part: Part<'_>, dir: &PathBuf, name: FileName) -> Result<(), ApiError> {
+    let path = dir.join(name.as_str());
+    let create = move || OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = blocking(create).await?.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            ApiError::bad_request("invalid_value", format!("the file `{name}` is sent twice"))
+        }
+        _ => unwritten(&error),
+    })?;
+    let mut waiting = Vec::new();
+    while let Some(chunk) = part.chunk().await? {
+        waiting.extend_from_slice(&chunk);
+        if waiting.len() >= WRITE {
+            file = append(file, std::mem::take(&mut waiting)).await?;
         }
     }
-    if n_files == 0 {
-        return Err(ApiError::bad_request("invalid_value", "the form has no files"));
-    }
-    let _ = sender.send(Message::End).await;
+    append(file, waiting).await?;
     Ok(())
 }
 
-/// Name of a file: of the part's file, or of the field if it has none.
-fn file_name(part: &Part<'_>) -> Result<FileName, ApiError> {
-    let name = part.file_name().unwrap_or(part.name());
-    Ok(name.parse().map_err(RegistryError::from)?)
+/// Writes bytes off the asynchronous threads. No thread waits for the client.
+async fn append(mut file: File, bytes: Vec<u8>) -> Result<File, ApiError> {
+    let written = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
+    written.map_err(|error| unwritten(&error))
 }
 
-fn write(
-    apps: &Apps,
-    owner: &Owner,
-    name: &AdapterName,
-    replaces: Option<u64>,
-    mut messages: Receiver<Message>,
-) -> Result<StoredAdapter, ApiError> {
-    let mut staged = apps.registry().staged_dir()?;
-    let mut next = messages.blocking_recv();
-    loop {
-        next = match next {
-            Some(Message::File(name)) => {
-                if staged.path().join(name.as_str()).exists() {
-                    let message = format!("the file `{name}` is sent twice");
-                    return Err(ApiError::bad_request("invalid_value", message));
-                }
-                let mut file = staged.file(name.as_str()).map_err(unwritten)?;
-                let after = loop {
-                    match messages.blocking_recv() {
-                        Some(Message::Bytes(bytes)) => file.write_all(&bytes).map_err(unwritten)?,
-                        other => break other,
-                    }
-                };
-                file.flush().map_err(unwritten)?;
-                after
-            }
-            Some(Message::End) => break,
-            // The sender says why.
-            Some(Message::Bytes(_)) | None => return Err(ApiError::broken_body()),
-        };
-    }
-    apps.adapters.load(staged.path()).map_err(|reason| {
-        ApiError::bad_request(
-            "invalid_adapter",
-            format!("the adapter `{name}` is refused: {reason}"),
-        )
-    })?;
-    let foundation = apps.adapters.foundation().to_owned();
-    let provenance = Provenance { foundation, plan: None, data: None, metrics: Value::Null };
-    let dir = staged.path();
-    let new = NewAdapter { owner, name, dir, provenance: &provenance, replaces };
-    Ok(apps.registry().put_adapter(&new)?)
-}
-
-fn unwritten(reason: io::Error) -> ApiError {
+fn unwritten(reason: &io::Error) -> ApiError {
     RegistryError::Storage { reason: reason.to_string() }.into()
 }

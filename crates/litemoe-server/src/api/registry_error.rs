@@ -21,8 +21,10 @@ impl From<RegistryError> for ApiError {
             | RegistryError::NoAdapter { .. } => {
                 Self::coded(StatusCode::NOT_FOUND, "not_found", message)
             }
+            // Since the entity tag was checked.
             RegistryError::OtherGeneration { .. } | RegistryError::AdapterExists { .. } => {
-                Self::coded(StatusCode::PRECONDITION_FAILED, "generation_conflict", message)
+                let message = "the adapter was changed by another request";
+                Self::coded(StatusCode::PRECONDITION_FAILED, "other_content", message)
             }
             RegistryError::JobIs { .. } => {
                 Self::coded(StatusCode::CONFLICT, "invalid_state", message)

@@ -2,6 +2,7 @@ use litemoe_registry::{RegistryError, StoredAdapter};
 use tokio::task::spawn_blocking;
 
 use crate::api::error::ApiError;
+use crate::api::log::Record;
 use crate::apps::{Apps, LoadError};
 use crate::caller::Caller;
 use crate::models::Served;
@@ -22,6 +23,26 @@ pub(crate) async fn find(state: &State, caller: &Caller, name: &str) -> Result<S
     }
     let fixed = state.models.adapter(name).filter(|_| caller.may_use_shared(name));
     fixed.cloned().ok_or_else(unknown)
+}
+
+/// Checks that a caller may use the model of a name, without loading it.
+pub(crate) async fn check(
+    state: &State,
+    caller: &Caller,
+    name: &str,
+    record: &Record,
+) -> Result<(), ApiError> {
+    let foundation = &state.models.foundation().name;
+    let is_usable = match &state.apps {
+        _ if name == foundation => caller.may_use_model(name),
+        Some(apps) if stored(apps, caller, name).await?.is_some() => true,
+        _ => state.models.adapter(name).is_some() && caller.may_use_shared(name),
+    };
+    if !is_usable {
+        return Err(ApiError::unknown_model(name));
+    }
+    let _ = record.model.set(name.to_owned());
+    Ok(())
 }
 
 /// The adapter of the registry that a caller means by a name.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
 use crate::api::tokenize_request::{Form, Source, TokenizeRequest};
-use crate::api::{body, call};
+use crate::api::{body, served};
 use crate::caller::Caller;
 use crate::limits::Context;
 use crate::prompt;
@@ -49,7 +49,7 @@ pub(crate) async fn tokenize(
     let received = body::read(request, &state).await?;
     let (request, reserved) = received.parse(&state, TokenizeRequest::parse).await?;
     if let Some(model) = &request.model {
-        call::find(&state, &caller, model, &record).await?;
+        served::check(&state, &caller, model, &record).await?;
     }
     let (context, n_bytes, param) = (state.context, request.n_bytes(), request.param());
     context.check_bytes(n_bytes).map_err(|excess| ApiError::from(excess).of(param))?;

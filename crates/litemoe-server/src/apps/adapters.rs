@@ -3,9 +3,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use litemoe_core::{MoeLayer, MountedAdapter};
-use litemoe_registry::{AdapterName, App, Registry, RegistryError, StoredAdapter};
-use tokio::sync::OnceCell;
+use litemoe_registry::{AdapterName, App, Owner, Registry, RegistryError, StoredAdapter};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
+
+/// Adapters that are loaded at the same time.
+const MAX_LOADS: usize = 2;
 
 /// Loads the adapter of a directory for the served foundation. The error is shown to the app that uploads an adapter, so
 /// it must not name files of the machine.
@@ -21,6 +24,7 @@ pub(crate) struct StoredAdapters {
     layers: Vec<MoeLayer>,
     loader: Loader,
     max_loaded: usize,
+    loads: Semaphore,
     /// The least recently used first.
     loaded: Mutex<Vec<Loaded>>,
 }
@@ -28,6 +32,7 @@ pub(crate) struct StoredAdapters {
 #[derive(Debug)]
 struct Loaded {
     generation: u64,
+    owner: Owner,
     mounted: Arc<OnceCell<Arc<MountedAdapter>>>,
 }
 
@@ -50,7 +55,8 @@ impl StoredAdapters {
         loader: Loader,
         max_loaded: usize,
     ) -> Self {
-        Self { registry, foundation, layers, loader, max_loaded, loaded: Mutex::default() }
+        let (loads, loaded) = (Semaphore::new(MAX_LOADS), Mutex::default());
+        Self { registry, foundation, layers, loader, max_loaded, loads, loaded }
     }
 
     /// Fingerprint of the served foundation.
@@ -90,49 +96,83 @@ impl StoredAdapters {
         Ok(mounted)
     }
 
-    /// The adapter in memory. If it was replaced since it was found, the one that replaces it.
+    /// Waits until an adapter may be loaded: each load takes memory, and a forward pass.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.loads.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// The adapter in memory. If it was replaced since it was found, the one that replaces it. A load that has begun goes on
+    /// when the request that wanted it ends, so that the next finds it.
     pub(crate) async fn mounted(
         self: &Arc<Self>,
         adapter: StoredAdapter,
     ) -> Result<Arc<MountedAdapter>, LoadError> {
         let StoredAdapter { owner, name, mut generation, .. } = adapter;
         loop {
-            let cell = self.cell(generation);
+            let cell = self.cell(generation, &owner);
             if let Some(mounted) = cell.get() {
                 return Ok(mounted.clone());
             }
             let (this, owner, name) = (self.clone(), owner.clone(), name.clone());
-            let mounted = cell.get_or_try_init(|| async {
-                let read = move || this.registry.read_adapter(&owner, &name, |dir| this.load(dir));
-                let read = spawn_blocking(read).await.map_err(|_| LoadError::Panicked)?;
-                let (adapter, mounted) = read.map_err(LoadError::Registry)?;
-                match adapter.generation {
-                    found if found == generation => {
-                        Ok(Arc::new(mounted.map_err(LoadError::Unfit)?))
-                    }
-                    found => Err(LoadError::Replaced(found)),
-                }
+            let loading = tokio::spawn(async move {
+                let load = || this.load_stored(owner, name, generation);
+                cell.get_or_try_init(load).await.cloned()
             });
-            match mounted.await {
-                Err(LoadError::Replaced(by)) => generation = by,
-                mounted => return mounted.cloned(),
+            match loading.await.unwrap_or(Err(LoadError::Panicked)) {
+                Err(LoadError::Replaced(by)) => {
+                    self.forget(generation);
+                    generation = by;
+                }
+                Err(error) => {
+                    self.forget(generation);
+                    return Err(error);
+                }
+                Ok(mounted) => return Ok(mounted),
             }
         }
     }
 
-    /// Place of a generation in memory. Others that were not used for longer lose theirs.
-    fn cell(&self, generation: u64) -> Arc<OnceCell<Arc<MountedAdapter>>> {
+    async fn load_stored(
+        self: &Arc<Self>,
+        owner: Owner,
+        name: AdapterName,
+        generation: u64,
+    ) -> Result<Arc<MountedAdapter>, LoadError> {
+        let _turn = self.turn().await;
+        let this = self.clone();
+        let read = move || this.registry.read_adapter(&owner, &name, |dir| this.load(dir));
+        let read = spawn_blocking(read).await.map_err(|_| LoadError::Panicked)?;
+        let (adapter, mounted) = read.map_err(LoadError::Registry)?;
+        match adapter.generation {
+            found if found == generation => Ok(Arc::new(mounted.map_err(LoadError::Unfit)?)),
+            found => Err(LoadError::Replaced(found)),
+        }
+    }
+
+    /// Place of a generation in memory. If there are too many, the least recently used of the owner that has the most loses
+    /// its own.
+    fn cell(&self, generation: u64, owner: &Owner) -> Arc<OnceCell<Arc<MountedAdapter>>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let known = loaded.iter().position(|loaded| loaded.generation == generation);
         let used = match known {
             Some(index) => loaded.remove(index),
-            None => Loaded { generation, mounted: Arc::default() },
+            None => Loaded { generation, owner: owner.clone(), mounted: Arc::default() },
         };
         let mounted = used.mounted.clone();
+        if loaded.len() >= self.max_loaded {
+            let n_of = |owner: &Owner| loaded.iter().filter(|other| other.owner == *owner).count();
+            let most = loaded.iter().map(|loaded| n_of(&loaded.owner)).max();
+            let victim = loaded.iter().position(|loaded| Some(n_of(&loaded.owner)) == most);
+            victim.map(|victim| loaded.remove(victim));
+        }
         loaded.push(used);
-        let n_over = loaded.len().saturating_sub(self.max_loaded);
-        loaded.drain(..n_over);
         mounted
+    }
+
+    /// Gives up the place of a generation that was not loaded.
+    fn forget(&self, generation: u64) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|loaded| loaded.generation != generation || loaded.mounted.initialized());
     }
 }
 

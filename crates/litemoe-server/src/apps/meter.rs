@@ -45,7 +45,11 @@ pub(crate) enum OverLimit {
 impl Meter {
     /// Counts a request that begins, if it is within the limits per minute and of requests at the same time. A request's
     /// tokens are not known before: the limits of tokens are those of what was used by earlier ones.
-    pub(super) fn enter(&self, settings: &Settings, now: Instant) -> Result<Room, OverLimit> {
+    pub(super) fn enter(
+        &self,
+        settings: &Settings,
+        now: Instant,
+    ) -> Result<Room, (OverLimit, Room)> {
         let mut state = self.lock();
         let requests = settings.requests_per_minute.map(NonZeroU32::get).map(u64::from);
         let tokens = settings.tokens_per_minute.map(NonZeroU64::get);
@@ -54,17 +58,17 @@ impl Meter {
         if let Some(limit) = settings.concurrency.map(NonZeroU32::get)
             && state.n_running >= limit
         {
-            return Err(OverLimit::Concurrency { limit });
+            return Err((OverLimit::Concurrency { limit }, state.room(requests, tokens)));
         }
         if let (Some(limit), Some(wait)) = (requests, state.requests.wait(requests)) {
-            return Err(OverLimit::Requests { limit, wait });
+            return Err((OverLimit::Requests { limit, wait }, state.room(requests, tokens)));
         }
         if let (Some(limit), Some(wait)) = (tokens, state.tokens.wait(tokens)) {
-            return Err(OverLimit::Tokens { limit, wait });
+            return Err((OverLimit::Tokens { limit, wait }, state.room(requests, tokens)));
         }
         state.requests.take(1);
         state.n_running += 1;
-        Ok(Room { requests: state.requests.left(requests), tokens: state.tokens.left(tokens) })
+        Ok(state.room(requests, tokens))
     }
 
     /// Counts tokens.
@@ -96,6 +100,12 @@ impl Meter {
     }
 }
 
+impl State {
+    fn room(&self, requests: Option<u64>, tokens: Option<u64>) -> Room {
+        Room { requests: self.requests.left(requests), tokens: self.tokens.left(tokens) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,13 +127,13 @@ mod tests {
         assert_eq!((room.requests.unwrap().left, room.tokens.unwrap().left), (2, 100));
         meter.enter(&limits, now).unwrap();
         for _ in 0..5 {
-            let over = meter.enter(&limits, now).unwrap_err();
+            let (over, _) = meter.enter(&limits, now).unwrap_err();
             assert_eq!(over, OverLimit::Concurrency { limit: 2 });
         }
         meter.leave();
         meter.enter(&limits, now).unwrap();
         meter.leave();
-        let over = meter.enter(&limits, now).unwrap_err();
+        let (over, _) = meter.enter(&limits, now).unwrap_err();
         let wait = Duration::from_secs(20);
         assert_eq!(over, OverLimit::Requests { limit: 3, wait });
         meter.charge(110);
@@ -131,7 +141,7 @@ mod tests {
         meter.enter(&limits, later).unwrap();
         meter.leave();
         meter.charge(100);
-        let over = meter.enter(&limits, later).unwrap_err();
+        let (over, _) = meter.enter(&limits, later).unwrap_err();
         assert!(matches!(over, OverLimit::Tokens { limit: 100, .. }), "{over:?}");
     }
 

@@ -79,12 +79,15 @@ impl Apps {
     pub(crate) fn admit(
         &self,
         app: Arc<App>,
-    ) -> Result<Result<Admission, OverLimit>, RegistryError> {
+    ) -> Result<Result<Admission, (OverLimit, Room)>, RegistryError> {
         let meter = self.meter(&app.name);
         if let Some(limit) = app.settings.tokens_per_day {
+            // In this order, so that what is recorded meanwhile is counted twice rather than not at all.
+            let n_unrecorded = meter.n_unrecorded();
             let used = self.registry.usage_today(&app.name)?.tokens();
-            if used.saturating_add(meter.n_unrecorded()) >= limit.get() {
-                return Ok(Err(OverLimit::Day { limit: limit.get(), wait: until_midnight() }));
+            if used.saturating_add(n_unrecorded) >= limit.get() {
+                let over = OverLimit::Day { limit: limit.get(), wait: until_midnight() };
+                return Ok(Err((over, Room::default())));
             }
         }
         let room = meter.enter(&app.settings, Instant::now());

@@ -19,7 +19,8 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             if running.is_background() && in_front {
                 continue;
             }
-            let served = self.shares.of(&running.key.client).order();
+            let shares = if running.is_background() { &self.background } else { &self.shares };
+            let served = (running.is_background(), shares.of(&running.key.client).order());
             let rows = running.rows.iter().enumerate().filter(|(_, row)| !row.has_cache());
             closed.extend(rows.map(|(place, _)| (served, index, place)));
         }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use litemoe_core::{CausalLm, MountedAdapter};
 
@@ -18,7 +18,9 @@ pub(super) struct Prefixes<C> {
 
 #[derive(Debug)]
 struct Entry<C> {
-    key: Key,
+    client: Client,
+    /// Not kept in memory by the entry, which is of no use without it.
+    mounted: Option<Weak<MountedAdapter>>,
     tokens: Vec<u32>,
     cache: C,
     bytes: u64,
@@ -33,14 +35,20 @@ pub(super) struct Key {
     pub(super) max_bytes: Option<u64>,
 }
 
-impl Key {
-    fn is(&self, other: &Self) -> bool {
-        let same_adapter = match (&self.mounted, &other.mounted) {
+impl<C> Entry<C> {
+    fn is_of(&self, key: &Key) -> bool {
+        let same_adapter = match (&self.mounted, &key.mounted) {
             (None, None) => true,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            // The address is not used again while the entry is there.
+            (Some(one), Some(other)) => Weak::as_ptr(one) == Arc::as_ptr(other),
             _ => false,
         };
-        same_adapter && self.client == other.client
+        same_adapter && self.client == key.client
+    }
+
+    /// Whether its adapter is gone, so that no text can continue from it.
+    fn is_dead(&self) -> bool {
+        self.mounted.as_ref().is_some_and(|mounted| mounted.strong_count() == 0)
     }
 }
 
@@ -62,7 +70,7 @@ impl<C: Clone> Prefixes<C> {
         key: &Key,
         tokens: &[u32],
     ) -> Option<(C, usize)> {
-        let own = self.entries.iter().enumerate().filter(|(_, entry)| entry.key.is(key));
+        let own = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_of(key));
         let lengths = own.map(|(index, entry)| (common(&entry.tokens, tokens), index));
         let (common, index) = lengths.max()?;
         let n = common.min(tokens.len() - 1);
@@ -89,24 +97,26 @@ impl<C: Clone> Prefixes<C> {
         if tokens.len() < MIN_TOKENS {
             return;
         }
-        self.entries.retain(|entry| !(entry.key.is(&key) && tokens.starts_with(&entry.tokens)));
-        let is_known = |entry: &Entry<C>| entry.key.is(&key) && entry.tokens.starts_with(&tokens);
+        let is_prefix = |entry: &Entry<C>| entry.is_of(&key) && tokens.starts_with(&entry.tokens);
+        self.entries.retain(|entry| !(entry.is_dead() || is_prefix(entry)));
+        let is_known = |entry: &Entry<C>| entry.is_of(&key) && entry.tokens.starts_with(&tokens);
         if self.entries.iter().any(is_known) {
             return;
         }
-        let (bytes, max_bytes, peer) =
-            (model.cache_bytes(&cache), key.max_bytes, key.client.peer.clone());
-        self.entries.push(Entry { key, tokens, cache, bytes });
+        let bytes = model.cache_bytes(&cache);
+        let Key { client, mounted, max_bytes } = key;
+        let (mounted, peer) = (mounted.as_ref().map(Arc::downgrade), client.peer.clone());
+        self.entries.push(Entry { client, mounted, tokens, cache, bytes });
         let Some(max_bytes) = max_bytes else { return };
         while self.bytes_of(&peer) > max_bytes {
-            let oldest = self.entries.iter().position(|entry| entry.key.client.peer == peer);
+            let oldest = self.entries.iter().position(|entry| entry.client.peer == peer);
             let Some(oldest) = oldest else { return };
             self.entries.remove(oldest);
         }
     }
 
     fn bytes_of(&self, peer: &Peer) -> u64 {
-        let own = self.entries.iter().filter(|entry| entry.key.client.peer == *peer);
+        let own = self.entries.iter().filter(|entry| entry.client.peer == *peer);
         own.map(|entry| entry.bytes).sum()
     }
 
@@ -114,14 +124,15 @@ impl<C: Clone> Prefixes<C> {
     /// entries take the most, and there of the model whose do, so that a flood of one client takes away none of another
     /// that has less.
     pub(super) fn shrink(&mut self, max: u64) {
+        self.entries.retain(|entry| !entry.is_dead());
         while self.bytes() > max {
             let of_client = |client: &Client| {
-                let own = self.entries.iter().filter(|entry| entry.key.client == *client);
+                let own = self.entries.iter().filter(|entry| entry.client == *client);
                 own.map(|entry| entry.bytes).sum::<u64>()
             };
             let of = |client: &Client| (self.bytes_of(&client.peer), of_client(client));
-            let most = self.entries.iter().map(|entry| of(&entry.key.client)).max();
-            let victim = self.entries.iter().position(|entry| Some(of(&entry.key.client)) == most);
+            let most = self.entries.iter().map(|entry| of(&entry.client)).max();
+            let victim = self.entries.iter().position(|entry| Some(of(&entry.client)) == most);
             let Some(victim) = victim else { return };
             self.entries.remove(victim);
         }

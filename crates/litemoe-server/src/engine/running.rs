@@ -77,6 +77,11 @@ impl<'t, C: Clone> Running<'t, C> {
         self.request.is_background
     }
 
+    /// Gives up the app's admission.
+    pub(super) fn release(&mut self) {
+        self.request.admission = None;
+    }
+
     /// Notes that the keys and values of prompt tokens were cached.
     pub(super) fn note_cached(&mut self, n_cached: usize) {
         self.usage.n_cached += n_cached;

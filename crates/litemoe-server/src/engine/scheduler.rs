@@ -37,6 +37,8 @@ pub(super) struct Scheduler<'t, M: CausalLm> {
     pub(super) limits: Limits,
     pub(super) running: Vec<Running<'t, M::Cache>>,
     pub(super) shares: Shares,
+    /// Of the requests in the background, among each other.
+    pub(super) background: Shares,
     pub(super) prefixes: Prefixes<M::Cache>,
     /// Most bytes of a cache per token so far.
     pub(super) bytes_per_token: u64,
@@ -51,18 +53,23 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (running, shares, prefixes) = (Vec::new(), Shares::default(), Prefixes::new());
+        let (running, prefixes) = (Vec::new(), Prefixes::new());
         Self {
             model,
             tokenizer,
             queue,
             limits,
             running,
-            shares,
+            shares: Shares::default(),
+            background: Shares::default(),
             prefixes,
             bytes_per_token: 0,
             metrics,
         }
+    }
+
+    fn shares_of(&mut self, is_background: bool) -> &mut Shares {
+        if is_background { &mut self.background } else { &mut self.shares }
     }
 
     /// Answers requests until the queue is closed and empty.
@@ -100,8 +107,9 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 let has_room = n_front < max_rows || !self.shares.is_running(client);
                 !job.request.is_background && has_room
             };
-            let in_back = |_: &Client, job: &Job| {
-                job.request.is_background && n_front == 0 && n_back < max_rows
+            let in_back = |client: &Client, job: &Job| {
+                let has_room = n_back < max_rows || !self.background.is_running(client);
+                job.request.is_background && n_front == 0 && has_room
             };
             let next = self.queue.next_if(in_front).or_else(|| self.queue.next_if(in_back));
             let job = match next {
@@ -117,14 +125,12 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
     }
 
     fn begin(&mut self, job: Job) {
-        let (client, in_front) = (job.client.clone(), !job.request.is_background);
+        let (client, is_background) = (job.client.clone(), job.request.is_background);
         let (mut events, begin) = (job.events.clone(), job.begin);
         let weight = job.request.admission.as_ref().map_or(NonZeroU32::MIN, Admission::weight);
         match guarded(|| Running::new(&self.model, self.tokenizer, job)) {
             Ok(running) => {
-                if in_front {
-                    self.shares.enter(&client, weight);
-                }
+                self.shares_of(is_background).enter(&client, weight);
                 self.running.push(running);
             }
             Err(end) => {
@@ -162,9 +168,9 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
 
     pub(super) fn end(&mut self, index: usize, end: End) {
         let mut running = self.running.remove(index);
-        if !running.is_background() {
-            self.shares.leave(&running.key.client);
-        }
+        self.shares_of(running.is_background()).leave(&running.key.client);
+        // Before the client learns that its request has ended, and may send the next.
+        running.release();
         let _entered = running.span.enter();
         let (elapsed, usage) = (running.begin.elapsed(), running.usage);
         let outcome = match &end {
@@ -251,7 +257,8 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
                 places.push((index, place));
             }
         }
-        let mut served: Vec<_> = clients.iter().map(|client| self.shares.of(client)).collect();
+        let shares = if in_front { &mut self.shares } else { &mut self.background };
+        let mut served: Vec<_> = clients.iter().map(|client| shares.of(client)).collect();
         for (candidate, n_tokens) in select(&candidates, &mut served, self.limits.step) {
             let (index, place) = places[candidate];
             let Running { key, rows, .. } = &mut self.running[index];
@@ -259,7 +266,7 @@ impl<'t, M: CausalLm> Scheduler<'t, M> {
             let (n_prompt, n_sampled) =
                 if candidates[candidate].decodes { (0, 1) } else { (n_tokens, 0) };
             self.metrics.prompt_tokens.inc_by(n_prompt as u64);
-            self.shares.charge(&key.client, n_prompt, n_sampled);
+            shares.charge(&key.client, n_prompt, n_sampled);
         }
     }
 

@@ -16,7 +16,7 @@ const MAX_IDLE: usize = 1024;
 /// Virtual token counters (Fairness in Serving Large Language Models, arXiv 2401.00588): the tokens that each client was
 /// served, of which the smallest is served next. Two levels: apps and addresses, and the models of each. An app's tokens
 /// cost the less the larger its weight is. A client that begins is lifted to the least of those that are served, so that
-/// idling saves up nothing. Requests in the background do not count as running.
+/// idling saves up nothing.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     peers: HashMap<Peer, Counter>,
@@ -80,9 +80,14 @@ impl Shares {
         forget_idle(&mut self.clients);
     }
 
-    /// Whether a request of the client is running.
+    /// Whether a request of the client is running: of an app any, and of an address, which may be several programs, of the
+    /// same model.
     pub(super) fn is_running(&self, client: &Client) -> bool {
-        self.clients.get(client).is_some_and(|counter| counter.n_running > 0)
+        let counter = match client.peer {
+            Peer::App(_) => self.peers.get(&client.peer),
+            Peer::Address(_) => self.clients.get(client),
+        };
+        counter.is_some_and(|counter| counter.n_running > 0)
     }
 
     pub(super) fn of(&self, client: &Client) -> Served {

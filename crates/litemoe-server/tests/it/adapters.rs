@@ -33,14 +33,14 @@ async fn put(
     shop: &Shop,
     key: &str,
     name: &str,
-    replaces: Option<u64>,
+    replaces: Option<&str>,
     body: String,
 ) -> Response<Body> {
     let request = Request::put(format!("/v1/adapters/{name}"))
         .header("authorization", format!("Bearer {key}"))
         .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
     let request = match replaces {
-        Some(generation) => request.header("if-match", format!("\"{generation}\"")),
+        Some(tag) => request.header("if-match", format!("\"{tag}\"")),
         None => request,
     };
     shop.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
@@ -68,26 +68,29 @@ async fn an_adapter_is_served_from_the_moment_it_is_sent() {
     let files = form(&[("adapter_config.json", "{}"), ("adapter_model.safetensors", "1234")]);
     let sent = put(&shop, &key, "mine", None, files.clone()).await;
     assert_eq!(sent.status(), 201);
-    let tag = sent.headers()["etag"].clone();
+    let header = sent.headers()["etag"].clone();
     let first = read(sent).await;
-    assert_eq!(tag, format!("\"{}\"", first["generation"]));
+    let tag = first["tag"].as_str().unwrap();
+    assert_eq!(header, format!("\"{tag}\""));
     assert_eq!((&first["id"], &first["owner"]), (&json!("mine"), &json!("home")));
     assert_eq!(first["files"][1]["bytes"], 4);
     assert_eq!(shop.content(&key, "mine").await, "y");
 
-    let taken = error(put(&shop, &key, "mine", None, files.clone()).await, 412).await;
-    assert_eq!(taken["code"], "generation_conflict");
-    let generation = first["generation"].as_u64().unwrap();
-    assert_eq!(put(&shop, &key, "mine", Some(generation + 1), files.clone()).await.status(), 412);
-    let second = put(&shop, &key, "mine", Some(generation), files.clone()).await;
+    let taken = error(put(&shop, &key, "mine", None, files.clone()).await, 409).await;
+    assert_eq!(taken["code"], "adapter_exists");
+    for (name, tag) in [("mine", "0f"), ("other", tag)] {
+        let refused = put(&shop, &key, name, Some(tag), files.clone()).await;
+        assert_eq!(error(refused, 412).await["code"], "other_content");
+    }
+    let second = put(&shop, &key, "mine", Some(tag), files.clone()).await;
     assert_eq!(second.status(), 200);
-    let second = read(second).await["generation"].as_u64().unwrap();
-    assert!(second > generation);
-    assert_eq!(put(&shop, &key, "mine", Some(generation), files).await.status(), 412);
+    let second = read(second).await["tag"].clone();
+    assert_ne!(second, tag);
+    assert_eq!(put(&shop, &key, "mine", Some(tag), files).await.status(), 412);
 
     let list = read(shop.get("/v1/adapters", &key).await).await;
     assert_eq!(list["data"][0], read(shop.get("/v1/adapters/mine", &key).await).await);
-    assert_eq!(list["data"][0]["generation"], second);
+    assert_eq!(list["data"][0]["tag"], second);
     let removed = read(shop.send("DELETE", "/v1/adapters/mine", &key, "").await).await;
     assert_eq!(removed, json!({ "id": "mine", "object": "adapter", "deleted": true }));
     for path in ["/v1/adapters/mine", "/v1/models/mine"] {
@@ -164,4 +167,121 @@ async fn adapters_need_an_app() {
         assert_eq!(shop.send("DELETE", path, &key, "").await.status(), 404);
     }
     assert_eq!(shop.models(&other).await, ["toy", "fixed", "mine", "shared"]);
+}
+
+#[tokio::test]
+async fn a_form_that_has_no_part_is_refused_when_it_is_too_long() {
+    let shop = Shop::of(toy());
+    let key = shop.add("home");
+    // Neither a boundary nor the end of a part's header.
+    let header = format!("--{BOUNDARY}\r\ncontent-disposition: ");
+    for begin in ["", &header] {
+        let n_chunks = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = n_chunks.clone();
+        let chunks = (0..1000).map(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok::<_, std::io::Error>(axum::body::Bytes::from(vec![b'a'; 16 << 10]))
+        });
+        let begin = Ok(axum::body::Bytes::from(begin.to_owned()));
+        let body = Body::from_stream(futures::stream::iter(std::iter::once(begin).chain(chunks)));
+        let request = Request::put("/v1/adapters/mine")
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        let request = request.body(body).unwrap();
+        let refused = shop.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(error(refused, 400).await["code"], "invalid_body");
+        assert!(n_chunks.load(std::sync::atomic::Ordering::SeqCst) < 40, "{n_chunks:?}");
+    }
+    is_clean(&shop);
+}
+
+#[tokio::test]
+async fn slow_uploads_of_one_app_keep_no_other_waiting() {
+    let shop = Shop::of(toy());
+    let (key, other) = (shop.add("home"), shop.add("other"));
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let (sender, frames) =
+            futures::channel::mpsc::channel::<Result<axum::body::Bytes, std::io::Error>>(1);
+        let request = Request::put("/v1/adapters/mine")
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        let request = request.body(Body::from_stream(frames)).unwrap();
+        let mut sent = Box::pin(shop.router.clone().oneshot(request));
+        for _ in 0..50 {
+            if futures::FutureExt::now_or_never(&mut sent).is_some() {
+                panic!("the form has not ended");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        slow.push((sent, sender));
+    }
+    // The third is one too many, which it learns when its body has come.
+    let (third, sender) = slow.pop().unwrap();
+    drop(sender);
+    let refused = third.await.unwrap();
+    assert_eq!(error(refused, 429).await["type"], "concurrency");
+    let files = form(&[("a", "1")]);
+    assert_eq!(put(&shop, &other, "mine", None, files.clone()).await.status(), 201);
+    drop(slow);
+    assert_eq!(put(&shop, &key, "mine", None, files).await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_replaced_adapter_leaves_memory_with_its_prefixes() {
+    let options = ServerOptions {
+        metrics: true,
+        metrics_token: Some(litemoe_server::Secret::new("operators")),
+        max_adapters: 1.try_into().unwrap(),
+        ..ServerOptions::default()
+    };
+    let shop = Shop::with(toy(), options);
+    let key = shop.add("home");
+    let first = shop.put(Some("home"), "mine", "a", None);
+    let cached = async || {
+        let metrics = crate::client::text(shop.get("/metrics", "operators").await).await;
+        let line = metrics.lines().find(|line| line.starts_with("litemoe_prefix_cache_bytes "));
+        line.unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let long =
+        json!({ "model": "mine", "messages": [{ "role": "user", "content": "7".repeat(40) }] });
+    shop.answer(&key, &long).await;
+    shop.content(&key, "mine").await;
+    assert!(cached().await > 0);
+    shop.put(Some("home"), "mine", "b", Some(first.generation));
+    // Of the new content, too short to be kept; then its step is over.
+    for _ in 0..2 {
+        shop.content(&key, "mine").await;
+    }
+    assert_eq!(cached().await, 0);
+}
+
+#[tokio::test]
+async fn loads_that_nobody_waits_for_go_on_and_are_done_once() {
+    let shop = Shop::of(toy());
+    let key = shop.add("home");
+    shop.put(Some("home"), "mine", "slow", None);
+    for _ in 0..5 {
+        let mut asked = Box::pin(shop.content(&key, "mine"));
+        for _ in 0..5 {
+            assert!(futures::FutureExt::now_or_never(&mut asked).is_none());
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+    assert_eq!(shop.content(&key, "mine").await, "y");
+    assert_eq!(shop.n_loads.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // Names are checked without a load.
+    shop.put(Some("home"), "other", "slow", None);
+    let body = json!({ "model": "other", "tokens": [40] }).to_string();
+    assert_eq!(shop.send("POST", "/detokenize", &key, body).await.status(), 200);
+    assert_eq!(shop.n_loads.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn ids_that_are_no_text_are_refused_as_json() {
+    let shop = Shop::of(toy());
+    let key = shop.add("home");
+    for path in ["/v1/models/%ff", "/v1/adapters/%ff"] {
+        assert_eq!(error(shop.get(path, &key).await, 400).await["code"], "invalid_value");
+    }
 }

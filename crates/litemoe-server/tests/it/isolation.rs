@@ -218,6 +218,33 @@ async fn nothing_that_an_app_lists_names_another() {
 }
 
 #[tokio::test]
+async fn an_app_does_not_learn_how_many_adapters_others_have() {
+    let scene = Scene::new().await;
+    let shown = async || {
+        let mut list = read(scene.shop.get("/v1/adapters", &scene.key).await).await;
+        // Random, and times in seconds.
+        for adapter in list["data"].as_array_mut().unwrap() {
+            assert_eq!(adapter["tag"].as_str().unwrap().len(), 16);
+            for name in ["tag", "created_at", "updated_at"] {
+                adapter.as_object_mut().unwrap().remove(name);
+            }
+        }
+        list.to_string()
+    };
+    let mut seen = Vec::new();
+    for n_theirs in [0, 5] {
+        for n in 0..n_theirs {
+            scene.shop.put(Some("victim"), &format!("more-{n}"), "a", None);
+        }
+        let own = scene.shop.put(Some("intruder"), "own", "a", None);
+        seen.push(shown().await);
+        let owner = Owner::App(app("intruder"));
+        scene.shop.registry.remove_adapter(&owner, &own.name, None).unwrap();
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[tokio::test]
 async fn the_same_name_is_another_adapter() {
     let scene = Scene::new().await;
     let before = scene.of_victim().await;

@@ -36,6 +36,7 @@ async fn requests_per_minute_come_back_evenly() {
     for _ in 0..3 {
         let refused = shop.post(&key, &json!({})).await;
         assert_eq!(header(&refused, "retry-after"), "10");
+        assert_eq!(header(&refused, "x-ratelimit-remaining-requests"), "0");
         let refused = error(refused, 429).await;
         assert_eq!(
             (&refused["code"], &refused["type"]),
@@ -190,6 +191,45 @@ async fn a_background_app_waits_for_the_others() {
         n_steps += 1;
     }
     assert_eq!(n_steps, 1 + 2 + 4);
+}
+
+#[tokio::test]
+async fn background_apps_share_what_is_left_to_them() {
+    let (gate, mut keeper) = gate();
+    let mut toy = Toy { gate: Some(gate), ..Toy::doing(vec![Step::Babble; 200]) };
+    toy.adapted = vec![Step::Say(tokens("y")[0])];
+    let options = ServerOptions { max_batch: 4.try_into().unwrap(), ..ServerOptions::default() };
+    let shop = Shop::with(toy, options);
+    let back = Settings { priority: Priority::Background, ..Settings::default() };
+    let (many, one) = (shop.add_with("many", &back), shop.add_with("one", &back));
+    let flood = json!({ "n": 16, "max_tokens": 100, "stream": true });
+    let _flood = shop.post(&many, &flood).await;
+    for _ in 0..3 {
+        keeper.entered.recv().await.unwrap();
+        keeper.permits.send(()).unwrap();
+    }
+    let asked = shop.post(&one, &json!({ "model": "fixed", "stream": true })).await;
+    let mut answered = Box::pin(text(asked));
+    let mut n_steps = 0;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answered => break answer,
+            _ = keeper.entered.recv() => keeper.permits.send(()).unwrap(),
+        }
+        n_steps += 1;
+    };
+    assert!(answer.contains("\"y\"") && n_steps < 12, "{n_steps} steps: {answer}");
+    drop(keeper.permits);
+}
+
+#[tokio::test]
+async fn an_answered_request_is_no_longer_running() {
+    let shop = Shop::of(Toy::saying("x"));
+    let limit = Settings { concurrency: NonZeroU32::new(1), ..Settings::default() };
+    let key = shop.add_with("home", &limit);
+    for _ in 0..300 {
+        assert_eq!(shop.post(&key, &json!({})).await.status(), 200);
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::toy::{Toy, adapter, tokenizer};
 pub(crate) const FOUNDATION: &str = "f00d";
 
 /// A server of the toy model `toy`, of an adapter `fixed` that is served from the start, and of the adapters in its
-/// registry. An adapter's directory with a file `bad` cannot be loaded.
+/// registry. An adapter's directory with a file `bad` cannot be loaded, and one with a file `slow` takes time.
 pub(crate) struct Shop {
     dir: TempDir,
     pub(crate) registry: Registry,
@@ -162,6 +162,9 @@ pub(crate) fn server(
 ) -> Server {
     let load = move |dir: &Path| {
         n_loads.fetch_add(1, Ordering::SeqCst);
+        if dir.join("slow").exists() {
+            std::thread::sleep(Duration::from_millis(300));
+        }
         match dir.join("bad").exists() {
             true => Err("it has a bad file".to_owned()),
             false => Ok(adapter()),
