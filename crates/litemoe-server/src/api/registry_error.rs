@@ -1,3 +1,4 @@
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -7,6 +8,17 @@ use crate::api::error::ApiError;
 
 /// `Retry-After` while another process writes to the registry.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// The error of writing what is received to the registry.
+pub(crate) fn unwritten(error: &io::Error) -> ApiError {
+    let reason = error.to_string();
+    match error.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+            RegistryError::ReadOnly { reason }.into()
+        }
+        _ => RegistryError::Storage { reason }.into(),
+    }
+}
 
 impl From<RegistryError> for ApiError {
     /// Without files of the machine.

@@ -1,8 +1,8 @@
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 
 use axum::Json;
 use axum::extract::{Request, State as Extract};
-use litemoe_registry::{FileName, FileNameError, RegistryError, Upload};
+use litemoe_registry::{FileName, FileNameError, Upload};
 use serde_json::Value;
 
 use crate::api::adapters::blocking;
@@ -10,6 +10,7 @@ use crate::api::app_caller::AppCaller;
 use crate::api::error::ApiError;
 use crate::api::files::{PURPOSE, shown};
 use crate::api::multipart::{Form, Part};
+use crate::api::registry_error::unwritten;
 use crate::state::Shared;
 
 /// Fields of an upload.
@@ -79,17 +80,7 @@ async fn store(mut part: Part<'_>, caller: &AppCaller) -> Result<Upload, ApiErro
     let mut upload = caller.run(|registry, _| Ok(registry.upload()?)).await?;
     while let Some(chunk) = part.chunk().await? {
         let written = blocking(move || upload.write_all(&chunk).map(|()| upload)).await?;
-        upload = written.map_err(unwritten)?;
+        upload = written.map_err(|error| unwritten(&error))?;
     }
     Ok(upload)
-}
-
-fn unwritten(error: io::Error) -> ApiError {
-    let reason = error.to_string();
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            RegistryError::Storage { reason }.into()
-        }
-        _ => RegistryError::ReadOnly { reason }.into(),
-    }
 }

@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    fn parsed(more: Value) -> Result<JobSpec, Value> {
+    fn parsed(more: &Value) -> Result<JobSpec, Value> {
         let mut body = json!({ "model": "m", "training_file": "file-1" });
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
@@ -147,20 +147,20 @@ mod tests {
     #[test]
     fn hyperparameters_are_numbers_or_auto_in_either_place() {
         let plain = JobSpec::new("m", "file-1");
-        assert_eq!(parsed(json!({})).unwrap(), plain);
+        assert_eq!(parsed(&json!({})).unwrap(), plain);
         let given = json!({ "n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5 });
         let expected =
             JobSpec { n_epochs: Some(2), learning_rate_multiplier: Some(0.5), ..plain.clone() };
         let older = json!({ "hyperparameters": given });
         let supervised = json!({ "type": "supervised", "supervised": older });
         for body in [older.clone(), json!({ "method": supervised })] {
-            assert_eq!(parsed(body.clone()).unwrap(), expected, "{body}");
+            assert_eq!(parsed(&body).unwrap(), expected, "{body}");
         }
         let neutral = json!({
             "method": { "type": "supervised" }, "integrations": [], "metadata": {}, "seed": null,
             "suffix": "", "validation_file": null,
         });
-        assert_eq!(parsed(neutral).unwrap(), plain);
+        assert_eq!(parsed(&neutral).unwrap(), plain);
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
                 "hyperparameters",
             ),
         ] {
-            assert_eq!(parsed(body.clone()).unwrap_err()["param"], param, "{body}");
+            assert_eq!(parsed(&body).unwrap_err()["param"], param, "{body}");
         }
     }
 }
