@@ -10,10 +10,15 @@ use futures::Stream;
 /// Maximum bytes that a parser holds: boundaries and headers of parts, and what came with them.
 const MAX_HELD: u64 = 256 << 10;
 
-/// Body for a parser that would read all that has come, and would keep it until it finds what it looks for: it gets one
-/// frame at a time, and an error when it holds too much.
+/// Maximum bytes that it gets at once.
+const MAX_FRAME: usize = 64 << 10;
+
+/// Body for a parser that would read all that has come, and would keep it until it finds what it looks for: it gets
+/// little at a time, and an error when it holds too much.
 pub(super) struct PacedBody {
     frames: BodyDataStream,
+    /// Of the last frame.
+    rest: Bytes,
     n_read: u64,
     taken: Taken,
     /// Whether the last poll gave a frame.
@@ -34,7 +39,8 @@ impl PacedBody {
     pub(super) fn new(body: Body) -> (Body, Taken) {
         let taken = Taken::default();
         let frames = body.into_data_stream();
-        let paced = Self { frames, n_read: 0, taken: taken.clone(), was_ready: false };
+        let rest = Bytes::new();
+        let paced = Self { frames, rest, n_read: 0, taken: taken.clone(), was_ready: false };
         (Body::from_stream(paced), taken)
     }
 }
@@ -47,17 +53,19 @@ impl Stream for PacedBody {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let frame = ready!(Pin::new(&mut self.frames).poll_next(context));
-        self.was_ready = true;
-        Poll::Ready(match frame {
-            Some(Ok(bytes)) => {
-                self.n_read += bytes.len() as u64;
-                match self.n_read - self.taken.0.load(Ordering::Relaxed) > MAX_HELD {
-                    true => Some(Err(io::Error::other("a part's header is too long").into())),
-                    false => Some(Ok(bytes)),
-                }
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.frames).poll_next(context)) {
+                Some(Ok(bytes)) => self.rest = bytes,
+                other => return Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
             }
-            other => other.map(|frame| frame.map_err(Into::into)),
-        })
+        }
+        self.was_ready = true;
+        let n_bytes = self.rest.len().min(MAX_FRAME);
+        let bytes = self.rest.split_to(n_bytes);
+        self.n_read += n_bytes as u64;
+        Poll::Ready(Some(match self.n_read - self.taken.0.load(Ordering::Relaxed) > MAX_HELD {
+            true => Err(io::Error::other("a part's header is too long").into()),
+            false => Ok(bytes),
+        }))
     }
 }

@@ -22,8 +22,7 @@ async fn listening(timeouts: Timeouts) -> Listening {
 }
 
 fn patient() -> Timeouts {
-    Timeouts { header: LONG, body: LONG, write: LONG,
-        upload: LONG, shutdown: LONG }
+    Timeouts { header: LONG, body: LONG, write: LONG, upload: LONG, shutdown: LONG }
 }
 
 /// Everything until the server closes the connection, which it must do without the client's help.
