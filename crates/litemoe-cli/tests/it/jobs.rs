@@ -382,13 +382,15 @@ fn no_job_holds_up_the_others_for_longer_than_it_may() {
         batch_size: Some(1),
         ..spec
     });
-    let (first, second) = (scene.quick(), scene.quick());
-    let _service = scene.serve(&["--job-time", "3"]);
+    let service = scene.serve(&[]);
     let error = scene.end(&many).error.expect("a reason");
     assert!(error.contains("which is 100050 steps with 2001 training rows"), "{error}");
+    drop(service);
+    let (first, second) = (scene.quick(), scene.quick());
+    let _service = scene.serve(&["--job-time", "1"]);
     for job in [&first, &second] {
         let late = scene.end(job);
-        let error = "the job takes longer than the 3 s that it may take here";
+        let error = "the job takes longer than the 1 s that it may take here";
         assert_eq!((late.state, late.error.as_deref()), (JobState::Failed, Some(error)));
         scene.wait(PROMPT, "its processes end", || scene.n_processes(job) == 0);
     }
