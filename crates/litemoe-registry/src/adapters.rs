@@ -133,13 +133,10 @@ impl Registry {
         dir: &Path,
     ) -> Result<(StoredAdapter, StagedDir), RegistryError> {
         let write = |reason| RegistryError::io(dir, reason);
-        // While nothing is removed; the open files stay readable then.
-        let (adapter, files) = self.database.write(|transaction| {
-            let found = adapter::find(transaction, owner, name)?;
-            let adapter = found.ok_or_else(|| adapter::none(name))?;
-            let files = adapter.files.iter().map(|file| self.blobs.open(file.sha256));
-            let files = files.collect::<Result<Vec<_>, _>>()?;
-            Ok((adapter, files))
+        let look = || self.adapter(owner, name);
+        let (adapter, files) = self.blobs.open_found(look, |blobs, adapter| {
+            let files = adapter.files.iter().map(|file| blobs.open(file.sha256));
+            files.collect::<Result<Vec<_>, _>>()
         })?;
         let mut staged = StagedDir::new(dir, |_| false).map_err(write)?;
         for (file, mut content) in adapter.files.iter().zip(files) {

@@ -12,6 +12,9 @@ use crate::sha256_hash::Sha256Hash;
 
 const BUFFER: usize = 64 << 10;
 
+/// Maximum number of looks for a content that is removed while it is opened.
+const MAX_LOOKS: usize = 10;
+
 /// Folder of contents.
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
@@ -81,6 +84,25 @@ impl Blobs {
         })
     }
 
+    /// Opens what `look` finds in the database, and looks again if a content was removed in between: the database then
+    /// refers to another one, or to none.
+    pub(crate) fn open_found<T, O>(
+        &self,
+        look: impl Fn() -> Result<T, RegistryError>,
+        open: impl Fn(&Self, &T) -> Result<O, RegistryError>,
+    ) -> Result<(T, O), RegistryError> {
+        let mut n_looks = 0;
+        loop {
+            n_looks += 1;
+            let found = look()?;
+            match open(self, &found) {
+                Ok(opened) => return Ok((found, opened)),
+                Err(RegistryError::MissingContent { .. }) if n_looks < MAX_LOOKS => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Removes a content; false if it is not there.
     pub(crate) fn remove(&self, sha256: Sha256Hash) -> Result<bool, RegistryError> {
         let path = self.path(sha256);
@@ -142,4 +164,35 @@ pub(crate) fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<Content,
     }
     to.flush().map_err(CopyError::Write)?;
     Ok(Content { sha256: Sha256Hash::new(hash.finalize().into()), bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_content_that_is_removed_in_between_is_looked_for_again_a_few_times() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let blobs = Blobs::new(dir.path().to_owned());
+        let mut upload = blobs.upload().expect("an upload");
+        upload.write_all(b"rows").expect("written");
+        let staged = upload.finish().expect("on the disk");
+        let (there, gone) = (staged.content.sha256, Sha256Hash::new([0; 32]));
+        blobs.keep(vec![staged]).expect("kept");
+        let n_looks = Cell::new(0);
+        let open = |n_gone: usize| {
+            n_looks.set(0);
+            let look = || {
+                n_looks.set(n_looks.get() + 1);
+                Ok(if n_looks.get() > n_gone { there } else { gone })
+            };
+            blobs.open_found(look, |blobs, sha256| blobs.open(*sha256)).map(|(found, _)| found)
+        };
+        assert_eq!((open(2).expect("opened"), n_looks.get()), (there, 3));
+        let error = open(usize::MAX).expect_err("it is missing");
+        assert!(matches!(error, RegistryError::MissingContent { sha256 } if sha256 == gone));
+        assert_eq!(n_looks.get(), MAX_LOOKS);
+    }
 }

@@ -72,6 +72,10 @@ pub enum RegistryError {
     NoJob { id: String },
     #[error("the job `{id}` is {state}")]
     JobIs { id: String, state: JobState },
+    #[error("the app has {limit} files, as many as it may have")]
+    TooManyFiles { limit: u32 },
+    #[error("the app has {limit} jobs that are not over, as many as it may have")]
+    TooManyJobs { limit: u32 },
     #[error("the file `{id}` is used by the job `{job}`, which is not over")]
     FileInUse { id: String, job: String },
     #[error(transparent)]

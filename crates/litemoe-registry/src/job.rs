@@ -7,6 +7,7 @@ use crate::clock::UnixTime;
 use crate::job_state::JobState;
 use crate::json::Json;
 use crate::name::{AdapterName, AppName};
+use crate::page::Page;
 use crate::words::words;
 
 /// A job of an app, such as the tuning of an adapter.
@@ -93,20 +94,24 @@ pub(crate) fn find(
     found.optional()?.ok_or_else(|| RegistryError::NoJob { id: id.to_owned() })
 }
 
-/// At most so many of an app's jobs, newest first, that have smaller numbers than one.
+/// The part of an app's jobs that comes after a number, in the order of the page and with its limit.
 pub(crate) fn list(
     connection: &Connection,
     app: &AppName,
-    below: Option<i64>,
-    limit: u32,
+    after: Option<i64>,
+    page: Page<'_>,
 ) -> Result<Vec<Job>, RegistryError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM jobs WHERE app = ? AND number < ifnull(?, number + 1) \
-         ORDER BY number DESC LIMIT ?"
-    );
+    let (numbers, all) = page.order.sql();
+    let sql = format!("SELECT {COLUMNS} FROM jobs WHERE app = ? AND {numbers} LIMIT ?");
     let mut statement = connection.prepare_cached(&sql)?;
-    let jobs = statement.query_map((app, below, limit), Job::of)?;
+    let jobs = statement.query_map((app, after.unwrap_or(all), page.limit), Job::of)?;
     Ok(jobs.collect::<Result<_, _>>()?)
+}
+
+/// Whether any job is queued.
+pub(crate) fn is_any_queued(connection: &Connection) -> Result<bool, RegistryError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = ?)";
+    Ok(connection.prepare_cached(sql)?.query_row([JobState::Queued], |row| row.get(0))?)
 }
 
 /// The queued job whose turn it is: apps take turns, and the jobs of an app go in the order of creation.
@@ -131,6 +136,13 @@ pub(crate) fn reader(
     let values = (app, JobState::Queued, JobState::Running, file);
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row(values, |row| row.get(0)).optional()?)
+}
+
+/// Number of an app's jobs that are not over.
+pub(crate) fn n_unfinished(connection: &Connection, app: &AppName) -> Result<u32, RegistryError> {
+    let sql = "SELECT count(*) FROM jobs WHERE app = ? AND state IN (?, ?)";
+    let values = (app, JobState::Queued, JobState::Running);
+    Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }
 
 /// Ids of all jobs that are not over.

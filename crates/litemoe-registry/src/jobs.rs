@@ -18,11 +18,15 @@ use crate::uploads;
 /// Random bytes of a job's id.
 const ID_BYTES: usize = 12;
 
+/// Maximum number of jobs of an app that are not over.
+pub const MAX_QUEUED_JOBS: u32 = 20;
+
 impl Registry {
     /// Queues a job of an app.
     ///
     /// # Errors
-    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked).
+    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked),
+    /// [`TooManyJobs`](RegistryError::TooManyJobs).
     pub fn create_job(&self, app: &AppName, spec: Value) -> Result<Job, RegistryError> {
         self.queue(app, spec, |_| Ok(()))
     }
@@ -38,6 +42,9 @@ impl Registry {
         self.database.write(|transaction| {
             app::live(transaction, app)?;
             check(transaction)?;
+            if job::n_unfinished(transaction, app)? >= MAX_QUEUED_JOBS {
+                return Err(RegistryError::TooManyJobs { limit: MAX_QUEUED_JOBS });
+            }
             transaction.execute(
                 "INSERT INTO jobs (id, app, state, spec, created) VALUES (?, ?, ?, ?, ?)",
                 (&id, app, JobState::Queued, Json(spec), now),
@@ -70,14 +77,14 @@ impl Registry {
         self.database.read(|connection| Ok(job::find(connection, app, id)?.0))
     }
 
-    /// Jobs of an app, newest first.
+    /// Jobs of an app, in the order of a page.
     ///
     /// # Errors
     /// [`NoJob`](RegistryError::NoJob) if the page is after a job that is not the app's.
     pub fn jobs(&self, app: &AppName, page: Page<'_>) -> Result<Vec<Job>, RegistryError> {
         self.database.read(|connection| {
             let after = page.after.map(|id| job::find(connection, app, id)).transpose()?;
-            job::list(connection, app, after.map(|(_, number)| number), page.limit)
+            job::list(connection, app, after.map(|(_, number)| number), page)
         })
     }
 

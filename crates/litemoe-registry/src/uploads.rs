@@ -20,6 +20,9 @@ use crate::sha256_hash::Sha256Hash;
 /// Random bytes of a file's id.
 const ID_BYTES: usize = 12;
 
+/// Maximum number of files of an app.
+pub const MAX_FILES_PER_APP: u32 = 10_000;
+
 /// A file that an app uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoredFile {
@@ -50,7 +53,8 @@ impl Registry {
     /// Stores an upload as a file of an app.
     ///
     /// # Errors
-    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked).
+    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked),
+    /// [`TooManyFiles`](RegistryError::TooManyFiles).
     pub fn add_file(
         &self,
         app: &AppName,
@@ -70,6 +74,7 @@ impl Registry {
         };
         self.storing(&[file.sha256], |transaction| {
             app::live(transaction, app)?;
+            expect_room(transaction, app)?;
             let sql = format!("INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)");
             let StoredFile { id, app, name, purpose, bytes, sha256, created } = &file;
             transaction.execute(&sql, (id, app, name, purpose, bytes, sha256, created))?;
@@ -86,19 +91,18 @@ impl Registry {
         self.database.read(|connection| find(connection, app, id))
     }
 
-    /// Files of an app, newest first.
+    /// Files of an app, in the order of a page.
     ///
     /// # Errors
     /// [`NoFile`](RegistryError::NoFile) if the page is after a file that is not the app's.
     pub fn files(&self, app: &AppName, page: Page<'_>) -> Result<Vec<StoredFile>, RegistryError> {
         self.database.read(|connection| {
             let after = page.after.map(|id| number(connection, app, id)).transpose()?;
-            let sql = format!(
-                "SELECT {COLUMNS} FROM files WHERE app = ? AND number < ifnull(?, number + 1) \
-                 ORDER BY number DESC LIMIT ?"
-            );
+            let (numbers, all) = page.order.sql();
+            let sql = format!("SELECT {COLUMNS} FROM files WHERE app = ? AND {numbers} LIMIT ?");
             let mut statement = connection.prepare_cached(&sql)?;
-            let files = statement.query_map((app, after, page.limit), StoredFile::of)?;
+            let values = (app, after.unwrap_or(all), page.limit);
+            let files = statement.query_map(values, StoredFile::of)?;
             Ok(files.collect::<Result<_, _>>()?)
         })
     }
@@ -108,8 +112,9 @@ impl Registry {
     /// # Errors
     /// [`NoFile`](RegistryError::NoFile), [`MissingContent`](RegistryError::MissingContent).
     pub fn open_file(&self, app: &AppName, id: &str) -> Result<File, RegistryError> {
-        // While nothing is removed.
-        self.database.write(|transaction| self.blobs.open(find(transaction, app, id)?.sha256))
+        let look = || self.file(app, id);
+        let (_, content) = self.blobs.open_found(look, |blobs, file| blobs.open(file.sha256))?;
+        Ok(content)
     }
 
     /// Removes an app's file, and its content if nothing else refers to it.
@@ -140,6 +145,16 @@ pub(crate) fn find(
     let mut statement = connection.prepare_cached(&sql)?;
     let found = statement.query_row((app, id), StoredFile::of).optional()?;
     found.ok_or_else(|| RegistryError::NoFile { id: id.to_owned() })
+}
+
+/// Refuses a further file of an app that has as many as it may have.
+fn expect_room(connection: &Connection, app: &AppName) -> Result<(), RegistryError> {
+    let sql = "SELECT count(*) FROM files WHERE app = ?";
+    let n_files: u32 = connection.prepare_cached(sql)?.query_row([app], |row| row.get(0))?;
+    match n_files < MAX_FILES_PER_APP {
+        true => Ok(()),
+        false => Err(RegistryError::TooManyFiles { limit: MAX_FILES_PER_APP }),
+    }
 }
 
 /// Number of an app's file in the order of upload.

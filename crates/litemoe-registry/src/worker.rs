@@ -67,6 +67,10 @@ impl Worker {
     /// Begins the next queued job; `None` if there is none. Apps take turns; the jobs of an app go in the order of
     /// creation.
     pub fn claim_next(&self) -> Result<Option<Job>, RegistryError> {
+        // Most often there is none, which needs no lock.
+        if !self.registry.database.read(job::is_any_queued)? {
+            return Ok(None);
+        }
         let now = self.registry.now();
         self.registry.database.write(|transaction| {
             let Some((job, number)) = job::next(transaction)? else { return Ok(None) };
@@ -85,11 +89,23 @@ impl Worker {
     /// # Errors
     /// [`JobIs`](RegistryError::JobIs) if it was cancelled.
     pub fn put_back(&self, job: &Job) -> Result<(), RegistryError> {
+        self.queue_again(job, 1)
+    }
+
+    /// Queues a running job again after an attempt that counts.
+    ///
+    /// # Errors
+    /// [`JobIs`](RegistryError::JobIs) if it was cancelled.
+    pub fn retry_later(&self, job: &Job) -> Result<(), RegistryError> {
+        self.queue_again(job, 0)
+    }
+
+    fn queue_again(&self, job: &Job, n_undone: u32) -> Result<(), RegistryError> {
         self.registry.database.write(|transaction| {
             let number = running(transaction, job)?;
-            let sql = "UPDATE jobs SET state = ?, started = NULL, attempts = max(attempts - 1, 0) \
+            let sql = "UPDATE jobs SET state = ?, started = NULL, attempts = max(attempts - ?, 0) \
                        WHERE number = ?";
-            transaction.execute(sql, (JobState::Queued, number))?;
+            transaction.execute(sql, (JobState::Queued, n_undone, number))?;
             Ok(())
         })
     }

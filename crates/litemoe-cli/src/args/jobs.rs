@@ -1,4 +1,9 @@
+use std::time::Duration;
+
 use clap::Args;
+
+/// Maximum of `--job-time`: a year.
+const MAX_TIME: Duration = Duration::from_secs(31_536_000);
 
 /// Fine-tuning jobs of `serve`.
 #[derive(Debug, Clone, Args)]
@@ -7,7 +12,20 @@ pub(crate) struct JobOptions {
     /// time, or refused [default: what is available when it begins].
     #[arg(long, value_name = "BYTES")]
     pub(crate) job_memory: Option<u64>,
+    /// Maximum time of a fine-tuning job, after which it fails and the next one begins; counted anew when it goes on after
+    /// `serve` was stopped.
+    #[arg(long, value_name = "SECONDS", default_value = "21600", value_parser = seconds)]
+    pub(crate) job_time: Duration,
     /// Run no fine-tuning jobs: they wait in the registry for another process that serves it.
     #[arg(long)]
     pub(crate) no_jobs: bool,
+}
+
+/// Parses a time in seconds, above 0.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let time = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = time.filter(|time| !time.is_zero() && *time <= MAX_TIME);
+    time.ok_or_else(|| {
+        format!("a time is a number of seconds above 0, at most {}", MAX_TIME.as_secs())
+    })
 }

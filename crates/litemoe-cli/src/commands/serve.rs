@@ -166,6 +166,7 @@ impl ServeArgs {
             model: name.to_owned(),
             foundation,
             memory: self.jobs.job_memory,
+            time: self.jobs.job_time,
             device: self.device,
             weights: self.weights,
         }))

@@ -1,6 +1,7 @@
 //! One attempt of one job, from its rows to an adapter in its folder.
 
 use std::path::Path;
+use std::time::Instant;
 
 use litemoe_registry::{AdapterName, Job, JobSpec, JobState, Level, Worker};
 use serde_json::{Value, json};
@@ -25,7 +26,10 @@ pub(super) enum End {
     Made(AdapterName, Box<Made>),
     /// With a message to the app.
     Failed(String),
-    Interrupted(Interruption),
+    /// By its app.
+    Cancelled,
+    /// With the service.
+    Stopped,
 }
 
 /// A job that the worker has begun.
@@ -34,6 +38,7 @@ pub(super) struct Attempt<'a> {
     pub(super) setup: &'a Setup,
     pub(super) job: &'a Job,
     pub(super) stop: &'a Stop,
+    pub(super) begin: Instant,
 }
 
 impl Attempt<'_> {
@@ -106,7 +111,7 @@ impl Attempt<'_> {
             };
             excess = forecast.excess(self.setup.memory);
             if excess.is_none() {
-                return Ok(Ok((saving, Steps::of(spec, forecast.training_rows()))));
+                return Ok(Ok((saving, Steps::of(spec, forecast.training_rows())?)));
             }
         }
         Ok(Err(End::Failed(excess.unwrap_or_default())))
@@ -129,7 +134,12 @@ impl Attempt<'_> {
                 }
                 None => "the job needs more memory than there is".to_owned(),
             })),
-            Ended::Interrupted(interruption) => Err(End::Interrupted(interruption)),
+            Ended::Interrupted(Interruption::Late) => Err(End::Failed(format!(
+                "the job takes longer than the {} that it may take here",
+                output::seconds(self.setup.time.as_secs_f64())
+            ))),
+            Ended::Interrupted(Interruption::Cancelled) => Err(End::Cancelled),
+            Ended::Interrupted(Interruption::Stopped) => Err(End::Stopped),
         }
     }
 
@@ -141,6 +151,9 @@ impl Attempt<'_> {
     fn interruption(&self) -> Option<Interruption> {
         if self.stop.is_set() {
             return Some(Interruption::Stopped);
+        }
+        if self.begin.elapsed() >= self.setup.time {
+            return Some(Interruption::Late);
         }
         let job = self.worker.registry().job(&self.job.app, &self.job.id);
         let is_over = job.is_ok_and(|job| job.state != JobState::Running);

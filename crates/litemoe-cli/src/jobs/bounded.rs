@@ -24,6 +24,9 @@ pub(crate) struct JobArgs {
 impl JobArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         end_with_parent(self.parent)?;
+        // What the job and its stages write is for this user alone.
+        #[cfg(unix)]
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
         // A system that does not allow these runs the job as any other program.
         #[cfg(unix)]
         let _ = rustix::process::nice(NICENESS);

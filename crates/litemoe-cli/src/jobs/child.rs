@@ -30,6 +30,8 @@ pub(super) enum Interruption {
     Cancelled,
     /// The service ends.
     Stopped,
+    /// The job has had all of its time.
+    Late,
 }
 
 /// Bounds of a process and what it starts.

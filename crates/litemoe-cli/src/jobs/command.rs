@@ -1,6 +1,7 @@
 use std::process::Command;
 use std::{env, io};
 
+use anyhow::ensure;
 use litemoe_adapter::TuneOptions;
 use litemoe_registry::JobSpec;
 
@@ -32,11 +33,24 @@ impl Saving {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Steps(u64);
 
+/// Maximum number of optimizer steps of a job.
+const MAX_STEPS: u64 = 100_000;
+
 impl Steps {
     /// Steps of the job's epochs; `None` for the default number of steps.
-    pub(super) fn of(spec: &JobSpec, training_rows: u64) -> Option<Self> {
-        let rows = training_rows * u64::from(spec.n_epochs?);
-        Some(Self(rows.div_ceil(batch(spec)).max(1)))
+    ///
+    /// # Errors
+    /// If they are more than a job may have.
+    pub(super) fn of(spec: &JobSpec, rows: u64) -> anyhow::Result<Option<Self>> {
+        let Some(n_epochs) = spec.n_epochs else { return Ok(None) };
+        let batch = batch(spec);
+        let steps = rows.saturating_mul(n_epochs.into()).div_ceil(batch).max(1);
+        ensure!(
+            steps <= MAX_STEPS,
+            "n_epochs is {n_epochs}, which is {steps} steps with {rows} training rows and batches of {batch}, but a job may \
+             have {MAX_STEPS}"
+        );
+        Ok(Some(Self(steps)))
     }
 
     /// Options of the steps: short runs warm up for a tenth of their steps, and are validated four times.
@@ -109,7 +123,20 @@ mod tests {
 
     fn steps(n_epochs: Option<u32>, batch_size: Option<u32>, rows: u64) -> Option<u64> {
         let spec = JobSpec { n_epochs, batch_size, ..JobSpec::new("model", "file") };
-        Steps::of(&spec, rows).map(|Steps(steps)| steps)
+        Steps::of(&spec, rows).expect("few enough").map(|Steps(steps)| steps)
+    }
+
+    #[test]
+    fn more_steps_than_a_job_may_have_are_refused_with_the_numbers() {
+        assert_eq!(steps(Some(50), Some(1), 2000), Some(MAX_STEPS));
+        let spec =
+            JobSpec { n_epochs: Some(50), batch_size: Some(1), ..JobSpec::new("model", "file") };
+        let error = Steps::of(&spec, 2001).expect_err("too many");
+        assert_eq!(
+            error.to_string(),
+            "n_epochs is 50, which is 100050 steps with 2001 training rows and batches of 1, but a job may have 100000"
+        );
+        assert!(Steps::of(&spec, u64::MAX).is_err());
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Folder {
         &self.dir
     }
 
+    /// Makes a folder in it, for this user alone.
+    pub(super) fn make(&self, name: &str) -> anyhow::Result<()> {
+        make(&self.dir.join(name))
+    }
+
     /// Folder for temporary files.
     pub(super) fn scratch(&self) -> PathBuf {
         self.dir.join("tmp")

@@ -12,6 +12,7 @@ mod group_memory;
 mod hidden;
 mod line;
 mod made;
+mod patience;
 mod rows;
 mod setup;
 mod stop;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::{self, File};
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -36,9 +36,8 @@ pub(super) fn write(
         copy(training, &folder.path().join(SINGLE))?;
         return Ok(SINGLE);
     };
-    let [dir, train, validated, tested] =
-        [SPLITS, TRAIN, VALIDATION, TEST].map(|name| folder.path().join(name));
-    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let [train, validated, tested] = [TRAIN, VALIDATION, TEST].map(|name| folder.path().join(name));
+    folder.make(SPLITS)?;
     copy(training, &train)?;
     let mut rows = BufReader::new(open(validation)?);
     expect_lines(&mut rows)?;

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::args::device::DeviceArgs;
 use crate::args::weights::WeightArgs;
@@ -12,6 +13,8 @@ pub(crate) struct Setup {
     pub(crate) foundation: PathBuf,
     /// Maximum memory of a job; `None` for what is available when it begins.
     pub(crate) memory: Option<u64>,
+    /// Maximum time of an attempt of a job.
+    pub(crate) time: Duration,
     pub(crate) device: DeviceArgs,
     pub(crate) weights: WeightArgs,
 }

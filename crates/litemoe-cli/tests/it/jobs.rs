@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -126,6 +128,22 @@ fn rows(split: &str, count: usize) -> String {
     rows.lines().take(count).map(|row| format!("{row}\n")).collect()
 }
 
+/// Folders below a directory that others than their user can read.
+fn open_to_others(dir: &Path) -> Vec<String> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(info) = fs::symlink_metadata(&path) else { continue };
+        if info.is_dir() {
+            if info.permissions().mode() & 0o077 != 0 {
+                open.push(path.display().to_string());
+            }
+            open.extend(open_to_others(&path));
+        }
+    }
+    open
+}
+
 /// A running `litemoe serve`.
 struct Service {
     child: Child,
@@ -191,6 +209,7 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     let job = scene.quick();
     let mut service = scene.serve(&[]);
     scene.wait(LONG, "the first stages end", || scene.has_event(&job, "the stage score is done"));
+    assert_eq!(open_to_others(&scene.bench.path("apps/jobs")), [""; 0]);
     service.signal("KILL");
     service.child.wait().expect("ended");
     scene.wait(PROMPT, "nothing outlives the service", || scene.n_processes(&job) == 0);
@@ -341,9 +360,38 @@ fn jobs_that_cannot_be_done_fail_with_the_reason() {
     }
     let service = scene.serve(&["--job-memory", "30000000"]);
     let error = scene.end(&lost).error.expect("a reason");
-    assert_eq!(error, "given up: the service ended 5 times while it ran this job");
+    assert_eq!(
+        error,
+        "given up after 5 attempts: the service ended, or could not store how the job ended"
+    );
     let large = scene.queue(&spec(&good));
     let error = scene.end(&large).error.expect("a reason");
     assert!(error.contains("of memory, and a job may have 28.61 MiB"), "{error}");
     drop(service);
+}
+
+#[test]
+fn no_job_holds_up_the_others_for_longer_than_it_may() {
+    let scene = Scene::new();
+    let training: String =
+        (0..2001).map(|n| format!("{{\"prompt\": \"{n}\", \"completion\": \"{n}\"}}\n")).collect();
+    let spec = JobSpec::new("foundation", scene.upload(&training));
+    let many = scene.queue(&JobSpec {
+        validation_file: Some(scene.upload(&rows("validation", 16))),
+        n_epochs: Some(50),
+        batch_size: Some(1),
+        ..spec
+    });
+    let service = scene.serve(&[]);
+    let error = scene.end(&many).error.expect("a reason");
+    assert!(error.contains("which is 100050 steps with 2001 training rows"), "{error}");
+    drop(service);
+    let (first, second) = (scene.quick(), scene.quick());
+    let _service = scene.serve(&["--job-time", "1"]);
+    for job in [&first, &second] {
+        let late = scene.end(job);
+        let error = "the job takes longer than the 1 s that it may take here";
+        assert_eq!((late.state, late.error.as_deref()), (JobState::Failed, Some(error)));
+        scene.wait(PROMPT, "its processes end", || scene.n_processes(job) == 0);
+    }
 }

@@ -102,7 +102,7 @@ CREATE TABLE jobs (
     error TEXT
 ) STRICT;
 CREATE INDEX jobs_of_app ON jobs (app, number);
-CREATE INDEX jobs_by_state ON jobs (state, number);
+CREATE INDEX jobs_by_state ON jobs (state, app, number);
 
 CREATE TABLE job_events (
     job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,

@@ -43,6 +43,10 @@ fn a_new_registry_is_private() {
         let mode = fs::metadata(scene.path(folder)).expect("a folder").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{folder}");
     }
+    for file in ["registry/registry.db", "registry/registry.db-wal", "registry/registry.db-shm"] {
+        let mode = fs::metadata(scene.path(file)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn what_is_anothers_is_as_if_it_were_not_there() {
 
     type Ask<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> RegistryError);
     fn page(id: &str) -> Page<'_> {
-        Page { after: Some(id), limit: 9 }
+        Page { after: Some(id), limit: 9, ..Page::default() }
     }
     let asks: [Ask<'_>; 10] = [
         (&file.id, "file-0", &|id| registry.file(me, id).expect_err("none")),

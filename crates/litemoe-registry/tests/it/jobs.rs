@@ -1,5 +1,6 @@
 use litemoe_registry::{
-    Job, JobResult, JobState, Level, Page, Registry, RegistryError, UnixTime, check,
+    Job, JobResult, JobState, Level, MAX_QUEUED_JOBS, Order, Page, Registry, RegistryError,
+    UnixTime, check,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -160,7 +161,7 @@ fn a_queued_job_is_cancelled_and_never_begun() {
 }
 
 #[test]
-fn jobs_are_listed_in_pages_newest_first() {
+fn jobs_are_listed_in_pages_in_either_order() {
     let scene = Scene::new();
     scene.add("home");
     scene.add("other");
@@ -168,13 +169,38 @@ fn jobs_are_listed_in_pages_newest_first() {
     let theirs = job(&scene, "other", 0);
     ids.reverse();
     let page = |after, limit| {
-        let jobs = scene.registry.jobs(&app("home"), Page { after, limit }).expect("jobs");
+        let jobs = scene
+            .registry
+            .jobs(&app("home"), Page { after, limit, ..Page::default() })
+            .expect("jobs");
         jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
     };
     assert_eq!(page(None, u32::MAX), ids);
     assert_eq!(page(Some(&ids[0]), 3), ids[1..4]);
-    let page = Page { after: Some(&theirs.id), limit: 1 };
+    let page = Page { after: Some(&ids[3]), limit: 2, order: Order::OldestFirst };
+    let jobs = scene.registry.jobs(&app("home"), page).expect("jobs");
+    assert_eq!([&jobs[0].id, &jobs[1].id], [&ids[2], &ids[1]]);
+    let page = Page { after: Some(&theirs.id), limit: 1, ..Page::default() };
     assert!(matches!(scene.registry.jobs(&app("home"), page), Err(RegistryError::NoJob { .. })));
+}
+
+#[test]
+fn an_app_has_a_maximum_number_of_jobs_that_are_not_over() {
+    let scene = Scene::new();
+    scene.add("home");
+    scene.add("other");
+    (0..MAX_QUEUED_JOBS).for_each(|spec| drop(job(&scene, "home", spec)));
+    let worker = scene.registry.worker().expect("the worker");
+    let running = worker.claim_next().expect("read").expect("a job");
+    let refused = scene.registry.create_job(&app("home"), json!(0)).expect_err("too many");
+    assert!(matches!(refused, RegistryError::TooManyJobs { limit: MAX_QUEUED_JOBS }));
+    assert_eq!(
+        refused.to_string(),
+        "the app has 20 jobs that are not over, as many as it may have"
+    );
+    job(&scene, "other", 0);
+    worker.succeed(&running).expect("done");
+    job(&scene, "home", 0);
 }
 
 proptest! {

@@ -4,6 +4,8 @@ use std::sync::Barrier;
 use std::thread;
 
 use litemoe_registry::{Registry, Settings, Usage, check};
+use rusqlite::Connection;
+use serde_json::json;
 use tempfile::tempdir;
 
 use crate::scene::{Scene, adapter, app, owned};
@@ -47,6 +49,24 @@ fn writers_wait_for_each_other_and_nothing_is_lost() {
     });
     let registry = Registry::open(&path).expect("a registry");
     assert_eq!(registry.usage_today(&app("home")).expect("usage").requests, 100);
+}
+
+#[test]
+fn what_only_reads_does_not_wait_for_one_that_writes() {
+    let scene = Scene::new();
+    scene.add("home");
+    let dir = scene.folder("dir", &[("a", b"a")]);
+    scene.put(&owned("home"), "mounted", &dir, None).expect("stored");
+    let file = scene.upload("home", b"rows").expect("a file");
+    let worker = scene.registry.worker().expect("the worker");
+    let writer = Connection::open(scene.path("registry/registry.db")).expect("a database");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("it writes");
+    scene.registry.open_file(&app("home"), &file.id).expect("opened");
+    scene.registry.read_adapter(&owned("home"), &adapter("mounted"), |_| ()).expect("read");
+    assert_eq!(worker.claim_next().expect("read"), None);
+    drop(writer);
+    scene.registry.create_job(&app("home"), json!(1)).expect("a job");
+    worker.claim_next().expect("read").expect("a job");
 }
 
 /// While one process stores and removes, another collects garbage and a third reads.

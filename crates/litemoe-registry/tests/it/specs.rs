@@ -104,6 +104,16 @@ fn a_job_that_is_put_back_was_not_begun() {
 }
 
 #[test]
+fn an_attempt_that_is_to_be_repeated_counts() {
+    let (scene, _, id) = scene_with_job();
+    let worker = scene.registry.worker().expect("the worker");
+    let running = worker.claim_next().expect("read").expect("a job");
+    worker.retry_later(&running).expect("queued");
+    let queued = scene.registry.job(&app("home"), &id).expect("it");
+    assert_eq!((queued.state, queued.attempts, queued.started), (JobState::Queued, 1, None));
+}
+
+#[test]
 fn a_specification_of_another_kind_is_an_error() {
     let (scene, spec, _) = scene_with_job();
     let mut later = json!(spec);

@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 
-use litemoe_registry::{Page, RegistryError};
+use litemoe_registry::{MAX_FILES_PER_APP, Order, Page, RegistryError};
+use rusqlite::Connection;
 
 use crate::scene::{Scene, app};
 
@@ -51,7 +52,7 @@ fn an_upload_that_is_not_finished_leaves_nothing() {
 }
 
 #[test]
-fn files_are_listed_in_pages_newest_first() {
+fn files_are_listed_in_pages_in_either_order() {
     let scene = Scene::new();
     scene.add("home");
     scene.add("other");
@@ -62,15 +63,46 @@ fn files_are_listed_in_pages_newest_first() {
     }
     ids.reverse();
     let page = |after, limit| {
-        let files = scene.registry.files(&app("home"), Page { after, limit }).expect("files");
+        let files = scene
+            .registry
+            .files(&app("home"), Page { after, limit, ..Page::default() })
+            .expect("files");
         files.into_iter().map(|file| file.id).collect::<Vec<_>>()
     };
     assert_eq!(page(None, u32::MAX), ids);
     assert_eq!(page(None, 2), ids[..2]);
     assert_eq!(page(Some(&ids[1]), 2), ids[2..4]);
     assert_eq!(page(Some(&ids[4]), 2), [""; 0]);
+    let page = |after, limit| {
+        let page = Page { after, limit, order: Order::OldestFirst };
+        let files = scene.registry.files(&app("home"), page).expect("files");
+        files.into_iter().map(|file| file.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 2), [ids[4].as_str(), &ids[3]]);
+    assert_eq!(page(Some(&ids[3]), 9), [ids[2].as_str(), &ids[1], &ids[0]]);
+    assert_eq!(page(Some(&ids[0]), 9), [""; 0]);
     let theirs = scene.registry.files(&app("other"), Page::default()).expect("files");
-    let page = Page { after: Some(&theirs[0].id), limit: 2 };
+    let page = Page { after: Some(&theirs[0].id), limit: 2, ..Page::default() };
     let error = scene.registry.files(&app("home"), page).expect_err("another app's");
     assert_eq!(error.to_string(), format!("there is no file `{}`", theirs[0].id));
+}
+
+#[test]
+fn an_app_has_a_maximum_number_of_files() {
+    let scene = Scene::new();
+    scene.add("home");
+    scene.add("other");
+    let file = scene.upload("home", b"rows").expect("a file");
+    let database = Connection::open(scene.path("registry/registry.db")).expect("a database");
+    let sql = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?) \
+               INSERT INTO files (id, app, name, purpose, bytes, sha256, created) \
+               SELECT 'file-' || n, app, name, purpose, bytes, sha256, created FROM files, n";
+    database.execute(sql, [MAX_FILES_PER_APP - 1]).expect("more files");
+    let refused = scene.upload("home", b"one more").expect_err("too many");
+    assert!(matches!(refused, RegistryError::TooManyFiles { limit: MAX_FILES_PER_APP }));
+    assert_eq!(refused.to_string(), "the app has 10000 files, as many as it may have");
+    assert_eq!(scene.contents().len(), 1);
+    scene.upload("other", b"another app's").expect("a file");
+    scene.registry.remove_file(&app("home"), &file.id).expect("removed");
+    scene.upload("home", b"one more").expect("a file");
 }

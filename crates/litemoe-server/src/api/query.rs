@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use litemoe_registry::{Page, RegistryError};
+use litemoe_registry::{Order, Page, RegistryError};
 use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
@@ -37,17 +37,17 @@ impl Query {
                 given.ok_or_else(|| wrong("limit", &format!("a whole number from 1 to {most}")))?
             }
         };
-        Ok(Part { after: self.take("after"), limit, oldest_first: false })
+        Ok(Part { after: self.take("after"), limit, order: Order::default() })
     }
 
     /// The same, of a list that can begin with its oldest entry.
     pub(crate) fn ordered_part(&mut self, usual: u32, most: u32) -> Result<Part, ApiError> {
-        let oldest_first = match self.take("order").as_deref() {
-            None | Some("desc") => false,
-            Some("asc") => true,
+        let order = match self.take("order").as_deref() {
+            None | Some("desc") => Order::NewestFirst,
+            Some("asc") => Order::OldestFirst,
             Some(_) => return Err(wrong("order", "`asc` or `desc`")),
         };
-        Ok(Part { oldest_first, ..self.part(usual, most)? })
+        Ok(Part { order, ..self.part(usual, most)? })
     }
 
     /// Refuses parameters that were not read.
@@ -69,7 +69,7 @@ pub(crate) struct Part {
     /// Id of the entry that it comes after.
     pub(crate) after: Option<String>,
     pub(crate) limit: u32,
-    oldest_first: bool,
+    order: Order,
 }
 
 /// Entries of a list.
@@ -82,26 +82,14 @@ pub(crate) struct Listed {
 }
 
 impl Part {
-    /// Reads the part of a list that `fetch` gives newest first.
+    /// Reads the part, and whether others come after it.
     pub(crate) fn read<T>(
         &self,
-        fetch: impl Fn(Page<'_>) -> Result<Vec<T>, RegistryError>,
-        id: impl Fn(&T) -> &str,
+        fetch: impl FnOnce(Page<'_>) -> Result<Vec<T>, RegistryError>,
     ) -> Result<(Vec<T>, bool), RegistryError> {
-        let (after, limit) = (self.after.as_deref(), self.limit as usize);
-        if !self.oldest_first {
-            let entries = fetch(Page { after, limit: self.limit.saturating_add(1) })?;
-            return Ok(cut(entries, limit));
-        }
-        if after.is_some() {
-            // Refuses one that is not in the list.
-            fetch(Page { after, limit: 0 })?;
-        }
-        let mut entries = fetch(Page::default())?;
-        entries.reverse();
-        let place = after.and_then(|after| entries.iter().position(|entry| id(entry) == after));
-        let rest = entries.split_off(place.map_or(0, |place| place + 1));
-        Ok(cut(rest, limit))
+        let limit = self.limit.saturating_add(1);
+        let entries = fetch(Page { after: self.after.as_deref(), limit, order: self.order })?;
+        Ok(cut(entries, self.limit as usize))
     }
 }
 
@@ -135,39 +123,24 @@ mod tests {
         Ok(part)
     }
 
-    fn numbers(part: &Part) -> (Vec<u32>, bool) {
-        let newest_first = ["5", "4", "3", "2", "1"];
-        let fetch = |page: Page<'_>| {
-            let place = |id| newest_first.iter().position(|known| *known == id);
-            let begin = match page.after {
-                None => 0,
-                Some(id) => place(id).ok_or(RegistryError::NoFile { id: id.to_owned() })? + 1,
-            };
-            Ok(newest_first[begin..].iter().take(page.limit as usize).copied().collect())
-        };
-        let (entries, has_more) = part.read(fetch, |entry| entry).unwrap();
-        (entries.into_iter().map(|entry| entry.parse().unwrap()).collect(), has_more)
-    }
-
     #[test]
-    fn a_part_is_newest_first_or_oldest_first() {
-        for (query, expected, has_more) in [
-            ("", &[5, 4, 3, 2, 1][..], false),
-            ("limit=2", &[5, 4], true),
-            ("after=4&limit=2", &[3, 2], true),
-            ("after=3&limit=2", &[2, 1], false),
-            ("order=asc&limit=2", &[1, 2], true),
-            ("order=asc&limit=2&after=3", &[4, 5], false),
-            ("order=asc&after=5", &[], false),
+    fn a_part_reads_one_entry_more_than_it_has() {
+        for (query, after, limit, order) in [
+            ("", None, 20, Order::NewestFirst),
+            ("limit=2&after=x", Some("x"), 2, Order::NewestFirst),
+            ("order=desc", None, 20, Order::NewestFirst),
+            ("order=asc&limit=1&after=x", Some("x"), 1, Order::OldestFirst),
         ] {
-            assert_eq!(numbers(&part(query).unwrap()), (expected.to_vec(), has_more), "{query}");
+            for n_left in 0..3 {
+                let fetch = |page: Page<'_>| {
+                    assert_eq!(page, Page { after, limit: limit + 1, order }, "{query}");
+                    Ok(vec![(); page.limit.min(n_left) as usize])
+                };
+                let (entries, has_more) = part(query).unwrap().read(fetch).unwrap();
+                let expected = (n_left.min(limit) as usize, n_left > limit);
+                assert_eq!((entries.len(), has_more), expected, "{query}");
+            }
         }
-        let unknown = Part { after: Some("9".to_owned()), limit: 1, oldest_first: true };
-        let fetch = |page: Page<'_>| match page.after {
-            None => Ok(vec![""]),
-            Some(id) => Err(RegistryError::NoFile { id: id.to_owned() }),
-        };
-        assert!(unknown.read(fetch, |entry| entry).is_err());
     }
 
     #[test]

@@ -44,6 +44,9 @@ impl From<RegistryError> for ApiError {
             RegistryError::FileInUse { .. } => {
                 Self::coded(StatusCode::CONFLICT, "file_in_use", message)
             }
+            RegistryError::TooManyFiles { .. } | RegistryError::TooManyJobs { .. } => {
+                Self::coded(StatusCode::TOO_MANY_REQUESTS, "limit_reached", message)
+            }
             RegistryError::Spec(error) => {
                 Self::bad_request("invalid_value", message).of(error.field)
             }

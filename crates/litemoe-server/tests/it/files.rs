@@ -103,6 +103,13 @@ async fn files_are_listed_in_parts_in_either_order() {
         assert!(query.contains(error["param"].as_str().unwrap()), "{error}");
     }
     assert_eq!(shop.get("/v1/files?after=file-0", &key).await.status(), 404);
+    for _ in 0..98 {
+        let file = shop.registry.upload().unwrap();
+        let name = "rows.jsonl".parse().unwrap();
+        shop.registry.add_file(&app("home"), &name, "fine-tune", file).unwrap();
+    }
+    let list = read(shop.get("/v1/files", &key).await).await;
+    assert_eq!((list["data"].as_array().unwrap().len(), &list["has_more"]), (100, &json!(true)));
 }
 
 #[tokio::test]

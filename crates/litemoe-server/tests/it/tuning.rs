@@ -3,7 +3,8 @@
 use axum::body::Body;
 use axum::http::Response;
 use litemoe_registry::{
-    Allowed, Job, JobResult, JobSpec, JobState, Level, Provenance, Settings, Worker,
+    Allowed, Job, JobResult, JobSpec, JobState, Level, MAX_QUEUED_JOBS, Provenance, Settings,
+    Worker,
 };
 use serde_json::{Value, json};
 
@@ -213,6 +214,42 @@ async fn what_is_wrong_with_a_job_is_refused_by_name() {
     let refused = create(&shop, &barred, &json!({ "training_file": id(&file) })).await;
     assert_eq!(refused.status(), 404);
     assert!(shop.registry.jobs(&app("home"), Default::default()).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_app_with_many_jobs_that_are_not_over_waits_for_them() {
+    let shop = Shop::of(Toy::saying("hi"));
+    let key = shop.add("home");
+    let file = upload(&shop, &key, "{}").await;
+    let fields = json!({ "training_file": id(&file) });
+    let mut job = Value::Null;
+    for _ in 0..MAX_QUEUED_JOBS {
+        job = created(&shop, &key, &fields).await;
+    }
+    let refused = create(&shop, &key, &fields).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(read(refused).await["error"]["code"], "limit_reached");
+    shop.registry.cancel_job(&app("home"), id(&job)).unwrap();
+    created(&shop, &key, &fields).await;
+}
+
+#[tokio::test]
+async fn a_job_of_an_unknown_kind_is_shown_without_hyperparameters() {
+    let shop = Shop::of(Toy::saying("hi"));
+    let key = shop.add("home");
+    let file = upload(&shop, &key, "{}").await;
+    let known = created(&shop, &key, &json!({ "training_file": id(&file) })).await;
+    for spec in [json!({ "kind": "later", "model": "toy", "n_epochs": 2 }), json!(7)] {
+        shop.registry.create_job(&app("home"), spec).unwrap();
+    }
+    let list = read(shop.get(JOBS, &key).await).await;
+    let [other, later, first] = &list["data"].as_array().unwrap()[..] else { panic!("{list}") };
+    assert_eq!(first, &known);
+    assert_eq!((&later["model"], &other["model"]), (&json!("toy"), &Value::Null));
+    for job in [later, other] {
+        assert_eq!((&job["hyperparameters"], &job["status"]), (&json!({}), &json!("queued")));
+        assert_eq!(&shown(&shop, &key, id(job)).await, job);
+    }
 }
 
 #[tokio::test]

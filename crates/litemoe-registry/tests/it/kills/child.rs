@@ -68,7 +68,7 @@ fn draw(registry: &Registry, rng: &mut ChaCha8Rng) -> Option<(Operation, Option<
     let name = live.choose(rng)?.clone();
     let app = name.to_string();
     let files = registry.files(&name, Page::default()).expect("files");
-    let jobs = registry.jobs(&name, Page { after: None, limit: 20 }).expect("jobs");
+    let jobs = registry.jobs(&name, Page { limit: 20, ..Page::default() }).expect("jobs");
     let running = jobs.iter().find(|job| job.state == JobState::Running).cloned();
     let content = rng.random_range(0..6);
     let (adapter_name, is_shared) =

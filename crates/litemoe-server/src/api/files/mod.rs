@@ -18,13 +18,14 @@ use crate::api::query::{Listed, Query};
 /// The purpose of every file.
 const PURPOSE: &str = "fine-tune";
 
-/// Maximum number of files in a part of the list, and without `limit`.
+/// Number of files in a part of the list without `limit`, and maximum.
+const LISTED: u32 = 100;
 const MAX_LISTED: u32 = 10_000;
 
 /// `GET /v1/files`
 pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result<Listed, ApiError> {
     let mut query = Query::parse(query.as_deref())?;
-    let part = query.ordered_part(MAX_LISTED, MAX_LISTED)?;
+    let part = query.ordered_part(LISTED, MAX_LISTED)?;
     let is_other = query.take("purpose").is_some_and(|purpose| purpose != PURPOSE);
     query.finish()?;
     if is_other {
@@ -32,8 +33,7 @@ pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result
     }
     caller
         .run(move |registry, app| {
-            let (files, has_more) =
-                part.read(|page| registry.files(app, page), |file: &StoredFile| &file.id)?;
+            let (files, has_more) = part.read(|page| registry.files(app, page))?;
             Ok(Listed { data: files.iter().map(shown).collect(), has_more })
         })
         .await

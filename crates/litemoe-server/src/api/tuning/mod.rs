@@ -7,7 +7,7 @@ mod shown;
 use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, RawQuery, Request, State as Extract};
-use litemoe_registry::{Job, RegistryError};
+use litemoe_registry::RegistryError;
 use serde_json::Value;
 
 pub(crate) use self::events::events;
@@ -59,8 +59,7 @@ pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result
     query.finish()?;
     caller
         .run(move |registry, app| {
-            let (jobs, has_more) =
-                part.read(|page| registry.jobs(app, page), |job: &Job| &job.id)?;
+            let (jobs, has_more) = part.read(|page| registry.jobs(app, page))?;
             let data = jobs.iter().map(|job| shown(registry, job));
             Ok(Listed { data: data.collect::<Result<_, _>>()?, has_more })
         })

@@ -1,33 +1,28 @@
 use litemoe_registry::{Job, JobSpec, JobState, Owner, Registry, RegistryError};
 use serde_json::{Value, json};
 
-/// A job as OpenAI's API shows it.
+/// A job as OpenAI's API shows it; without hyperparameters if its specification is none that is known.
 pub(super) fn shown(registry: &Registry, job: &Job) -> Result<Value, RegistryError> {
-    let spec = JobSpec::of(job)?;
-    let auto = |value: Option<Value>| value.unwrap_or_else(|| "auto".into());
-    let hyperparameters = json!({
-        "n_epochs": auto(spec.n_epochs.map(Value::from)),
-        "batch_size": auto(spec.batch_size.map(Value::from)),
-        "learning_rate_multiplier": auto(spec.learning_rate_multiplier.map(Value::from)),
-    });
+    let hyperparameters = JobSpec::of(job).map_or_else(|_| json!({}), |spec| shown_of(&spec));
+    let spec = &job.spec;
     let adapter = job.adapter.as_ref().filter(|_| job.state == JobState::Succeeded);
     Ok(json!({
         "object": "fine_tuning.job",
         "id": job.id,
-        "model": spec.model,
+        "model": spec["model"],
         "created_at": job.created.0,
         "finished_at": job.finished.map(|time| time.0),
         "fine_tuned_model": adapter,
         "organization_id": job.app,
         "result_files": [],
         "status": job.state,
-        "validation_file": spec.validation_file,
-        "training_file": spec.training_file,
+        "validation_file": spec["validation_file"],
+        "training_file": spec["training_file"],
         "hyperparameters": hyperparameters,
         "trained_tokens": metrics(registry, job)?["trained_tokens"],
         "error": job.error.as_deref().map(error),
-        "user_provided_suffix": spec.suffix,
-        "seed": spec.seed.unwrap_or(0),
+        "user_provided_suffix": spec["suffix"],
+        "seed": spec["seed"].as_u64().unwrap_or(0),
         "estimated_finish": null,
         "integrations": [],
         "metadata": null,
@@ -36,6 +31,15 @@ pub(super) fn shown(registry: &Registry, job: &Job) -> Result<Value, RegistryErr
             "supervised": { "hyperparameters": hyperparameters },
         },
     }))
+}
+
+fn shown_of(spec: &JobSpec) -> Value {
+    let auto = |value: Option<Value>| value.unwrap_or_else(|| "auto".into());
+    json!({
+        "n_epochs": auto(spec.n_epochs.map(Value::from)),
+        "batch_size": auto(spec.batch_size.map(Value::from)),
+        "learning_rate_multiplier": auto(spec.learning_rate_multiplier.map(Value::from)),
+    })
 }
 
 /// The adapter of a job as its last checkpoint; `None` unless it succeeded and the adapter is still there.
