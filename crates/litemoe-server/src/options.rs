@@ -19,8 +19,8 @@ pub struct ServerOptions {
     pub max_prefill_mixed: NonZeroUsize,
     /// Maximum bytes of all KV caches, prefixes of finished texts included. A single text may exceed it.
     pub max_cache: u64,
-    /// Whether a prompt is continued from the keys and values of an earlier text of the same client and model. Clients are
-    /// told apart by their addresses: without it, those behind one proxy cannot learn of each other's prompts from
+    /// Whether a prompt is continued from the keys and values of an earlier text of the same client and model. Where no keys
+    /// are asked for, clients are told apart by their addresses: without it, those behind one proxy cannot learn of each other's prompts from
     /// `cached_tokens` or the time of an answer.
     pub prefix_cache: bool,
     /// Maximum time from a request's arrival to the end of its answer; then it is cancelled, with 503. `None`: no limit.

@@ -2,7 +2,6 @@ use std::fs::File;
 use std::io::Read;
 
 use axum::body::Body;
-use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::stream::try_unfold;
@@ -10,15 +9,13 @@ use tokio::task::spawn_blocking;
 
 use crate::api::app_caller::AppCaller;
 use crate::api::error::ApiError;
+use crate::api::id::Id;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
 /// `GET /v1/files/{id}/content`
-pub(crate) async fn content(
-    caller: AppCaller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn content(caller: AppCaller, Id(id): Id) -> Result<Response, ApiError> {
     let (info, content) = caller
         .run(move |registry, app| {
             let info = registry.file(app, &id)?;

@@ -4,7 +4,7 @@ mod content;
 mod upload;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use litemoe_registry::StoredFile;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ pub(crate) use self::content::content;
 pub(crate) use self::upload::upload;
 use crate::api::app_caller::AppCaller;
 use crate::api::error::ApiError;
+use crate::api::id::Id;
 use crate::api::query::{Listed, Query};
 
 /// The purpose of every file.
@@ -40,18 +41,12 @@ pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result
 }
 
 /// `GET /v1/files/{id}`
-pub(crate) async fn one(
-    caller: AppCaller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn one(caller: AppCaller, Id(id): Id) -> Result<Json<Value>, ApiError> {
     caller.run(move |registry, app| Ok(Json(shown(&registry.file(app, &id)?)))).await
 }
 
 /// `DELETE /v1/files/{id}`
-pub(crate) async fn remove(
-    caller: AppCaller,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn remove(caller: AppCaller, Id(id): Id) -> Result<Response, ApiError> {
     caller
         .run(move |registry, app| {
             registry.remove_file(app, &id)?;

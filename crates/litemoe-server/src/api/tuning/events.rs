@@ -1,16 +1,17 @@
-use axum::extract::{Path, RawQuery};
+use axum::extract::RawQuery;
 use litemoe_registry::{Job, JobEvent};
 use serde_json::{Value, json};
 
 use super::{LISTED, MAX_LISTED};
 use crate::api::app_caller::AppCaller;
 use crate::api::error::ApiError;
+use crate::api::id::Id;
 use crate::api::query::{Listed, Query, cut};
 
 /// `GET /v1/fine_tuning/jobs/{id}/events`, newest first.
 pub(crate) async fn events(
     caller: AppCaller,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Listed, ApiError> {
     let mut query = Query::parse(query.as_deref())?;

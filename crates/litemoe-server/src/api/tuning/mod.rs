@@ -6,7 +6,7 @@ mod shown;
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{Path, RawQuery, Request, State as Extract};
+use axum::extract::{RawQuery, Request, State as Extract};
 use litemoe_registry::RegistryError;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use self::shown::{checkpoint, shown};
 use crate::api::app_caller::AppCaller;
 use crate::api::body;
 use crate::api::error::ApiError;
+use crate::api::id::Id;
 use crate::api::query::{Listed, Query};
 use crate::caller::Caller;
 use crate::state::Shared;
@@ -67,18 +68,12 @@ pub(crate) async fn list(caller: AppCaller, RawQuery(query): RawQuery) -> Result
 }
 
 /// `GET /v1/fine_tuning/jobs/{id}`
-pub(crate) async fn one(
-    caller: AppCaller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn one(caller: AppCaller, Id(id): Id) -> Result<Json<Value>, ApiError> {
     caller.run(move |registry, app| Ok(Json(shown(registry, &registry.job(app, &id)?)?))).await
 }
 
 /// `POST /v1/fine_tuning/jobs/{id}/cancel`
-pub(crate) async fn cancel(
-    caller: AppCaller,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn cancel(caller: AppCaller, Id(id): Id) -> Result<Json<Value>, ApiError> {
     caller
         .run(move |registry, app| Ok(Json(shown(registry, &registry.cancel_job(app, &id)?)?)))
         .await
@@ -87,7 +82,7 @@ pub(crate) async fn cancel(
 /// `GET /v1/fine_tuning/jobs/{id}/checkpoints`: the adapter of a job that succeeded, else none.
 pub(crate) async fn checkpoints(
     caller: AppCaller,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Listed, ApiError> {
     let mut query = Query::parse(query.as_deref())?;
