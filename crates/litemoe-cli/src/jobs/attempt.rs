@@ -23,7 +23,7 @@ use crate::output;
 #[derive(Debug)]
 pub(super) enum End {
     /// With an adapter of this name.
-    Made(AdapterName, Made),
+    Made(AdapterName, Box<Made>),
     /// With a message to the app.
     Failed(String),
     /// By its app.
@@ -89,7 +89,7 @@ impl Attempt<'_> {
         };
         let data = json!({ "adapter": name, "metrics": made.provenance.metrics });
         events.add(Level::Info, &made.summary, data);
-        Ok(End::Made(name, made))
+        Ok(End::Made(name, Box::new(made)))
     }
 
     /// The fastest way to tune that fits the memory, and the job's steps; or why there is none.

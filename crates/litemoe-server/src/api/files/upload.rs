@@ -79,12 +79,12 @@ async fn store(mut part: Part<'_>, caller: &AppCaller) -> Result<Upload, ApiErro
     let mut upload = caller.run(|registry, _| Ok(registry.upload()?)).await?;
     while let Some(chunk) = part.chunk().await? {
         let written = blocking(move || upload.write_all(&chunk).map(|()| upload)).await?;
-        upload = written.map_err(unwritten)?;
+        upload = written.map_err(|error| unwritten(&error))?;
     }
     Ok(upload)
 }
 
-fn unwritten(error: io::Error) -> ApiError {
+fn unwritten(error: &io::Error) -> ApiError {
     let reason = error.to_string();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
