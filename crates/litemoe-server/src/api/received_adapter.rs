@@ -1,5 +1,5 @@
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::api::adapters::blocking;
 use crate::api::body;
 use crate::api::error::ApiError;
 use crate::api::multipart::{Form, Part};
+use crate::api::registry_error::unwritten;
 use crate::apps::Apps;
 use crate::state::State;
 
@@ -112,8 +113,4 @@ async fn write(mut part: Part<'_>, dir: &PathBuf, name: FileName) -> Result<(), 
 async fn append(mut file: File, bytes: Vec<u8>) -> Result<File, ApiError> {
     let written = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
     written.map_err(|error| unwritten(&error))
-}
-
-fn unwritten(reason: &io::Error) -> ApiError {
-    RegistryError::Storage { reason: reason.to_string() }.into()
 }
