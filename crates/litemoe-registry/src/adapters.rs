@@ -9,11 +9,8 @@ use crate::adapter::{self, Owner, StoredAdapter};
 use crate::app::App;
 use crate::blobs::{CopyError, copy};
 use crate::name::AdapterName;
-use crate::registry::Registry;
+use crate::registry::{Registry, STAGED};
 use crate::staged_adapter::{NewAdapter, StagedAdapter, expect_generation};
-
-/// Target of temporary folders of adapters in a registry's directory, which never exists.
-pub(crate) const STAGED: &str = "adapter";
 
 impl Registry {
     /// Stores the files of a folder as an adapter, in place of the generation that it replaces (compare and swap).

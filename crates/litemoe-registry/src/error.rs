@@ -5,7 +5,7 @@ use rusqlite::ErrorCode;
 use thiserror::Error;
 
 use crate::file_name::FileNameError;
-use crate::job_spec::JobSpecError;
+use crate::job_spec_error::JobSpecError;
 use crate::job_state::JobState;
 use crate::name::NameError;
 use crate::sha256_hash::Sha256Hash;

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::RegistryError;
 use crate::job::Job;
+use crate::job_spec_error::JobSpecError;
 use crate::name::{AdapterName, NameError};
 
 /// Maximum characters of a suffix: what an adapter's name leaves.
@@ -50,16 +50,6 @@ pub struct JobSpec {
     pub learning_rate_multiplier: Option<f64>,
     /// Share of the foundation's expert bytes that the proxy keeps, in (0, 1]; `None` for the default.
     pub budget: Option<f64>,
-}
-
-/// A value of a specification that is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field} is {given}, but must be {expected}")]
-#[allow(missing_docs)] // the message says what the fields are
-pub struct JobSpecError {
-    pub field: &'static str,
-    pub given: String,
-    pub expected: &'static str,
 }
 
 impl JobSpec {

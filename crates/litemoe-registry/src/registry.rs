@@ -7,13 +7,15 @@ use std::time::SystemTime;
 use litemoe_files::{remove_staged, remove_unnamed, sync_dir};
 
 use crate::RegistryError;
-use crate::adapters::STAGED;
 use crate::blobs::Blobs;
 use crate::clock::{Clock, UnixTime};
 use crate::database::Database;
 
 /// Name of the database in a registry's directory.
 pub(crate) const DATABASE: &str = "registry.db";
+
+/// Target of temporary folders of adapters in a registry's directory, which never exists.
+pub(crate) const STAGED: &str = "adapter";
 
 /// Name of the folder of contents.
 pub(crate) const CONTENTS: &str = "files";

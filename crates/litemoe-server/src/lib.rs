@@ -27,6 +27,7 @@ mod switch;
 mod timeouts;
 mod turns;
 mod uploads;
+mod usage;
 
 pub use error::ServerError;
 pub use limits::RequestLimits;

@@ -12,7 +12,7 @@ pub(crate) struct JobOptions {
     /// time, or refused [default: what is available when it begins].
     #[arg(long, value_name = "BYTES")]
     pub(crate) job_memory: Option<u64>,
-    /// Maximum time of a fine-tuning job, after which it fails and the next one begins; counted anew when it goes on after
+    /// Maximum time of a fine-tuning job, after which it fails and the next one begins; counted from 0 when it goes on after
     /// `serve` was stopped.
     #[arg(long, value_name = "SECONDS", default_value = "21600", value_parser = seconds)]
     pub(crate) job_time: Duration,

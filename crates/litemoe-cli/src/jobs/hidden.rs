@@ -71,7 +71,7 @@ mod tests {
             ("data/train.jsonl, line 3: no prompt", "training_file, line 3: no prompt"),
             ("/srv/models/m has no config", "the model has no config"),
             ("cannot read /etc/x/y.json: denied", "cannot read y.json: denied"),
-            ("`/tmp/.tmpAb/apps/é.jsonl`, line 1", "`é.jsonl`, line 1"),
+            ("`/srv/data/apps/é.jsonl`, line 1", "`é.jsonl`, line 1"),
             ("a/b and 1/2 stay", "a/b and 1/2 stay"),
             ("/", ""),
         ] {

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use litemoe_registry::{AdapterFile, AdapterName, App, Owner, RegistryError, StoredAdapter};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::api::id::Id;
 use crate::api::{body, received_adapter};
@@ -148,13 +148,6 @@ pub(crate) fn of_app(state: &State, caller: &Caller) -> Result<(Arc<Apps>, Arc<A
         (Some(apps), Some(app)) => Ok((apps.clone(), app.clone())),
         _ => Err(ApiError::needs_app()),
     }
-}
-
-/// Runs what may wait for the disk.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    spawn_blocking(work).await.map_err(|_| ApiError::failed())
 }
 
 fn with_tag(status: StatusCode, adapter: &StoredAdapter) -> Response {

@@ -4,8 +4,8 @@ use serde::Serialize;
 use crate::api::calls::{self, CallFields, Calls, Part};
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
-use crate::engine::Usage;
 use crate::identity::{now, random_id};
+use crate::usage::Usage;
 
 /// Fields common to all chunks of a chat completion.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use litemoe_registry::{App, AppName, Registry};
 
-use crate::api::adapters::{blocking, of_app};
+use crate::api::adapters::of_app;
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::apps::Apps;
 use crate::caller::Caller;

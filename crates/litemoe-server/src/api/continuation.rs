@@ -3,8 +3,8 @@ use serde::{Serialize, Serializer};
 
 use crate::api::reply::Reply;
 use crate::api::usage::UsageFields;
-use crate::engine::Usage;
 use crate::identity::{now, random_id};
+use crate::usage::Usage;
 
 /// Text completions: the answer of `/v1/completions`, whole or streamed.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ mod admit;
 mod answer;
 mod app_caller;
 mod authenticate;
+mod blocking;
 mod body;
 mod call;
 mod calls;

@@ -45,7 +45,7 @@ impl Form {
     pub(crate) async fn of(request: Request, state: &State) -> Result<Self, ApiError> {
         let (max_upload, time) = (state.options.max_upload, state.options.timeouts.body);
         let (head, body) = request.into_parts();
-        let (body, taken) = PacedBody::new(body);
+        let (body, taken) = PacedBody::over(body);
         let request = Request::from_parts(head, body);
         let fields =
             Multipart::from_request(request, &()).await.map_err(|_| ApiError::no_form())?;

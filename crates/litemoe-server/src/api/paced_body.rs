@@ -36,7 +36,7 @@ impl Taken {
 }
 
 impl PacedBody {
-    pub(super) fn new(body: Body) -> (Body, Taken) {
+    pub(super) fn over(body: Body) -> (Body, Taken) {
         let taken = Taken::default();
         let frames = body.into_data_stream();
         let rest = Bytes::new();

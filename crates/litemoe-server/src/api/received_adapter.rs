@@ -1,6 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -10,7 +10,7 @@ use litemoe_registry::{
 };
 use serde_json::Value;
 
-use crate::api::adapters::blocking;
+use crate::api::blocking::blocking;
 use crate::api::body;
 use crate::api::error::ApiError;
 use crate::api::multipart::{Form, Part};
@@ -89,7 +89,7 @@ async fn receive(form: &mut Form, dir: PathBuf) -> Result<(), ApiError> {
     }
 }
 
-async fn write(mut part: Part<'_>, dir: &PathBuf, name: FileName) -> Result<(), ApiError> {
+async fn write(mut part: Part<'_>, dir: &Path, name: FileName) -> Result<(), ApiError> {
     let path = dir.join(name.as_str());
     let create = move || OpenOptions::new().write(true).create_new(true).open(path);
     let mut file = blocking(create).await?.map_err(|error| match error.kind() {

@@ -1,6 +1,6 @@
 use litemoe_text::{Piece, TokenLogprob};
 
-use crate::engine::Usage;
+use crate::usage::Usage;
 
 /// How the events of a request are written: whole, or as the data of server-sent events.
 pub(crate) trait Reply: Send + 'static {

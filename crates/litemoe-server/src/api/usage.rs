@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use crate::engine::Usage;
+use crate::usage::Usage;
 
 /// Token usage as OpenAI's API writes it.
 #[derive(Debug, Serialize)]

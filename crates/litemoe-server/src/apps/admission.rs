@@ -5,7 +5,7 @@ use litemoe_registry::{App, Usage as Recorded};
 
 use super::meter::{Meter, Room};
 use super::recorder::{Recorder, Used};
-use crate::engine::Usage;
+use crate::usage::Usage;
 
 /// An app's request that is within its limits. Its usage is recorded when the last clone is dropped, however the request
 /// ends.

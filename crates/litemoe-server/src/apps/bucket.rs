@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_set_anew_begins_full_and_a_lower_one_holds_at_once() {
+    fn a_limit_that_is_set_again_begins_full_and_a_lower_one_holds_at_once() {
         let (mut bucket, begin) = (Bucket::default(), Instant::now());
         bucket.fill(None, begin);
         bucket.take(1_000_000);

@@ -3,7 +3,7 @@ use litemoe_text::{Piece, TokenLogprob};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::request::Usage;
+use crate::usage::Usage;
 
 /// Event of a request, from the engine to the submitter.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Span;
 
 pub(crate) use event::{Event, Pace};
-pub(crate) use request::{Ending, Request, TextKind, Usage};
+pub(crate) use request::{Ending, Request, TextKind};
 
 use crate::client::Client;
 use crate::metrics::Metrics;

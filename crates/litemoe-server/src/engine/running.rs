@@ -7,11 +7,12 @@ use tracing::Span;
 
 use super::event::{Event, Sender};
 use super::prefixes::{Key, Prefixes};
-use super::request::{Request, TextKind, Usage};
+use super::request::{Request, TextKind};
 use super::row::{Row, Work};
 use super::unended::Unended;
 use crate::apps::Admission;
 use crate::client::Client;
+use crate::usage::Usage;
 
 /// A request in the queue.
 #[derive(Debug)]

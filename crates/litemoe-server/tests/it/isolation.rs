@@ -318,7 +318,7 @@ async fn prompts_of_another_app_are_not_cached_for_an_app() {
         assert!(ask(&scene.victim, model).await > 0, "{model}");
         assert_eq!(ask(&scene.key, model).await, 0, "{model}");
     }
-    // Nor does one that is sent anew continue from what the old one has cached.
+    // Nor does one that is sent later continue from what the old one has cached.
     let owner = Owner::App(app("victim"));
     let old = scene.shop.registry.adapter(&owner, &THEIRS.parse().unwrap()).unwrap();
     scene.shop.put(Some("victim"), THEIRS, "b", Some(old.generation));

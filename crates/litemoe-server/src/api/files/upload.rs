@@ -5,8 +5,8 @@ use axum::extract::{Request, State as Extract};
 use litemoe_registry::{FileName, FileNameError, Upload};
 use serde_json::Value;
 
-use crate::api::adapters::blocking;
 use crate::api::app_caller::AppCaller;
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::api::files::{PURPOSE, shown};
 use crate::api::multipart::{Form, Part};

@@ -63,7 +63,7 @@ impl TuningRequest {
     }
 }
 
-/// Hyperparameters of the method, or those that older clients send beside it.
+/// Hyperparameters of the method, or those that older clients send outside it.
 fn hyperparameters(fields: &mut Fields) -> Result<Hyperparameters, ApiError> {
     let older: Option<Value> = fields.optional("hyperparameters", "an object")?;
     let older = older.map(|older| read(older, "hyperparameters")).transpose()?;
