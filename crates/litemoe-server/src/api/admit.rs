@@ -5,8 +5,8 @@ use axum::extract::{Request, State as Extract};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::task::spawn_blocking;
 
+use crate::api::blocking::blocking;
 use crate::api::body;
 use crate::api::error::ApiError;
 use crate::apps::{Admission, Left, Room};
@@ -42,9 +42,8 @@ async fn admission(state: &State, caller: &Caller) -> Result<Option<Admission>, 
     let (Some(apps), Some(app)) = (state.apps.clone(), caller.app().cloned()) else {
         return Ok(None);
     };
-    let admitted = spawn_blocking(move || apps.admit(app)).await;
     let failed = |error| (error, Room::default());
-    let admitted = admitted.map_err(|_| failed(ApiError::failed()))?;
+    let admitted = blocking(move || apps.admit(app)).await.map_err(failed)?;
     let admitted = admitted.map_err(|error| failed(error.into()))?;
     let retry_after = state.options.retry_after;
     admitted.map(Some).map_err(|(over, room)| (ApiError::over_limit(over, retry_after), room))

@@ -5,8 +5,8 @@ use axum::extract::{ConnectInfo, Request, State as Extract};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::task::spawn_blocking;
 
+use crate::api::blocking::blocking;
 use crate::api::body;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
@@ -45,8 +45,7 @@ async fn caller(
 ) -> Result<Caller, ApiError> {
     let Some(apps) = state.apps.clone() else { return Ok(Caller::Open(address)) };
     let is_given = key.is_some();
-    let owner = spawn_blocking(move || apps.authenticate(key.as_deref())).await;
-    match owner.map_err(|_| ApiError::failed())? {
+    match blocking(move || apps.authenticate(key.as_deref())).await? {
         Ok(KeyOwner::App(app)) => Ok(Caller::App(app)),
         Ok(KeyOwner::Open) => Ok(Caller::Open(address)),
         Ok(KeyOwner::Unknown) => Err(ApiError::no_app(is_given)),

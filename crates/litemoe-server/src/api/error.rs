@@ -5,12 +5,10 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use litemoe_core::{NotFiniteLogit, SamplingError};
-use litemoe_registry::AdapterName;
 use litemoe_text::{GrammarError, RowError, TextError};
 use serde_json::{Value, json};
 
 use crate::api::shorten::shorten;
-use crate::apps::OverLimit;
 use crate::engine::Event;
 use crate::limits::Excess;
 use crate::prompt::PromptError;
@@ -48,6 +46,11 @@ impl ApiError {
         Self { code: Some(code), ..Self::new(status, message) }
     }
 
+    /// Sets the type, where it is not that of the status.
+    pub(crate) fn of_kind(self, kind: &'static str) -> Self {
+        Self { kind: Some(kind), ..self }
+    }
+
     /// Sets `Retry-After`.
     pub(crate) fn after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
@@ -61,45 +64,6 @@ impl ApiError {
     /// Sets `param`, the field at fault.
     pub(crate) fn of(self, param: impl Into<String>) -> Self {
         Self { param: Some(shorten(param.into(), MAX_PARAM)), ..self }
-    }
-
-    /// The request has no key of an app, or one that is not valid: 401.
-    pub(crate) fn no_app(is_given: bool) -> Self {
-        let message = match is_given {
-            true => "the key is not valid",
-            false => {
-                "this service asks for an app's key, in the header `Authorization: Bearer KEY`"
-            }
-        };
-        Self::coded(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
-    }
-
-    pub(crate) fn no_form() -> Self {
-        Self::bad_request("invalid_body", "the body is not `multipart/form-data`")
-    }
-
-    /// The path is about what apps own: 403.
-    pub(crate) fn needs_app() -> Self {
-        let message = "this is for apps with keys, and this service has none";
-        Self::coded(StatusCode::FORBIDDEN, "app_required", message)
-    }
-
-    /// An adapter of the name is there, and no condition says that it is to be replaced: 409.
-    pub(crate) fn adapter_exists(name: &AdapterName) -> Self {
-        let message = format!(
-            "there is an adapter `{name}` already; `If-Match` with its entity tag replaces it"
-        );
-        Self::coded(StatusCode::CONFLICT, "adapter_exists", message)
-    }
-
-    /// The adapter is not, or no longer, the one of `If-Match`: 412.
-    pub(crate) fn other_content(name: &AdapterName) -> Self {
-        let message = format!("the adapter `{name}` does not have the entity tag of `If-Match`");
-        Self::coded(StatusCode::PRECONDITION_FAILED, "other_content", message)
-    }
-
-    pub(crate) fn no_adapter(name: &str) -> Self {
-        Self::not_found(format!("there is no adapter `{name}`"))
     }
 
     /// What the path or a parameter names does not exist: 404.
@@ -118,38 +82,6 @@ impl ApiError {
 
     pub(crate) fn twice(name: &str) -> Self {
         Self::bad_request("invalid_value", format!("`{name}` is given twice")).of(name)
-    }
-
-    /// The app has reached a limit: 429.
-    pub(crate) fn over_limit(over: OverLimit, retry_after: Duration) -> Self {
-        let (kind, wait, message) = match over {
-            OverLimit::Requests { limit, wait } => {
-                ("requests", wait, format!("the app's limit is {limit} requests per minute"))
-            }
-            OverLimit::Tokens { limit, wait } => {
-                ("tokens", wait, format!("the app's limit is {limit} tokens per minute"))
-            }
-            OverLimit::Concurrency { limit } => {
-                ("concurrency", retry_after, format!("the app's limit is {limit} requests at once"))
-            }
-            OverLimit::Day { limit, wait } => (
-                "insufficient_quota",
-                wait,
-                format!("the app's limit is {limit} tokens per day (UTC)"),
-            ),
-        };
-        let code = match over {
-            OverLimit::Day { .. } => "insufficient_quota",
-            _ => "rate_limit_exceeded",
-        };
-        let error = Self::coded(StatusCode::TOO_MANY_REQUESTS, code, message).after(wait);
-        Self { kind: Some(kind), ..error }
-    }
-
-    /// The stored adapter does not fit the foundation; the log says why.
-    pub(crate) fn unloadable(name: &str) -> Self {
-        let message = format!("the adapter `{name}` cannot be loaded; the server's log says why");
-        Self::coded(StatusCode::INTERNAL_SERVER_ERROR, "adapter_failed", message).of("model")
     }
 
     pub(crate) fn unknown_model(name: &str) -> Self {

@@ -1,9 +1,9 @@
 use axum::extract::State as Extract;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use tokio::task::spawn_blocking;
 
 use crate::api::authenticate;
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::state::{Shared, State};
 
@@ -21,6 +21,5 @@ async fn is_allowed(state: &State, headers: &HeaderMap) -> Result<bool, ApiError
         return Ok(authenticate::key(headers).is_some_and(|key| token.is(&key)));
     }
     let Some(apps) = state.apps.clone() else { return Ok(true) };
-    let asks = spawn_blocking(move || apps.asks_for_keys()).await;
-    Ok(!asks.map_err(|_| ApiError::failed())??)
+    Ok(!blocking(move || apps.asks_for_keys()).await??)
 }

@@ -4,6 +4,7 @@ mod adapters;
 mod admit;
 mod answer;
 mod app_caller;
+mod app_error;
 mod authenticate;
 mod blocking;
 mod body;

@@ -2,8 +2,8 @@ use axum::extract::State as Extract;
 use axum::{Extension, Json};
 use litemoe_registry::StoredAdapter;
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::api::id::Id;
 use crate::api::served;
@@ -19,8 +19,7 @@ pub(crate) async fn list(
     let stored = match (&state.apps, caller.app().cloned()) {
         (Some(apps), Some(app)) => {
             let adapters = apps.adapters.clone();
-            let usable = spawn_blocking(move || adapters.all_usable(&app)).await;
-            usable.map_err(|_| ApiError::failed())??
+            blocking(move || adapters.all_usable(&app)).await??
         }
         _ => Vec::new(),
     };

@@ -1,6 +1,6 @@
 use litemoe_registry::{RegistryError, StoredAdapter};
-use tokio::task::spawn_blocking;
 
+use crate::api::blocking::blocking;
 use crate::api::error::ApiError;
 use crate::api::log::Record;
 use crate::apps::{Apps, LoadError};
@@ -53,8 +53,7 @@ pub(crate) async fn stored(
 ) -> Result<Option<StoredAdapter>, ApiError> {
     let Some(app) = caller.app().cloned() else { return Ok(None) };
     let (adapters, name) = (apps.adapters.clone(), name.to_owned());
-    let found = spawn_blocking(move || adapters.usable(&app, &name)).await;
-    Ok(found.map_err(|_| ApiError::failed())??)
+    Ok(blocking(move || adapters.usable(&app, &name)).await??)
 }
 
 async fn load(apps: &Apps, adapter: StoredAdapter, name: &str) -> Result<Served, ApiError> {
