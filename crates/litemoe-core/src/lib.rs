@@ -52,7 +52,7 @@ pub use cache_dtype::CacheDtype;
 pub use causal_lm::{CausalLm, RowStep, WantedLogits, logits_rows};
 pub use checksummed::{ChecksumError, Checksummed};
 pub use constraint::{ConstraintError, TokenConstraint, TokenSet};
-pub use criteria::Criterion;
+pub use criteria::{Criterion, ExpertSum};
 pub use decoding::Decoding;
 pub use exact_sum::ExactSums;
 pub use expert::{
@@ -76,7 +76,9 @@ pub use plan_options::{Alignment, LitemoeOptions, MergeMethod, PlanMethod, PlanO
 pub use router_bias::{BiasStage, RouterBias, RouterBiasError};
 pub use routing::{RouterRule, Routing};
 pub use sampling::{Logprobs, Sampler, Sampling, SamplingError};
-pub use scores::{ExpertScores, LayerSums, SCORES_VERSION, ScoreOrigin, ScoresError, Shard};
+pub use scores::{
+    ExpertScores, LayerSums, Privacy, SCORES_VERSION, ScoreOrigin, ScoresError, Shard,
+};
 pub use similarity::{Similarity, SimilarityKind};
 pub use site::Site;
 pub use weight_dtype::WeightDtype;

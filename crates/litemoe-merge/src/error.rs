@@ -29,6 +29,11 @@ pub enum MergeError {
         "the scores have version {found}, but this program reads version {expected}: score the model again"
     )]
     ScoresVersion { found: u32, expected: u32 },
+    #[error(
+        "the scores do not have the sums of {criterion}: they were released for {} alone",
+        released.map_or("no criterion", Criterion::name)
+    )]
+    NotReleased { criterion: Criterion, released: Option<Criterion> },
     #[error("the scores say nothing of layer {layer}")]
     LayerNotScored { layer: LayerId },
     #[error("the scores name layer {layer}, but the model has no experts there")]

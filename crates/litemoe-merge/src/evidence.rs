@@ -14,6 +14,10 @@ pub(crate) fn check_scores(
         let (found, expected) = (scores.version, SCORES_VERSION);
         return Err(MergeError::ScoresVersion { found, expected });
     }
+    if !scores.has(criterion) {
+        let released = scores.privacy.map(|privacy| privacy.criterion);
+        return Err(MergeError::NotReleased { criterion, released });
+    }
     let known = |id: &LayerId| layers.iter().any(|layer| layer.id == *id);
     if let Some(&layer) = scores.layers.keys().find(|id| !known(id)) {
         return Err(MergeError::NoSuchLayer { layer });

@@ -1,4 +1,4 @@
-use litemoe_core::{ExpertId, LayerId};
+use litemoe_core::{Criterion, ExpertId, LayerId};
 use thiserror::Error;
 
 /// Errors of expert scoring. Rows count from 0.
@@ -23,6 +23,12 @@ pub enum ScoreError {
     EmptyBatch,
     #[error("kappa is {kappa}, but must lie in [0, 1]")]
     Kappa { kappa: f64 },
+    #[error("the noise multiplier is {given}, but must be a finite number above 0")]
+    NoiseMultiplier { given: f64 },
+    #[error("the score {criterion} is computed from no sums that could be released")]
+    NothingReleased { criterion: Criterion },
+    #[error("similarities cannot be measured with noise")]
+    PrivateSimilarity,
     #[error("the model has no mixture-of-experts layers")]
     NoExperts,
     #[error("{expert}: its {what} is not a finite number")]

@@ -44,14 +44,20 @@ impl Measurement {
         let mut driver = BlockDriver::new(model, batches);
         for _ in 0..model.n_blocks() {
             driver.run_block(self, |measured, batch| {
-                if let Some((expert, what)) = measured.not_finite {
-                    return Err(ScoreError::NotFinite { expert, what });
-                }
+                measured.check_finite()?;
                 progress(batches[batch].rows.len());
-                Ok(())
+                Ok::<(), ScoreError>(())
             })?;
         }
         Ok(())
+    }
+
+    /// Checks that all values were finite.
+    pub(crate) fn check_finite(&self) -> Result<(), ScoreError> {
+        match self.not_finite {
+            Some((expert, what)) => Err(ScoreError::NotFinite { expert, what }),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the model reported tokens for every layer, and activations of at least one expert of each.

@@ -58,7 +58,7 @@ pub fn score(
     Ok(report(measurement, &rows, options, about))
 }
 
-fn check(
+pub(crate) fn check(
     model: &(impl LanguageModel + ?Sized),
     rows: &[Row<'_>],
     options: &ScoreOptions,
@@ -122,6 +122,7 @@ fn report(
         batch_tokens: options.batch_tokens,
         seed: options.seed,
         kappa: options.kappa,
+        privacy: None,
         layers: measurement.into_layers(),
     };
     let warnings = Warning::of_rows(scores.rows()).into_iter().collect();

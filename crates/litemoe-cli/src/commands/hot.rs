@@ -79,6 +79,7 @@ mod tests {
             batch_tokens: 1,
             seed: 0,
             kappa: 0.2,
+            privacy: None,
             layers: BTreeMap::from([(LayerId::decoder(0), layer)]),
         }
     }

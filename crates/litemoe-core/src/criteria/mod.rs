@@ -54,7 +54,36 @@ named_enum! {
     }
 }
 
+/// A quantity that is summed for each expert of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertSum {
+    /// [`LayerSums::count`]
+    Count,
+    /// [`LayerSums::prob`]
+    Prob,
+    /// [`LayerSums::gate`]
+    Gate,
+    /// [`LayerSums::norm`]
+    Norm,
+    /// [`LayerSums::gate_norm`]
+    GateNorm,
+}
+
 impl Criterion {
+    /// The sums that it is computed from, besides the number of tokens.
+    pub fn sums(self) -> &'static [ExpertSum] {
+        match self {
+            Self::Litemoe => &[ExpertSum::Prob],
+            Self::Frequency | Self::EsftToken => &[ExpertSum::Count],
+            Self::SoftCount | Self::EsftGate => &[ExpertSum::Gate],
+            Self::Ean => &[ExpertSum::Norm],
+            Self::Task => &[ExpertSum::GateNorm],
+            Self::Reap => &[ExpertSum::GateNorm, ExpertSum::Count],
+            Self::Man => &[ExpertSum::Norm, ExpertSum::Count],
+            Self::Random => &[],
+        }
+    }
+
     /// Value of each expert of a layer; `seed` is used by [`Self::Random`] only.
     pub fn values(self, layer: LayerId, sums: &LayerSums, seed: u64) -> Vec<f64> {
         match self {

@@ -36,6 +36,7 @@ impl ExpertScores {
             ("batch_tokens", self.batch_tokens == other.batch_tokens),
             ("seed", self.seed == other.seed),
             ("kappa", self.kappa == other.kappa),
+            ("privacy", self.privacy == other.privacy),
         ];
         if let Some(&(option, _)) = options.iter().find(|(_, same)| !same) {
             return Err(ScoresError::OtherOption { option });

@@ -1,6 +1,7 @@
 mod error;
 mod layer_sums;
 mod merge;
+mod privacy;
 mod version;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::ScoresError;
 pub use self::layer_sums::LayerSums;
+pub use self::privacy::Privacy;
 pub use self::version::SCORES_VERSION;
 use crate::name::named_enum;
 use crate::{Checksummed, Criterion, Fingerprint, LayerId, Similarity, SimilarityKind, by_layer};
@@ -67,6 +69,10 @@ pub struct ExpertScores {
     pub seed: u64,
     /// κ of [`SimilarityKind::Affinity`].
     pub kappa: f64,
+    /// Differential privacy; `None` for the sums as they were measured. The hashes of private scores are random, and
+    /// their numbers of tokens are those of rows in the sums, and 0 in the shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Privacy>,
     /// Sums of each layer.
     #[serde(deserialize_with = "by_layer::deserialize")]
     pub layers: BTreeMap<LayerId, LayerSums>,
@@ -76,8 +82,8 @@ impl ExpertScores {
     /// Parses `scores.json` and checks its [checksum](Checksummed).
     ///
     /// # Errors
-    /// Invalid JSON, another version, contents of another hash, or a layer whose sums differ in their number of
-    /// experts.
+    /// Invalid JSON, another version, contents of another hash, a noise multiplier that is none, or a layer whose sums
+    /// differ in their number of experts.
     pub fn from_json(json: &str) -> Result<Self, ScoresError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -88,6 +94,9 @@ impl ExpertScores {
             return Err(ScoresError::Version { found });
         }
         let scores: Self = Checksummed::parse(json.as_bytes())?;
+        if scores.privacy.is_some_and(|privacy| !privacy.is_valid()) {
+            return Err(ScoresError::NoiseMultiplier);
+        }
         match scores.layers.iter().find(|(_, sums)| !sums.is_consistent()) {
             Some((&layer, _)) => Err(ScoresError::Experts { layer }),
             None => Ok(scores),
@@ -104,8 +113,17 @@ impl ExpertScores {
         self.shards.iter().fold(0, |sum, shard| sum.saturating_add(shard.tokens))
     }
 
-    /// Value of a criterion for each expert of a layer; `None` for an unknown layer.
+    /// Whether the criterion can be computed: private scores have the sums of one criterion alone.
+    pub fn has(&self, criterion: Criterion) -> bool {
+        self.privacy.is_none_or(|privacy| privacy.releases(criterion))
+    }
+
+    /// Value of a criterion for each expert of a layer; `None` for an unknown layer, or a criterion that the scores do not
+    /// [have](Self::has).
     pub fn of(&self, layer: LayerId, criterion: Criterion) -> Option<Vec<f64>> {
+        if !self.has(criterion) {
+            return None;
+        }
         Some(criterion.values(layer, self.layers.get(&layer)?, self.seed))
     }
 

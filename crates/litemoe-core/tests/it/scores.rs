@@ -36,6 +36,7 @@ fn scores(shard: &str) -> ExpertScores {
         batch_tokens: 1024,
         seed: 0,
         kappa: 0.2,
+        privacy: None,
         layers: BTreeMap::from([(LAYER.id, sums)]),
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn scores(values: &[Vec<f64>], criterion: Criterion) -> ExpertScores 
         batch_tokens: 1024,
         seed: 0,
         kappa: 0.2,
+        privacy: None,
         layers: LAYERS.into_iter().zip(values.iter().map(layer)).collect(),
     }
 }

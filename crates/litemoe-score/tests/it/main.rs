@@ -4,6 +4,7 @@
 
 mod fuzz;
 mod golden;
+mod private;
 mod properties;
 mod refusals;
 mod shards;

@@ -30,13 +30,13 @@ fn scored_with(model: &Toy, rows: &[Vec<u32>], options: &ScoreOptions) -> Scored
     score(model, rows, options, &about(), drop).unwrap()
 }
 
-fn toys() -> impl Strategy<Value = Toy> {
+pub(crate) fn toys() -> impl Strategy<Value = Toy> {
     (1usize..3, 2usize..6, 1usize..3, any::<u64>()).prop_map(|(blocks, n_experts, top_k, seed)| {
         Toy::random(Shape { blocks, n_experts, top_k }, seed)
     })
 }
 
-fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
+pub(crate) fn rows() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(0..VOCAB as u32, 1..=MAX_TOKENS), 1..8)
 }
 

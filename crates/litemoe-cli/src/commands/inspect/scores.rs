@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use litemoe_core::{Criterion, ExpertScores, LayerId, SimilarityKind};
+use anyhow::bail;
+use litemoe_core::{Criterion, ExpertScores, LayerId, Privacy, SimilarityKind};
 use serde::Serialize;
 
 use super::canvas::Canvas;
@@ -19,10 +20,13 @@ pub(super) struct ScoresView {
     program: String,
     origin: String,
     rows: u64,
-    tokens: u64,
+    /// `None` for private scores.
+    tokens: Option<u64>,
     shards: usize,
     input_sha256: String,
     similarities: Vec<SimilarityKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    privacy: Option<Privacy>,
     /// Effective number of experts of each layer, by criterion.
     effective: BTreeMap<Criterion, BTreeMap<LayerId, f64>>,
     /// Criterion of `layers`.
@@ -40,9 +44,12 @@ struct LayerView {
 
 impl ScoresView {
     pub(super) fn of(scores: &ExpertScores, score: Criterion) -> anyhow::Result<Self> {
+        if let Some(privacy) = scores.privacy.filter(|_| !scores.has(score)) {
+            bail!("the scores have the sums of {} alone, not those of {score}", privacy.criterion);
+        }
         let ids = || scores.layers.keys().copied();
         let mut effective = BTreeMap::new();
-        for &criterion in Criterion::ALL {
+        for &criterion in Criterion::ALL.iter().filter(|&&criterion| scores.has(criterion)) {
             let layer = |layer| Ok((layer, Shares::of(scores, layer, criterion)?.effective));
             effective.insert(criterion, ids().map(layer).collect::<anyhow::Result<_>>()?);
         }
@@ -61,10 +68,11 @@ impl ScoresView {
             program: scores.program.clone(),
             origin: scores.origin.to_string(),
             rows: scores.rows(),
-            tokens: scores.tokens(),
+            tokens: scores.privacy.is_none().then(|| scores.tokens()),
             shards: scores.shards.len(),
             input_sha256: scores.input_sha256.clone(),
             similarities: SimilarityKind::ALL.iter().copied().filter(has).collect(),
+            privacy: scores.privacy,
             effective,
             score,
             layers,
@@ -99,14 +107,17 @@ impl View for ScoresView {
         field("scores", &format!("{} by litemoe {}", self.origin, self.program))?;
         field("model", &format!("{}, {}", self.model, self.family))?;
         field("fingerprint", &self.fingerprint)?;
-        field(
-            "rows",
-            &format!("{} rows, {} tokens, {} shards", self.rows, self.tokens, self.shards),
-        )?;
+        let tokens = self.tokens.map_or(String::new(), |tokens| format!("{tokens} tokens, "));
+        field("rows", &format!("{} rows, {tokens}{} shards", self.rows, self.shards))?;
         field("input", &self.input_sha256)?;
         let similarities: Vec<_> = self.similarities.iter().map(|kind| kind.name()).collect();
         if !similarities.is_empty() {
             field("similarities", &similarities.join(", "))?;
+        }
+        if let Some(Privacy { criterion, noise_multiplier }) = self.privacy {
+            let released =
+                format!("{criterion} released with the noise multiplier {noise_multiplier}");
+            field("privacy", &released)?;
         }
         output::line(&self.criterion_table())?;
         output::line(&format!(

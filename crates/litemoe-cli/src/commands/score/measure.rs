@@ -3,8 +3,12 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use litemoe_core::{BatchLimits, LanguageModel, SimilarityKind, WeightDtype};
-use litemoe_score::{ScoreOptions, ShardIndex, score};
+use litemoe_core::{
+    BatchLimits, Criterion, LanguageModel, PlanOptions, Privacy, SimilarityKind, WeightDtype,
+};
+use litemoe_score::{ScoreOptions, ShardIndex, score, score_private};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 
 use super::report::ScoreReport;
@@ -41,7 +45,7 @@ pub(crate) struct MeasureArgs {
     #[serde(skip)]
     pub(crate) shard: Option<ShardIndex>,
     /// Also measure expert similarity.
-    #[arg(long, value_name = "KIND", value_parser = listed::similarity())]
+    #[arg(long, value_name = "KIND", conflicts_with = "noise", value_parser = listed::similarity())]
     pub(crate) similarity: Option<SimilarityKind>,
     /// Also write the similarities to a separate file.
     #[arg(long, value_name = "FILE", requires = "similarity")]
@@ -50,6 +54,14 @@ pub(crate) struct MeasureArgs {
     /// 1−κ.
     #[arg(long, default_value_t = 0.2)]
     pub(crate) kappa: f64,
+    /// Differential privacy: noise multiplier, a number above 0. Rows are scored one by one and weigh the same, the sums of
+    /// --noise-score get normal noise and are rounded, and hashes of the rows are left out. 1 is about ε = 5.3 at δ =
+    /// 1e-5 for each row, 2 is 2.5 and 4 is 1.2; with each run on the same rows the privacy lost adds up.
+    #[arg(long, value_name = "MULTIPLIER", value_parser = multiplier)]
+    pub(crate) noise: Option<f64>,
+    /// Criterion whose sums are released with --noise [default: task].
+    #[arg(long, value_name = "SCORE", requires = "noise", value_parser = listed::criterion())]
+    pub(crate) noise_score: Option<Criterion>,
     /// Maximum rows per batch.
     #[arg(long, default_value_t = 16)]
     pub(crate) batch: usize,
@@ -128,7 +140,8 @@ impl MeasureArgs {
         let (model, lengths) =
             (ModelSize::of(&opened.checkpoint, WeightDtype::F32), Lengths::of(sequences));
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter: 0.0 };
-        let limits = BatchLimits { rows: self.batch, tokens: self.batch_tokens };
+        let rows_at_once = if self.noise.is_some() { 1 } else { self.batch };
+        let limits = BatchLimits { rows: rows_at_once, tokens: self.batch_tokens };
         let held = lengths.tokens().min(options.held_tokens as f64);
         let speed = Speed::probe(&opened.checkpoint, &device.open()?);
         Ok(DryRun::new(
@@ -141,6 +154,11 @@ impl MeasureArgs {
                 .cloned()
                 .collect(),
         ))
+    }
+
+    fn privacy(&self) -> Option<Privacy> {
+        let criterion = self.noise_score.unwrap_or(PlanOptions::default().score);
+        self.noise.map(|noise_multiplier| Privacy { criterion, noise_multiplier })
     }
 
     fn execute(&self, row_args: RowArgs, device: DeviceArgs) -> anyhow::Result<ScoreReport> {
@@ -156,9 +174,15 @@ impl MeasureArgs {
         let loaded = opened.stream(device)?;
         let steps = sequences.len() * loaded.model.n_blocks();
         let bar = progress::begin("scoring", steps as u64, "row-blocks");
-        let scored = score(&loaded.model, sequences, &options, &loaded.about(), |done| {
-            bar.set(done as u64);
-        })?;
+        let advance = |done| bar.set(done as u64);
+        let (model, about) = (&loaded.model, loaded.about());
+        let scored = match self.privacy() {
+            Some(privacy) => {
+                let mut rng = unpredictable()?;
+                score_private(model, sequences, &options, privacy, &about, &mut rng, advance)?
+            }
+            None => score(model, sequences, &options, &about, advance)?,
+        };
         bar.finish();
         // Only all shards together tell whether there are enough rows.
         for warning in scored.warnings.iter().filter(|_| self.shard.is_none()) {
@@ -173,4 +197,17 @@ impl MeasureArgs {
         let out = self.out.clone();
         Ok(ScoreReport::new(out, &scored.scores, rows.skipped, start, &memory))
     }
+}
+
+/// Parses a noise multiplier.
+fn multiplier(text: &str) -> Result<f64, String> {
+    let multiplier = text.parse().ok().filter(|it: &f64| it.is_finite() && *it > 0.0);
+    multiplier.ok_or_else(|| "a noise multiplier is a finite number above 0".to_owned())
+}
+
+/// Random numbers that nobody can predict.
+fn unpredictable() -> anyhow::Result<ChaCha20Rng> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("the system gives no random numbers")?;
+    Ok(ChaCha20Rng::from_seed(seed))
 }
