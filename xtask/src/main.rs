@@ -47,6 +47,8 @@ enum Eval {
     Loop(eval::LoopArgs),
     /// Run the loop with one choice changed at a time, record it in results/choices.json, write the README's table.
     Choices(eval::ChoicesArgs),
+    /// What noise on the scores costs.
+    Noise(eval::NoiseArgs),
     /// Run the README's first command, record what it prints in results/customize.txt, write it into the README.
     Output(eval::OutputArgs),
 }
@@ -65,6 +67,7 @@ fn run(chore: Chore, root: &Path) -> Result<()> {
     match chore {
         Chore::Eval { eval: Eval::Loop(args) } => eval::run(&args, root),
         Chore::Eval { eval: Eval::Choices(args) } => eval::run_choices(&args, root),
+        Chore::Eval { eval: Eval::Noise(args) } => eval::run_noise(&args, root),
         Chore::Eval { eval: Eval::Output(args) } => eval::run_output(&args, root),
         Chore::Peers(args) => peers::run(&args, root),
         Chore::Fixtures { check: false } => fixtures::write(root),

@@ -15,10 +15,15 @@ use crate::identity::now;
 use crate::lanes::Lanes;
 use crate::limits::Context;
 use crate::models::Models;
+use crate::proxies::ProxyDesk;
 use crate::quota::Quota;
+use crate::slots::Slots;
 use crate::state::State;
-use crate::uploads::Uploads;
-use crate::{Listening, ServerError, ServerOptions, api};
+use crate::{Listening, Proxies, ServerError, ServerOptions, api};
+
+/// Uploads of one app at the same time, and of all apps.
+const MAX_UPLOADS_PER_APP: usize = 2;
+const MAX_UPLOADS: usize = 16;
 
 /// OpenAI-compatible HTTP server for one foundation and its adapters.
 #[derive(Debug)]
@@ -68,7 +73,8 @@ impl Server {
             tokenizer,
             quota,
             lanes,
-            uploads: Uploads::new(),
+            uploads: Slots::new(MAX_UPLOADS_PER_APP, MAX_UPLOADS),
+            desk: None,
             options,
             vocab,
             context,
@@ -114,6 +120,13 @@ impl Server {
             Apps::start(registry, adapters).map_err(|reason| ServerError::Thread { reason })?;
         self.state.apps = Some(Arc::new(apps));
         Ok(self)
+    }
+
+    /// Makes proxies for the apps, and mounts the adapters that they tune on them.
+    #[must_use]
+    pub fn with_proxies(mut self, proxies: impl Proxies + 'static) -> Self {
+        self.state.desk = Some(ProxyDesk::new(proxies));
+        self
     }
 
     /// Whether keys of apps are asked for. If not, only clients on this machine are served.

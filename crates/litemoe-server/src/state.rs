@@ -9,8 +9,9 @@ use crate::engine::Engine;
 use crate::lanes::Lanes;
 use crate::limits::Context;
 use crate::models::Models;
+use crate::proxies::ProxyDesk;
 use crate::quota::Quota;
-use crate::uploads::Uploads;
+use crate::slots::Slots;
 
 /// State of the handlers.
 pub(crate) type Shared = extract::State<Arc<State>>;
@@ -26,7 +27,10 @@ pub(crate) struct State {
     /// Bytes of request bodies in memory.
     pub(crate) quota: Quota,
     pub(crate) lanes: Lanes,
-    pub(crate) uploads: Uploads,
+    /// Uploads that are being received.
+    pub(crate) uploads: Slots,
+    /// `None` if no proxies are made.
+    pub(crate) desk: Option<ProxyDesk>,
     pub(crate) options: ServerOptions,
     /// Size of the model's vocabulary.
     pub(crate) vocab: usize,

@@ -74,6 +74,16 @@ impl Binary {
         fs::rename(&part, saved).with_context(|| format!("cannot write {}", saved.display()))?;
         Ok(printed)
     }
+
+    /// The output of a command with `--json`.
+    pub(super) fn json(&self, args: &[String]) -> Result<Value> {
+        let command = Command::new(&self.path).args(args).arg("--json").stderr(Stdio::inherit());
+        let output = command.output().context("cannot run litemoe")?;
+        if !output.status.success() {
+            bail!("litemoe {} failed", args.join(" "));
+        }
+        serde_json::from_slice(&output.stdout).context("litemoe printed no JSON")
+    }
 }
 
 fn read(saved: &Path) -> Option<Value> {

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +17,10 @@ pub(crate) struct JobOptions {
     /// `serve` was stopped.
     #[arg(long, value_name = "SECONDS", default_value = "21600", value_parser = seconds)]
     pub(crate) job_time: Duration,
+    /// File of rows by which an adapter that an app tuned on a proxy is mounted, if the app sends no validation rows with
+    /// it [default: such an adapter is mounted with restricted routing, and only checked for fit and effect].
+    #[arg(long, value_name = "ROWS")]
+    pub(crate) validation: Option<PathBuf>,
     /// Run no fine-tuning jobs: they wait in the registry for another process that serves it.
     #[arg(long)]
     pub(crate) no_jobs: bool,

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{panic, process};
@@ -16,7 +17,7 @@ use crate::args::jobs::JobOptions;
 use crate::args::registry::RegistryArgs;
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
-use crate::jobs::{Jobs, Setup};
+use crate::jobs::{Jobs, ProxyJobs, Setup};
 use crate::log::LogFormat;
 use crate::model::{self, Loaded};
 use crate::output;
@@ -147,29 +148,37 @@ impl ServeArgs {
         }
         let mut jobs = None;
         if let Some(registry) = registry {
-            jobs = setup.map(|setup| Jobs::start(&registry, setup)).transpose()?;
+            let proxies = ProxyJobs::new(setup.clone(), self.validation()?);
+            if !self.jobs.no_jobs {
+                jobs = Some(Jobs::start(&registry, setup)?);
+            }
             let foundation = checkpoint.fingerprint().to_string();
             let load = move |dir: &Path| load_adapter(&checkpoint, &model, dir);
-            server = server.with_registry(registry, foundation, load)?;
+            server = server.with_registry(registry, foundation, load)?.with_proxies(proxies);
         }
         Ok((server, jobs))
     }
 
-    /// What the registry's jobs have in common; `None` if none are to run.
-    fn setup(&self, name: &str, foundation: &Path) -> anyhow::Result<Option<Setup>> {
-        if self.jobs.no_jobs {
-            return Ok(None);
-        }
+    /// What the registry's jobs have in common.
+    fn setup(&self, name: &str, foundation: &Path) -> anyhow::Result<Setup> {
         let foundation = std::path::absolute(foundation)
             .with_context(|| format!("cannot find {}", foundation.display()))?;
-        Ok(Some(Setup {
+        Ok(Setup {
             model: name.to_owned(),
             foundation,
             memory: self.jobs.job_memory,
             time: self.jobs.job_time,
             device: self.device,
             weights: self.weights,
-        }))
+        })
+    }
+
+    /// Absolute path of the validation rows, which can be read.
+    fn validation(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(rows) = &self.jobs.validation else { return Ok(None) };
+        File::open(rows).with_context(|| format!("cannot read {}", rows.display()))?;
+        let rows = std::path::absolute(rows);
+        Ok(Some(rows.context("cannot find the current directory")?))
     }
 }
 

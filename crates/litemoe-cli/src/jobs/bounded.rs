@@ -1,5 +1,8 @@
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::commands::extract::ExtractArgs;
+use crate::commands::mount::MountArgs;
+use crate::commands::plan::PlanCommand;
 use crate::customize::CustomizeArgs;
 use crate::parent::end_with_parent;
 
@@ -11,14 +14,22 @@ const NICENESS: i32 = 10;
 #[cfg(target_os = "linux")]
 const OOM_SCORE: &str = "500";
 
-/// Run `customize` as a job of `serve`: at low priority, and only as long as its parent
+/// Run a command as a job of `serve`: at low priority, and only as long as its parent
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
     /// Process that waits for the job.
     #[arg(long)]
     parent: u32,
-    #[command(flatten)]
-    customize: CustomizeArgs,
+    #[command(subcommand)]
+    work: JobWork,
+}
+
+#[derive(Debug, Subcommand)]
+enum JobWork {
+    Customize(Box<CustomizeArgs>),
+    Plan(PlanCommand),
+    Extract(ExtractArgs),
+    Mount(MountArgs),
 }
 
 impl JobArgs {
@@ -32,6 +43,11 @@ impl JobArgs {
         let _ = rustix::process::nice(NICENESS);
         #[cfg(target_os = "linux")]
         let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-        self.customize.run()
+        match self.work {
+            JobWork::Customize(args) => args.run(),
+            JobWork::Plan(args) => args.run(),
+            JobWork::Extract(args) => args.run(),
+            JobWork::Mount(args) => args.run(),
+        }
     }
 }

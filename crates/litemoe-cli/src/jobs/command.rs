@@ -69,6 +69,22 @@ impl Steps {
     }
 }
 
+/// A command of this program as a job.
+pub(super) fn job(verb: &str) -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.env("LITEMOE_LOG", "off");
+    command.args(["job", "--parent", &std::process::id().to_string(), verb]);
+    command.args(["--threads", &rayon::current_num_threads().to_string()]);
+    command.args(["--progress", "json", "--json"]);
+    Ok(command)
+}
+
+/// Options of a command that computes with the foundation as it is served.
+pub(super) fn weights(setup: &Setup) -> [String; 4] {
+    let dtype = setup.weights.dtype.to_string();
+    ["--device".to_owned(), device(setup), "--dtype".to_owned(), dtype]
+}
+
 /// `customize` for a job, to be run in its folder.
 pub(super) fn customize(
     setup: &Setup,
@@ -78,13 +94,11 @@ pub(super) fn customize(
     saving: Saving,
     steps: Option<Steps>,
 ) -> io::Result<Command> {
-    let mut command = Command::new(env::current_exe()?);
-    command.current_dir(folder.path()).env("TMPDIR", folder.scratch()).env("LITEMOE_LOG", "off");
-    command.args(["job", "--parent", &std::process::id().to_string()]);
-    command.args(["--threads", &rayon::current_num_threads().to_string()]);
-    command.args(["--progress", "json", "--json", "--no-controls", "--out", OUT]);
+    let mut command = job("customize")?;
+    command.current_dir(folder.path()).env("TMPDIR", folder.scratch());
+    command.args(["--no-controls", "--out", OUT]);
     command.arg("--foundation").arg(&setup.foundation).args(["--app", &format!("{APP}={rows}")]);
-    command.args(["--device", &device(setup), "--dtype", &setup.weights.dtype.to_string()]);
+    command.args(weights(setup));
     let default = TuneOptions::default();
     let rate = spec.learning_rate_multiplier.map(|factor| factor * default.lr);
     let given = [

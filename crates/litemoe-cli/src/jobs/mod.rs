@@ -1,5 +1,5 @@
 //! Fine-tuning jobs of a registry: a thread of `serve` runs them one after another, each as `customize` in a process of its
-//! own.
+//! own. Proxies for apps that tune on their own devices are made in processes of the same kind.
 
 mod attempt;
 mod bounded;
@@ -13,6 +13,7 @@ mod hidden;
 mod line;
 mod made;
 mod patience;
+mod proxies;
 mod rows;
 mod setup;
 mod stop;
@@ -24,6 +25,7 @@ use anyhow::Context;
 use litemoe_registry::{Registry, RegistryError};
 
 pub(crate) use self::bounded::JobArgs;
+pub(crate) use self::proxies::ProxyJobs;
 pub(crate) use self::setup::Setup;
 use self::stop::Stop;
 use crate::output;

@@ -53,6 +53,8 @@ mod refit;
 mod rows;
 mod serving;
 mod serving_apps;
+#[cfg(unix)]
+mod serving_proxies;
 mod shards;
 mod stdout;
 mod verbs;

@@ -24,18 +24,36 @@ const DEFAULT_KILLS: usize = 10;
 const MAX_TIME: Duration = Duration::from_millis(250);
 
 /// An answer: status and body.
-type Answer = (u16, Value);
+pub(crate) type Answer = (u16, Value);
 
 /// A client with a key.
 #[derive(Clone)]
-struct Client {
-    address: String,
-    key: String,
+pub(crate) struct Client {
+    pub(crate) address: String,
+    pub(crate) key: String,
 }
 
 impl Client {
     /// `None` if the server dies meanwhile.
-    fn ask(&self, method: &str, path: &str, headers: &[String], body: &[u8]) -> Option<Answer> {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[String],
+        body: &[u8],
+    ) -> Option<Answer> {
+        let (status, body) = self.bytes(method, path, headers, body)?;
+        Some((status, serde_json::from_slice(&body).ok()?))
+    }
+
+    /// The same with a body that is no JSON.
+    pub(crate) fn bytes(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[String],
+        body: &[u8],
+    ) -> Option<(u16, Vec<u8>)> {
         let mut stream = std::net::TcpStream::connect(&self.address).ok()?;
         let lines: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let head = format!(
@@ -47,13 +65,13 @@ impl Client {
         stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
-        let answer = String::from_utf8(answer).ok()?;
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let body = answer.split_once("\r\n\r\n")?.1;
-        Some((status, serde_json::from_str(body).ok()?))
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&answer[..end]).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, answer.split_off(end + 4)))
     }
 
-    fn put(
+    pub(crate) fn put(
         &self,
         name: &str,
         files: &[(String, Vec<u8>)],
@@ -65,7 +83,7 @@ impl Client {
         self.ask("PUT", &format!("/v1/adapters/{name}"), &headers, &body)
     }
 
-    fn chat(&self, model: &str) -> Option<Answer> {
+    pub(crate) fn chat(&self, model: &str) -> Option<Answer> {
         let message = json!({ "role": "user", "content": "add 3 and 4" });
         let body = json!({ "model": model, "messages": [message], "max_tokens": 12 });
         self.ask("POST", "/v1/chat/completions", &[], body.to_string().as_bytes())
@@ -73,7 +91,7 @@ impl Client {
 }
 
 /// A form with texts and files.
-fn form(texts: &[(&str, &str)], files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn form(texts: &[(&str, &str)], files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, text) in texts {
         let head = format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n");
@@ -89,7 +107,7 @@ fn form(texts: &[(&str, &str)], files: &[(String, Vec<u8>)]) -> Vec<u8> {
     body
 }
 
-fn files_of(dir: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files_of(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().expect("text");
     entries.map(|entry| (name(&entry), fs::read(entry.path()).expect("a file"))).collect()

@@ -7,6 +7,7 @@ use litemoe_registry::AdapterName;
 
 use crate::api::error::ApiError;
 use crate::apps::OverLimit;
+use crate::slots::TooMany;
 
 impl ApiError {
     /// The request has no key of an app, or one that is not valid: 401.
@@ -71,6 +72,22 @@ impl ApiError {
             _ => "rate_limit_exceeded",
         };
         Self::coded(StatusCode::TOO_MANY_REQUESTS, code, message).after(wait).of_kind(kind)
+    }
+
+    /// The server has no way to make proxies: 403.
+    pub(crate) fn no_proxies() -> Self {
+        let message = "this service makes no proxies";
+        Self::coded(StatusCode::FORBIDDEN, "unsupported", message)
+    }
+
+    /// The app, or all apps together, have too many such requests at once.
+    pub(crate) fn too_many(too_many: TooMany, retry_after: Duration) -> Self {
+        match too_many {
+            TooMany::Own { limit } => {
+                Self::over_limit(OverLimit::Concurrency { limit }, retry_after)
+            }
+            TooMany::All => Self::overloaded(retry_after),
+        }
     }
 
     /// The stored adapter does not fit the foundation; the log says why.

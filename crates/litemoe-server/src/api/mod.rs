@@ -5,6 +5,7 @@ mod admit;
 mod answer;
 mod app_caller;
 mod app_error;
+mod archive;
 mod authenticate;
 mod blocking;
 mod body;
@@ -41,6 +42,7 @@ mod reply;
 mod request;
 mod request_id;
 mod sampling;
+mod scores;
 mod served;
 mod shape;
 mod shorten;
@@ -106,6 +108,7 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/adapters/{name}", Caller, get(adapters::one)),
         (Method::PUT, "/v1/adapters/{name}", Upload, put(adapters::put)),
         (Method::DELETE, "/v1/adapters/{name}", Caller, delete(adapters::remove)),
+        (Method::POST, "/v1/apps/me/scores", Caller, post(scores::extract)),
         (Method::GET, "/v1/files", Caller, get(files::list)),
         (Method::POST, "/v1/files", Upload, post(files::upload)),
         (Method::GET, "/v1/files/{id}", Caller, get(files::one)),

@@ -4,10 +4,11 @@ use axum::body::Bytes;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::StatusCode;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::error::ApiError;
 use crate::api::paced_body::{PacedBody, Taken};
+use crate::api::upload::Deadline;
 use crate::state::State;
 
 /// Maximum bytes of a field that is a text.
@@ -30,6 +31,9 @@ struct Limits {
     max_upload: u64,
     /// Time in which some bytes must come.
     time: Duration,
+    /// Time for all of them, and when it is over.
+    upload_time: Duration,
+    deadline: Instant,
     /// What the parser has given on.
     taken: Taken,
 }
@@ -43,20 +47,23 @@ pub(crate) struct Part<'f> {
 
 impl Form {
     pub(crate) async fn of(request: Request, state: &State) -> Result<Self, ApiError> {
-        let (max_upload, time) = (state.options.max_upload, state.options.timeouts.body);
+        let (max_upload, timeouts) = (state.options.max_upload, &state.options.timeouts);
+        let (time, upload_time) = (timeouts.body, timeouts.upload);
+        let deadline = request.extensions().get::<Deadline>();
+        let deadline = deadline.map_or(Instant::now() + upload_time, |&Deadline(at)| at);
         let (head, body) = request.into_parts();
         let (body, taken) = PacedBody::over(body);
         let request = Request::from_parts(head, body);
         let fields =
             Multipart::from_request(request, &()).await.map_err(|_| ApiError::no_form())?;
-        Ok(Self { fields, limits: Limits { left: max_upload, max_upload, time, taken } })
+        let limits = Limits { left: max_upload, max_upload, time, upload_time, deadline, taken };
+        Ok(Self { fields, limits })
     }
 
     /// The next field.
     pub(crate) async fn next(&mut self) -> Result<Option<Part<'_>>, ApiError> {
         let Self { fields, limits } = self;
-        let next = timeout(limits.time, fields.next_field()).await;
-        let field = next.map_err(|_| ApiError::too_slow(limits.time))?.map_err(broken)?;
+        let field = limits.timely(fields.next_field()).await?.map_err(broken)?;
         Ok(field.map(|field| Part { field, limits }))
     }
 
@@ -79,6 +86,18 @@ impl Form {
     }
 }
 
+impl Limits {
+    /// Waits for some bytes, as long as the client may take.
+    async fn timely<T>(&self, bytes: impl Future<Output = T>) -> Result<T, ApiError> {
+        let pause = Instant::now() + self.time;
+        let (until, time) = match self.deadline < pause {
+            true => (self.deadline, self.upload_time),
+            false => (pause, self.time),
+        };
+        timeout_at(until, bytes).await.map_err(|_| ApiError::too_slow(time))
+    }
+}
+
 impl Part<'_> {
     pub(crate) fn name(&self) -> &str {
         self.field.name().unwrap_or_default()
@@ -90,8 +109,7 @@ impl Part<'_> {
 
     /// The next bytes of the content.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let chunk = timeout(self.limits.time, self.field.chunk()).await;
-        let chunk = chunk.map_err(|_| ApiError::too_slow(self.limits.time))?.map_err(broken)?;
+        let chunk = self.limits.timely(self.field.chunk()).await?.map_err(broken)?;
         let n_bytes = chunk.as_ref().map_or(0, Bytes::len) as u64;
         self.limits.taken.add(n_bytes);
         match self.limits.left.checked_sub(n_bytes) {

@@ -16,16 +16,26 @@ use crate::api::error::ApiError;
 use crate::api::multipart::{Form, Part};
 use crate::api::registry_error::unwritten;
 use crate::apps::Apps;
+use crate::proxies::ProxyError;
 use crate::state::State;
+use crate::{MountRequest, MountedProvenance};
 
 /// Maximum number of files of an adapter that is sent.
 const MAX_FILES: usize = 16;
+
+/// Fields of the plan of the proxy that an adapter was tuned on, and of validation rows; other fields are files of the
+/// adapter.
+const PLAN: &str = "plan";
+const VALIDATION: &str = "validation";
+
+/// Folder of the mounted adapter, next to these.
+const MOUNTED: &str = "mounted";
 
 /// Bytes that are written at once.
 const WRITE: usize = 256 << 10;
 
 /// Stores the files of a form as an adapter of an app, after it was loaded once: one that does not fit the foundation or
-/// changes nothing is refused.
+/// changes nothing is refused. One that comes with the plan of a proxy is mounted first.
 pub(crate) async fn store(
     state: &State,
     apps: Arc<Apps>,
@@ -41,28 +51,69 @@ pub(crate) async fn store(
     let mut form = Form::of(request, state).await?;
     let staged = blocking({
         let apps = apps.clone();
-        move || apps.registry().staged_dir()
+        move || -> Result<_, RegistryError> {
+            Ok((apps.registry().staged_dir()?, apps.registry().staged_dir()?))
+        }
     });
-    let staged = staged.await??;
-    if let Err(refusal) = receive(&mut form, staged.path().to_owned()).await {
-        form.discard().await;
-        return Err(refusal);
-    }
+    let (adapter, others) = staged.await??;
+    let tuned = match receive(&mut form, adapter.path(), others.path()).await {
+        Ok(tuned) => tuned,
+        Err(refusal) => {
+            form.discard().await;
+            return Err(refusal);
+        }
+    };
+    let (dir, mounted) = match tuned {
+        None => (adapter.path().to_owned(), None),
+        Some(tuned) => {
+            let out = others.path().join(MOUNTED);
+            let mounted =
+                mount(state, &name, adapter.path().to_owned(), tuned, out.clone()).await?;
+            (out, Some(mounted))
+        }
+    };
     let adapters = apps.adapters.clone();
     let _turn = adapters.turn().await;
     let owner = Owner::App(app.name.clone());
     let keep = move || {
-        apps.adapters.load(staged.path()).map_err(|reason| {
-            let message = format!("the adapter `{name}` is refused: {reason}");
-            ApiError::bad_request("invalid_adapter", message)
-        })?;
+        apps.adapters.load(&dir).map_err(|reason| refused(&name, &reason))?;
         let foundation = apps.adapters.foundation().to_owned();
-        let provenance = Provenance { foundation, plan: None, data: None, metrics: Value::Null };
-        let (owner, name, dir) = (&owner, &name, staged.path());
-        let new = NewAdapter { owner, name, dir, provenance: &provenance, replaces };
-        Ok(apps.registry().put_adapter(&new)?)
+        let (plan, metrics) =
+            mounted.map_or((None, Value::Null), |mounted| (mounted.plan, mounted.metrics));
+        let provenance = Provenance { foundation, plan, data: None, metrics };
+        let (owner, name) = (&owner, &name);
+        let new = NewAdapter { owner, name, dir: &dir, provenance: &provenance, replaces };
+        let stored = apps.registry().put_adapter(&new);
+        drop((adapter, others));
+        Ok(stored?)
     };
     blocking(keep).await?
+}
+
+/// Mounts an adapter that was tuned on a proxy.
+async fn mount(
+    state: &State,
+    name: &AdapterName,
+    adapter: PathBuf,
+    tuned: Tuned,
+    out: PathBuf,
+) -> Result<MountedProvenance, ApiError> {
+    let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
+    let Tuned { plan, validation } = tuned;
+    let mounted = desk.run(move |proxies, cancelled| {
+        let validation = validation.as_deref();
+        let request = MountRequest { adapter: &adapter, plan: &plan, validation, out: &out };
+        proxies.mount(&request, cancelled)
+    });
+    mounted.await.map_err(|_| ApiError::failed())?.map_err(|error| match error {
+        ProxyError::Refused(reason) => refused(name, &reason),
+        ProxyError::Cancelled | ProxyError::Failed => ApiError::failed(),
+    })
+}
+
+fn refused(name: &AdapterName, reason: &str) -> ApiError {
+    let message = format!("the adapter `{name}` is refused: {reason}");
+    ApiError::bad_request("invalid_adapter", message)
 }
 
 fn is_form(request: &Request) -> bool {
@@ -70,22 +121,51 @@ fn is_form(request: &Request) -> bool {
     kind.is_some_and(|kind| kind.starts_with("multipart/form-data"))
 }
 
-/// Writes the files of a form to a folder.
-async fn receive(form: &mut Form, dir: PathBuf) -> Result<(), ApiError> {
-    let mut n_files = 0;
+/// What is sent with an adapter that was tuned on a proxy.
+#[derive(Debug)]
+struct Tuned {
+    plan: PathBuf,
+    validation: Option<PathBuf>,
+}
+
+/// Writes the files of a form: those of the adapter to `adapter`, its plan and validation rows to `others`.
+async fn receive(
+    form: &mut Form,
+    adapter: &Path,
+    others: &Path,
+) -> Result<Option<Tuned>, ApiError> {
+    let (mut n_files, mut n_adapter) = (0, 0);
+    let (mut plan, mut validation) = (None, None);
     while let Some(part) = form.next().await? {
         n_files += 1;
         if n_files > MAX_FILES {
             let message = format!("an adapter has at most {MAX_FILES} files");
             return Err(ApiError::bad_request("invalid_value", message));
         }
+        let other = match part.name() {
+            PLAN => Some((PLAN, &mut plan)),
+            VALIDATION => Some((VALIDATION, &mut validation)),
+            _ => None,
+        };
+        if let Some((name, path)) = other {
+            let name: FileName = name.parse().map_err(RegistryError::from)?;
+            *path = Some(others.join(name.as_str()));
+            write(part, others, name).await?;
+            continue;
+        }
+        n_adapter += 1;
         // Of the part's file, or of the field if it has none.
         let name = part.file_name().unwrap_or(part.name()).parse();
-        write(part, &dir, name.map_err(RegistryError::from)?).await?;
+        write(part, adapter, name.map_err(RegistryError::from)?).await?;
     }
-    match n_files {
-        0 => Err(ApiError::bad_request("invalid_value", "the form has no files")),
-        _ => Ok(()),
+    if n_adapter == 0 {
+        let message = "the form has no files of an adapter";
+        return Err(ApiError::bad_request("invalid_value", message));
+    }
+    match (plan, validation) {
+        (Some(plan), validation) => Ok(Some(Tuned { plan, validation })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(ApiError::missing(PLAN)),
     }
 }
 

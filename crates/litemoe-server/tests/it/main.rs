@@ -27,6 +27,7 @@ mod models;
 mod openapi;
 mod page;
 mod parameters;
+mod proxies;
 mod queue;
 mod quotas;
 mod sampling;

@@ -12,7 +12,7 @@ use axum::http::{Request, Response};
 use litemoe_registry::{
     AppName, NewAdapter, Owner, Provenance, Registry, Settings, StoredAdapter, Usage,
 };
-use litemoe_server::{Server, ServerOptions};
+use litemoe_server::{Proxies, Server, ServerOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -48,6 +48,19 @@ impl Shop {
         let n_loads = Arc::new(AtomicUsize::new(0));
         let server = server(toy, options, registry.clone(), n_loads.clone());
         Self { dir, registry, router: server.into_router(), n_loads }
+    }
+
+    /// The same with a way to make proxies.
+    pub(crate) fn with_proxies(
+        toy: Toy,
+        options: ServerOptions,
+        proxies: impl Proxies + 'static,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::create(&dir.path().join("registry")).unwrap();
+        let n_loads = Arc::new(AtomicUsize::new(0));
+        let server = server(toy, options, registry.clone(), n_loads.clone());
+        Self { dir, registry, router: server.with_proxies(proxies).into_router(), n_loads }
     }
 
     /// Adds an app without limits, and returns its key.
