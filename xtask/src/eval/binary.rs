@@ -77,7 +77,8 @@ impl Binary {
 
     /// The output of a command with `--json`.
     pub(super) fn json(&self, args: &[String]) -> Result<Value> {
-        let command = Command::new(&self.path).args(args).arg("--json").stderr(Stdio::inherit());
+        let mut command = Command::new(&self.path);
+        command.args(args).arg("--json").stderr(Stdio::inherit());
         let output = command.output().context("cannot run litemoe")?;
         if !output.status.success() {
             bail!("litemoe {} failed", args.join(" "));

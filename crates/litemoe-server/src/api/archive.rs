@@ -23,7 +23,7 @@ pub(crate) struct Archive<H> {
     entries: VecDeque<Entry>,
     open: Option<Open>,
     is_ended: bool,
-    held: H,
+    _held: H,
 }
 
 #[derive(Debug)]
@@ -46,8 +46,9 @@ impl<H: Send + 'static> Archive<H> {
     pub(crate) fn of(folder: &Path, held: H) -> io::Result<Self> {
         let mut entries = VecDeque::new();
         add(folder, Path::new(""), &mut entries)?;
-        let bytes = entries.iter().map(|entry| BLOCK + entry.bytes + padding(entry.bytes)).sum();
-        Ok(Self { bytes: bytes + 2 * BLOCK, entries, open: None, is_ended: false, held })
+        let of_entry = |entry: &Entry| BLOCK + entry.bytes + padding(entry.bytes);
+        let bytes = 2 * BLOCK + entries.iter().map(of_entry).sum::<u64>();
+        Ok(Self { bytes, entries, open: None, is_ended: false, _held: held })
     }
 
     /// The answer to a request, under a file name.
@@ -59,7 +60,7 @@ impl<H: Send + 'static> Archive<H> {
         ];
         let body = Body::from_stream(try_unfold(self, |mut archive| async {
             // Only while bytes are read: no thread waits for the client.
-            let read = spawn_blocking(move || {
+            let read = spawn_blocking(move || -> io::Result<_> {
                 let chunk = archive.chunk()?;
                 Ok((!chunk.is_empty()).then_some((chunk, archive)))
             });

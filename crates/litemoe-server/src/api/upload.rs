@@ -8,9 +8,8 @@ use tokio::time::Instant;
 
 use crate::api::body;
 use crate::api::error::ApiError;
-use crate::apps::OverLimit;
 use crate::caller::Caller;
-use crate::slots::{Slot, TooMany};
+use crate::slots::Slot;
 use crate::state::{Shared, State};
 
 /// Time at which an upload must have arrived.
