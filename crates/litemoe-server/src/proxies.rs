@@ -79,6 +79,8 @@ pub enum ProxyError {
     Refused(String),
     /// The work was cancelled.
     Cancelled,
+    /// The disk of this machine is full, or cannot be written to; it is in the log.
+    Storage,
     /// Something is wrong with this machine; it is in the log.
     Failed,
 }

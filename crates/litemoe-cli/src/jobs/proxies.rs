@@ -52,6 +52,10 @@ impl ProxyJobs {
         let bounds = Bounds { memory: self.setup.memory, interruption };
         match child::run(command, &bounds, |_| ()).map_err(failed)? {
             Ended::Done(result) => Ok(result),
+            Ended::Failed(Some(message)) if is_of_disk(&message) => {
+                tracing::error!(error = message, "a proxy cannot be written");
+                Err(ProxyError::Storage)
+            }
             Ended::Failed(Some(message)) => Err(ProxyError::Refused(hidden.plain(&message))),
             Ended::Failed(None) => Err(failed(anyhow::anyhow!("it ended without a message"))),
             Ended::NoMemory => {
@@ -121,6 +125,19 @@ impl Proxies for ProxyJobs {
         let metrics = json!({ "choice": choice, "by": by, "tried": tried });
         Ok(MountedProvenance { plan: record.and_then(|record| record.plan), metrics })
     }
+}
+
+/// Whether a message is of a disk that is full or cannot be written to, in the system's words.
+#[cfg(unix)]
+fn is_of_disk(message: &str) -> bool {
+    use rustix::io::Errno;
+    let errors = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::ROFS];
+    errors.iter().any(|error| message.contains(&std::io::Error::from(*error).to_string()))
+}
+
+#[cfg(not(unix))]
+fn is_of_disk(_: &str) -> bool {
+    false
 }
 
 fn started(command: std::io::Result<Command>) -> Result<Command, ProxyError> {

@@ -20,6 +20,11 @@ use crate::serving::answer;
 /// Longest time of a job.
 const LONG: Duration = Duration::from_secs(300);
 
+/// Number of kills, if not by default, and longest time from the start to one.
+const KILLS: &str = "LITEMOE_KILLS";
+const DEFAULT_KILLS: usize = 3;
+const MAX_TIME: Duration = Duration::from_secs(4);
+
 /// Time in which an interruption is noticed.
 const PROMPT: Duration = Duration::from_secs(10);
 
@@ -258,6 +263,41 @@ fn a_job_makes_an_adapter_of_its_app_also_after_its_service_was_killed() {
     scene.wait(PROMPT, "its folder is removed", || scene.jobs_left() == 0);
     let faults = check(&scene.bench.path("apps")).expect("checked").findings;
     assert!(faults.is_empty(), "{faults:?}");
+}
+
+/// At a random moment of loading, of any stage, or of storing the adapter: whatever is cut off, every job ends with its
+/// adapter.
+#[test]
+fn a_kill_at_any_moment_loses_no_job() {
+    let n_kills = std::env::var(KILLS).map_or(DEFAULT_KILLS, |kills| kills.parse().expect(KILLS));
+    let scene = Scene::new();
+    let mut jobs = vec![scene.quick()];
+    for draw in litemoe_fixtures::uniform(n_kills as u64, n_kills) {
+        let mut service = scene.serve(&[]);
+        sleep(MAX_TIME.mul_f32((draw + 1.0) / 2.0));
+        service.signal("KILL");
+        service.child.wait().expect("ended");
+        let last = jobs.last().expect("a job");
+        scene.wait(PROMPT, "nothing outlives the service", || scene.n_processes(last) == 0);
+        let faults = check(&scene.bench.path("apps")).expect("checked").findings;
+        let lost = faults.iter().find(|finding| !finding.is_garbage());
+        assert!(lost.is_none(), "{lost:?}");
+        match scene.job(last).state {
+            JobState::Succeeded => jobs.push(scene.quick()),
+            JobState::Queued | JobState::Running => {}
+            state => panic!("{state:?}: {:?}", scene.job(last).error),
+        }
+    }
+    let _service = scene.serve(&[]);
+    for job in &jobs {
+        let done = scene.end(job);
+        assert_eq!((done.state, done.error), (JobState::Succeeded, None));
+        let name = done.adapter.expect("an adapter");
+        let adapter = scene.registry.adapter(&Owner::App(scene.app.clone()), &name);
+        assert_eq!(adapter.expect("stored").provenance.metrics["job"], job.id);
+    }
+    scene.wait(PROMPT, "all folders are removed", || scene.jobs_left() == 0);
+    println!("{n_kills} kills, {} jobs", jobs.len());
 }
 
 #[test]

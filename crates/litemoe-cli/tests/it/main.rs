@@ -22,6 +22,8 @@ mod evaluating;
 mod exporting;
 mod failing_writes;
 mod families;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod fusing;
 mod generation;
 #[cfg(feature = "hub")]

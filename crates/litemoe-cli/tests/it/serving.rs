@@ -42,12 +42,38 @@ impl Served {
         let mut command = bench.command(&[&["serve", "model", "--port", "0"], options].concat());
         command.env_remove("LITEMOE_LOG").env_remove("RUST_LOG");
         command.envs(filter.map(|filter| ("RUST_LOG", filter)));
-        command.stdout(Stdio::piped()).stderr(stderr);
-        let mut child = command.spawn().expect("the server starts");
+        command.stderr(stderr);
+        Self::started(bench, command, log)
+    }
+
+    /// Waits until the server is ready.
+    fn started(bench: Arc<Bench>, mut command: Command, log: PathBuf) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = lines.next().expect("a line").expect("text");
         let address = line.rsplit("http://").next().expect("an address").trim().to_owned();
         Self { bench, child, address, log }
+    }
+
+    /// The same, where a write beyond a limit of the size of files fails as any other.
+    pub(crate) fn ignoring_file_limits(bench: Bench, options: &[&str]) -> Self {
+        let bench = Arc::new(bench);
+        let mut command = Command::new("sh");
+        let server = bench.command(&[&["serve", "model", "--port", "0"], options].concat());
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(server.get_program());
+        command.args(server.get_args()).current_dir(bench.path(""));
+        command.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let log = bench.path("log");
+        command.stderr(File::create(&log).expect("a file"));
+        Self::started(bench, command, log)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn bench(&self) -> &Bench {
+        &self.bench
     }
 
     pub(crate) fn address(&self) -> &str {

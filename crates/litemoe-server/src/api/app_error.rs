@@ -74,6 +74,12 @@ impl ApiError {
         Self::coded(StatusCode::TOO_MANY_REQUESTS, code, message).after(wait).of_kind(kind)
     }
 
+    /// What was sent, or is to be made, cannot be written: 507.
+    pub(crate) fn storage_full() -> Self {
+        let message = "the service's disk is full or fails";
+        Self::coded(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message)
+    }
+
     /// The server has no way to make proxies: 403.
     pub(crate) fn no_proxies() -> Self {
         let message = "this service makes no proxies";

@@ -107,6 +107,7 @@ async fn mount(
     });
     mounted.await.map_err(|_| ApiError::failed())?.map_err(|error| match error {
         ProxyError::Refused(reason) => refused(name, &reason),
+        ProxyError::Storage => ApiError::storage_full(),
         ProxyError::Cancelled | ProxyError::Failed => ApiError::failed(),
     })
 }

@@ -58,8 +58,7 @@ impl From<RegistryError> for ApiError {
             }
             RegistryError::Storage { .. } => {
                 tracing::error!(error = message, "the registry cannot be written to");
-                let full = "the service's disk is full or fails";
-                Self::coded(StatusCode::INSUFFICIENT_STORAGE, "storage_full", full)
+                Self::storage_full()
             }
             RegistryError::ReadOnly { .. } => {
                 tracing::error!(error = message, "the registry cannot be written to");

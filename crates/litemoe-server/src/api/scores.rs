@@ -69,6 +69,7 @@ pub(crate) async fn extract(
     });
     let archive = made.await.map_err(|_| ApiError::failed())?.map_err(|error| match error {
         ProxyError::Refused(message) => invalid(message),
+        ProxyError::Storage => ApiError::storage_full(),
         ProxyError::Cancelled | ProxyError::Failed => ApiError::failed(),
     })?;
     let archive = move || Archive::of(&archive.path().to_owned(), (archive, slot));
