@@ -18,7 +18,8 @@ impl Registry {
     /// # Errors
     /// [`AdapterExists`](RegistryError::AdapterExists), [`OtherGeneration`](RegistryError::OtherGeneration) or
     /// [`NoAdapter`](RegistryError::NoAdapter) if another generation, or none, is there than the one to be replaced;
-    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked); a folder that is empty or has anything but
+    /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked),
+    /// [`TooManyBytes`](RegistryError::TooManyBytes); a folder that is empty or has anything but
     /// regular files.
     pub fn put_adapter(&self, new: &NewAdapter<'_>) -> Result<StoredAdapter, RegistryError> {
         let (staged, now) = (StagedAdapter::copy(&self.blobs, new.dir)?, self.now());

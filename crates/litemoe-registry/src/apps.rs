@@ -22,7 +22,7 @@ impl Registry {
                 return Err(RegistryError::AppExists { name: name.to_string() });
             }
             let sql = format!(
-                "INSERT INTO apps ({}, name, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO apps ({}, name, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 settings::COLUMNS
             );
             let values = settings.values().into_iter().chain([name as _, &now as _]);
@@ -72,7 +72,7 @@ impl Registry {
             change(&mut app.settings);
             let values = app.settings.values().into_iter().chain([name as _]);
             let sql = format!(
-                "UPDATE apps SET ({}) = (?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE name = ?",
+                "UPDATE apps SET ({}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE name = ?",
                 settings::COLUMNS
             );
             transaction.execute(&sql, rusqlite::params_from_iter(values))?;

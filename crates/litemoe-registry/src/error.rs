@@ -74,6 +74,8 @@ pub enum RegistryError {
     JobIs { id: String, state: JobState },
     #[error("the app has {limit} files, as many as it may have")]
     TooManyFiles { limit: u32 },
+    #[error("the app's files and adapters would have {bytes} bytes together, but may have {limit}")]
+    TooManyBytes { bytes: u64, limit: u64 },
     #[error("the app has {limit} jobs that are not over, as many as it may have")]
     TooManyJobs { limit: u32 },
     #[error("the file `{id}` is used by the job `{job}`, which is not over")]

@@ -27,6 +27,7 @@ mod registry;
 mod settings;
 mod sha256_hash;
 mod staged_adapter;
+mod storage;
 mod uploads;
 mod usage;
 mod words;

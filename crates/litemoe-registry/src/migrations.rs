@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::RegistryError;
 
 /// Scripts from each format to the next; the first one from an empty database.
-const SCRIPTS: &[&str] = &[include_str!("schema/1.sql")];
+const SCRIPTS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// `PRAGMA application_id` of a registry: `lmrg`.
 const APPLICATION: i64 = 0x6c6d_7267;

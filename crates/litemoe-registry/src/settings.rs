@@ -25,6 +25,8 @@ pub struct Settings {
     pub concurrency: Option<NonZeroU32>,
     /// Bytes of keys and values that may be kept for it between requests.
     pub cache_bytes: Option<u64>,
+    /// Bytes of its files and adapters together.
+    pub storage_bytes: Option<u64>,
     /// Token budget: tokens of prompts and answers per day (UTC).
     pub tokens_per_day: Option<NonZeroU64>,
     /// Share of the engine's time relative to other apps of the same priority.
@@ -43,6 +45,7 @@ impl Default for Settings {
             tokens_per_minute: None,
             concurrency: None,
             cache_bytes: None,
+            storage_bytes: None,
             tokens_per_day: None,
             weight: NonZeroU32::MIN,
             priority: Priority::Interactive,
@@ -145,7 +148,7 @@ impl FromSql for Allowed {
 
 /// Columns of settings in the table of apps, in the order of [`Settings::of`] and [`Settings::values`].
 pub(crate) const COLUMNS: &str = "models, adapters, requests_per_minute, tokens_per_minute, concurrency, cache_bytes, \
-                                  tokens_per_day, weight, priority";
+                                  tokens_per_day, weight, priority, storage_bytes";
 
 impl Settings {
     /// Reads the columns from the given one on.
@@ -160,11 +163,12 @@ impl Settings {
             tokens_per_day: row.get(first + 6)?,
             weight: row.get(first + 7)?,
             priority: row.get(first + 8)?,
+            storage_bytes: row.get(first + 9)?,
         })
     }
 
     /// Values of the columns.
-    pub(crate) fn values(&self) -> [&dyn ToSql; 9] {
+    pub(crate) fn values(&self) -> [&dyn ToSql; 10] {
         [
             &self.models,
             &self.adapters,
@@ -175,6 +179,7 @@ impl Settings {
             &self.tokens_per_day,
             &self.weight,
             &self.priority,
+            &self.storage_bytes,
         ]
     }
 }

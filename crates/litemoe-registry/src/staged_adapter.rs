@@ -13,6 +13,7 @@ use crate::json::Json;
 use crate::key::random_hex;
 use crate::name::AdapterName;
 use crate::sha256_hash::Sha256Hash;
+use crate::storage;
 
 /// Maximum number of files of an adapter.
 const MAX_FILES: usize = 256;
@@ -120,6 +121,9 @@ impl StagedAdapter {
             let content = staged.content;
             insert.execute((generation, name, content.sha256, content.bytes))?;
             contents.push(staged);
+        }
+        if let Some(app) = owner.app() {
+            storage::expect_within(transaction, app)?;
         }
         blobs.keep(contents)?;
         let stored = adapter::find(transaction, owner, name)?.ok_or_else(|| adapter::none(name))?;

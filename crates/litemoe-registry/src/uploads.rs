@@ -16,6 +16,7 @@ use crate::name::AppName;
 use crate::page::Page;
 use crate::registry::Registry;
 use crate::sha256_hash::Sha256Hash;
+use crate::storage;
 
 /// Random bytes of a file's id.
 const ID_BYTES: usize = 12;
@@ -54,7 +55,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`NoApp`](RegistryError::NoApp), [`Revoked`](RegistryError::Revoked),
-    /// [`TooManyFiles`](RegistryError::TooManyFiles).
+    /// [`TooManyFiles`](RegistryError::TooManyFiles), [`TooManyBytes`](RegistryError::TooManyBytes).
     pub fn add_file(
         &self,
         app: &AppName,
@@ -78,6 +79,7 @@ impl Registry {
             let sql = format!("INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)");
             let StoredFile { id, app, name, purpose, bytes, sha256, created } = &file;
             transaction.execute(&sql, (id, app, name, purpose, bytes, sha256, created))?;
+            storage::expect_within(transaction, app)?;
             self.blobs.keep(vec![staged])
         })?;
         Ok(file)

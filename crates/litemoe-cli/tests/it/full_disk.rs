@@ -12,9 +12,9 @@ use crate::serving_apps::{Client, files_of, form};
 
 /// Sets the limit of a running process by util-linux's `prlimit`.
 fn limit(id: u32, bytes: &str) {
-    let status =
-        Command::new("prlimit").args([format!("--pid={id}"), format!("--fsize={bytes}:unlimited")]);
-    assert!({ status }.status().expect("prlimit runs").success());
+    let mut command = Command::new("prlimit");
+    command.args([format!("--pid={id}"), format!("--fsize={bytes}:unlimited")]);
+    assert!(command.status().expect("prlimit runs").success());
 }
 
 /// Names of everything below a directory, but for the database's own files.

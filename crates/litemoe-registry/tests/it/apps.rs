@@ -17,6 +17,7 @@ fn settings() -> Settings {
         tokens_per_minute: NonZeroU64::new(100_000),
         concurrency: NonZeroU32::new(4),
         cache_bytes: Some(0),
+        storage_bytes: Some(u64::MAX >> 1),
         tokens_per_day: NonZeroU64::new(i64::MAX as u64),
         weight: NonZeroU32::new(3).expect("3"),
         priority: Priority::Background,
@@ -133,7 +134,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let large = prop_oneof![Just(None), large];
     let bytes = prop_oneof![Just(None), (0..=i64::MAX as u64).prop_map(Some)];
     let priority = prop_oneof![Just(Priority::Interactive), Just(Priority::Background)];
-    let numbers = (small.clone(), large.clone(), small, bytes, large);
+    let numbers = (small.clone(), large.clone(), small, bytes.clone(), large, bytes);
     (allowed.clone(), allowed, numbers, any::<NonZeroU32>(), priority).prop_map(
         |(models, adapters, numbers, weight, priority)| Settings {
             models,
@@ -143,6 +144,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             concurrency: numbers.2,
             cache_bytes: numbers.3,
             tokens_per_day: numbers.4,
+            storage_bytes: numbers.5,
             weight,
             priority,
         },

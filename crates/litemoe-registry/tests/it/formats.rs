@@ -69,15 +69,15 @@ fn a_later_version_is_refused_and_left() {
         let database = Connection::open(&file).expect("open");
         database.pragma_update(None, "user_version", version).expect("set");
     };
-    version(2);
+    version(3);
     for error in both(&dir) {
-        assert!(matches!(error, RegistryError::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(matches!(error, RegistryError::Newer { found: 3, known: 2, .. }), "{error}");
     }
     version(-1);
     for error in both(&dir) {
         assert!(matches!(error, RegistryError::Foreign { .. }), "{error}");
     }
-    version(1);
+    version(2);
     let registry = Registry::open(&dir).expect("a registry");
     assert_eq!(registry.app(&app("home")).expect("an app").name.as_str(), "home");
 }
@@ -153,4 +153,23 @@ fn a_damaged_database_is_an_error() {
     // SQLite has no checksums: free bytes may be anything, and so may texts and numbers as long as they are of their form.
     println!("{n_found} of {n_damaged} damages are found");
     assert!(n_found > n_damaged / 10, "{n_found} of {n_damaged}");
+}
+
+#[test]
+fn a_registry_of_the_first_version_is_brought_to_this_one() {
+    let scene = Scene::new();
+    scene.add("home");
+    let file = scene.upload("home", b"rows").expect("a file");
+    let (dir, database) = (scene.path("registry"), scene.path("registry/registry.db"));
+    let connection = Connection::open(&database).expect("open");
+    connection.execute_batch("ALTER TABLE apps DROP COLUMN storage_bytes").expect("dropped");
+    connection.pragma_update(None, "user_version", 1).expect("set");
+    drop(connection);
+    let registry = Registry::open(&dir).expect("opened");
+    let home = registry.app(&app("home")).expect("the app");
+    assert_eq!(home.settings.storage_bytes, None);
+    assert_eq!(registry.file(&app("home"), &file.id).expect("it"), file);
+    let set = registry.set_app(&app("home"), |settings| settings.storage_bytes = Some(1));
+    assert_eq!(set.expect("set").settings.storage_bytes, Some(1));
+    assert!(check(&dir).expect("checked").is_clean());
 }

@@ -3,7 +3,7 @@ use std::io::{Read, Write};
 use litemoe_registry::{MAX_FILES_PER_APP, Order, Page, RegistryError};
 use rusqlite::Connection;
 
-use crate::scene::{Scene, app};
+use crate::scene::{Scene, app, owned};
 
 #[test]
 fn a_file_is_read_as_it_was_uploaded() {
@@ -105,4 +105,44 @@ fn an_app_has_a_maximum_number_of_files() {
     scene.upload("other", b"another app's").expect("a file");
     scene.registry.remove_file(&app("home"), &file.id).expect("removed");
     scene.upload("home", b"one more").expect("a file");
+}
+
+#[test]
+fn files_and_adapters_of_an_app_share_its_storage() {
+    let scene = Scene::new();
+    scene.add("home");
+    scene.add("other");
+    let file = scene.upload("home", b"rows").expect("a file");
+    let set = |bytes| {
+        let set = scene.registry.set_app(&app("home"), |settings| settings.storage_bytes = bytes);
+        set.expect("set");
+    };
+    let put = |content: &[u8], replaces| {
+        let dir = scene.folder("adapter", &[("weights", content)]);
+        scene.put(&owned("home"), "a", &dir, replaces)
+    };
+    set(Some(10));
+    let adapter = put(b"123456", None).expect("within it");
+    let refused = scene.upload("home", b"1").expect_err("beyond it");
+    assert_eq!(
+        refused.to_string(),
+        "the app's files and adapters would have 11 bytes together, but may have 10"
+    );
+    // What is replaced makes room, and equal contents count each time.
+    let longer = put(b"1234567", Some(adapter.generation));
+    assert!(matches!(longer, Err(RegistryError::TooManyBytes { bytes: 11, limit: 10 })));
+    let shorter = put(b"12345", Some(adapter.generation)).expect("within it");
+    assert!(scene.upload("home", b"rows").is_err());
+    scene.upload("home", b"1").expect("within it");
+    scene.upload("other", b"more than ten bytes").expect("another app's");
+    scene.registry.remove_file(&app("home"), &file.id).expect("removed");
+    scene.upload("home", b"rows").expect("within it again");
+    set(Some(0));
+    assert!(scene.upload("home", b"1").is_err());
+    let none = put(b"1", Some(shorter.generation));
+    assert!(none.is_err(), "what is there stays, and nothing is added");
+    set(None);
+    scene.upload("home", b"1").expect("no limit");
+    let contents = scene.contents().len();
+    assert_eq!(contents, 4, "nothing is left of what was refused");
 }

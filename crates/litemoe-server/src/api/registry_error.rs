@@ -44,7 +44,9 @@ impl From<RegistryError> for ApiError {
             RegistryError::FileInUse { .. } => {
                 Self::coded(StatusCode::CONFLICT, "file_in_use", message)
             }
-            RegistryError::TooManyFiles { .. } | RegistryError::TooManyJobs { .. } => {
+            RegistryError::TooManyFiles { .. }
+            | RegistryError::TooManyBytes { .. }
+            | RegistryError::TooManyJobs { .. } => {
                 Self::coded(StatusCode::TOO_MANY_REQUESTS, "limit_reached", message)
             }
             RegistryError::Spec(error) => {

@@ -46,6 +46,7 @@ pub(super) fn app(app: &App) -> anyhow::Result<()> {
     field("tokens/minute", &limit(app.settings.tokens_per_minute))?;
     field("concurrency", &limit(app.settings.concurrency))?;
     field("cache", &limit(app.settings.cache_bytes.map(output::bytes)))?;
+    field("storage", &limit(app.settings.storage_bytes.map(output::bytes)))?;
     field("tokens/day", &limit(app.settings.tokens_per_day))?;
     field("weight", &weight.to_string())?;
     field("priority", priority.as_str())

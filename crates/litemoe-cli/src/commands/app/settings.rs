@@ -31,6 +31,9 @@ pub(super) struct SettingsArgs {
     /// Bytes of keys and values that are kept for the app between requests, or none for no limit [default: none].
     #[arg(long, value_name = "BYTES")]
     cache: Option<Limit<u64>>,
+    /// Bytes of the app's files and adapters together, or none [default: none].
+    #[arg(long, value_name = "BYTES")]
+    storage: Option<Limit<u64>>,
     /// Tokens of prompts and answers per day (UTC), or none [default: none].
     #[arg(long, value_name = "TOKENS")]
     budget_per_day: Option<Limit<NonZeroU64>>,
@@ -56,6 +59,7 @@ impl SettingsArgs {
         set(&mut settings.tokens_per_minute, self.tokens_per_minute.as_ref().map(|limit| &limit.0));
         set(&mut settings.concurrency, self.concurrency.as_ref().map(|limit| &limit.0));
         set(&mut settings.cache_bytes, self.cache.as_ref().map(|limit| &limit.0));
+        set(&mut settings.storage_bytes, self.storage.as_ref().map(|limit| &limit.0));
         set(&mut settings.tokens_per_day, self.budget_per_day.as_ref().map(|limit| &limit.0));
         set(&mut settings.weight, self.weight.as_ref());
         set(&mut settings.priority, self.priority.as_ref());
@@ -63,13 +67,14 @@ impl SettingsArgs {
 
     fn is_empty(&self) -> bool {
         let Self { models, adapters, rpm, tokens_per_minute, concurrency, .. } = self;
-        let Self { cache, budget_per_day, weight, priority, .. } = self;
+        let Self { cache, storage, budget_per_day, weight, priority, .. } = self;
         models.is_none()
             && adapters.is_none()
             && rpm.is_none()
             && tokens_per_minute.is_none()
             && concurrency.is_none()
             && cache.is_none()
+            && storage.is_none()
             && budget_per_day.is_none()
             && weight.is_none()
             && priority.is_none()
