@@ -33,6 +33,8 @@ mod usage;
 mod words;
 mod worker;
 
+pub use litemoe_files::StagedDir;
+
 pub use adapter::{AdapterFile, Owner, Provenance, StoredAdapter};
 pub use app::App;
 pub use blobs::Upload;

@@ -35,6 +35,8 @@ pub struct ServerOptions {
     pub metrics_token: Option<Secret>,
     /// Maximum number of adapters of the registry in memory; the least recently used one makes room.
     pub max_adapters: NonZeroUsize,
+    /// Maximum bytes of the files of these adapters; a single one may have more.
+    pub max_adapter_bytes: u64,
     /// Maximum bytes of all files of one upload, which are written to the disk as they arrive.
     pub max_upload: u64,
     /// Maximum number of open connections; further ones are accepted when one closes.
@@ -61,7 +63,7 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     /// Greedy decoding, 64 waiting requests, 32 texts and 512 prompt tokens in a step, 128 with texts that decode, 256 MiB
-    /// of KV caches, prefixes kept, no deadline, no metrics, 64 adapters in memory, 64 MiB of bodies and of an upload, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
+    /// of KV caches, prefixes kept, no deadline, no metrics, 64 adapters and 1 GiB of them in memory, 64 MiB of bodies and of an upload, 4096 connections, 1024 unread tokens, retry after 1 second, ping after 15
     /// seconds, loopback hosts, own origin.
     fn default() -> Self {
         Self {
@@ -75,6 +77,7 @@ impl Default for ServerOptions {
             metrics: false,
             metrics_token: None,
             max_adapters: NonZeroUsize::new(64).expect("64 is not zero"),
+            max_adapter_bytes: 1 << 30,
             max_in_flight: 64 << 20,
             max_upload: 64 << 20,
             max_connections: NonZeroUsize::new(4096).expect("4096 is not zero"),

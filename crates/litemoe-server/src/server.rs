@@ -9,7 +9,7 @@ use litemoe_text::Tokenizer;
 use tokio::net::TcpListener;
 
 use crate::api::guard::Guard;
-use crate::apps::{Apps, Loader, StoredAdapters};
+use crate::apps::{AdapterBounds, Apps, Loader, StoredAdapters};
 use crate::engine::Engine;
 use crate::identity::now;
 use crate::lanes::Lanes;
@@ -112,10 +112,14 @@ impl Server {
         foundation: impl Into<String>,
         load: impl Fn(&Path) -> Result<MountedAdapter, String> + Send + Sync + 'static,
     ) -> Result<Self, ServerError> {
-        let (layers, max_loaded) = (self.layers.clone(), self.state.options.max_adapters.get());
+        let (layers, options) = (self.layers.clone(), &self.state.options);
+        let bounds = AdapterBounds {
+            max_adapters: options.max_adapters.get(),
+            max_bytes: options.max_adapter_bytes,
+        };
         let loader: Loader = Arc::new(load);
         let adapters =
-            StoredAdapters::new(registry.clone(), foundation.into(), layers, loader, max_loaded);
+            StoredAdapters::new(registry.clone(), foundation.into(), layers, loader, bounds);
         let apps =
             Apps::start(registry, adapters).map_err(|reason| ServerError::Thread { reason })?;
         self.state.apps = Some(Arc::new(apps));

@@ -44,6 +44,9 @@ pub(crate) struct ServerArgs {
     /// Maximum number of the registry's adapters in memory; the least recently used one makes room.
     #[arg(long, value_name = "N", default_value = "64")]
     max_adapters: NonZeroUsize,
+    /// Maximum bytes of the files of these adapters, which is about what they take in f32.
+    #[arg(long, value_name = "BYTES", default_value = "1073741824")]
+    max_adapter_bytes: u64,
     /// Maximum tokens of a prompt and its answer together [default: the model's].
     #[arg(long, value_name = "TOKENS")]
     max_context: Option<NonZeroUsize>,
@@ -97,6 +100,7 @@ impl ServerArgs {
             metrics: self.metrics,
             metrics_token: self.metrics_token()?,
             max_adapters: self.max_adapters,
+            max_adapter_bytes: self.max_adapter_bytes,
             max_in_flight: self.max_bodies.get(),
             max_upload: self.max_upload,
             max_connections: self.connections()?,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::header;
 use litemoe_registry::{
-    AdapterName, App, FileName, NewAdapter, Owner, Provenance, RegistryError, StoredAdapter,
+    AdapterName, App, FileName, NewAdapter, Owner, Provenance, RegistryError, StagedDir,
+    StoredAdapter,
 };
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ const MAX_FILES: usize = 16;
 const PLAN: &str = "plan";
 const VALIDATION: &str = "validation";
 
-/// Folder of the mounted adapter, next to these.
+/// Folder of the mounted adapter.
 const MOUNTED: &str = "mounted";
 
 /// Bytes that are written at once.
@@ -52,25 +53,28 @@ pub(crate) async fn store(
     let staged = blocking({
         let apps = apps.clone();
         move || -> Result<_, RegistryError> {
-            Ok((apps.registry().staged_dir()?, apps.registry().staged_dir()?))
+            let (adapter, others) = (apps.registry().staged_dir()?, apps.registry().staged_dir()?);
+            Ok(Staged { adapter, others })
         }
     });
-    let (adapter, others) = staged.await??;
-    let tuned = match receive(&mut form, adapter.path(), others.path()).await {
+    let staged = staged.await??;
+    let tuned = match receive(&mut form, staged.adapter.path(), staged.others.path()).await {
         Ok(tuned) => tuned,
         Err(refusal) => {
             form.discard().await;
             return Err(refusal);
         }
     };
-    let (dir, mounted) = match tuned {
-        None => (adapter.path().to_owned(), None),
+    let (staged, mounted) = match tuned {
+        None => (staged, None),
         Some(tuned) => {
-            let out = others.path().join(MOUNTED);
-            let mounted =
-                mount(state, &name, adapter.path().to_owned(), tuned, out.clone()).await?;
-            (out, Some(mounted))
+            let (staged, mounted) = mount(state, &name, staged, tuned).await?;
+            (staged, Some(mounted))
         }
+    };
+    let dir = match mounted {
+        None => staged.adapter.path().to_owned(),
+        Some(_) => staged.mounted(),
     };
     let adapters = apps.adapters.clone();
     let _turn = adapters.turn().await;
@@ -84,26 +88,43 @@ pub(crate) async fn store(
         let (owner, name) = (&owner, &name);
         let new = NewAdapter { owner, name, dir: &dir, provenance: &provenance, replaces };
         let stored = apps.registry().put_adapter(&new);
-        drop((adapter, others));
+        drop(staged);
         Ok(stored?)
     };
     blocking(keep).await?
 }
 
-/// Mounts an adapter that was tuned on a proxy.
+/// Folders of what is sent.
+struct Staged {
+    /// Files of the adapter.
+    adapter: StagedDir,
+    /// Plan and validation rows, and the mounted adapter.
+    others: StagedDir,
+}
+
+impl Staged {
+    /// Folder of the mounted adapter.
+    fn mounted(&self) -> PathBuf {
+        self.others.path().join(MOUNTED)
+    }
+}
+
+/// Mounts an adapter that was tuned on a proxy. The folders are there for as long as it is worked on, also when the client
+/// has left.
 async fn mount(
     state: &State,
     name: &AdapterName,
-    adapter: PathBuf,
+    staged: Staged,
     tuned: Tuned,
-    out: PathBuf,
-) -> Result<MountedProvenance, ApiError> {
+) -> Result<(Staged, MountedProvenance), ApiError> {
     let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
     let Tuned { plan, validation } = tuned;
     let mounted = desk.run(move |proxies, cancelled| {
-        let validation = validation.as_deref();
-        let request = MountRequest { adapter: &adapter, plan: &plan, validation, out: &out };
-        proxies.mount(&request, cancelled)
+        let (validation, out) = (validation.as_deref(), staged.mounted());
+        let adapter = staged.adapter.path();
+        let request = MountRequest { adapter, plan: &plan, validation, out: &out };
+        let mounted = proxies.mount(&request, cancelled)?;
+        Ok((staged, mounted))
     });
     mounted.await.map_err(|_| ApiError::failed())?.map_err(|error| match error {
         ProxyError::Refused(reason) => refused(name, &reason),

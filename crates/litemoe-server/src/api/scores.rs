@@ -1,5 +1,6 @@
 use std::fs;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{RawQuery, Request, State as Extract};
@@ -13,8 +14,10 @@ use crate::api::body;
 use crate::api::error::ApiError;
 use crate::api::query::Query;
 use crate::api::registry_error::unwritten;
+use crate::apps::Apps;
 use crate::caller::Caller;
-use crate::proxies::ProxyError;
+use crate::proxies::{ProxyDesk, ProxyError};
+use crate::slots::Slot;
 use crate::state::{Shared, State};
 use crate::{ProxyRequest, RequestLimits};
 
@@ -30,17 +33,14 @@ pub(crate) async fn extract(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = match Asked::of(&state, &caller, query.as_deref()) {
-        Ok(asked) => asked,
+    let begun = begin(&state, &caller, query.as_deref());
+    let Begun { apps, desk, slot, budget, score } = match begun {
+        Ok(begun) => begun,
         Err(refusal) => {
             body::refuse(request, &state).await;
             return Err(refusal);
         }
     };
-    let (apps, app) = of_app(&state, &caller)?;
-    let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
-    let slot = desk.slots.begin(&app.name);
-    let slot = slot.map_err(|too_many| ApiError::too_many(too_many, state.options.retry_after))?;
     let received = body::read(request, &state).await?;
     let (sent, reserved) = received.parse(&state, Sent::parse).await?;
     if sent.foundation != apps.adapters.foundation() {
@@ -59,7 +59,6 @@ pub(crate) async fn extract(
         Ok((file, scores, archive))
     });
     let (file, scores, archive) = staged.await??;
-    let Asked { budget, score } = asked;
     let made = desk.run(move |proxies, cancelled| {
         let (plan, proxy) = (archive.path().join(PLAN), archive.path().join(PROXY));
         let request = ProxyRequest { scores: &file, budget, score, plan: &plan, proxy: &proxy };
@@ -81,26 +80,28 @@ fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::bad_request("invalid_scores", message)
 }
 
-/// How the experts are chosen.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
+/// A request that is allowed.
+struct Begun<'s> {
+    apps: Arc<Apps>,
+    desk: &'s ProxyDesk,
+    slot: Slot,
     budget: Option<Budget>,
     score: Option<Criterion>,
 }
 
-impl Asked {
-    /// Of a request that is allowed.
-    fn of(state: &State, caller: &Caller, query: Option<&str>) -> Result<Self, ApiError> {
-        of_app(state, caller)?;
-        if state.desk.is_none() {
-            return Err(ApiError::no_proxies());
-        }
-        let mut query = Query::parse(query)?;
-        let asked =
-            Self { budget: given(&mut query, "budget")?, score: given(&mut query, "score")? };
-        query.finish()?;
-        Ok(asked)
-    }
+fn begin<'s>(
+    state: &'s State,
+    caller: &Caller,
+    query: Option<&str>,
+) -> Result<Begun<'s>, ApiError> {
+    let (apps, app) = of_app(state, caller)?;
+    let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
+    let mut query = Query::parse(query)?;
+    let (budget, score) = (given(&mut query, "budget")?, given(&mut query, "score")?);
+    query.finish()?;
+    let slot = desk.slots.begin(&app.name);
+    let slot = slot.map_err(|too_many| ApiError::too_many(too_many, state.options.retry_after))?;
+    Ok(Begun { apps, desk, slot, budget, score })
 }
 
 fn given<T: FromStr<Err: ToString>>(query: &mut Query, name: &str) -> Result<Option<T>, ApiError> {

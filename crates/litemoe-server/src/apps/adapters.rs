@@ -23,16 +23,26 @@ pub(crate) struct StoredAdapters {
     foundation: String,
     layers: Vec<MoeLayer>,
     loader: Loader,
-    max_loaded: usize,
+    bounds: AdapterBounds,
     loads: Semaphore,
     /// The least recently used first.
     loaded: Mutex<Vec<Loaded>>,
+}
+
+/// How many adapters are in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdapterBounds {
+    pub(crate) max_adapters: usize,
+    /// Maximum bytes of their files; a single adapter may have more.
+    pub(crate) max_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Loaded {
     generation: u64,
     owner: Owner,
+    /// Bytes of its files.
+    bytes: u64,
     mounted: Arc<OnceCell<Arc<MountedAdapter>>>,
 }
 
@@ -53,10 +63,10 @@ impl StoredAdapters {
         foundation: String,
         layers: Vec<MoeLayer>,
         loader: Loader,
-        max_loaded: usize,
+        bounds: AdapterBounds,
     ) -> Self {
         let (loads, loaded) = (Semaphore::new(MAX_LOADS), Mutex::default());
-        Self { registry, foundation, layers, loader, max_loaded, loads, loaded }
+        Self { registry, foundation, layers, loader, bounds, loads, loaded }
     }
 
     /// Fingerprint of the served foundation.
@@ -107,9 +117,10 @@ impl StoredAdapters {
         self: &Arc<Self>,
         adapter: StoredAdapter,
     ) -> Result<Arc<MountedAdapter>, LoadError> {
-        let StoredAdapter { owner, name, mut generation, .. } = adapter;
+        let StoredAdapter { owner, name, mut generation, files, .. } = adapter;
+        let bytes = files.iter().map(|file| file.bytes).sum();
         loop {
-            let cell = self.cell(generation, &owner);
+            let cell = self.cell(generation, &owner, bytes);
             if let Some(mounted) = cell.get() {
                 return Ok(mounted.clone());
             }
@@ -149,21 +160,28 @@ impl StoredAdapters {
         }
     }
 
-    /// Place of a generation in memory. If there are too many, the least recently used of the owner that has the most loses
-    /// its own.
-    fn cell(&self, generation: u64, owner: &Owner) -> Arc<OnceCell<Arc<MountedAdapter>>> {
+    /// Place of a generation in memory. If there are too many, or too large ones, the least recently used of the owner that
+    /// has the most loses its own.
+    fn cell(
+        &self,
+        generation: u64,
+        owner: &Owner,
+        bytes: u64,
+    ) -> Arc<OnceCell<Arc<MountedAdapter>>> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let known = loaded.iter().position(|loaded| loaded.generation == generation);
         let used = match known {
             Some(index) => loaded.remove(index),
-            None => Loaded { generation, owner: owner.clone(), mounted: Arc::default() },
+            None => Loaded { generation, owner: owner.clone(), bytes, mounted: Arc::default() },
         };
         let mounted = used.mounted.clone();
-        if loaded.len() >= self.max_loaded {
-            let n_of = |owner: &Owner| loaded.iter().filter(|other| other.owner == *owner).count();
-            let most = loaded.iter().map(|loaded| n_of(&loaded.owner)).max();
-            let victim = loaded.iter().position(|loaded| Some(n_of(&loaded.owner)) == most);
-            victim.map(|victim| loaded.remove(victim));
+        let AdapterBounds { max_adapters, max_bytes } = self.bounds;
+        while loaded.len() >= max_adapters {
+            evict(&mut loaded, |_| 1);
+        }
+        let held = |loaded: &[Loaded]| loaded.iter().map(|loaded| loaded.bytes).sum::<u64>();
+        while !loaded.is_empty() && held(&loaded).saturating_add(used.bytes) > max_bytes {
+            evict(&mut loaded, |loaded| loaded.bytes);
         }
         loaded.push(used);
         mounted
@@ -174,6 +192,16 @@ impl StoredAdapters {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|loaded| loaded.generation != generation || loaded.mounted.initialized());
     }
+}
+
+/// Gives up the least recently used adapter of the owner that has the most of something.
+fn evict(loaded: &mut Vec<Loaded>, weight: impl Fn(&Loaded) -> u64) {
+    let of = |owner: &Owner| {
+        loaded.iter().filter(|other| other.owner == *owner).map(&weight).sum::<u64>()
+    };
+    let most = loaded.iter().map(|loaded| of(&loaded.owner)).max();
+    let victim = loaded.iter().position(|loaded| Some(of(&loaded.owner)) == most);
+    victim.map(|victim| loaded.remove(victim));
 }
 
 impl fmt::Debug for StoredAdapters {

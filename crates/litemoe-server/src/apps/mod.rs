@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use litemoe_registry::{App, AppName, Registry, RegistryError};
 use tokio::time::Instant;
 
-pub(crate) use adapters::{LoadError, Loader, StoredAdapters};
+pub(crate) use adapters::{AdapterBounds, LoadError, Loader, StoredAdapters};
 pub(crate) use admission::Admission;
 pub(crate) use bucket::Left;
 pub(crate) use meter::{OverLimit, Room};

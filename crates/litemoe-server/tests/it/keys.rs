@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::client::{chat, get, post, read};
-use crate::shop::{Shop, app, server};
+use crate::shop::{FOUNDATION, Shop, app, server};
 use crate::toy::{Step, Toy, tokens};
 
 /// A toy that says `x`, and with an adapter `y`.
@@ -183,6 +183,46 @@ async fn adapters_are_loaded_once_replaced_and_removed_while_the_server_runs() {
     let (owner, name) = (litemoe_registry::Owner::App(app("home")), "mine".parse().unwrap());
     shop.registry.remove_adapter(&owner, &name, Some(second.generation)).unwrap();
     assert_eq!(shop.post(&key, &json!({ "model": "mine" })).await.status(), 404);
+}
+
+#[tokio::test]
+async fn adapters_in_memory_are_bounded_by_the_bytes_of_their_files() {
+    let options = ServerOptions { max_adapter_bytes: 10, ..ServerOptions::default() };
+    let shop = Shop::with(toy(), options);
+    let (home, other) = (shop.add("home"), shop.add("other"));
+    let put = |owner, name: &str, bytes: usize| {
+        let dir = shop.folder(name);
+        std::fs::write(dir.join(name), vec![0; bytes]).unwrap();
+        let provenance = Provenance {
+            foundation: FOUNDATION.to_owned(),
+            plan: None,
+            data: None,
+            metrics: Value::Null,
+        };
+        shop.put_of(Some(owner), name, &dir, &provenance, None);
+    };
+    for (owner, name, bytes) in
+        [("other", "small", 1), ("home", "one", 6), ("home", "two", 6), ("home", "large", 20)]
+    {
+        put(owner, name, bytes);
+    }
+    for (key, name, n_loads) in [
+        (&other, "small", 1),
+        (&home, "one", 2),
+        (&home, "one", 2),
+        // In place of the one.
+        (&home, "two", 3),
+        (&home, "one", 4),
+        (&other, "small", 4),
+        // Alone, since it is more than all may have.
+        (&home, "large", 5),
+        (&home, "large", 5),
+        (&other, "small", 6),
+        (&home, "large", 7),
+    ] {
+        assert_eq!(shop.content(key, name).await, "y");
+        assert_eq!(shop.n_loads.load(Ordering::SeqCst), n_loads, "{name}");
+    }
 }
 
 #[tokio::test]
