@@ -130,7 +130,7 @@ impl Registry {
         name: &AdapterName,
         dir: &Path,
     ) -> Result<(StoredAdapter, StagedDir), RegistryError> {
-        let write = |reason| RegistryError::io(dir, reason);
+        let write = |reason| RegistryError::unwritten(dir, reason);
         let look = || self.adapter(owner, name);
         let (adapter, files) = self.blobs.open_found(look, |blobs, adapter| {
             let files = adapter.files.iter().map(|file| blobs.open(file.sha256));

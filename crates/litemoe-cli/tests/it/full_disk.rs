@@ -61,6 +61,11 @@ fn a_full_disk_refuses_what_must_be_written_and_nothing_else() {
     let is_refused = |(status, answer): (u16, Value)| {
         assert_eq!((status, &answer["error"]["code"]), (507, &json!("storage_full")), "{answer}");
     };
+    // An adapter that is not in memory yet has to be written out first.
+    limit(served.id(), "0");
+    is_refused(client.chat("mine").expect("an answer"));
+    limit(served.id(), "unlimited");
+    assert_eq!(client.chat("mine").expect("an answer").0, 200);
     for bytes in ["0", "1", "1000", "3000"] {
         limit(served.id(), bytes);
         is_refused(client.put("other", &files, None).expect("an answer"));
