@@ -2,7 +2,8 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use litemoe_core::{
-    Adapters, Fingerprint, LayerPlan, LinearRole, LinearSite, Lora, MoeModel, Plan, RouterRule, Site,
+    Adapters, Fingerprint, LayerPlan, LinearRole, LinearSite, Lora, MoeModel, Plan, RouterRule,
+    Site,
 };
 
 use crate::evaluate::floats;
@@ -90,7 +91,8 @@ fn in_foundation(site: &LinearSite, plan: &Plan) -> Result<LinearSite, AdapterEr
         LinearRole::Expert { expert, .. } => {
             let group = plan.layers.get(&expert.layer).and_then(|l| l.groups.get(expert.expert));
             let renamed = group.and_then(|to| renumbered(&site.site, expert.expert, to.centroid));
-            let site_of = renamed.ok_or_else(|| AdapterError::NoSuchSite { site: site.site.clone() })?;
+            let site_of =
+                renamed.ok_or_else(|| AdapterError::NoSuchSite { site: site.site.clone() })?;
             Ok(LinearSite { site: site_of, ..site.clone() })
         }
         LinearRole::Attention | LinearRole::Dense => Ok(site.clone()),

@@ -131,8 +131,8 @@ impl Work for VllmArgs {
         let checkpoint = model::open(&self.model)?;
         model::note_leftovers(&checkpoint);
         let adapters = dirs.into_iter();
-        let adapters = adapters
-            .map(|(name, dir)| NamedAdapter::load(name, &dir, &checkpoint, plan.as_ref()));
+        let adapters =
+            adapters.map(|(name, dir)| NamedAdapter::load(name, &dir, &checkpoint, plan.as_ref()));
         let adapters = adapters.collect::<anyhow::Result<Vec<_>>>()?;
         let mut record = self.record(&checkpoint, &adapters)?;
         let files = ModelFiles::of(&checkpoint)?;

@@ -2,8 +2,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use litemoe_adapter::peft::{CONFIG_FILE, MODEL_FILE};
 use litemoe_adapter::RECORD_FILE;
+use litemoe_adapter::peft::{CONFIG_FILE, MODEL_FILE};
 use litemoe_core::Fingerprint;
 use litemoe_files::holds_only;
 use serde::{Deserialize, Serialize};

@@ -14,13 +14,21 @@ pub(super) enum Refused {
     OwnRouter { model: PathBuf, rule: RouterRule },
     #[error("{server} does not serve {family} with LoRA, as far as this program knows")]
     Family { server: &'static str, family: &'static str },
-    #[error("{server} does not read `{key}`, which is {found} in this model, and would compute something else")]
+    #[error(
+        "{server} does not read `{key}`, which is {found} in this model, and would compute something else"
+    )]
     Config { server: &'static str, key: &'static str, found: String },
     #[error(
         "adapter {adapter}: {server} would not apply the update at {site} in {family}, or is not known to; it applies those of \
          {applied}"
     )]
-    Update { adapter: String, server: &'static str, site: Site, family: &'static str, applied: String },
+    Update {
+        adapter: String,
+        server: &'static str,
+        site: Site,
+        family: &'static str,
+        applied: String,
+    },
     #[error("adapter {adapter}: its rank is {rank}, but {server} takes at most {max}")]
     Rank { adapter: String, server: &'static str, rank: usize, max: usize },
     #[error(
@@ -40,6 +48,8 @@ pub(super) enum Refused {
         "`{name}` is no name for servers: {what} has letters, digits and {allowed}, and begins with a letter or a digit"
     )]
     Name { name: String, what: &'static str, allowed: &'static str },
-    #[error("`{name}` names two models: give every adapter another name than the others and the model (--name)")]
+    #[error(
+        "`{name}` names two models: give every adapter another name than the others and the model (--name)"
+    )]
     TwoOfOneName { name: String },
 }

@@ -94,8 +94,7 @@ impl Server {
         self.check_config(checkpoint)?;
         let outline = Outline::of(checkpoint);
         for adapter in adapters {
-            let has_update =
-                |site: &&LinearSite| adapter.adapters.at(site.site.as_str()).is_some();
+            let has_update = |site: &&LinearSite| adapter.adapters.at(site.site.as_str()).is_some();
             let mut updates = outline.linear_sites().iter().filter(has_update);
             if let Some(LinearSite { site, .. }) =
                 updates.find(|site| !applied.contains(&Module::of(site)))
