@@ -107,6 +107,20 @@ pub enum AdapterError {
     Kept { path: PathBuf, source: KeptError },
     #[error("{} is mounted already: only what was tuned is moved to the foundation", dir.display())]
     Mounted { dir: PathBuf },
+    #[error(
+        "the adapter is mounted with {routing} routing, which a proxy does not compute: only one with restricted routing is \
+         moved back to its proxy"
+    )]
+    OtherRouting { routing: MountRouting },
+    #[error(
+        "the adapter is mounted on the foundation, and only the plan {plan} says which of its experts the proxy has, and that \
+         they are unchanged there: give the plan, or the adapter that was tuned"
+    )]
+    MountedPlanNeeded { plan: String },
+    #[error(
+        "mounted on the foundation the adapter is not what it is on the proxy, because {reason}: give the adapter that was tuned"
+    )]
+    OtherExpertWeights { reason: &'static str },
     #[error("the adapter's routing does not fit the model: {source}")]
     Routing { source: RouterBiasError },
     #[error(

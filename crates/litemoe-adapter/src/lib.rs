@@ -14,6 +14,7 @@ mod record;
 mod routing;
 mod tensors;
 mod to_foundation;
+mod to_proxy;
 mod tune;
 mod workers;
 
@@ -29,10 +30,12 @@ pub use guard::{
 pub use init_lora::{ATTENTION, EXPERTS, LoraOptions, init_lora, target_sites};
 pub use mount::{
     Effect, LoadedAdapter, check_fit, check_save, is_own, load, load_for, mount, probe, save,
+    save_uniform,
 };
 pub use record::{AdapterRecord, MountRecord, RECORD_FILE, RECORD_VERSION, SiteMap, TuneMetrics};
 pub use routing::{KeptError, KeptExperts, LayerKeptExperts, MountRouting};
 pub use to_foundation::{load_with_plan, to_foundation};
+pub use to_proxy::load_for_proxy;
 pub use tune::{
     Checkpoint, Gradient, Gradients, MicroBatch, StepReport, TuneData, TuneObserver, TuneOptions,
     Tuned, check_checkpoint, gradients, tune,

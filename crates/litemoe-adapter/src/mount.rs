@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
@@ -9,7 +10,7 @@ use litemoe_core::{
 use litemoe_files::{StagedDir, check_target, holds_only};
 
 use crate::evaluate::floats;
-use crate::peft::{self, PeftConfig};
+use crate::peft::{self, PeftConfig, PeftSha256};
 use crate::{AdapterError, AdapterRecord, RECORD_FILE};
 
 /// An adapter directory in memory.
@@ -48,16 +49,39 @@ pub fn save(
     record: Option<&AdapterRecord>,
 ) -> Result<(), AdapterError> {
     check_fit(adapters, sites)?;
-    let write = || {
+    save_by(target, record, |dir| peft::write(dir, adapters, sites, config))
+}
+
+/// As [`save`], in the form of [`peft::write_uniform`].
+///
+/// # Errors
+/// As [`save`].
+pub fn save_uniform(
+    target: &Path,
+    adapters: &Adapters,
+    sites: &[LinearSite],
+    config: &PeftConfig,
+    record: Option<&AdapterRecord>,
+) -> Result<(), AdapterError> {
+    check_fit(adapters, sites)?;
+    save_by(target, record, |dir| peft::write_uniform(dir, adapters, sites, config))
+}
+
+fn save_by(
+    target: &Path,
+    record: Option<&AdapterRecord>,
+    write: impl FnOnce(&mut StagedDir) -> io::Result<PeftSha256>,
+) -> Result<(), AdapterError> {
+    let save = || {
         let mut dir = StagedDir::new(target, is_own)?;
-        let peft_sha256 = Some(peft::write(&mut dir, adapters, sites, config)?);
+        let peft_sha256 = Some(write(&mut dir)?);
         if let Some(record) = record {
             let record = AdapterRecord { peft_sha256, ..record.clone() };
             record.write(dir.file(RECORD_FILE)?)?;
         }
         dir.commit()
     };
-    write().map_err(AdapterError::io(target))
+    save().map_err(AdapterError::io(target))
 }
 
 /// Checks that an adapter may be saved as `target`: it does not exist, is an empty directory, or was written by

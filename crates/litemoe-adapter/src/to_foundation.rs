@@ -70,7 +70,10 @@ fn of_proxy(sites: &[LinearSite], plan: &Plan) -> Vec<LinearSite> {
 }
 
 /// Checks that the plan is the adapter's.
-fn check_plan(record: Option<&AdapterRecord>, plan: Option<&Plan>) -> Result<(), AdapterError> {
+pub(crate) fn check_plan(
+    record: Option<&AdapterRecord>,
+    plan: Option<&Plan>,
+) -> Result<(), AdapterError> {
     let Some(plan) = plan.map(Plan::hash) else { return Ok(()) };
     match record.and_then(|record| record.plan.clone()) {
         None => Err(AdapterError::NoProxy),

@@ -19,13 +19,14 @@ mod stack;
 mod stacked;
 mod summary;
 mod targets;
+mod uniform;
 mod write;
 
 pub use config::PeftConfig;
 pub use read::{PeftAdapter, read};
 pub use sha256::PeftSha256;
 pub use summary::{LoraSummary, PeftSummary, summary};
-pub use write::write;
+pub use write::{write, write_uniform};
 
 /// File name of the configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";

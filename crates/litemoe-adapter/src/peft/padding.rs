@@ -35,7 +35,8 @@ pub(super) fn rescaled(mut b: Vec<f32>, own: f32, common: f32) -> Vec<f32> {
     b
 }
 
-fn padded(lora: &Lora, rank: usize, scale: f32) -> Lora {
+/// A LoRA with zero components up to a rank, and B for a common scale.
+pub(super) fn padded(lora: &Lora, rank: usize, scale: f32) -> Lora {
     let ([d_in, own], [_, d_out], device) = (lora.a.dims(), lora.b.dims(), lora.a.device());
     let b = match lora.scale == scale {
         true => lora.b.clone(),

@@ -10,6 +10,7 @@ use super::bank::Bank;
 use super::padding::evened;
 use super::stacked::Stacked;
 use super::targets::suffixes;
+use super::uniform::uniform;
 use super::{
     CONFIG_FILE, LITEMOE_TYPE, LORA_TYPE, PeftConfig, PeftSha256, sha256, tensor_names, transposed,
 };
@@ -47,12 +48,41 @@ pub fn write(
         true => adapters.clone(),
         false => with_blanks(&evened(&without(adapters, &banks), sites), sites),
     };
+    write_files(dir, &adapters, stacks, sites, config)
+}
+
+/// As [`write`], for servers that read of PEFT's configuration one rank and one α: the configuration has no patterns and no
+/// rank-stabilised scale, and every expert has LoRAs of its own, also where PEFT itself reads only stacks.
+///
+/// All LoRAs are brought to the largest rank and to the scale that is farthest from zero. Weights that such servers fuse have
+/// a LoRA all or none, zeros where the adapter has none: queries, keys and values of an attention layer; gate and up of a
+/// dense network; the three projections of all experts of a layer.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_uniform(
+    dir: &mut StagedDir,
+    adapters: &Adapters,
+    sites: &[LinearSite],
+    config: &PeftConfig,
+) -> io::Result<PeftSha256> {
+    let config = PeftConfig { rslora: false, routed: false, ..config.clone() };
+    write_files(dir, &uniform(adapters, sites), Vec::new(), sites, &config)
+}
+
+fn write_files(
+    dir: &mut StagedDir,
+    adapters: &Adapters,
+    stacks: Vec<Stacked>,
+    sites: &[LinearSite],
+    config: &PeftConfig,
+) -> io::Result<PeftSha256> {
     let mut file = dir.file(CONFIG_FILE)?;
-    let configuration = configuration(&adapters, &stacks, sites, config);
+    let configuration = configuration(adapters, &stacks, sites, config);
     serde_json::to_writer_pretty(&mut file, &configuration)?;
     file.write_all(b"\n")?;
     drop(file);
-    let tensors = tensors(&adapters, stacks, sites);
+    let tensors = tensors(adapters, stacks, sites);
     if tensors.n_bytes() > MAX_ADAPTER_BYTES {
         let message = format!("an adapter's file has at most {MAX_ADAPTER_BYTES} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

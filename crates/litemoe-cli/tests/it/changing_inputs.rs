@@ -69,7 +69,7 @@ fn nothing_is_written_when_an_input_changed() {
         let out = format!("{}.json", &shard[..1]);
         bench.json(&["score", "model", "rows.jsonl", "--shard", shard, "--out", &out]);
     }
-    let cases: [(&[&str], &str, &str); 18] = [
+    let cases: [(&[&str], &str, &str); 19] = [
         (&["score", "model", "rows.jsonl", "--out", "new"], template, "model/model.safetensors"),
         (&["score", "model", "rows.jsonl", "--out", "new"], template, "rows.jsonl"),
         (
@@ -106,6 +106,11 @@ fn nothing_is_written_when_an_input_changed() {
             &["export", "gguf-lora", "mounted", "--model", "model", "--out", "new"],
             "mounted/litemoe.json",
             "mounted/adapter_model.safetensors",
+        ),
+        (
+            &["export", "vllm", "model", "--adapter", "home=mounted", "--out", "new"],
+            "mounted/litemoe.json",
+            "model/tokenizer.json",
         ),
         (
             &["fuse", "model", "mounted", "--out", "new"],

@@ -22,7 +22,7 @@ fn an_artefact_is_whole_or_as_before() {
     let bench = Bench::new();
     bench.extract(&[]);
     bench.tune("proxy", "adapter", &["--plan", "plan.json"]);
-    let commands: [(&str, &[&str]); 5] = [
+    let commands: [(&str, &[&str]); 6] = [
         ("scores.json", &["score", "model", "rows.jsonl"]),
         ("plan.json", &["plan", "model", "scores.json", "--budget", "0.5"]),
         ("proxy/model.safetensors", &["extract", "model", "plan.json"]),
@@ -51,6 +51,10 @@ fn an_artefact_is_whole_or_as_before() {
                 "--scale",
                 "1",
             ],
+        ),
+        (
+            "exported/export.json",
+            &["export", "vllm", "proxy", "--adapter", "home=adapter", "--out", "exported"],
         ),
     ];
     let before = bench.names();

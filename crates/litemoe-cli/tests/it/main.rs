@@ -20,6 +20,7 @@ mod doors;
 mod embedded;
 mod evaluating;
 mod exporting;
+mod exporting_vllm;
 mod failing_writes;
 mod families;
 #[cfg(target_os = "linux")]

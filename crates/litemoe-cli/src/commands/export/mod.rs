@@ -1,12 +1,14 @@
 mod gguf_lora;
 mod gguf_names;
 mod gguf_tensors;
+mod vllm;
 
 use clap::{Args, Subcommand};
 
 use self::gguf_lora::GgufLoraArgs;
+use self::vllm::VllmArgs;
 
-/// Write an adapter in the format of another program
+/// Write adapters in the format of another program
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(subcommand)]
@@ -16,11 +18,14 @@ pub(crate) struct ExportArgs {
 #[derive(Debug, Subcommand)]
 enum Format {
     GgufLora(GgufLoraArgs),
+    Vllm(VllmArgs),
 }
 
 impl ExportArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Format::GgufLora(args) = self.format;
-        args.run()
+        match self.format {
+            Format::GgufLora(args) => args.run(),
+            Format::Vllm(args) => args.run(),
+        }
     }
 }
