@@ -29,8 +29,12 @@ pub(crate) struct Source {
 pub(crate) enum Event<'a> {
     /// Message to the user.
     Note { message: &'a str },
-    /// Error that ends the command.
-    Error { message: &'a str },
+    /// Error that ends the command; `no_room` if it is of a disk that is full or cannot be written to.
+    Error {
+        message: &'a str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        no_room: bool,
+    },
     /// A stage of `customize` begins.
     StageBegin { about: &'a str },
     /// A stage of `customize` is done, or skipped because nothing has changed; `elapsed` is that of its run.

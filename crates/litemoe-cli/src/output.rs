@@ -86,9 +86,18 @@ pub(crate) fn error(error: &anyhow::Error) {
         }
     }
     match events::are_on() {
-        true => events::emit(&Event::Error { message: &said }),
+        true => events::emit(&Event::Error { message: &said, no_room: is_of_full_disk(error) }),
         false => message(&format!("error: {said}")),
     }
+}
+
+/// Whether an error is of a disk that is full or cannot be written to.
+fn is_of_full_disk(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let mut kinds = causes.map(io::Error::kind);
+    kinds
+        .any(|kind| matches!(kind, StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem))
 }
 
 /// Text as it is, or as a terminal shows it.

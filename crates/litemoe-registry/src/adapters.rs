@@ -8,9 +8,10 @@ use crate::RegistryError;
 use crate::adapter::{self, Owner, StoredAdapter};
 use crate::app::App;
 use crate::blobs::{CopyError, copy};
-use crate::name::AdapterName;
+use crate::name::{AdapterName, AppName};
 use crate::registry::{Registry, STAGED};
 use crate::staged_adapter::{NewAdapter, StagedAdapter, expect_generation};
+use crate::storage;
 
 impl Registry {
     /// Stores the files of a folder as an adapter, in place of the generation that it replaces (compare and swap).
@@ -113,6 +114,21 @@ impl Registry {
         Ok((adapter, read(staged.path())))
     }
 
+    /// Checks that an app has room for an adapter of so many bytes, before it is made.
+    ///
+    /// # Errors
+    /// [`TooManyBytes`](RegistryError::TooManyBytes), [`NoApp`](RegistryError::NoApp),
+    /// [`Revoked`](RegistryError::Revoked).
+    pub fn expect_room_for_adapter(
+        &self,
+        app: &AppName,
+        name: &AdapterName,
+        bytes: u64,
+    ) -> Result<(), RegistryError> {
+        self.database
+            .read(|connection| storage::expect_room_for_adapter(connection, app, name, bytes))
+    }
+
     /// A temporary folder in the registry's directory, for an adapter that is received. It is never committed; the next one
     /// removes those that dead processes left.
     ///
@@ -120,7 +136,11 @@ impl Registry {
     /// Those of creating it.
     pub fn staged_dir(&self) -> Result<StagedDir, RegistryError> {
         let dir = self.dir().join(STAGED);
-        StagedDir::new(&dir, |_| false).map_err(|reason| RegistryError::unwritten(&dir, reason))
+        let staged = StagedDir::new(&dir, |_| false).and_then(|staged| {
+            keep_private(staged.path())?;
+            Ok(staged)
+        });
+        staged.map_err(|reason| RegistryError::unwritten(&dir, reason))
     }
 
     /// An adapter's files in the staged directory of a target.
@@ -174,4 +194,16 @@ impl Registry {
         self.release(&removed.iter().map(|file| file.sha256).collect::<Vec<_>>());
         Ok(())
     }
+}
+
+/// Keeps other users from a folder.
+#[cfg(unix)]
+fn keep_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use crate::RegistryError;
+use crate::adapter::{self, Owner};
 use crate::app;
-use crate::name::AppName;
+use crate::name::{AdapterName, AppName};
 
 /// Checks that the files and adapters of an app, with what was just added, are within its limit.
 ///
@@ -13,6 +14,23 @@ use crate::name::AppName;
 pub(crate) fn expect_within(connection: &Connection, app: &AppName) -> Result<(), RegistryError> {
     let Some(limit) = app::live(connection, app)?.settings.storage_bytes else { return Ok(()) };
     let bytes = stored(connection, app)?;
+    match bytes <= limit {
+        true => Ok(()),
+        false => Err(RegistryError::TooManyBytes { bytes, limit }),
+    }
+}
+
+/// Checks that an app has room for an adapter of so many bytes, in place of its own of the name.
+pub(crate) fn expect_room_for_adapter(
+    connection: &Connection,
+    app: &AppName,
+    name: &AdapterName,
+    bytes: u64,
+) -> Result<(), RegistryError> {
+    let Some(limit) = app::live(connection, app)?.settings.storage_bytes else { return Ok(()) };
+    let replaced = adapter::find(connection, &Owner::App(app.clone()), name)?;
+    let replaced = replaced.into_iter().flat_map(|it| it.files).map(|file| file.bytes).sum();
+    let bytes = stored(connection, app)?.saturating_sub(replaced).saturating_add(bytes);
     match bytes <= limit {
         true => Ok(()),
         false => Err(RegistryError::TooManyBytes { bytes, limit }),

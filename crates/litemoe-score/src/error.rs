@@ -23,7 +23,7 @@ pub enum ScoreError {
     EmptyBatch,
     #[error("kappa is {kappa}, but must lie in [0, 1]")]
     Kappa { kappa: f64 },
-    #[error("the noise multiplier is {given}, but must be a finite number above 0")]
+    #[error("the noise multiplier is {given}, but must be above 0 and at most 1e6")]
     NoiseMultiplier { given: f64 },
     #[error("the score {criterion} is computed from no sums that could be released")]
     NothingReleased { criterion: Criterion },

@@ -24,7 +24,7 @@ const GRID: f64 = 16.0;
 /// `progress` receives the cumulative count of rows times blocks, `rows.len() * model.n_blocks()` at the end.
 ///
 /// # Errors
-/// Those of [`score`](crate::score()), a noise multiplier that is not a finite number above 0, a criterion that is not
+/// Those of [`score`](crate::score()), a noise multiplier that is not above 0 and at most 1e6, a criterion that is not
 /// measured, and similarities, which have no privacy.
 pub fn score_private(
     model: &(impl LanguageModel + ?Sized),

@@ -28,7 +28,7 @@ pub(crate) struct NoiseArgs {
     /// Number of draws of the noise, each with a seed of tuning.
     #[arg(long, value_name = "N", default_value_t = 2)]
     draws: u64,
-    /// Number of calibration rows.
+    /// Number of calibration rows: the first of the training rows.
     #[arg(long, value_name = "N", default_value_t = 256)]
     rows: usize,
     /// Output folder.
@@ -117,9 +117,12 @@ impl Loop<'_> {
         let [scores, plan, proxy, adapter, mounted] =
             ["scores.json", "plan.json", "proxy", "adapter", "mounted"].map(file);
         let (train, seed) = (rows("train"), draw.to_string());
-        let n_rows = self.args.rows.to_string();
+        let calibration = file("calibration.jsonl");
+        let first: String =
+            fs::read_to_string(&train)?.split_inclusive('\n').take(self.args.rows).collect();
+        fs::write(&calibration, first)?;
         let mut scoring: Vec<String> =
-            ["score", foundation, &train, "--rows", &n_rows, "--out", &scores, "--seed", &seed]
+            ["score", foundation, &calibration, "--out", &scores, "--seed", &seed]
                 .map(str::to_owned)
                 .into();
         if let Some(multiplier) = multiplier.filter(|multiplier| *multiplier > 0.0) {

@@ -17,9 +17,16 @@ pub(crate) struct JobOptions {
     /// `serve` was stopped.
     #[arg(long, value_name = "SECONDS", default_value = "21600", value_parser = seconds)]
     pub(crate) job_time: Duration,
+    /// Make proxies for apps that may use the foundation, from the scores that they send, and mount the adapters that they
+    /// tune on them. A proxy has weights of the foundation; with a budget of 1 it has all of them.
+    #[arg(long)]
+    pub(crate) proxies: bool,
+    /// Maximum time to make a proxy or to mount an adapter; others wait for it.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    pub(crate) proxy_time: Duration,
     /// File of rows by which an adapter that an app tuned on a proxy is mounted, if the app sends no validation rows with
     /// it [default: such an adapter is mounted with restricted routing, and only checked for fit and effect].
-    #[arg(long, value_name = "ROWS")]
+    #[arg(long, value_name = "ROWS", requires = "proxies")]
     pub(crate) validation: Option<PathBuf>,
     /// Run no fine-tuning jobs: they wait in the registry for another process that serves it.
     #[arg(long)]

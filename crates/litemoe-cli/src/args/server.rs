@@ -44,7 +44,7 @@ pub(crate) struct ServerArgs {
     /// Maximum number of the registry's adapters in memory; the least recently used one makes room.
     #[arg(long, value_name = "N", default_value = "64")]
     max_adapters: NonZeroUsize,
-    /// Maximum bytes of the files of these adapters, which is about what they take in f32.
+    /// Maximum bytes of the files of these adapters; in memory, where numbers are f32, those of f16 and bf16 take twice as much.
     #[arg(long, value_name = "BYTES", default_value = "1073741824")]
     max_adapter_bytes: u64,
     /// Maximum tokens of a prompt and its answer together [default: the model's].

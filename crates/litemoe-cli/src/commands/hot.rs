@@ -17,6 +17,9 @@ pub(crate) fn hottest(
     if let Some(layer) = layers.into_iter().find(|layer| !scores.layers.contains_key(layer)) {
         bail!("the scores say nothing of layer {layer}");
     }
+    if let Some(privacy) = scores.privacy.filter(|privacy| !privacy.releases(score)) {
+        bail!("the scores have the sums of {} alone, not those of {score}", privacy.criterion);
+    }
     let mut hot: BTreeSet<ExpertId> = BTreeSet::new();
     for (&layer, sums) in &scores.layers {
         let scores = score.values(layer, sums, scores.seed);

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{panic, process};
@@ -9,17 +8,20 @@ use litemoe_core::MountedAdapter;
 use litemoe_model::{Checkpoint, Model};
 use litemoe_registry::Registry;
 use litemoe_server::{Listening, Server, ServerError, ServerOptions};
+use litemoe_text::LossTurns;
 use tokio::net::TcpListener;
 
 use crate::args::cache::CacheArgs;
 use crate::args::device::DeviceArgs;
 use crate::args::jobs::JobOptions;
 use crate::args::registry::RegistryArgs;
+use crate::args::rows::{MAX_TOKENS, RowArgs};
 use crate::args::server::ServerArgs;
 use crate::args::weights::WeightArgs;
+use crate::input::Rows;
 use crate::jobs::{Jobs, ProxyJobs, Setup};
 use crate::log::LogFormat;
-use crate::model::{self, Loaded};
+use crate::model::{self, Loaded, Opened};
 use crate::output;
 use crate::signals::Signals;
 
@@ -148,13 +150,21 @@ impl ServeArgs {
         }
         let mut jobs = None;
         if let Some(registry) = registry {
-            let proxies = ProxyJobs::new(setup.clone(), self.validation()?);
+            let proxies = match self.jobs.proxies {
+                true => {
+                    Some(ProxyJobs::new(setup.clone(), self.jobs.proxy_time, self.validation()?))
+                }
+                false => None,
+            };
             if !self.jobs.no_jobs {
                 jobs = Some(Jobs::start(&registry, setup)?);
             }
             let foundation = checkpoint.fingerprint().to_string();
             let load = move |dir: &Path| load_adapter(&checkpoint, &model, dir);
-            server = server.with_registry(registry, foundation, load)?.with_proxies(proxies);
+            server = server.with_registry(registry, foundation, load)?;
+            if let Some(proxies) = proxies {
+                server = server.with_proxies(proxies);
+            }
         }
         Ok((server, jobs))
     }
@@ -176,7 +186,9 @@ impl ServeArgs {
     /// Absolute path of the validation rows, which can be read.
     fn validation(&self) -> anyhow::Result<Option<PathBuf>> {
         let Some(rows) = &self.jobs.validation else { return Ok(None) };
-        File::open(rows).with_context(|| format!("cannot read {}", rows.display()))?;
+        // As `mount` reads them.
+        let row_args = RowArgs { max_tokens: MAX_TOKENS, loss: LossTurns::default() };
+        Rows::read(rows, &Opened::open(&self.model)?, row_args)?;
         let rows = std::path::absolute(rows);
         Ok(Some(rows.context("cannot find the current directory")?))
     }

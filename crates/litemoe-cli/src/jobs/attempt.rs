@@ -121,7 +121,9 @@ impl Attempt<'_> {
     fn done(&self, ended: Ended, hidden: &Hidden) -> Result<String, End> {
         match ended {
             Ended::Done(result) => Ok(result),
-            Ended::Failed(Some(message)) => Err(End::Failed(hidden.plain(&message))),
+            Ended::Failed(Some(message)) | Ended::NoRoom(message) => {
+                Err(End::Failed(hidden.plain(&message)))
+            }
             Ended::Failed(None) => {
                 Err(End::Failed("the process of the job ended without a message".to_owned()))
             }

@@ -49,6 +49,8 @@ pub(super) enum Ended {
     Done(String),
     /// With an error; `None` if it did not say which.
     Failed(Option<String>),
+    /// With the error of a disk that is full or cannot be written to.
+    NoRoom(String),
     /// Because it took more memory than it may have, or than there is.
     NoMemory,
     Interrupted(Interruption),
@@ -83,9 +85,9 @@ pub(super) fn run(
         match lines.recv_timeout(PAUSE) {
             Ok(line) => match Line::parse(&line) {
                 Some(line) => {
-                    if let Line::Error { message } = &line {
+                    if let Line::Error { message, no_room } = &line {
                         // The first: later ones say that what it ended has failed.
-                        error.get_or_insert_with(|| message.clone());
+                        error.get_or_insert_with(|| (message.clone(), *no_room));
                     }
                     on_line(&line);
                 }
@@ -106,7 +108,11 @@ pub(super) fn run(
     }
     let status = running.0.wait().context("cannot wait for the process of the job")?;
     if !status.success() {
-        return Ok(if no_memory { Ended::NoMemory } else { Ended::Failed(error) });
+        return Ok(match error {
+            _ if no_memory => Ended::NoMemory,
+            Some((message, true)) => Ended::NoRoom(message),
+            error => Ended::Failed(error.map(|(message, _)| message)),
+        });
     }
     let result = result.join().ok().context("the result of the job cannot be read")?;
     Ok(Ended::Done(result.context("the result of the job cannot be read")?))

@@ -9,6 +9,8 @@ pub(super) enum Line {
     },
     Error {
         message: String,
+        #[serde(default)]
+        no_room: bool,
     },
     StageBegin {
         stage: String,
@@ -54,7 +56,10 @@ mod tests {
         };
         assert_eq!(Line::parse(line), Some(validation));
         let line = r#"{"event":"error","message":"no rows","stage":"customize"}"#;
-        assert_eq!(Line::parse(line), Some(Line::Error { message: "no rows".to_owned() }));
+        assert_eq!(
+            Line::parse(line),
+            Some(Line::Error { message: "no rows".to_owned(), no_room: false })
+        );
         for other in [r#"{"event":"begin","activity":"x"}"#, r#"{"event":"later","x":[1]}"#] {
             assert_eq!(Line::parse(other), Some(Line::Other), "{other}");
         }

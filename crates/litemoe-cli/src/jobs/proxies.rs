@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use litemoe_adapter::AdapterRecord;
@@ -14,24 +14,30 @@ use super::command::{job, weights};
 use super::hidden::Hidden;
 use super::setup::Setup;
 use crate::commands::mount::Mounted;
+use crate::forecast::available_bytes;
 use crate::output;
+
+/// Name of the validation rows of the service, in messages.
+const OWN_ROWS: &str = "the service's rows";
 
 /// Proxies for the apps of a service: `plan`, `extract` and `mount` in processes of low priority.
 #[derive(Debug)]
 pub(crate) struct ProxyJobs {
     setup: Setup,
+    /// Maximum time for a proxy, or to mount an adapter.
+    time: Duration,
     /// Validation rows for apps that send none.
     validation: Option<PathBuf>,
 }
 
 impl ProxyJobs {
-    pub(crate) fn new(setup: Setup, validation: Option<PathBuf>) -> Self {
-        Self { setup, validation }
+    pub(crate) fn new(setup: Setup, time: Duration, validation: Option<PathBuf>) -> Self {
+        Self { setup, time, validation }
     }
 
     fn hidden(&self, paths: &[(&Path, &str)]) -> Hidden {
         let foundation = (self.setup.foundation.as_path(), self.setup.model.as_str());
-        let own = self.validation.iter().map(|rows| (rows.as_path(), "the service's rows"));
+        let own = self.validation.iter().map(|rows| (rows.as_path(), OWN_ROWS));
         Hidden::new(
             &[foundation].into_iter().chain(own).chain(paths.iter().copied()).collect::<Vec<_>>(),
         )
@@ -42,17 +48,17 @@ impl ProxyJobs {
         &self,
         command: Command,
         hidden: &Hidden,
+        begin: Instant,
         cancelled: &Cancelled,
     ) -> Result<String, ProxyError> {
-        let begin = Instant::now();
         let interruption = || match cancelled.is_set() {
             true => Some(Interruption::Cancelled),
-            false => (begin.elapsed() >= self.setup.time).then_some(Interruption::Late),
+            false => (begin.elapsed() >= self.time).then_some(Interruption::Late),
         };
-        let bounds = Bounds { memory: self.setup.memory, interruption };
+        let bounds = Bounds { memory: self.setup.memory.or_else(available_bytes), interruption };
         match child::run(command, &bounds, |_| ()).map_err(failed)? {
             Ended::Done(result) => Ok(result),
-            Ended::Failed(Some(message)) if is_of_disk(&message) => {
+            Ended::NoRoom(message) => {
                 tracing::error!(error = message, "a proxy cannot be written");
                 Err(ProxyError::Storage)
             }
@@ -63,7 +69,7 @@ impl ProxyJobs {
             }
             Ended::Interrupted(Interruption::Late) => Err(ProxyError::Refused(format!(
                 "it takes longer than the {} that it may take here",
-                output::seconds(self.setup.time.as_secs_f64())
+                output::seconds(self.time.as_secs_f64())
             ))),
             Ended::Interrupted(Interruption::Cancelled | Interruption::Stopped) => {
                 Err(ProxyError::Cancelled)
@@ -77,6 +83,7 @@ impl Proxies for ProxyJobs {
         let ProxyRequest { scores, budget, score, plan, proxy } = *request;
         let hidden =
             self.hidden(&[(scores, "the scores"), (plan, "the plan"), (proxy, "the proxy")]);
+        let begin = Instant::now();
         let mut planning = started(job("plan"))?;
         planning.arg(&self.setup.foundation).arg(scores).arg("--out").arg(plan);
         let given = [
@@ -86,10 +93,10 @@ impl Proxies for ProxyJobs {
         for (option, value) in given {
             planning.args(value.into_iter().flat_map(|value| [option.to_owned(), value]));
         }
-        self.run(planning, &hidden, cancelled)?;
+        self.run(planning, &hidden, begin, cancelled)?;
         let mut extracting = started(job("extract"))?;
         extracting.arg(&self.setup.foundation).arg(plan).arg("--out").arg(proxy);
-        self.run(extracting, &hidden, cancelled)?;
+        self.run(extracting, &hidden, begin, cancelled)?;
         Ok(())
     }
 
@@ -113,7 +120,15 @@ impl Proxies for ProxyJobs {
             Some(rows) => mounting.arg("--validation").arg(rows),
             None => mounting.args(["--routing", "restricted", "--scale", "1"]),
         };
-        let report = self.run(mounting, &hidden, cancelled)?;
+        let is_own = validation.is_none() && self.validation.is_some();
+        let report = self.run(mounting, &hidden, Instant::now(), cancelled);
+        let report = report.map_err(|error| match error {
+            // What is wrong with the service's rows is not the app's fault.
+            ProxyError::Refused(message) if is_own && message.contains(OWN_ROWS) => {
+                failed(anyhow::anyhow!(message))
+            }
+            error => error,
+        })?;
         let Mounted { mounted, choice, tried, by, .. } = serde_json::from_str(&report)
             .context("the report of mount is not as expected")
             .map_err(failed)?;
@@ -122,22 +137,13 @@ impl Proxies for ProxyJobs {
             return Err(ProxyError::Refused(message.to_owned()));
         }
         let record = AdapterRecord::read(out).map_err(|error| failed(error.into()))?;
-        let metrics = json!({ "choice": choice, "by": by, "tried": tried });
+        // What the service's rows are like is not for apps.
+        let metrics = match is_own {
+            true => json!({ "choice": choice, "by": by }),
+            false => json!({ "choice": choice, "by": by, "tried": tried }),
+        };
         Ok(MountedProvenance { plan: record.and_then(|record| record.plan), metrics })
     }
-}
-
-/// Whether a message is of a disk that is full or cannot be written to, in the system's words.
-#[cfg(unix)]
-fn is_of_disk(message: &str) -> bool {
-    use rustix::io::Errno;
-    let errors = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG, Errno::ROFS];
-    errors.iter().any(|error| message.contains(&std::io::Error::from(*error).to_string()))
-}
-
-#[cfg(not(unix))]
-fn is_of_disk(_: &str) -> bool {
-    false
 }
 
 fn started(command: std::io::Result<Command>) -> Result<Command, ProxyError> {

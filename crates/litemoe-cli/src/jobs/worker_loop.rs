@@ -125,7 +125,13 @@ fn settle(worker: &Worker, stop: &Stop, job: &Job, end: &End) -> Result<bool, Re
     let stored = match stored {
         Err(error) if matches!(end, End::Made(..)) && !may_pass(&error) && !is_over(&error) => {
             tracing::error!(job = job.id, %error, "an adapter cannot be stored");
-            fail(worker, stop, job, "the adapter cannot be stored: see the service's log")
+            let message = match &error {
+                RegistryError::TooManyBytes { .. } => {
+                    format!("the adapter cannot be stored: {error}")
+                }
+                _ => "the adapter cannot be stored: see the service's log".to_owned(),
+            };
+            fail(worker, stop, job, &message)
         }
         stored => stored,
     };

@@ -109,7 +109,7 @@ fn nothing_is_written_when_an_input_changed() {
         ),
         (
             &["export", "vllm", "model", "--adapter", "home=mounted", "--out", "new"],
-            "mounted/litemoe.json",
+            "mounted/adapter_config.json",
             "model/tokenizer.json",
         ),
         (

@@ -43,7 +43,7 @@ fn a_full_disk_refuses_what_must_be_written_and_nothing_else() {
     let added = bench.run(&["app", "add", "home", "--registry", "apps"]);
     let key = added.stdout.trim().to_owned();
     let scores = bench.read("scores.json");
-    let served = Served::ignoring_file_limits(bench, &["--registry", "apps"]);
+    let served = Served::ignoring_file_limits(bench, &["--registry", "apps", "--proxies"]);
     let client = Client { address: served.address().to_owned(), key };
     let (status, stored) = client.put("mine", &files, None).expect("an answer");
     assert_eq!(status, 201, "{stored}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, copy_dir, edit_json};
 use crate::serving::Served;
 use crate::serving_apps::{Client, files_of};
 
@@ -25,7 +25,7 @@ impl Loop {
         let added = service.run(&["app", "add", "home", "--registry", "apps"]);
         assert_eq!(added.code, 0, "{}", added.stderr);
         let service = Arc::new(service);
-        let options = [&["--registry", "apps"], options].concat();
+        let options = [&["--registry", "apps", "--proxies"], options].concat();
         let served = Served::of(service.clone(), &options, None);
         let client =
             Client { address: served.address().to_owned(), key: added.stdout.trim().to_owned() };
@@ -145,20 +145,17 @@ fn validation_rows_choose_how_the_adapter_is_mounted_or_that_it_is_not() {
     let tried = card["metrics"]["tried"].as_array().expect("a list");
     assert!(tried.len() > 2 && tried[0]["choice"].is_null(), "{card}");
 
-    // Rows on which the foundation alone is better: what it says itself.
-    let said = device.json(&["generate", "model", "--prompt", "add 1 and 2", "--max-tokens", "8"]);
-    let row = json!({ "prompt": "add 1 and 2", "completion": said["text"] });
-    fs::write(device.path("own.jsonl"), row.to_string()).expect("written");
+    // An adapter that makes every answer worse, at any scale.
+    copy_dir(&device.path("adapter"), &device.path("worse"));
+    fs::remove_file(device.path("worse/litemoe.json")).expect("removed");
+    edit_json(&device.path("worse/adapter_config.json"), |config| {
+        config["lora_alpha"] = json!(1e7);
+    });
+    let (status, answer) = loop_.send("worse", "worse", &sent);
+    assert_eq!((status, &answer["error"]["code"]), (400, &json!("invalid_adapter")), "{answer}");
+    let message = answer["error"]["message"].as_str().expect("text");
+    assert!(message.contains("the foundation alone does better"), "{message}");
     fs::write(device.path("broken.jsonl"), "{\"prompt\": 1}").expect("written");
-    let sent = [("plan", "plan.json"), ("validation", "own.jsonl")];
-    let (status, answer) = loop_.send("adapter", "worse", &sent);
-    if status == 400 {
-        let message = answer["error"]["message"].as_str().expect("text");
-        assert!(message.contains("the foundation alone does better"), "{message}");
-    } else {
-        // A smaller scale that is no worse.
-        assert_eq!(status, 201, "{answer}");
-    }
     let sent = [("plan", "plan.json"), ("validation", "broken.jsonl")];
     let (status, refused) = loop_.send("adapter", "broken", &sent);
     let message = refused["error"]["message"].as_str().expect("text");

@@ -18,7 +18,7 @@ pub enum ScoresError {
     Changed(ChecksumError),
     #[error("the sums of layer {layer} are not all of the same experts")]
     Experts { layer: LayerId },
-    #[error("the noise multiplier of the scores is not a finite number above 0")]
+    #[error("the noise multiplier of the scores is not a number above 0 and at most 1e6")]
     NoiseMultiplier,
     #[error("scores of the model {one} and of the model {other} do not add up")]
     OtherModel { one: Fingerprint, other: Fingerprint },

@@ -3,11 +3,12 @@ use super::{ExpertScores, LayerSums};
 use crate::sha256_hex;
 
 impl ExpertScores {
-    /// Adds the scores of other rows. The result does not depend on the order and equals that of one pass over all
+    /// Adds the scores of other rows. Of private scores the noise adds up too; a row that is in both loses the privacy of
+    /// both. The result does not depend on the order and equals that of one pass over all
     /// rows, bit for bit if the batches are the same.
     ///
     /// # Errors
-    /// Scores that contain the same rows, belong to different models, or were measured with different options; sums
+    /// Scores that contain the same rows (private ones do not tell), belong to different models, or were measured with different options; sums
     /// that are no longer finite.
     pub fn merged(mut self, other: &Self) -> Result<Self, ScoresError> {
         self.check_adds_up_with(other)?;

@@ -5,8 +5,9 @@ use crate::Criterion;
 /// Differential privacy of scores: which sums were released, and with how much noise.
 ///
 /// The Gaussian mechanism of zero-concentrated differential privacy ("Concentrated Differential Privacy:
-/// Simplifications, Extensions, and Lower Bounds", arXiv 1605.02065). Neighbouring data sets differ in one row; their
-/// number of rows is not protected. In every layer and for every released quantity, a row adds its *shares*: its own sums,
+/// Simplifications, Extensions, and Lower Bounds", arXiv 1605.02065), for zero-out neighbours ("How to DP-fy ML", arXiv
+/// 2303.00654): data sets that are equal but for one row, whose shares are 0 in one of them. The number of rows is public, and
+/// a row that is not scored counts as none. In every layer and for every released quantity, a row adds its *shares*: its own sums,
 /// divided by their total over the experts, so that long rows count as much as short ones. The shares of a row have an L1
 /// norm of 1, hence an L2 norm of at most 1, and those of all layers and quantities together one of at most √(layers ×
 /// quantities).
@@ -15,14 +16,17 @@ use crate::Criterion;
 pub struct Privacy {
     /// The criterion whose sums were released; all other sums are 0.
     pub criterion: Criterion,
-    /// Noise multiplier: standard deviation of the noise, divided by the L2 sensitivity; finite and above 0.
+    /// Noise multiplier: standard deviation of the noise, divided by the L2 sensitivity; above 0.
     pub noise_multiplier: f64,
 }
 
 impl Privacy {
-    /// Whether the noise multiplier is finite and above 0.
+    /// Largest noise multiplier: beyond it nothing is left of the sums.
+    pub const MAX_NOISE_MULTIPLIER: f64 = 1e6;
+
+    /// Whether the noise multiplier is above 0 and at most [`MAX_NOISE_MULTIPLIER`](Self::MAX_NOISE_MULTIPLIER).
     pub fn is_valid(&self) -> bool {
-        self.noise_multiplier.is_finite() && self.noise_multiplier > 0.0
+        self.noise_multiplier > 0.0 && self.noise_multiplier <= Self::MAX_NOISE_MULTIPLIER
     }
 
     /// Whether a criterion can be computed from the released sums.

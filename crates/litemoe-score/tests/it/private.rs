@@ -1,6 +1,6 @@
 //! Differential privacy of scores: the released sums, their sensitivity to one row, and the noise.
 
-use litemoe_core::{Criterion, ExpertScores, LayerId, MoeModel, Privacy, ScoresError};
+use litemoe_core::{Criterion, ExpertScores, ExpertSum, LayerId, MoeModel, Privacy, ScoresError};
 use litemoe_score::{ScoreError, ScoreOptions, score, score_private};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -34,16 +34,28 @@ fn plain(model: &Toy, rows: &[Vec<u32>]) -> ExpertScores {
     score(model, rows, &ScoreOptions::default(), &about(), drop).unwrap().scores
 }
 
-/// All released sums, in shares of rows.
-fn released(scores: &ExpertScores) -> Vec<f64> {
-    let layers = scores.layers.values();
-    layers
-        .flat_map(|sums| {
-            let counts = sums.count.iter().map(|&count| count as f64 / sums.top_k as f64);
-            let exact = [&sums.prob, &sums.gate, &sums.norm, &sums.gate_norm];
-            counts.chain(exact.into_iter().flat_map(|sums| sums.values().to_vec()))
-        })
-        .collect()
+/// All released sums, in shares of rows, and half the distance of two values of each.
+fn released(scores: &ExpertScores) -> Vec<(f64, f64)> {
+    let criterion = scores.privacy.unwrap().criterion;
+    let mut found = Vec::new();
+    for sums in scores.layers.values() {
+        for quantity in criterion.sums() {
+            let top_k = sums.top_k as f64;
+            let values = match quantity {
+                ExpertSum::Count => {
+                    let share = |&count: &u64| (count as f64 / top_k, 0.5 / top_k);
+                    found.extend(sums.count.iter().map(share));
+                    continue;
+                }
+                ExpertSum::Prob => &sums.prob,
+                ExpertSum::Gate => &sums.gate,
+                ExpertSum::Norm => &sums.norm,
+                ExpertSum::GateNorm => &sums.gate_norm,
+            };
+            found.extend(values.values().iter().map(|&value| (value, ROUNDING)));
+        }
+    }
+    found
 }
 
 proptest! {
@@ -85,12 +97,14 @@ proptest! {
             fewer.remove(left_out % rows.len());
             prop_assume!(!fewer.is_empty());
             let (all, fewer) = (released(&private(&model, &rows, privacy, 0)), released(&private(&model, &fewer, privacy, 0)));
-            let distance = all.iter().zip(&fewer).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt();
+            let of = |norm: fn(f64, f64, f64) -> f64| {
+                let each = all.iter().zip(&fewer).map(|(&(x, half), &(y, _))| norm(x, y, half));
+                each.map(|value| value * value).sum::<f64>().sqrt()
+            };
+            let distance = of(|x, y, _| x - y);
             let sensitivity = privacy.std(model.moe_layers().len()) / privacy.noise_multiplier;
-            // Counts are rounded to whole tokens, all other sums to the grid.
-            let counts = criterion.sums().contains(&litemoe_core::ExpertSum::Count);
-            let step = if counts { 1.0 } else { 2.0 * ROUNDING };
-            let rounding = step * (all.len() as f64).sqrt();
+            // Both are rounded.
+            let rounding = of(|_, _, half| 2.0 * half);
             prop_assert!(distance <= sensitivity + rounding, "{criterion}: {distance} > {sensitivity} + {rounding}");
         }
     }
@@ -181,7 +195,7 @@ fn what_cannot_be_private_is_refused() {
         score_private(&model, &rows, options, privacy, &about(), &mut rng, drop).unwrap_err()
     };
     let options = ScoreOptions::default();
-    for noise_multiplier in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+    for noise_multiplier in [0.0, -1.0, 1e7, f64::NAN, f64::INFINITY] {
         let privacy = Privacy { criterion: Criterion::Task, noise_multiplier };
         let refusal = refused(privacy, &options);
         assert!(matches!(refusal, ScoreError::NoiseMultiplier { .. }), "{refusal}");

@@ -77,7 +77,7 @@ enum Access {
     Anyone,
     /// Those of callers, with a key where keys are asked for.
     Caller,
-    /// Theirs to the model or the tokenizer, which count for an app's limits.
+    /// Theirs to the model, for weights of it, or to the tokenizer, which count for an app's limits.
     Generation,
     /// Theirs with files, whose limit is that of uploads.
     Upload,
@@ -108,7 +108,7 @@ fn routes() -> Vec<Route> {
         (Method::GET, "/v1/adapters/{name}", Caller, get(adapters::one)),
         (Method::PUT, "/v1/adapters/{name}", Upload, put(adapters::put)),
         (Method::DELETE, "/v1/adapters/{name}", Caller, delete(adapters::remove)),
-        (Method::POST, "/v1/apps/me/scores", Caller, post(scores::extract)),
+        (Method::POST, "/v1/apps/me/scores", Generation, post(scores::extract)),
         (Method::GET, "/v1/files", Caller, get(files::list)),
         (Method::POST, "/v1/files", Upload, post(files::upload)),
         (Method::GET, "/v1/files/{id}", Caller, get(files::one)),

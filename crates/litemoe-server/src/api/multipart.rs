@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::error::ApiError;
 use crate::api::paced_body::{PacedBody, Taken};
-use crate::api::upload::Deadline;
+use crate::api::upload::Upload;
 use crate::state::State;
 
 /// Maximum bytes of a field that is a text.
@@ -34,6 +34,8 @@ struct Limits {
     /// Time for all of them, and when it is over.
     upload_time: Duration,
     deadline: Instant,
+    /// Its place among uploads, until the form is dropped.
+    _upload: Option<Upload>,
     /// What the parser has given on.
     taken: Taken,
 }
@@ -49,14 +51,23 @@ impl Form {
     pub(crate) async fn of(request: Request, state: &State) -> Result<Self, ApiError> {
         let (max_upload, timeouts) = (state.options.max_upload, &state.options.timeouts);
         let (time, upload_time) = (timeouts.body, timeouts.upload);
-        let deadline = request.extensions().get::<Deadline>();
-        let deadline = deadline.map_or(Instant::now() + upload_time, |&Deadline(at)| at);
+        let upload = request.extensions().get::<Upload>().cloned();
+        let deadline = upload.as_ref().map(|upload| upload.deadline);
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + upload_time);
         let (head, body) = request.into_parts();
         let (body, taken) = PacedBody::over(body);
         let request = Request::from_parts(head, body);
         let fields =
             Multipart::from_request(request, &()).await.map_err(|_| ApiError::no_form())?;
-        let limits = Limits { left: max_upload, max_upload, time, upload_time, deadline, taken };
+        let limits = Limits {
+            left: max_upload,
+            max_upload,
+            time,
+            upload_time,
+            deadline,
+            _upload: upload,
+            taken,
+        };
         Ok(Self { fields, limits })
     }
 

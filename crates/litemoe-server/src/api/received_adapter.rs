@@ -1,5 +1,5 @@
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,10 +65,13 @@ pub(crate) async fn store(
             return Err(refusal);
         }
     };
+    // What is left to do is no upload: others may begin theirs.
+    drop(form);
     let (staged, mounted) = match tuned {
         None => (staged, None),
         Some(tuned) => {
-            let (staged, mounted) = mount(state, &name, staged, tuned).await?;
+            expect_room(&apps, app, &name, staged.adapter.path()).await?;
+            let (staged, mounted) = mount(state, app, &name, staged, tuned).await?;
             (staged, Some(mounted))
         }
     };
@@ -113,11 +116,14 @@ impl Staged {
 /// has left.
 async fn mount(
     state: &State,
+    app: &App,
     name: &AdapterName,
     staged: Staged,
     tuned: Tuned,
 ) -> Result<(Staged, MountedProvenance), ApiError> {
     let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
+    let slot = desk.slots.begin(&app.name);
+    let _slot = slot.map_err(|too_many| ApiError::too_many(too_many, state.options.retry_after))?;
     let Tuned { plan, validation } = tuned;
     let mounted = desk.run(move |proxies, cancelled| {
         let (validation, out) = (validation.as_deref(), staged.mounted());
@@ -131,6 +137,24 @@ async fn mount(
         ProxyError::Storage => ApiError::storage_full(),
         ProxyError::Cancelled | ProxyError::Failed => ApiError::failed(),
     })
+}
+
+/// Refuses an adapter that the app has no room for, before it is mounted.
+async fn expect_room(
+    apps: &Arc<Apps>,
+    app: &App,
+    name: &AdapterName,
+    dir: &Path,
+) -> Result<(), ApiError> {
+    let (apps, app, name, dir) = (apps.clone(), app.name.clone(), name.clone(), dir.to_owned());
+    let look = move || -> Result<(), ApiError> {
+        let bytes = fs::read_dir(dir).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.metadata()?.len())).sum::<io::Result<u64>>()
+        });
+        let bytes = bytes.map_err(|error| unwritten(&error))?;
+        Ok(apps.registry().expect_room_for_adapter(&app, &name, bytes)?)
+    };
+    blocking(look).await?
 }
 
 fn refused(name: &AdapterName, reason: &str) -> ApiError {

@@ -44,9 +44,11 @@ impl From<RegistryError> for ApiError {
             RegistryError::FileInUse { .. } => {
                 Self::coded(StatusCode::CONFLICT, "file_in_use", message)
             }
-            RegistryError::TooManyFiles { .. }
-            | RegistryError::TooManyBytes { .. }
-            | RegistryError::TooManyJobs { .. } => {
+            // Nothing that time alone mends: clients must not try again.
+            RegistryError::TooManyBytes { .. } => {
+                Self::coded(StatusCode::FORBIDDEN, "storage_limit_reached", message)
+            }
+            RegistryError::TooManyFiles { .. } | RegistryError::TooManyJobs { .. } => {
                 Self::coded(StatusCode::TOO_MANY_REQUESTS, "limit_reached", message)
             }
             RegistryError::Spec(error) => {

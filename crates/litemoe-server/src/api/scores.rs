@@ -96,6 +96,11 @@ fn begin<'s>(
 ) -> Result<Begun<'s>, ApiError> {
     let (apps, app) = of_app(state, caller)?;
     let desk = state.desk.as_ref().ok_or_else(ApiError::no_proxies)?;
+    // A proxy has its weights.
+    let foundation = &state.models.foundation().name;
+    if !app.settings.models.has(foundation) {
+        return Err(ApiError::unknown_model(foundation));
+    }
     let mut query = Query::parse(query)?;
     let (budget, score) = (given(&mut query, "budget")?, given(&mut query, "score")?);
     query.finish()?;

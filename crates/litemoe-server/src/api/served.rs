@@ -67,6 +67,6 @@ async fn load(apps: &Apps, adapter: StoredAdapter, name: &str) -> Result<Served,
             tracing::error!(adapter = name, reason, "an adapter cannot be loaded");
             Err(ApiError::unloadable(name))
         }
-        Err(LoadError::Replaced(_) | LoadError::Panicked) => Err(ApiError::failed()),
+        Err(LoadError::Replaced { .. } | LoadError::Panicked) => Err(ApiError::failed()),
     }
 }

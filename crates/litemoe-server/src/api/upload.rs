@@ -12,9 +12,13 @@ use crate::caller::Caller;
 use crate::slots::Slot;
 use crate::state::{Shared, State};
 
-/// Time at which an upload must have arrived.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(pub(crate) Instant);
+/// An upload that may be received.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload {
+    /// When it must have arrived.
+    pub(crate) deadline: Instant,
+    _slot: Arc<Slot>,
+}
 
 /// Lets an app send files if it does not send others, and while there is room for them, within a time for all of it.
 pub(crate) async fn receive(
@@ -23,14 +27,15 @@ pub(crate) async fn receive(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let _slot = match begin(&state, &caller) {
+    let slot = match begin(&state, &caller) {
         Ok(slot) => slot,
         Err(refusal) => {
             body::refuse(request, &state).await;
             return refusal.into_response();
         }
     };
-    request.extensions_mut().insert(Deadline(Instant::now() + state.options.timeouts.upload));
+    let deadline = Instant::now() + state.options.timeouts.upload;
+    request.extensions_mut().insert(Upload { deadline, _slot: Arc::new(slot) });
     next.run(request).await
 }
 

@@ -3,7 +3,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use litemoe_core::{MoeLayer, MountedAdapter};
-use litemoe_registry::{AdapterName, App, Owner, Registry, RegistryError, StoredAdapter};
+use litemoe_registry::{
+    AdapterFile, AdapterName, App, Owner, Registry, RegistryError, StoredAdapter,
+};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
@@ -52,8 +54,11 @@ pub(crate) enum LoadError {
     Registry(RegistryError),
     /// It does not fit the foundation.
     Unfit(String),
-    /// Another generation has replaced it.
-    Replaced(u64),
+    /// Another generation has replaced it, with files of so many bytes.
+    Replaced {
+        by: u64,
+        bytes: u64,
+    },
     Panicked,
 }
 
@@ -118,9 +123,9 @@ impl StoredAdapters {
         adapter: StoredAdapter,
     ) -> Result<Arc<MountedAdapter>, LoadError> {
         let StoredAdapter { owner, name, mut generation, files, .. } = adapter;
-        let bytes = files.iter().map(|file| file.bytes).sum();
+        let mut n_bytes = bytes_of(&files);
         loop {
-            let cell = self.cell(generation, &owner, bytes);
+            let cell = self.cell(generation, &owner, n_bytes);
             if let Some(mounted) = cell.get() {
                 return Ok(mounted.clone());
             }
@@ -130,9 +135,9 @@ impl StoredAdapters {
                 cell.get_or_try_init(load).await.cloned()
             });
             match loading.await.unwrap_or(Err(LoadError::Panicked)) {
-                Err(LoadError::Replaced(by)) => {
+                Err(LoadError::Replaced { by, bytes }) => {
                     self.forget(generation);
-                    generation = by;
+                    (generation, n_bytes) = (by, bytes);
                 }
                 Err(error) => {
                     self.forget(generation);
@@ -156,7 +161,7 @@ impl StoredAdapters {
         let (adapter, mounted) = read.map_err(LoadError::Registry)?;
         match adapter.generation {
             found if found == generation => Ok(Arc::new(mounted.map_err(LoadError::Unfit)?)),
-            found => Err(LoadError::Replaced(found)),
+            by => Err(LoadError::Replaced { by, bytes: bytes_of(&adapter.files) }),
         }
     }
 
@@ -192,6 +197,10 @@ impl StoredAdapters {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|loaded| loaded.generation != generation || loaded.mounted.initialized());
     }
+}
+
+fn bytes_of(files: &[AdapterFile]) -> u64 {
+    files.iter().map(|file| file.bytes).sum()
 }
 
 /// Gives up the least recently used adapter of the owner that has the most of something.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Read};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use axum::http::{Request, Response};
 use litemoe_core::{
     ExpertScores, Fingerprint, LayerId, LayerSums, MoeLayer, SCORES_VERSION, ScoreOrigin,
 };
-use litemoe_registry::check;
+use litemoe_registry::{Settings, check};
 use litemoe_server::{
     Cancelled, MountRequest, MountedProvenance, Proxies, ProxyError, ProxyRequest, ServerOptions,
 };
@@ -277,6 +278,20 @@ async fn services_without_proxies_or_without_keys_say_so() {
     assert_eq!(extract(&open, "sk-anything", "", body(0)).await.status(), 401);
 }
 
+#[tokio::test]
+async fn an_app_that_may_not_use_the_foundation_gets_no_weights_of_it_and_requests_count() {
+    let (shop, proxies) = shop();
+    let nothing = Settings { models: "other".parse().unwrap(), ..Settings::default() };
+    let key = shop.add_with("nothing", &nothing);
+    let refusal = error(extract(&shop, &key, "", body(0)).await, 404).await;
+    assert_eq!(refusal["message"], "the model `toy` does not exist");
+    let once = Settings { requests_per_minute: NonZeroU32::new(1), ..Settings::default() };
+    let key = shop.add_with("once", &once);
+    assert_eq!(files(extract(&shop, &key, "", body(0)).await).await.len(), 3);
+    assert_eq!(extract(&shop, &key, "", body(0)).await.status(), 429);
+    assert_eq!(proxies.n_begun.load(Ordering::SeqCst), 1);
+}
+
 /// A form of fields, each with a file name.
 fn form(fields: &[(&str, &str, &str)]) -> String {
     let part = |(field, name, content): &(&str, &str, &str)| {
@@ -310,6 +325,24 @@ async fn an_adapter_with_a_plan_is_mounted_before_it_is_stored() {
         card["files"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
     assert_eq!(names, ["adapter_config.json", "litemoe.json"]);
     assert_eq!(shop.content(&key, "mine").await, "y");
+    is_clean(&shop).await;
+}
+
+#[tokio::test]
+async fn an_adapter_that_there_is_no_room_for_is_refused_before_it_is_mounted() {
+    let (shop, _) = shop();
+    let small = Settings { storage_bytes: Some(10), ..Settings::default() };
+    let key = shop.add_with("home", &small);
+    let long = ("weights", "weights", "12345678901");
+    // The toy would refuse this plan.
+    let refused = put(&shop, &key, &[long, ("plan", "plan.json", "other")]).await;
+    let refusal = error(refused, 403).await;
+    assert_eq!(refusal["code"], "storage_limit_reached");
+    // With the plan that the toy adds to it.
+    let sent = put(&shop, &key, &[CONFIG, ("plan", "plan.json", "12345678")]).await;
+    assert_eq!(sent.status(), 201);
+    let refused = put(&shop, &key, &[CONFIG, ("plan", "plan.json", "abc")]).await;
+    assert_eq!(refused.status(), 409);
     is_clean(&shop).await;
 }
 

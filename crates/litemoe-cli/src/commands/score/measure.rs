@@ -54,10 +54,11 @@ pub(crate) struct MeasureArgs {
     /// 1−κ.
     #[arg(long, default_value_t = 0.2)]
     pub(crate) kappa: f64,
-    /// Differential privacy: noise multiplier, a number above 0. Rows are scored one by one and weigh the same, the sums of
-    /// --noise-score get normal noise and are rounded, and hashes of the rows are left out. 1 is about ε = 5.3 at δ =
-    /// 1e-5 for each row, 2 is 2.5 and 4 is 1.2; with each run on the same rows the privacy lost adds up.
-    #[arg(long, value_name = "MULTIPLIER", value_parser = multiplier)]
+    /// Differential privacy: noise multiplier, above 0 and at most 1e6. Rows are scored one by one and weigh the same, the
+    /// sums of --noise-score get normal noise and are rounded, and hashes of the rows are left out. 1 is about ε = 5.3 at δ
+    /// = 1e-5 for the content of each row, 2 is 2.5 and 4 is 1.2; the number of rows is public, and with each run on the same
+    /// rows the privacy lost adds up.
+    #[arg(long, value_name = "MULTIPLIER", conflicts_with_all = ["rows", "shard"], value_parser = multiplier)]
     pub(crate) noise: Option<f64>,
     /// Criterion whose sums are released with --noise [default: task].
     #[arg(long, value_name = "SCORE", requires = "noise", value_parser = listed::criterion())]
@@ -201,8 +202,10 @@ impl MeasureArgs {
 
 /// Parses a noise multiplier.
 fn multiplier(text: &str) -> Result<f64, String> {
-    let multiplier = text.parse().ok().filter(|it: &f64| it.is_finite() && *it > 0.0);
-    multiplier.ok_or_else(|| "a noise multiplier is a finite number above 0".to_owned())
+    let multiplier = text.parse().ok().filter(|&noise_multiplier| {
+        Privacy { criterion: Criterion::Task, noise_multiplier }.is_valid()
+    });
+    multiplier.ok_or_else(|| "a noise multiplier is above 0 and at most 1e6".to_owned())
 }
 
 /// Random numbers that nobody can predict.

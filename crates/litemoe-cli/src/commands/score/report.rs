@@ -54,7 +54,7 @@ impl ScoreReport {
             sequences: scores.rows(),
             tokens: scores.privacy.is_none().then(|| scores.tokens()),
             skipped,
-            privacy: scores.privacy.map(|privacy| PrivacyReport::new(privacy, scores.layers.len())),
+            privacy: scores.privacy.map(|privacy| PrivacyReport::new(privacy, scores)),
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory.peak(),
         }
@@ -62,14 +62,10 @@ impl ScoreReport {
 }
 
 impl PrivacyReport {
-    fn new(privacy: Privacy, n_layers: usize) -> Self {
-        Self {
-            privacy,
-            std: privacy.std(n_layers),
-            rho: privacy.rho(),
-            epsilon: privacy.epsilon(DELTA),
-            delta: DELTA,
-        }
+    fn new(privacy: Privacy, scores: &ExpertScores) -> Self {
+        // Each shard has noise of its own.
+        let std = privacy.std(scores.layers.len()) * (scores.shards.len() as f64).sqrt();
+        Self { privacy, std, rho: privacy.rho(), epsilon: privacy.epsilon(DELTA), delta: DELTA }
     }
 }
 
@@ -83,7 +79,7 @@ impl Report for ScoreReport {
         };
         output::line(&format!(
             "{} written: {sequences} rows; {} released with noise of standard deviation {std:.1} rows: ε = {epsilon:.2} at δ \
-             = {delta:e} for each row",
+             = {delta:e} for a row that is in no other scores",
             scores.display(),
             privacy.criterion
         ))
