@@ -108,7 +108,7 @@ impl Proxies for ProxyJobs {
         let MountRequest { adapter, plan, validation, out } = *request;
         let sent = validation.unwrap_or_else(|| Path::new(""));
         let hidden = self.hidden(&[
-            (adapter, "the adapter"),
+            (adapter, "that was sent"),
             (plan, "the plan"),
             (sent, "validation"),
             (out, "the mounted adapter"),

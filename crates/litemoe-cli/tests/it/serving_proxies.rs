@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, copy_dir, edit_json};
+use crate::bench::Bench;
 use crate::serving::Served;
 use crate::serving_apps::{Client, files_of};
 
@@ -145,12 +145,13 @@ fn validation_rows_choose_how_the_adapter_is_mounted_or_that_it_is_not() {
     let tried = card["metrics"]["tried"].as_array().expect("a list");
     assert!(tried.len() > 2 && tried[0]["choice"].is_null(), "{card}");
 
-    // An adapter that makes every answer worse, at any scale.
-    copy_dir(&device.path("adapter"), &device.path("worse"));
-    fs::remove_file(device.path("worse/litemoe.json")).expect("removed");
-    edit_json(&device.path("worse/adapter_config.json"), |config| {
-        config["lora_alpha"] = json!(1e7);
-    });
+    // Too large a learning rate, and rows on which the foundation is as good as it can be: its own answers.
+    let rate = ["--learning-rate", "0.1", "--validate-every", "6", "--warmup", "1"];
+    device.tune("proxy", "worse", &[&["--plan", "plan.json"], &rate[..]].concat());
+    let said = device.json(&["generate", "model", "--prompt", "add 1 and 2", "--max-tokens", "8"]);
+    let row = json!({ "prompt": "add 1 and 2", "completion": said["text"] });
+    fs::write(device.path("own.jsonl"), row.to_string()).expect("written");
+    let sent = [("plan", "plan.json"), ("validation", "own.jsonl")];
     let (status, answer) = loop_.send("worse", "worse", &sent);
     assert_eq!((status, &answer["error"]["code"]), (400, &json!("invalid_adapter")), "{answer}");
     let message = answer["error"]["message"].as_str().expect("text");
