@@ -109,8 +109,8 @@ fn nothing_is_written_when_an_input_changed() {
         ),
         (
             &["export", "vllm", "model", "--adapter", "home=mounted", "--out", "new"],
-            "mounted/adapter_config.json",
-            "model/tokenizer.json",
+            template,
+            "mounted/adapter_model.safetensors",
         ),
         (
             &["fuse", "model", "mounted", "--out", "new"],
