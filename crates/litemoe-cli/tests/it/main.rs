@@ -53,6 +53,7 @@ mod progress;
 mod pull;
 mod records;
 mod refit;
+mod refused_exports;
 mod rows;
 mod serving;
 mod serving_apps;

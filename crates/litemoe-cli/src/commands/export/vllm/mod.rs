@@ -188,7 +188,7 @@ fn write_texts(staged: &mut StagedDir, record: &Record) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Allows whoever may read a file to run it.
+/// Makes a file executable for those that may read it.
 #[cfg(unix)]
 fn make_executable(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
