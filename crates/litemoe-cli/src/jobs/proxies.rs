@@ -56,14 +56,14 @@ impl ProxyJobs {
             false => (begin.elapsed() >= self.time).then_some(Interruption::Late),
         };
         let bounds = Bounds { memory: self.setup.memory.or_else(available_bytes), interruption };
-        match child::run(command, &bounds, |_| ()).map_err(failed)? {
+        match child::run(command, &bounds, |_| ()).map_err(|error| failed(&error))? {
             Ended::Done(result) => Ok(result),
             Ended::NoRoom(message) => {
                 tracing::error!(error = message, "a proxy cannot be written");
                 Err(ProxyError::Storage)
             }
             Ended::Failed(Some(message)) => Err(ProxyError::Refused(hidden.plain(&message))),
-            Ended::Failed(None) => Err(failed(anyhow::anyhow!("it ended without a message"))),
+            Ended::Failed(None) => Err(failed(&anyhow::anyhow!("it ended without a message"))),
             Ended::NoMemory => {
                 Err(ProxyError::Refused("it needs more memory than there is".to_owned()))
             }
@@ -125,18 +125,18 @@ impl Proxies for ProxyJobs {
         let report = report.map_err(|error| match error {
             // What is wrong with the service's rows is not the app's fault.
             ProxyError::Refused(message) if is_own && message.contains(OWN_ROWS) => {
-                failed(anyhow::anyhow!(message))
+                failed(&anyhow::anyhow!(message))
             }
             error => error,
         })?;
         let Mounted { mounted, choice, tried, by, .. } = serde_json::from_str(&report)
             .context("the report of mount is not as expected")
-            .map_err(failed)?;
+            .map_err(|error| failed(&error))?;
         if !mounted {
             let message = "on the validation rows the foundation alone does better";
             return Err(ProxyError::Refused(message.to_owned()));
         }
-        let record = AdapterRecord::read(out).map_err(|error| failed(error.into()))?;
+        let record = AdapterRecord::read(out).map_err(|error| failed(&error.into()))?;
         // What the service's rows are like is not for apps.
         let metrics = match is_own {
             true => json!({ "choice": choice, "by": by }),
@@ -147,11 +147,11 @@ impl Proxies for ProxyJobs {
 }
 
 fn started(command: std::io::Result<Command>) -> Result<Command, ProxyError> {
-    command.map_err(|error| failed(error.into()))
+    command.map_err(|error| failed(&error.into()))
 }
 
 /// Something is wrong with this machine.
-fn failed(error: anyhow::Error) -> ProxyError {
+fn failed(error: &anyhow::Error) -> ProxyError {
     tracing::error!(error = format!("{error:#}"), "a proxy failed");
     ProxyError::Failed
 }

@@ -71,7 +71,10 @@ pub(crate) async fn extract(
         ProxyError::Storage => ApiError::storage_full(),
         ProxyError::Cancelled | ProxyError::Failed => ApiError::failed(),
     })?;
-    let archive = move || Archive::of(&archive.path().to_owned(), (archive, slot));
+    let archive = move || {
+        let folder = archive.path().to_owned();
+        Archive::of(&folder, (archive, slot))
+    };
     let archive = blocking(archive).await?.map_err(|error| unwritten(&error))?;
     Ok(archive.into_response("proxy.tar"))
 }
