@@ -51,7 +51,7 @@ pub fn write(
     write_files(dir, &adapters, stacks, sites, config)
 }
 
-/// As [`write`], for servers that read of PEFT's configuration one rank and one α: the configuration has no patterns and no
+/// As [`write()`], for servers that read of PEFT's configuration one rank and one α: the configuration has no patterns and no
 /// rank-stabilised scale, and every expert has LoRAs of its own, also where PEFT itself reads only stacks.
 ///
 /// All LoRAs are brought to the largest rank and to the scale that is farthest from zero. Weights that such servers fuse have
@@ -59,7 +59,7 @@ pub fn write(
 /// dense network; the three projections of all experts of a layer.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_uniform(
     dir: &mut StagedDir,
     adapters: &Adapters,
