@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{panic, process};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use litemoe_core::MountedAdapter;
 use litemoe_model::{Checkpoint, Model};
@@ -67,6 +67,11 @@ impl ServeArgs {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let options = self.server.options()?;
         let registry = self.registry.open_if_any()?;
+        if self.jobs.proxies && registry.is_none() {
+            bail!(
+                "--proxies is for apps, but there is no registry of them: `litemoe app add` makes one"
+            );
+        }
         let runtime =
             tokio::runtime::Runtime::new().context("cannot start the asynchronous runtime")?;
         runtime.block_on(self.listen(options, registry))
