@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
-use litemoe_adapter::{Effect, LoadedAdapter, load_with_plan};
+use litemoe_adapter::{AdapterRecord, Effect, LoadedAdapter, load_with_plan};
 use litemoe_core::{Adapters, Fingerprint, LanguageModel, MountedAdapter, Plan, Sampling};
 use litemoe_files::map_large_allocations;
 use litemoe_model::{Checkpoint, Model, ModelError, Outline};
@@ -131,13 +131,14 @@ impl Opened {
     ) -> anyhow::Result<LoadedAdapter> {
         let Self { checkpoint, .. } = self;
         let (outline, device) = (Outline::of(checkpoint), device.open()?);
-        let loaded = load_with_plan(dir, &outline, checkpoint.fingerprint(), plan, &device);
+        let loaded = load_with_plan(dir, &outline, base_of(checkpoint, dir), plan, &device);
         loaded.with_context(|| cannot_mount(dir, checkpoint))
     }
 
     /// Loads the weights onto a device.
     pub(crate) fn load(self, device: DeviceArgs, weights: WeightArgs) -> anyhow::Result<Loaded> {
-        self.with(device, |checkpoint, device| Model::load_as(checkpoint, device, weights.dtype))
+        let dtype = weights.of(&self.checkpoint);
+        self.with(device, |checkpoint, device| Model::load_as(checkpoint, device, dtype))
     }
 
     /// Leaves the weights in the files until they are used; freed memory is not kept.
@@ -201,7 +202,7 @@ impl Loaded {
 
     /// The same model, loaded with these weights, with KV caches in the format of the option.
     pub(crate) fn cached_as(self, cache: CacheArgs, weights: WeightArgs) -> anyhow::Result<Self> {
-        let dtype = cache.or_default(weights.dtype, self.model.config());
+        let dtype = cache.or_default(weights.of(&self.checkpoint), self.model.config());
         Ok(Self { model: self.model.with_cache_dtype(dtype)?, ..self })
     }
 
@@ -252,13 +253,24 @@ impl Loaded {
     }
 }
 
+/// Fingerprint by which an adapter knows a model: a quantised one may have the adapters of the model that it was made from.
+pub(crate) fn base_of<'a>(checkpoint: &'a Checkpoint, adapter: &Path) -> &'a Fingerprint {
+    let source = checkpoint.quantised().map(|quantised| &quantised.source);
+    // A record that cannot be read is refused when the adapter is.
+    let record = source.and_then(|_| AdapterRecord::read(adapter).ok().flatten());
+    let is_known = |source: &&Fingerprint| {
+        record.is_some_and(|record| [record.foundation, record.trained_on].contains(source))
+    };
+    source.filter(is_known).unwrap_or_else(|| checkpoint.fingerprint())
+}
+
 /// Loads an adapter for a model of a checkpoint, with its router bias, and checks that it changes the model's logits.
 pub(crate) fn adapter(
     checkpoint: &Checkpoint,
     model: &Model,
     dir: &Path,
 ) -> anyhow::Result<MountedAdapter> {
-    let loaded = load_with_plan(dir, model, checkpoint.fingerprint(), None, &model.device());
+    let loaded = load_with_plan(dir, model, base_of(checkpoint, dir), None, &model.device());
     let mounted = loaded.with_context(|| cannot_mount(dir, checkpoint))?.mounted;
     expect_mounted(checkpoint, model, dir, &mounted)?;
     Ok(mounted)

@@ -2,6 +2,7 @@
 
 mod attention;
 mod bank;
+mod blocks;
 mod cross_entropy;
 mod dispatch;
 #[cfg(feature = "flex")]
@@ -29,6 +30,7 @@ pub use attention::{
     self_attention,
 };
 pub use bank::{ExpertAdapters, ExpertBank, ExpertVisit, ExpertWork, StoredExpert};
+pub use blocks::{BLOCK_VALUES, block_bytes, dequantise};
 pub use cross_entropy::cross_entropy;
 pub use heads::{HeadMap, Rotation, fuses_heads, map_heads};
 pub use hidden_act::HiddenAct;

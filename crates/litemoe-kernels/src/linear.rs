@@ -76,4 +76,10 @@ impl LinearWeight {
     pub fn stored(&self) -> Tensor<2> {
         self.weight.stored()
     }
+
+    /// The rows of a quantised weight in [blocks](crate::block_bytes), from which [`Self::from_rows`] makes the same weight;
+    /// `None` for other formats.
+    pub fn stored_blocks(&self) -> Option<Vec<u8>> {
+        self.weight.stored_blocks()
+    }
 }

@@ -1,4 +1,5 @@
 use burn::tensor::{Device, Tensor, TensorData};
+use litemoe_core::WeightDtype;
 
 /// Weight in the checkpoint layout, `[d_out, d_in]`, whose rows are read when a packed weight is made of them, in any
 /// order and by several threads: there is never a second copy of the weight.
@@ -12,6 +13,13 @@ pub trait StoredRows: Sync {
     /// Row `row` in little-endian bf16, `2 · d_in` bytes, if it is stored so and in memory; may hold values that are not finite.
     fn bf16(&self, row: usize) -> Option<&[u8]> {
         let _ = row;
+        None
+    }
+
+    /// Row `row` in [blocks](crate::block_bytes) of a quantised format, the last padded with zeros, if it is stored so and in
+    /// memory; may hold scales that are not finite.
+    fn blocks(&self, row: usize, dtype: WeightDtype) -> Option<&[u8]> {
+        let _ = (row, dtype);
         None
     }
 }
@@ -71,6 +79,12 @@ impl StoredRows for Stacked<'_> {
         match row.checked_sub(self.0.shape()[0]) {
             None => self.0.bf16(row),
             Some(row) => self.1.bf16(row),
+        }
+    }
+    fn blocks(&self, row: usize, dtype: WeightDtype) -> Option<&[u8]> {
+        match row.checked_sub(self.0.shape()[0]) {
+            None => self.0.blocks(row, dtype),
+            Some(row) => self.1.blocks(row, dtype),
         }
     }
 }

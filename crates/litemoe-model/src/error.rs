@@ -3,7 +3,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use litemoe_core::{
-    CacheDtype, ChecksumError, ExpertId, LayerId, PlanError, RouterRule, Site, WeightDtype,
+    CacheDtype, ChecksumError, ExpertId, Fingerprint, LayerId, PlanError, RouterRule, Site,
+    WeightDtype,
 };
 use thiserror::Error;
 
@@ -49,6 +50,12 @@ pub enum ModelError {
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, F64, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
+    #[error("{}: its quantization_config says that weights are in {dtype}, but none is", path.display())]
+    NotQuantised { path: PathBuf, dtype: WeightDtype },
+    #[error("{}: is quantised in {dtype}; {what} needs the model that it was made from, {source_model}", dir.display())]
+    IsQuantised { dir: PathBuf, dtype: WeightDtype, what: &'static str, source_model: Fingerprint },
+    #[error("{dtype} weights are not quantised; known: q8, q4")]
+    UnquantisedFormat { dtype: WeightDtype },
     #[error(
         "a KV cache in {dtype} needs a decoder-only model on the CPU, which this {family} is not"
     )]

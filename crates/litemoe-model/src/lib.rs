@@ -13,11 +13,13 @@ mod load;
 mod model;
 mod outline;
 mod proxy;
+mod quantise;
 mod weights;
 
 pub use checkpoint::experts::CheckpointExperts;
 pub use checkpoint::origin::Origin;
 pub use checkpoint::parts::{Part, StoredPart};
+pub use checkpoint::quantised::Quantised;
 pub use checkpoint::weight_files::shards;
 pub use checkpoint::{Checkpoint, FingerprintCache};
 pub use config::{
@@ -36,3 +38,4 @@ pub use proxy::weights::MakeExperts;
 pub use proxy::{
     SIDE_FILES, StagedProxy, check_proxy_target, proxy_bytes, stage_proxy, write_proxy,
 };
+pub use quantise::{Quantisation, StagedQuantisation};

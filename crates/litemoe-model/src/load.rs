@@ -3,6 +3,7 @@ use litemoe_core::{LayerId, Site, Stack, WeightDtype};
 use litemoe_kernels::{ExpertBank, LinearWeight};
 
 use crate::checkpoint::matrix_rows::MatrixRows;
+use crate::checkpoint::packed_as::always;
 use crate::checkpoint::stored::StoredTensor;
 use crate::checkpoint::tensors;
 use crate::config::{
@@ -62,18 +63,9 @@ impl Loader<'_> {
         Ok(Norm::rms(self.weight(site)?, eps))
     }
 
-    /// Format of what every token uses: attention, dense networks, shared experts, embeddings, the head. With 4-bit experts it has 8
-    /// bits, which costs few bytes and little speed.
-    fn always(&self) -> WeightDtype {
-        match self.dtype {
-            WeightDtype::Q4 => WeightDtype::Q8,
-            dtype => dtype,
-        }
-    }
-
     fn linear(&self, site: String, bias: bool) -> Result<Linear, ModelError> {
         let weight = self.checkpoint.tensor(&format!("{site}.weight"));
-        let weight = self.linear_weight(weight, self.always())?;
+        let weight = self.linear_weight(weight, always(self.dtype))?;
         let bias = if bias { Some(self.tensor(&format!("{site}.bias"))?) } else { None };
         Ok(Linear { site: Site::new(site), weight, bias })
     }
@@ -97,7 +89,7 @@ impl Loader<'_> {
         let stored = self.checkpoint.embedding(stack);
         Ok(match self.dtype {
             WeightDtype::F32 => EmbeddingTable::Dense(stored.tensor(self.device)?),
-            _ => EmbeddingTable::Packed(self.linear_weight(stored, self.always())?),
+            _ => EmbeddingTable::Packed(self.linear_weight(stored, always(self.dtype))?),
         })
     }
 
@@ -119,7 +111,7 @@ impl Loader<'_> {
         let [_, norm] = self.checkpoint.names.final_norms;
         Ok(LmHead {
             norm: self.norm(norm)?,
-            weight: self.linear_weight(weight, self.always())?,
+            weight: self.linear_weight(weight, always(self.dtype))?,
             bias,
         })
     }

@@ -12,7 +12,7 @@ use super::train_size::TrainSize;
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ForecastArgs {
     /// Of a model: forecast the memory of its weights in this format, and of generation and tuning with them, from the
-    /// headers alone [default: f32, if another option asks for a forecast].
+    /// headers alone [default: that of a quantised model, else f32, if another option asks for a forecast].
     #[arg(long, value_name = "FORMAT", value_parser = listed::weight_dtype())]
     pub(crate) dtype: Option<WeightDtype>,
     #[command(flatten)]

@@ -67,6 +67,11 @@ pub(crate) fn router_rule() -> Listed<RouterRule> {
     Listed::of(RouterRule::ALL.iter().map(|it| (it.name(), it.about())))
 }
 
+pub(crate) fn quantised_dtype() -> Listed<WeightDtype> {
+    let quantised = [WeightDtype::Q8, WeightDtype::Q4];
+    Listed::of(quantised.iter().map(|it| (it.name(), it.about())))
+}
+
 pub(crate) fn weight_dtype() -> Listed<WeightDtype> {
     Listed::of(WeightDtype::ALL.iter().map(|it| (it.name(), it.about())))
 }

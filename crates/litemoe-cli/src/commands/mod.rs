@@ -16,6 +16,7 @@ mod man;
 pub(crate) mod mount;
 pub(crate) mod plan;
 mod pull;
+mod quantize;
 mod registry;
 pub(crate) mod score;
 mod serve;
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Tune(tune::TuneCommand),
     Mount(mount::MountArgs),
     Fuse(fuse::FuseArgs),
+    Quantize(quantize::QuantizeArgs),
     Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Generate(generate::GenerateArgs),
@@ -79,6 +81,7 @@ impl Command {
             Self::Tune(args) => args.run(),
             Self::Mount(args) => args.run(),
             Self::Fuse(args) => args.run(),
+            Self::Quantize(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Eval(args) => args.run(),
             Self::Generate(args) => args.run(),

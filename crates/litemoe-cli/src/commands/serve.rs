@@ -148,7 +148,7 @@ impl ServeArgs {
         let name = self.name.clone().unwrap_or_else(|| model::name(&loaded.checkpoint));
         let Loaded { checkpoint, model, tokenizer } = loaded;
         let model = Arc::new(model);
-        let setup = self.setup(&name, checkpoint.dir())?;
+        let setup = self.setup(&name, &checkpoint)?;
         let mut server = Server::new(name, model.clone(), tokenizer, options)?;
         for (name, adapter) in adapters {
             server = server.with_adapter(name, adapter)?;
@@ -175,7 +175,8 @@ impl ServeArgs {
     }
 
     /// What the registry's jobs have in common.
-    fn setup(&self, name: &str, foundation: &Path) -> anyhow::Result<Setup> {
+    fn setup(&self, name: &str, checkpoint: &Checkpoint) -> anyhow::Result<Setup> {
+        let (foundation, dtype) = (checkpoint.dir(), self.weights.of(checkpoint));
         let foundation = std::path::absolute(foundation)
             .with_context(|| format!("cannot find {}", foundation.display()))?;
         Ok(Setup {
@@ -184,7 +185,7 @@ impl ServeArgs {
             memory: self.jobs.job_memory,
             time: self.jobs.job_time,
             device: self.device,
-            weights: self.weights,
+            dtype,
         })
     }
 

@@ -120,7 +120,7 @@ impl<'a> Loop<'a> {
         full: Option<&Full>,
     ) -> anyhow::Result<AppReport> {
         let (foundation, quality) = (shared.foundation, full.map(|full| full.quality));
-        let dtype = self.stages.options.weights.dtype;
+        let dtype = self.dtype();
         let mut seconds = self.runner.seconds();
         seconds.extend(runner.seconds());
         Ok(AppReport {
@@ -218,6 +218,11 @@ impl<'a> Loop<'a> {
         Ok(Quality::of(&runner.run(self.stages.eval(name, model, adapter)?)?))
     }
 
+    /// Number format of the weights, which is fixed before the first stage.
+    fn dtype(&self) -> WeightDtype {
+        self.stages.options.weights.dtype.unwrap_or_default()
+    }
+
     fn recorded_options(&self, variant: &Variant) -> anyhow::Result<RecordedOptions> {
         let options = self.stages.options;
         Ok(RecordedOptions {
@@ -227,7 +232,7 @@ impl<'a> Loop<'a> {
             refit: variant.refit.to_string(),
             refit_rank: options.refit_rank,
             mount: options.mount.clone(),
-            dtype: options.weights.dtype,
+            dtype: self.dtype(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             threads: options.tune.tune().threads,
         })

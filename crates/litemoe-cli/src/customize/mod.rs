@@ -43,7 +43,7 @@ use crate::{fingerprints, output, row_check};
 pub(crate) const RESULTS: [&str; 2] = [REPORT, SWEEP];
 
 impl CustomizeArgs {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
         if self.dry_run {
             fingerprints::keep_none();
         }
@@ -51,6 +51,7 @@ impl CustomizeArgs {
         let locks_now = self.out.exists() && !self.dry_run;
         let lock = locks_now.then(|| self.lock()).transpose()?;
         let checked = Checked::of(&self)?;
+        self.weights = self.weights.fixed_by(&checked.foundation.checkpoint);
         let program = Program::this()?;
         if self.dry_run {
             let preview = Preview::of(&self, &checked, &program)?;

@@ -140,7 +140,10 @@ impl<'a> Forecaster<'a> {
             checked,
             stages,
             foundation: ModelSize::of(&checked.foundation.checkpoint, WeightDtype::F32),
-            packed: ModelSize::of(&checked.foundation.checkpoint, options.weights.dtype),
+            packed: ModelSize::of(
+                &checked.foundation.checkpoint,
+                options.weights.of(&checked.foundation.checkpoint),
+            ),
             rows: &app.rows,
         }
     }

@@ -81,7 +81,7 @@ pub(super) fn job(verb: &str) -> io::Result<Command> {
 
 /// Options of a command that computes with the foundation as it is served.
 pub(super) fn weights(setup: &Setup) -> [String; 4] {
-    let dtype = setup.weights.dtype.to_string();
+    let dtype = setup.dtype.to_string();
     ["--device".to_owned(), device(setup), "--dtype".to_owned(), dtype]
 }
 

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use litemoe_core::WeightDtype;
+
 use crate::args::device::DeviceArgs;
-use crate::args::weights::WeightArgs;
 
 /// What all jobs of a service have in common.
 #[derive(Debug, Clone)]
@@ -16,5 +17,6 @@ pub(crate) struct Setup {
     /// Maximum time of an attempt of a job.
     pub(crate) time: Duration,
     pub(crate) device: DeviceArgs,
-    pub(crate) weights: WeightArgs,
+    /// Number format of the weights.
+    pub(crate) dtype: WeightDtype,
 }

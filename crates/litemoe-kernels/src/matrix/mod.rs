@@ -74,6 +74,16 @@ impl Matrix {
         rows
     }
 
+    /// All rows in [blocks](crate::block_bytes) of the format, as [`StoredRows::blocks`] gives them; `None` for bf16.
+    pub(crate) fn blocks(&self) -> Option<Vec<u8>> {
+        let Panels::Quantised(quantised) = &self.panels else { return None };
+        let mut bytes = Vec::new();
+        for output in 0..self.d_out {
+            quantised.append_blocks(output, self.n_blocks(), &mut bytes);
+        }
+        Some(bytes)
+    }
+
     pub(crate) fn d_out(&self) -> usize {
         self.d_out
     }

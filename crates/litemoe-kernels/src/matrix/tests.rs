@@ -5,7 +5,7 @@ use super::instruction_set::InstructionSet;
 use super::layout::{Line, Matrix, PackedFormat, Panels};
 use crate::stored_rows::Values;
 use crate::test_numbers::numbers;
-use crate::{RangeError, StoredRows, weight_bytes};
+use crate::{BLOCK_VALUES, RangeError, StoredRows, block_bytes, dequantise, weight_bytes};
 
 const FORMATS: [PackedFormat; 3] = [PackedFormat::Bf16, PackedFormat::Q8, PackedFormat::Q4];
 /// `[d_out, d_in]`, whole and cut panels and blocks.
@@ -211,6 +211,96 @@ fn weights_are_packed_to_the_same_bits_by_every_instruction_set() {
                     assert_eq!(packed(set, &Halves(&halves, shape)), expected_of_halves, "{at}");
                 }
             }
+        }
+    }
+}
+
+/// Rows in blocks of a quantised format.
+struct Blocks<'a> {
+    bytes: &'a [u8],
+    dtype: WeightDtype,
+    shape: [usize; 2],
+}
+
+impl StoredRows for Blocks<'_> {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn read(&self, row: usize, values: &mut [f32]) {
+        let bytes = self.blocks(row, self.dtype).expect("its own format");
+        dequantise(self.dtype, bytes, values);
+    }
+
+    fn blocks(&self, row: usize, dtype: WeightDtype) -> Option<&[u8]> {
+        let width = self.bytes.len() / self.shape[0];
+        (dtype == self.dtype).then(|| &self.bytes[row * width..][..width])
+    }
+}
+
+#[test]
+fn blocks_of_a_packed_weight_are_packed_to_the_same_bits() {
+    for shape @ [d_out, d_in] in SHAPES {
+        for format in [PackedFormat::Q8, PackedFormat::Q4] {
+            let matrix = packed(format, &numbers(d_out * d_in, 3), shape);
+            let (bytes, dtype) = (matrix.blocks().expect("quantised"), format.dtype());
+            assert_eq!(
+                Some(bytes.len()),
+                block_bytes(dtype).map(|bytes| d_out * d_in.div_ceil(BLOCK_VALUES) * bytes)
+            );
+            let rows = Blocks { bytes: &bytes, dtype, shape };
+            for set in InstructionSet::available() {
+                let again = Matrix::pack(set, format, &rows).expect("values that it can hold");
+                assert_eq!(bits(&again), bits(&matrix), "{format:?} {shape:?} {set}");
+            }
+            let mut row = vec![0.; d_in];
+            for output in 0..d_out {
+                rows.read(output, &mut row);
+                assert_eq!(row, matrix.rows(output..output + 1), "{format:?} {shape:?}");
+            }
+            let other =
+                if format == PackedFormat::Q8 { PackedFormat::Q4 } else { PackedFormat::Q8 };
+            let values = matrix.rows(0..d_out);
+            let values = Values::new(&values, shape);
+            let set = InstructionSet::Portable;
+            let [found, expected] =
+                [&rows as &dyn StoredRows, &values].map(|rows| Matrix::pack(set, other, rows));
+            assert_eq!(bits(&found.unwrap()), bits(&expected.unwrap()), "{format:?} {shape:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_are_those_of_ggml() {
+    let values: Vec<f32> = (0..32).map(|at| at as f32 - 16.).collect();
+    let mut found = [0.; 32];
+    let bytes = [&[0x00, 0x3c][..], &(-16..16).map(|at: i8| at as u8).collect::<Vec<_>>()].concat();
+    dequantise(WeightDtype::Q8, &bytes, &mut found);
+    assert_eq!(found, *values);
+    // Scale 2, byte i: 15 − i in the high half, i in the low one.
+    let bytes = [&[0x00, 0x40][..], &(0..16).map(|at| (15 - at) << 4 | at).collect::<Vec<u8>>()];
+    dequantise(WeightDtype::Q4, &bytes.concat(), &mut found);
+    let low = (0..16).map(|at| 2. * (at as f32 - 8.));
+    let high = (0..16).map(|at| 2. * (7. - at as f32));
+    assert_eq!(found.to_vec(), low.chain(high).collect::<Vec<_>>());
+}
+
+#[test]
+fn blocks_with_a_scale_that_is_not_finite_are_refused() {
+    let shape = [40, 96];
+    for format in [PackedFormat::Q8, PackedFormat::Q4] {
+        let matrix = packed(format, &numbers(40 * 96, 3), shape);
+        let mut bytes = matrix.blocks().expect("quantised");
+        let at = bytes.len() / 40 * 37 + bytes.len() / 40 / 3;
+        bytes[at..at + 2].copy_from_slice(&f16::INFINITY.to_le_bytes());
+        for set in InstructionSet::available() {
+            let rows = Blocks { bytes: &bytes, dtype: format.dtype(), shape };
+            let found = Matrix::pack(set, format, &rows).map(drop);
+            assert_eq!(
+                found,
+                Err(RangeError { dtype: format.dtype(), row: 37 }),
+                "{format:?} {set}"
+            );
         }
     }
 }

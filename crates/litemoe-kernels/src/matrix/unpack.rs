@@ -1,6 +1,6 @@
 use half::bf16;
 
-use super::layout::{BF16_LINES, BLOCK, LANES, Line, Panels, Quantised};
+use super::layout::{BF16_LINES, BLOCK, Bits, LANES, Line, Panels, Quantised};
 
 impl Panels {
     /// Dequantises an output's row, `[d_in]`.
@@ -12,6 +12,20 @@ impl Panels {
                 Self::Quantised(quantised) => quantised.values(block, lane),
             };
             values.copy_from_slice(&all[..values.len()]);
+        }
+    }
+}
+
+impl Quantised {
+    /// Appends an output's row in [blocks](crate::block_bytes).
+    pub(super) fn append_blocks(&self, output: usize, n_blocks: usize, bytes: &mut Vec<u8>) {
+        let (panel, lane) = (output / LANES, output % LANES);
+        let n_lines = self.bits.lines();
+        let sign = if self.bits == Bits::Eight { 0x80 } else { 0 };
+        for block in panel * n_blocks..(panel + 1) * n_blocks {
+            bytes.extend(self.scales[block][lane].to_le_bytes());
+            let lines = &self.lines[block * n_lines..][..n_lines];
+            bytes.extend(lines.iter().flat_map(|line| line.lane(lane)).map(|byte| byte ^ sign));
         }
     }
 }

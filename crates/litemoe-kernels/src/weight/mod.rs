@@ -106,6 +106,15 @@ impl Weight {
         }
     }
 
+    /// Rows in blocks of a quantised format; `None` for other formats.
+    pub(crate) fn stored_blocks(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Dense(_) => None,
+            #[cfg(feature = "flex")]
+            Self::Packed(weight) => weight.matrix().blocks(),
+        }
+    }
+
     /// `None` for a dense weight.
     #[cfg(feature = "flex")]
     pub(crate) fn matrix(&self) -> Option<&Matrix> {

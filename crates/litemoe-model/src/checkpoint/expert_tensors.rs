@@ -78,17 +78,17 @@ impl ExpertMatrix {
     }
 
     /// The tensor that holds it, among others.
-    fn stored(&self) -> &StoredTensor {
+    pub(crate) fn stored(&self) -> &StoredTensor {
         match self {
             Self::Rows(stored) | Self::Columns(Picked { stored, .. }) => stored,
             Self::Mxfp4 { blocks, .. } => blocks,
         }
     }
 
-    /// Number format, also used in a proxy; bf16 for MXFP4.
+    /// Number format, also used in a proxy; bf16 for quantised matrices.
     pub(crate) fn dtype(&self) -> StoredDtype {
         match self {
-            Self::Rows(stored) | Self::Columns(Picked { stored, .. }) => stored.dtype,
+            Self::Rows(stored) | Self::Columns(Picked { stored, .. }) => stored.dtype.unquantised(),
             Self::Mxfp4 { .. } => StoredDtype::Bf16,
         }
     }
@@ -97,8 +97,9 @@ impl ExpertMatrix {
     pub(crate) fn bytes(&self) -> usize {
         let [n_out, n_in] = self.shape();
         match self {
+            Self::Rows(stored) => stored.range.len(),
+            Self::Columns(Picked { stored, .. }) => n_out * n_in * stored.dtype.size(),
             Self::Mxfp4 { .. } => n_out * n_in / MXFP4_BLOCK * (MXFP4_BLOCK / 2 + 1),
-            _ => n_out * n_in * self.dtype().size(),
         }
     }
 
@@ -128,7 +129,7 @@ impl ExpertMatrix {
     }
 
     /// Rows to be packed.
-    fn rows(&self) -> Result<MatrixRows<'_>, ModelError> {
+    pub(crate) fn rows(&self) -> Result<MatrixRows<'_>, ModelError> {
         match self {
             Self::Rows(stored) => Ok(MatrixRows::stored(stored)),
             _ => Ok(MatrixRows::Copied { values: self.values()?, shape: self.shape() }),
@@ -166,14 +167,14 @@ impl ExpertTensors {
 
     fn in_stacks(tensors: &StoredTensors, names: &Names, block: LayerId, expert: usize) -> Self {
         let [gate_up, down] = names.stacks.map(|stack| &tensors[&*names.path(block, stack)]);
-        if names.stack_order == StackOrder::Rows {
+        if order_of(gate_up, names) == StackOrder::Rows {
             let (d_expert, d_model) = (gate_up.shape[1] / 2, down.shape[1]);
             let rows = |stack: &StoredTensor, rows| ExpertMatrix::Rows(stack.rows_of(expert, rows));
             return Self {
                 gate: Some(rows(gate_up, 0..d_expert)),
                 up: rows(gate_up, d_expert..2 * d_expert),
                 down: rows(down, 0..d_model),
-                biases: None,
+                biases: stored_biases(tensors, names, block, expert),
             };
         }
         let whole = |stack: &StoredTensor| stack.rows_of(expert, 0..stack.shape[1]);
@@ -280,6 +281,14 @@ impl ExpertTensors {
             };
             matrix.stored().unfit(error.source.dtype)
         })
+    }
+}
+
+/// Order of gate and up in a fused tensor: in blocks, which are runs of inputs, always rows.
+pub(crate) fn order_of(gate_up: &StoredTensor, names: &Names) -> StackOrder {
+    match gate_up.dtype {
+        StoredDtype::Blocks(_) => StackOrder::Rows,
+        _ => names.stack_order,
     }
 }
 

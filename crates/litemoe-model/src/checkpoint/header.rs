@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use litemoe_files::MappedFile;
+use litemoe_kernels::BLOCK_VALUES;
 use safetensors::Dtype;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors, WeightFile};
+use crate::checkpoint::stored::{BlockDtype, StoredDtype, StoredTensor, StoredTensors, WeightFile};
 use crate::json::for_each_member;
 use crate::{ModelError, Origin};
 
@@ -102,9 +103,8 @@ impl<'a> Header<'a> {
             if name == METADATA {
                 return Ok(());
             }
-            let name: Arc<str> = name.into();
-            let tensor = self.tensor(file, &name, value)?;
-            match tensors.entry(name) {
+            let tensor = self.tensor(file, &name.into(), value)?;
+            match tensors.entry(tensor.name.clone()) {
                 Entry::Vacant(entry) => drop(entry.insert(tensor)),
                 Entry::Occupied(entry) => {
                     let reason = format!("the tensor {} is there twice", entry.key());
@@ -134,8 +134,13 @@ impl<'a> Header<'a> {
                 ),
             )
         })?;
-        let (file, name, Shape(shape)) = (file.clone(), name.clone(), info.shape);
-        let dtype = StoredDtype::from(info.dtype);
+        let (file, Shape(mut shape)) = (file.clone(), info.shape);
+        let (mut dtype, mut name) = (StoredDtype::from(info.dtype), name.clone());
+        if let Some((blocks, path)) = blocks_of(dtype, &name, &shape) {
+            (dtype, name) = (StoredDtype::Blocks(blocks), path.into());
+            shape.pop();
+            *shape.last_mut().expect("blocks of a row") *= BLOCK_VALUES;
+        }
         Ok(StoredTensor { file, name, dtype, shape, range })
     }
 
@@ -167,6 +172,23 @@ impl<'a> Header<'a> {
         }
         Ok(())
     }
+}
+
+/// Format and path of a tensor whose bytes are [blocks](litemoe_kernels::block_bytes), `[…, rows, blocks, bytes]`.
+fn blocks_of<'a>(
+    dtype: StoredDtype,
+    name: &'a str,
+    shape: &[usize],
+) -> Option<(BlockDtype, &'a str)> {
+    let found = BlockDtype::ALL.into_iter().find_map(|blocks| {
+        let path = name.strip_suffix(blocks.suffix())?;
+        Some((blocks, path))
+    });
+    found.filter(|(blocks, _)| {
+        let [_, .., _, bytes] = *shape else { return false };
+        let is_filled = shape.iter().all(|&size| size > 0);
+        dtype == StoredDtype::U8 && shape.len() > 2 && is_filled && bytes == blocks.block_bytes()
+    })
 }
 
 fn broken(path: &Path, reason: impl fmt::Display) -> ModelError {

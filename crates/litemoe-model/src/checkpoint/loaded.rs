@@ -3,31 +3,22 @@ use std::collections::BTreeMap;
 use litemoe_core::{LayerId, WeightDtype};
 use litemoe_kernels::weight_bytes;
 
-use crate::checkpoint::tensors::RELATIVE_BIAS;
 use crate::{Checkpoint, FeedForwardConfig, Part};
 
 impl Checkpoint {
     /// Bytes of the weights in memory that [`Model::load_as`](crate::Model::load_as) makes, by block and part; `None`
     /// outside the blocks. Reads no weights.
     pub fn loaded_bytes(&self, dtype: WeightDtype) -> BTreeMap<(Option<LayerId>, Part), u64> {
-        let always = match dtype {
-            WeightDtype::Q4 => WeightDtype::Q8,
-            dtype => dtype,
-        };
         let mut bytes = BTreeMap::new();
         for stored in self.stored_parts() {
-            let format = match stored.part {
-                Part::Embedding | Part::Head => always,
-                Part::Attention | Part::Dense | Part::SharedExperts => always,
-                Part::Routers | Part::Norms => WeightDtype::F32,
-                Part::Experts if stored.name.ends_with("bias") => WeightDtype::F32,
-                Part::Experts => continue,
-            };
-            let path = stored.name.strip_suffix(".weight");
-            let is_matrix = path.is_some_and(|path| !path.ends_with(RELATIVE_BIAS));
+            if stored.part == Part::Experts && !stored.name.ends_with("bias") {
+                continue;
+            }
             *bytes.entry((stored.block, stored.part)).or_default() +=
                 match self.tensor(stored.name).shape[..] {
-                    [d_out, d_in] if is_matrix => weight_bytes(format, [d_out, d_in]),
+                    [d_out, d_in] if stored.name.ends_with(".weight") => {
+                        weight_bytes(stored.packed_as(dtype), [d_out, d_in])
+                    }
                     _ => 4 * stored.parameters,
                 };
         }

@@ -1,3 +1,4 @@
+use litemoe_core::WeightDtype;
 use litemoe_kernels::StoredRows;
 
 use crate::checkpoint::stored::{StoredDtype, StoredTensor};
@@ -56,11 +57,21 @@ impl StoredRows for MatrixRows<'_> {
             _ => None,
         }
     }
+
+    fn blocks(&self, row: usize, dtype: WeightDtype) -> Option<&[u8]> {
+        match self {
+            Self::File(rows) => match rows.stored.dtype {
+                StoredDtype::Blocks(blocks) if blocks.weights() == dtype => Some(rows.bytes(row)),
+                _ => None,
+            },
+            Self::Copied { .. } => None,
+        }
+    }
 }
 
 impl FileRows<'_> {
     fn bytes(&self, row: usize) -> &[u8] {
-        let width = self.shape[1] * self.stored.dtype.size();
+        let width = self.stored.dtype.row_bytes(self.shape[1]);
         &self.bytes[row * width..][..width]
     }
 }

@@ -9,7 +9,9 @@ mod loaded;
 pub(crate) mod matrix_rows;
 mod open;
 pub(crate) mod origin;
+pub(crate) mod packed_as;
 pub(crate) mod parts;
+pub(crate) mod quantised;
 pub(crate) mod stored;
 pub(crate) mod tensors;
 pub(crate) mod weight_files;
@@ -22,6 +24,7 @@ use litemoe_core::{Fingerprint, LayerId, LayerPlan, MoeLayer, Plan, Stack};
 use litemoe_files::JsonLimits;
 
 use crate::Origin;
+use crate::checkpoint::quantised::Quantised;
 use crate::checkpoint::stored::{StoredTensor, StoredTensors};
 use crate::config::ModelConfig;
 use crate::families::family::{Family, Names};
@@ -44,6 +47,7 @@ pub struct Checkpoint {
     /// Plan of a proxy with a router rule of its own (not `drop_rows`).
     pub(crate) plan: Option<Plan>,
     pub(crate) tensors: StoredTensors,
+    quantised: Option<Quantised>,
     leftovers: Vec<Leftover>,
     layers: Vec<MoeLayer>,
     fingerprint: OnceLock<Fingerprint>,
@@ -102,6 +106,11 @@ impl Checkpoint {
     /// Provenance of a proxy; `None` for any other model.
     pub fn origin(&self) -> Option<&Origin> {
         self.tensors.values().find_map(|tensor| tensor.file.origin.as_ref())
+    }
+
+    /// How the weights were quantised by [`Quantisation`](crate::Quantisation); `None` for any other model.
+    pub fn quantised(&self) -> Option<&Quantised> {
+        self.quantised.as_ref()
     }
 
     /// What the files hold and the model does not use, because it changes nothing. Anything else that is unused is

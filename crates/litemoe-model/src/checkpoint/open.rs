@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use litemoe_core::{Checksummed, MoeLayer, Plan, Stack};
 use litemoe_files::read_json_limited;
 
+use super::quantised::Quantised;
 use super::stored::{StoredDtype, StoredTensor, StoredTensors};
 use super::{Checkpoint, PLAN_FILE, PLAN_LIMITS, tensors, weight_files};
 use crate::ModelError;
@@ -25,12 +26,13 @@ impl Checkpoint {
     /// Names the file and the key or tensor that is wrong.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ModelError> {
         let dir = dir.as_ref().to_owned();
-        let (family, mut config, is_proxy, mut leftovers) = read_config(&dir)?;
+        let Read { family, mut config, is_proxy, quantised, mut leftovers } = read_config(&dir)?;
         if let Some(ids) = eos::read_generation(&dir)? {
             config.eos_ids = ids;
         }
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
         let weight_files::Opened { mut tensors, absent } = weight_files::open(&dir)?;
+        Quantised::check(quantised.as_ref(), &tensors, &dir)?;
         let names = names(family, &tensors);
         tensors::name_tied(&config, names, &mut tensors);
         let index_entry = |name| Leftover { name, reason: LeftoverReason::IndexEntry };
@@ -42,11 +44,13 @@ impl Checkpoint {
             names,
             plan,
             tensors,
+            quantised,
             leftovers,
             layers: Vec::new(),
             fingerprint: OnceLock::new(),
             cache: None,
         };
+        checkpoint.cut_blocks();
         checkpoint.check_plan()?;
         checkpoint.leave_unused()?;
         checkpoint.layers = checkpoint.read_layers()?;
@@ -95,6 +99,27 @@ impl Checkpoint {
         self.leftovers.sort_unstable();
         self.leftovers.dedup();
         Ok(())
+    }
+
+    /// Cuts rows of whole blocks to the inputs that the model has.
+    fn cut_blocks(&mut self) {
+        if self.quantised.is_none() {
+            return;
+        }
+        let expected = tensors::expected(
+            &self.config,
+            self.names,
+            |block| self.n_experts(block),
+            &self.tensors,
+        );
+        let cut = expected.filter(|tensor| {
+            self.tensors.get(&*tensor.name).is_some_and(|found| found.holds_blocks(&tensor.shape))
+        });
+        for tensors::Expected { name, shape, .. } in cut.collect::<Vec<_>>() {
+            if let Some(found) = self.tensors.get_mut(&*name) {
+                found.shape = shape;
+            }
+        }
     }
 
     /// Checks that the model's tensors are there, and returns the leftovers.
@@ -188,12 +213,21 @@ fn names(family: &'static Family, tensors: &StoredTensors) -> &'static Names {
     family.names.iter().find(used).unwrap_or(family.released_names())
 }
 
-/// Family, configuration, whether it is a proxy's with a router rule of its own, and the leftover keys.
-type Read = (&'static Family, ModelConfig, bool, Vec<Leftover>);
+/// What `config.json` says.
+struct Read {
+    family: &'static Family,
+    config: ModelConfig,
+    /// Whether it is a proxy's with a router rule of its own.
+    is_proxy: bool,
+    quantised: Option<Quantised>,
+    /// Keys.
+    leftovers: Vec<Leftover>,
+}
 
 fn read_config(dir: &Path) -> Result<Read, ModelError> {
     let mut file = ConfigFile::open(&dir.join("config.json"))?;
     let (family, is_proxy) = family_of(&mut file)?;
+    let quantised = Quantised::take(&mut file, family.model_type)?;
     let config = (family.read)(&mut file)?;
     let pairs = config.attention.d_rotated() / 2;
     let rope = config.attention.rope.as_ref();
@@ -206,7 +240,8 @@ fn read_config(dir: &Path) -> Result<Read, ModelError> {
     }
     let keys = file.finish(family.model_type, &[INERT, family.harmless].concat())?;
     let leftover = |key: String| Leftover { reason: LeftoverReason::Key, name: key.into() };
-    Ok((family, config, is_proxy, keys.into_iter().map(leftover).collect()))
+    let leftovers = keys.into_iter().map(leftover).collect();
+    Ok(Read { family, config, is_proxy, quantised, leftovers })
 }
 
 fn read_plan(dir: &Path) -> Result<Plan, ModelError> {

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use litemoe_core::WeightDtype;
 use litemoe_files::MappedFile;
+use litemoe_kernels::{BLOCK_VALUES, block_bytes, dequantise};
 use safetensors::Dtype;
 
 use crate::{ModelError, Origin};
@@ -30,8 +31,47 @@ pub(crate) enum StoredDtype {
     F64,
     /// Raw bytes: MXFP4 blocks and scales.
     U8,
+    /// Blocks of 32 values of a row, see [`block_bytes`].
+    Blocks(BlockDtype),
     /// A format that no weight is read from; leftovers may have it.
     Other(Dtype),
+}
+
+/// Quantised number format of stored weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BlockDtype {
+    Q8,
+    Q4,
+}
+
+impl BlockDtype {
+    pub(crate) const ALL: [Self; 2] = [Self::Q8, Self::Q4];
+
+    /// `None` for formats without blocks.
+    pub(crate) fn of(dtype: WeightDtype) -> Option<Self> {
+        Self::ALL.into_iter().find(|blocks| blocks.weights() == dtype)
+    }
+
+    /// The format in memory.
+    pub(crate) fn weights(self) -> WeightDtype {
+        match self {
+            Self::Q8 => WeightDtype::Q8,
+            Self::Q4 => WeightDtype::Q4,
+        }
+    }
+
+    /// End of the names of its tensors in files, which hold bytes `[…, blocks, bytes of a block]`.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Q8 => "_q8_0",
+            Self::Q4 => "_q4_0",
+        }
+    }
+
+    /// Bytes of a block of 32 values.
+    pub(crate) fn block_bytes(self) -> usize {
+        block_bytes(self.weights()).expect("a format with blocks")
+    }
 }
 
 impl StoredDtype {
@@ -40,9 +80,26 @@ impl StoredDtype {
         !matches!(self, Self::Other(_))
     }
 
-    /// Bytes per value; of other formats, whose values may be smaller than a byte, rounded up.
+    /// Bytes per value, 1 in blocks; of other formats, whose values may be smaller than a byte, rounded up. Tensors are
+    /// aligned to it.
     pub(crate) fn size(self) -> usize {
         Dtype::from(self).bitsize().div_ceil(8)
+    }
+
+    /// Bytes of a row; its last block is whole.
+    pub(crate) fn row_bytes(self, n_columns: usize) -> usize {
+        match self {
+            Self::Blocks(blocks) => n_columns.div_ceil(BLOCK_VALUES) * blocks.block_bytes(),
+            _ => n_columns * self.size(),
+        }
+    }
+
+    /// The format of its values in a model that is written from them: bf16 for blocks.
+    pub(crate) fn unquantised(self) -> Self {
+        match self {
+            Self::Blocks(_) => Self::Bf16,
+            other => other,
+        }
     }
 
     /// Name in safetensors headers.
@@ -53,6 +110,8 @@ impl StoredDtype {
             Self::F16 => "F16",
             Self::F64 => "F64",
             Self::U8 => "U8",
+            Self::Blocks(BlockDtype::Q8) => "Q8_0",
+            Self::Blocks(BlockDtype::Q4) => "Q4_0",
             Self::Other(_) => "another",
         }
     }
@@ -66,14 +125,8 @@ impl StoredDtype {
         }
     }
 
-    /// Converts little-endian values to f32 and appends them.
-    fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
-        let start = values.len();
-        values.resize(start + bytes.len() / self.size(), 0.);
-        self.decode_into(bytes, &mut values[start..]);
-    }
-
-    /// Converts little-endian values to f32: halves are widened, f64 is rounded to nearest.
+    /// Converts little-endian values to f32: halves are widened, f64 is rounded to nearest, the blocks of a row are
+    /// dequantised.
     pub(crate) fn decode_into(self, bytes: &[u8], values: &mut [f32]) {
         fn each<const N: usize>(bytes: &[u8], values: &mut [f32], widen: fn([u8; N]) -> f32) {
             let all = values.iter_mut().zip(bytes.as_chunks::<N>().0);
@@ -84,6 +137,7 @@ impl StoredDtype {
             Self::Bf16 => each(bytes, values, |half| bf16::from_le_bytes(half).to_f32()),
             Self::F16 => each(bytes, values, |half| f16::from_le_bytes(half).to_f32()),
             Self::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::Blocks(blocks) => dequantise(blocks.weights(), bytes, values),
             Self::U8 | Self::Other(_) => {
                 unreachable!("tensors of numbers were checked to be none of bytes")
             }
@@ -95,8 +149,8 @@ impl StoredDtype {
         if self == Self::F64 {
             return bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
         }
-        let mut values = Vec::new();
-        self.decode(bytes, &mut values);
+        let mut values = vec![0.; bytes.len() / self.size()];
+        self.decode_into(bytes, &mut values);
         values.into_iter().map(f64::from).collect()
     }
 
@@ -106,7 +160,7 @@ impl StoredDtype {
             Self::F64 => value,
             Self::Bf16 => bf16::from_f32(value as f32).to_f64(),
             Self::F16 => f16::from_f32(value as f32).to_f64(),
-            Self::F32 | Self::U8 | Self::Other(_) => f64::from(value as f32),
+            Self::F32 | Self::U8 | Self::Blocks(_) | Self::Other(_) => f64::from(value as f32),
         }
     }
 
@@ -147,8 +201,8 @@ impl StoredDtype {
                     finite &= value.is_finite();
                     bytes.extend(f64::from(value).to_le_bytes());
                 }
-                Self::U8 | Self::Other(_) => {
-                    unreachable!("tensors of numbers were checked to be none of bytes")
+                Self::U8 | Self::Blocks(_) | Self::Other(_) => {
+                    unreachable!("numbers are written, not bytes or blocks")
                 }
             }
         }
@@ -176,7 +230,7 @@ impl From<StoredDtype> for Dtype {
             StoredDtype::Bf16 => Self::BF16,
             StoredDtype::F16 => Self::F16,
             StoredDtype::F64 => Self::F64,
-            StoredDtype::U8 => Self::U8,
+            StoredDtype::U8 | StoredDtype::Blocks(_) => Self::U8,
             StoredDtype::Other(dtype) => dtype,
         }
     }
@@ -202,16 +256,52 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// Reads the stored bytes in order, in windows of whole values. Releases each window from memory before the next,
+    /// Whether it is in blocks that hold rows of a shape.
+    pub(crate) fn holds_blocks(&self, shape: &[usize]) -> bool {
+        let padded = shape
+            .split_last()
+            .map(|(&inputs, outer)| [outer, &[inputs.next_multiple_of(BLOCK_VALUES)]].concat());
+        matches!(self.dtype, StoredDtype::Blocks(_)) && padded.as_ref() == Some(&self.shape)
+    }
+
+    /// Columns of its rows.
+    fn n_columns(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Reads the stored bytes in order, in windows of whole values, or of whole rows of blocks. Releases each window from memory before the next,
     /// so that a file larger than memory can be read.
     pub(crate) fn read<E>(&self, mut window: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let map = &self.file.map;
-        for start in self.range.clone().step_by(WINDOW) {
-            let range = start..self.range.end.min(start + WINDOW);
+        let size = match self.dtype {
+            StoredDtype::Blocks(_) => {
+                let row = self.dtype.row_bytes(self.n_columns());
+                (WINDOW / row).max(1) * row
+            }
+            _ => WINDOW,
+        };
+        for start in self.range.clone().step_by(size) {
+            let range = start..self.range.end.min(start + size);
             window(&map.as_bytes()[range.clone()])?;
             map.release(range);
         }
         Ok(())
+    }
+
+    /// Converts what [`Self::read`] gives to f32 and appends it.
+    fn decode(&self, bytes: &[u8], values: &mut Vec<f32>) {
+        let start = values.len();
+        if let StoredDtype::Blocks(_) = self.dtype {
+            let n_columns = self.n_columns();
+            let row_bytes = self.dtype.row_bytes(n_columns);
+            values.resize(start + bytes.len() / row_bytes * n_columns, 0.);
+            let rows = values[start..].chunks_exact_mut(n_columns);
+            let all = rows.zip(bytes.chunks_exact(row_bytes));
+            all.for_each(|(values, bytes)| self.dtype.decode_into(bytes, values));
+        } else {
+            values.resize(start + bytes.len() / self.dtype.size(), 0.);
+            self.dtype.decode_into(bytes, &mut values[start..]);
+        }
     }
 
     /// Path of its file.
@@ -224,9 +314,9 @@ impl StoredTensor {
     /// # Errors
     /// When a value is not finite.
     pub(crate) fn values(&self) -> Result<Vec<f32>, ModelError> {
-        let mut values = Vec::with_capacity(self.range.len() / self.dtype.size());
+        let mut values = Vec::with_capacity(self.shape.iter().product());
         let Ok(()) = self.read(|bytes| {
-            self.dtype.decode(bytes, &mut values);
+            self.decode(bytes, &mut values);
             Ok::<_, Infallible>(())
         });
         self.expect_finite(&values, 0)?;
@@ -238,7 +328,10 @@ impl StoredTensor {
     /// # Errors
     /// As [`Self::values`].
     pub(crate) fn wide_values(&self) -> Result<Vec<f64>, ModelError> {
-        let values = self.dtype.widened(&self.raw_bytes());
+        let values = match self.dtype {
+            StoredDtype::Blocks(_) => self.values()?.into_iter().map(f64::from).collect(),
+            dtype => dtype.widened(&self.raw_bytes()),
+        };
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(ModelError::NotFinite {
                 path: self.path().to_owned(),
@@ -258,7 +351,7 @@ impl StoredTensor {
         let (mut values, mut first) = (Vec::new(), 0);
         self.read(|bytes| {
             values.clear();
-            self.dtype.decode(bytes, &mut values);
+            self.decode(bytes, &mut values);
             self.expect_finite(&values, first)?;
             first += values.len();
             Ok(())
@@ -292,6 +385,30 @@ impl StoredTensor {
         ModelError::OutOfRange { path, tensor, dtype }
     }
 
+    /// Reads the values in order, in windows, in a format that is not quantised.
+    ///
+    /// # Errors
+    /// When one is not finite in it; those of `window`.
+    pub(crate) fn read_unquantised(
+        &self,
+        mut window: impl FnMut(&[u8]) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let dtype = self.dtype.unquantised();
+        if dtype == self.dtype {
+            return self.read(window);
+        }
+        let (mut values, mut bytes) = (Vec::new(), Vec::new());
+        self.read(|blocks| {
+            values.clear();
+            bytes.clear();
+            self.decode(blocks, &mut values);
+            if !dtype.encode(&values, &mut bytes) {
+                self.expect_finite(&values, 0)?;
+            }
+            window(&bytes)
+        })
+    }
+
     /// Stored bytes, not decoded.
     pub(crate) fn raw_bytes(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.range.len());
@@ -321,7 +438,11 @@ impl StoredTensor {
     /// Slice at an index of the first dimension.
     pub(crate) fn part(&self, index: usize) -> Self {
         let shape = self.shape[1..].to_vec();
-        let bytes = shape.iter().product::<usize>() * self.dtype.size();
+        let (outer, n_columns) = match shape.split_last() {
+            Some((&n_columns, outer)) => (outer.iter().product::<usize>(), n_columns),
+            None => (1, 1),
+        };
+        let bytes = outer * self.dtype.row_bytes(n_columns);
         let start = self.range.start + index * bytes;
         Self { shape, range: start..start + bytes, ..self.clone() }
     }
@@ -345,7 +466,7 @@ impl StoredTensor {
 
     /// Rows of `n_columns` values, numbered across all matrices.
     pub(crate) fn run_of_rows(&self, rows: Range<usize>, n_columns: usize) -> Self {
-        let row_bytes = n_columns * self.dtype.size();
+        let row_bytes = self.dtype.row_bytes(n_columns);
         let at = |row| self.range.start + row * row_bytes;
         Self {
             shape: vec![rows.len(), n_columns],

@@ -126,7 +126,7 @@ pub(super) fn index(files: &[FusedFile]) -> Option<Value> {
 }
 
 /// Whether a directory holds only files that a fused model has.
-pub(super) fn holds_only_model(dir: &Path) -> bool {
+pub(crate) fn holds_only_model(dir: &Path) -> bool {
     let is_known = |name: &str| {
         name == "config.json"
             || name == INDEX_FILE

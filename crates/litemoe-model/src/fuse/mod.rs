@@ -12,6 +12,7 @@ use litemoe_files::{StagedDir, read_limited};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::files::holds_only_model;
 use self::files::{FusedFile, fused_files};
 use self::rounding::Rounding;
 use self::update::updates;
@@ -57,12 +58,13 @@ impl<'a> Fusion<'a> {
     /// Finds the tensor of every LoRA; reads no weights.
     ///
     /// # Errors
-    /// When the model is a proxy with a router rule of its own, or a LoRA fits no weight.
+    /// When the model is a proxy with a router rule of its own or quantised, or a LoRA fits no weight.
     pub fn of(checkpoint: &'a Checkpoint, adapters: &Adapters) -> Result<Self, ModelError> {
         if let Some(plan) = checkpoint.plan() {
             let (dir, rule) = (checkpoint.dir().to_owned(), plan.options.router);
             return Err(ModelError::OwnRouter { dir, rule });
         }
+        checkpoint.expect_unquantised("fusing")?;
         let mut updates = updates(checkpoint, adapters)?;
         let files = fused_files(checkpoint, &mut updates)?;
         debug_assert!(updates.is_empty(), "every site has a tensor");

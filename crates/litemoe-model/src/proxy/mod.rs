@@ -27,8 +27,8 @@ use crate::{Checkpoint, ModelError};
 /// Writes the proxy model that a plan defines on a foundation.
 ///
 /// Copies every tensor byte for byte except the experts and, under [`RouterRule::DropRows`], the router. Experts for
-/// which `experts` returns `None` keep their values bit for bit. All keep the foundation's dtypes, except MXFP4
-/// experts, which are written in bf16. Experts have the layout of the family's released checkpoints: separate or fused
+/// which `experts` returns `None` keep their values bit for bit. All keep the foundation's dtypes, except quantised
+/// tensors, which are written in bf16. Experts have the layout of the family's released checkpoints: separate or fused
 /// tensors. One layer's merged experts are in memory at a time.
 ///
 /// With `drop_rows`, the directory is a plain model of the family. Any other rule keeps the router's rows and adds the
@@ -162,7 +162,7 @@ fn write_into(
 fn config(checkpoint: &Checkpoint, plan: &Plan) -> Result<Value, ModelError> {
     let mut config: Map<String, Value> =
         read_json(&checkpoint.dir().join("config.json"), CONFIG_LIMITS)?;
-    // MXFP4 experts are written in bf16.
+    // Quantised tensors are written in bf16.
     config.remove("quantization_config");
     if plan.options.router == RouterRule::DropRows {
         let Some(layer) = plan.layers.values().next() else { return Ok(config.into()) };

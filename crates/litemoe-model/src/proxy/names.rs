@@ -5,7 +5,7 @@ use litemoe_files::read_limited;
 use crate::ModelError;
 
 /// Name of the weight file.
-pub(super) const WEIGHT_FILE: &str = "model.safetensors";
+pub(crate) const WEIGHT_FILE: &str = "model.safetensors";
 
 /// Files of a model directory besides its configuration and weights; copied to a proxy unchanged.
 pub const SIDE_FILES: [&str; 9] = [

@@ -24,7 +24,7 @@ pub type MakeExperts<'a> =
 
 /// Source of a proxy tensor's bytes.
 enum Source {
-    /// The foundation's bytes.
+    /// The foundation's bytes; quantised values in bf16.
     Copy(StoredTensor),
     /// Rows of the foundation's router weight, bias or score correction bias.
     Rows(StoredTensor, Vec<usize>),
@@ -43,7 +43,7 @@ enum Source {
 impl Source {
     fn dtype(&self) -> StoredDtype {
         match self {
-            Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype,
+            Self::Copy(tensor) | Self::Rows(tensor, _) => tensor.dtype.unquantised(),
             Self::Expert { dtype, .. } => *dtype,
             Self::Stack(parts, _) => parts[0].dtype(),
         }
@@ -117,10 +117,10 @@ impl<'a> ProxyWeights<'a> {
             Source::Stack(parts, _) => {
                 parts.into_iter().try_for_each(|part| self.write_source(part, out))?;
             }
-            Source::Copy(tensor) => tensor.read(|bytes| out.bytes(bytes))?,
+            Source::Copy(tensor) => tensor.read_unquantised(|bytes| out.bytes(bytes))?,
             Source::Rows(tensor, rows) => {
                 for row in rows {
-                    tensor.part(row).read(|bytes| out.bytes(bytes))?;
+                    tensor.part(row).read_unquantised(|bytes| out.bytes(bytes))?;
                 }
             }
             Source::Expert { layer, group, part, dtype, centroid } => {

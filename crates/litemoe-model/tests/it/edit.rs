@@ -42,6 +42,18 @@ impl Copy {
         Self { folder }
     }
 
+    /// With the files of another directory.
+    pub(crate) fn replaced_by(self, dir: &Path) -> Self {
+        for entry in fs::read_dir(self.path()).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        for entry in fs::read_dir(dir).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, self.file(from.file_name().unwrap().to_str().unwrap())).unwrap();
+        }
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -21,6 +21,7 @@ mod noise;
 mod outline;
 mod parts;
 mod proxy;
+mod quantise;
 mod router_bias;
 mod setup;
 mod step;

@@ -126,12 +126,13 @@ impl BenchArgs {
 
     /// Number format of keys and values.
     pub(super) fn cache_dtype(&self, checkpoint: &Checkpoint) -> CacheDtype {
-        self.cache.or_default(self.weights.dtype, checkpoint.config())
+        self.cache.or_default(self.weights.of(checkpoint), checkpoint.config())
     }
 
     /// The model as it is loaded.
     pub(super) fn size(&self, checkpoint: &Checkpoint) -> ModelSize {
-        ModelSize::of(checkpoint, self.weights.dtype).cached_as(self.cache_dtype(checkpoint))
+        ModelSize::of(checkpoint, self.weights.of(checkpoint))
+            .cached_as(self.cache_dtype(checkpoint))
     }
 
     /// Passes of all figures, those that warm up included.

@@ -146,6 +146,6 @@ impl Measuring<'_> {
     }
 
     fn dtype(&self) -> WeightDtype {
-        self.args.weights.dtype
+        self.args.weights.of(self.checkpoint)
     }
 }

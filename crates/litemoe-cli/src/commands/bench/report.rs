@@ -168,7 +168,7 @@ impl Benched {
             program: env!("CARGO_PKG_VERSION"),
             model: model::name(checkpoint),
             family: checkpoint.family(),
-            dtype: args.weights.dtype,
+            dtype: args.weights.of(checkpoint),
             cache_dtype: args.cache_dtype(checkpoint),
             machine: Machine {
                 cpu: cpu_name(),

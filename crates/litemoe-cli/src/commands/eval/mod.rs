@@ -188,9 +188,10 @@ impl Work for EvalArgs {
         let labels = self.labels.as_deref().map(Labels::read).transpose()?;
         self.device.open()?;
         let opened = Opened::open(&self.model)?;
-        let cache_dtype = self.cache.or_default(self.weights.dtype, opened.checkpoint.config());
+        let dtype = self.weights.of(&opened.checkpoint);
+        let cache_dtype = self.cache.or_default(dtype, opened.checkpoint.config());
         if let Some(reference) = self.reference_dtype {
-            check_reference(reference, self.weights.dtype, cache_dtype)?;
+            check_reference(reference, dtype, cache_dtype)?;
         }
         let rows = TestRows::read(
             &self.data,
@@ -218,6 +219,6 @@ impl Work for EvalArgs {
         };
         inputs.expect_unchanged()?;
         self.write_predictions(&found)?;
-        Ok(Evaluated::new((self.weights.dtype, cache_dtype), found, start.elapsed(), memory.peak()))
+        Ok(Evaluated::new((dtype, cache_dtype), found, start.elapsed(), memory.peak()))
     }
 }

@@ -74,8 +74,11 @@ impl Work for GgufLoraArgs {
             );
         };
         let outline = Outline::of(&checkpoint);
-        let loaded = load_for(&self.adapter, &outline, checkpoint.fingerprint(), &cpu()?)
-            .with_context(|| format!("the adapter {dir} does not fit {}", self.model.display()))?;
+        let loaded =
+            load_for(&self.adapter, &outline, model::base_of(&checkpoint, &self.adapter), &cpu()?)
+                .with_context(|| {
+                    format!("the adapter {dir} does not fit {}", self.model.display())
+                })?;
         if loaded.mounted.router_bias.is_some() && !self.portable {
             let mount = loaded.record.as_ref().and_then(|record| record.mount.as_ref());
             let routing = mount.map_or_else(String::new, |mount| mount.routing.to_string());

@@ -175,7 +175,7 @@ impl Fit {
     fn of(dir: &Path, model: &Path) -> anyhow::Result<Self> {
         let checkpoint = model::open(model)?;
         let (outline, device) = (Outline::of(&checkpoint), cpu()?);
-        let loaded = load_for(dir, &outline, checkpoint.fingerprint(), &device);
+        let loaded = load_for(dir, &outline, model::base_of(&checkpoint, dir), &device);
         let reason = loaded.err().map(|error| error.to_string());
         Ok(Self { model: model.to_owned(), fits: reason.is_none(), reason })
     }

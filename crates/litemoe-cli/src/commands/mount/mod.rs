@@ -131,7 +131,7 @@ impl MountArgs {
                 "warning: the adapter was tuned on a proxy refitted in {refit}, a change that it does not carry"
             ));
         }
-        if record.foundation != *opened.checkpoint.fingerprint() {
+        if record.foundation != *model::base_of(&opened.checkpoint, &self.adapter) {
             bail!("the adapter {dir} is to be mounted on its foundation, not on a proxy");
         }
         if record.mount.is_some() {
@@ -216,7 +216,7 @@ impl MountArgs {
             scale,
             experts: kept,
             tried: guard.tried.clone(),
-            dtype: self.weights.dtype,
+            dtype: self.weights.of(&loaded.checkpoint),
         };
         let record = adapter.record.clone();
         let record = record.map(|record| AdapterRecord { mount: Some(mount), ..record });
@@ -264,7 +264,7 @@ impl Work for MountArgs {
             adapter_bytes: if is_mounted { artefact::folder_bytes(&self.out)? } else { 0 },
             memory_bytes: if is_mounted { matrix_bytes(&adapter.mounted.adapters) } else { 0 },
             choice: guard.choice,
-            dtype: self.weights.dtype,
+            dtype: self.weights.of(&loaded.checkpoint),
             portable: self.portable,
             by: self.options.by,
             tried: guard.tried.iter().map(Measured::of).collect(),

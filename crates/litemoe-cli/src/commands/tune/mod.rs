@@ -193,7 +193,7 @@ impl TuneCommand {
         let adapter = model::n_values(&initial) as f64;
         // The forecast counts it.
         drop(initial);
-        let model = ModelSize::of(&opened.checkpoint, self.weights.dtype);
+        let model = ModelSize::of(&opened.checkpoint, self.weights.of(&opened.checkpoint));
         let memory = Memory { model: &model, program: anonymous_bytes(), adapter };
         let tune = TuneMemory {
             batch: rows.largest_random(options.micro_batch.min(options.batch), options.batch),
@@ -220,7 +220,7 @@ impl TuneCommand {
         let sites = self.sites(&outline, checkpoint, plan)?;
         let mut initial = init_lora(&sites, &self.lora_options(), self.seed, &device)?;
         let Some(dir) = &self.init else { return Ok(initial) };
-        let given = load_for(dir, &outline, checkpoint.fingerprint(), &device)?;
+        let given = load_for(dir, &outline, model::base_of(checkpoint, dir), &device)?;
         check_fit(&given.mounted.adapters, outline.linear_sites())?;
         if given.record.as_ref().is_some_and(|record| record.mount.is_some()) {
             bail!(
@@ -268,7 +268,7 @@ impl TuneCommand {
             mount: None,
             lora: self.lora_options(),
             tune: self.tune_options(),
-            dtype: self.weights.dtype,
+            dtype: self.weights.of(&loaded.checkpoint),
             metrics: TuneMetrics {
                 best_step: tuned.best_step,
                 validation_loss: tuned.validation.map(|found| found.loss()),
@@ -288,7 +288,7 @@ impl TuneCommand {
 
     fn report(
         &self,
-        tuned: &Tuned,
+        (dtype, tuned): (WeightDtype, &Tuned),
         log: Log,
         skipped: usize,
         start: Instant,
@@ -298,7 +298,7 @@ impl TuneCommand {
         let validation = tuned.validation.context("nothing was validated")?;
         Ok(TunedReport {
             adapter: self.out.clone(),
-            dtype: self.weights.dtype,
+            dtype,
             adapter_bytes: artefact::folder_bytes(&self.out)?,
             memory_bytes: model::matrix_bytes(&tuned.adapters),
             steps: self.options.steps,
@@ -345,7 +345,7 @@ impl Work for TuneCommand {
             path: &state,
             every: self.options.validate_every,
             model: loaded.checkpoint.fingerprint(),
-            dtype: self.weights.dtype,
+            dtype: self.weights.of(&loaded.checkpoint),
         };
         let data = TuneData { train: &train.sequences, validation: &validation.sequences };
         let mut bar = Bar::new(self.options.steps);
@@ -356,7 +356,8 @@ impl Work for TuneCommand {
         self.save(&loaded, plan.as_ref(), &tuned)?;
         std::fs::remove_file(&state)
             .with_context(|| format!("cannot remove {}", state.display()))?;
-        self.report(&tuned, log, train.skipped + validation.skipped, start, &memory)
+        let dtype = self.weights.of(&loaded.checkpoint);
+        self.report((dtype, &tuned), log, train.skipped + validation.skipped, start, &memory)
     }
 
     fn resumed(self) -> Self {

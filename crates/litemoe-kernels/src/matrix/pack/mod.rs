@@ -1,3 +1,4 @@
+mod blocks;
 mod rows;
 mod simd;
 
@@ -53,7 +54,7 @@ impl Panels {
         pool::for_each(&mut tasks, |panels| {
             let mut space = Vec::new();
             for panel in panels.iter_mut() {
-                let rows = &PanelRows::read(stored, panel.index, &mut space);
+                let rows = &PanelRows::read(stored, format, panel.index, &mut space);
                 simd::run(set, Packing { panel, rows });
             }
         });
@@ -95,6 +96,9 @@ impl simd::Task for Packing<'_, '_> {
             PackedFormat::Q8 => Bits::Eight.lines(),
             PackedFormat::Q4 => Bits::Four.lines(),
         };
+        if let PanelRows::Blocks(rows) = rows {
+            return blocks::copy(rows, panel);
+        }
         let mut pairs = Aligned([[0; LANES]; LANES]);
         let mut block = Aligned([[0f32; LANES]; BLOCK]);
         for (at, lines) in panel.lines.chunks_exact_mut(n_lines).enumerate() {

@@ -1,30 +1,49 @@
 use super::simd::{Aligned, Columns, Lanes, Simd, Square};
-use crate::StoredRows;
-use crate::matrix::layout::{BLOCK, LANES};
+use crate::matrix::layout::{BLOCK, LANES, PackedFormat};
+use crate::{StoredRows, block_bytes};
 
 /// The rows of a panel, as they are stored.
 #[allow(clippy::large_enum_variant)] // one at a time, on the stack
 pub(super) enum PanelRows<'a> {
     /// Little-endian bf16; rows behind the last are empty.
     Bf16([&'a [u8]; LANES]),
+    /// Blocks of the format that is packed; rows behind the last are empty.
+    Blocks([&'a [u8]; LANES]),
     /// f32, each padded with zeros to whole blocks.
     F32(&'a [f32]),
 }
 
 impl<'a> PanelRows<'a> {
-    /// Rows of panel `index`. `space`: for f32 values of 16 rows of whole blocks.
-    pub(super) fn read(stored: &'a dyn StoredRows, index: usize, space: &'a mut Vec<f32>) -> Self {
+    /// Rows of panel `index`, to be packed in a format. `space`: for f32 values of 16 rows of whole blocks.
+    pub(super) fn read(
+        stored: &'a dyn StoredRows,
+        format: PackedFormat,
+        index: usize,
+        space: &'a mut Vec<f32>,
+    ) -> Self {
         let [d_out, d_in] = stored.shape();
         let rows = index * LANES..d_out.min((index + 1) * LANES);
-        let mut bf16: [&[u8]; LANES] = [&[]; LANES];
-        let stored_so = bf16.iter_mut().zip(rows.clone()).all(|(bytes, row)| {
-            let found = stored.bf16(row);
-            assert!(found.is_none_or(|row| row.len() == 2 * d_in), "a row of {d_in} bf16 values");
-            *bytes = found.unwrap_or_default();
-            found.is_some()
-        });
-        if stored_so {
-            return Self::Bf16(bf16);
+        let all = |bytes_of_row: usize, find: &dyn Fn(usize) -> Option<&'a [u8]>| {
+            let mut all: [&[u8]; LANES] = [&[]; LANES];
+            let stored_so = all.iter_mut().zip(rows.clone()).all(|(bytes, row)| {
+                let found = find(row);
+                assert!(
+                    found.is_none_or(|row| row.len() == bytes_of_row),
+                    "a row of {d_in} stored values"
+                );
+                *bytes = found.unwrap_or_default();
+                found.is_some()
+            });
+            stored_so.then_some(all)
+        };
+        if let Some(block) = block_bytes(format.dtype()) {
+            let bytes_of_row = d_in.div_ceil(BLOCK) * block;
+            if let Some(rows) = all(bytes_of_row, &|row| stored.blocks(row, format.dtype())) {
+                return Self::Blocks(rows);
+            }
+        }
+        if let Some(rows) = all(2 * d_in, &|row| stored.bf16(row)) {
+            return Self::Bf16(rows);
         }
         let width = d_in.next_multiple_of(BLOCK);
         space.resize(LANES * width, 0.);
@@ -48,6 +67,7 @@ impl<'a> PanelRows<'a> {
                 widen(&columns, block);
             }
             Self::F32(rows) => values(simd, rows, at, block),
+            Self::Blocks(_) => unreachable!("blocks are packed as they are stored"),
         }
     }
 }

@@ -1,6 +1,7 @@
 use litemoe_core::{LayerId, StackOrder};
 
 use super::{Expected, Wanted};
+use crate::checkpoint::expert_tensors::order_of;
 use crate::checkpoint::stored::{MXFP4_BLOCK, StoredTensors};
 use crate::config::{MoeConfig, NetworkConfig, RouterKind};
 use crate::families::family::Names;
@@ -93,7 +94,10 @@ impl Wanted<'_> {
 
     fn stacks(&mut self, block: LayerId, n_experts: usize, widths: [usize; 2], biased: bool) {
         let [d_model, d_expert] = widths;
-        let shapes = match self.names.stack_order {
+        let names = self.names;
+        let stored = self.stored.get(&*names.path(block, names.stacks[0]));
+        let order = stored.map_or(names.stack_order, |stored| order_of(stored, names));
+        let shapes = match order {
             StackOrder::Rows => [[2 * d_expert, d_model], [d_model, d_expert]],
             StackOrder::Columns | StackOrder::Interleaved => {
                 [[d_model, 2 * d_expert], [d_expert, d_model]]

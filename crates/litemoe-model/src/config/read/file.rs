@@ -191,6 +191,25 @@ impl ConfigFile {
         Self::of(&self.path, prefix, json.as_bytes(), malformed).map(Some)
     }
 
+    /// As [`Self::object`], and the key is then absent; left if the object is not of a kind.
+    pub(crate) fn take_object(
+        &mut self,
+        key: &str,
+        is_of_kind: impl FnOnce(&mut Self) -> bool,
+    ) -> Result<Option<Self>, ModelError> {
+        let is_object = self.json(key).is_some_and(|json| json.starts_with('{'));
+        if !is_object {
+            return Ok(None);
+        }
+        let Some(mut object) = self.object(key)? else { return Ok(None) };
+        self.read.remove(key);
+        if !is_of_kind(&mut object) {
+            return Ok(None);
+        }
+        self.fields.remove(key);
+        Ok(Some(object))
+    }
+
     /// Error for a value that is not `expected`.
     pub(crate) fn wrong(&self, key: &str, expected: &str) -> ModelError {
         let found = self.json(key).unwrap_or("absent");

@@ -102,6 +102,7 @@ impl VllmArgs {
             let (model, rule) = (self.model.clone(), plan.options.router);
             return Err(Refused::OwnRouter { model, rule }.into());
         }
+        checkpoint.expect_unquantised("an export for vLLM")?;
         VLLM.check(checkpoint, adapters)?;
         let sglang = match SGLANG.check(checkpoint, adapters) {
             Ok(()) => ServerRecord::Script(SGLANG_SCRIPT.to_owned()),

@@ -11,6 +11,7 @@ use super::super::print::{aligned, table};
 use crate::args::device::DeviceArgs;
 use crate::args::forecast::ForecastArgs;
 use crate::args::train_size::TrainSize;
+use crate::args::weights::WeightArgs;
 use crate::forecast::{Batch, Limits, Memory, ModelSize, TuneMemory, Work, attention_lora_values};
 use crate::memory::anonymous_bytes;
 use crate::output;
@@ -76,7 +77,7 @@ impl ModelForecast {
     ) -> anyhow::Result<Self> {
         let config = checkpoint.config();
         let (context, train) = args.sizes(config.max_tokens)?;
-        let dtype = args.dtype.unwrap_or_default();
+        let dtype = WeightArgs { dtype: args.dtype }.of(checkpoint);
         let cache_dtype = args.cache.or_default(dtype, config);
         if cache_dtype != CacheDtype::F32 && !config.encoder.is_empty() {
             let family = checkpoint.family();
