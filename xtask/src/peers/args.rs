@@ -15,6 +15,9 @@ pub(crate) struct PeersArgs {
     /// Folder with the model as bf16.gguf, q8_0.gguf, q4_0.gguf, q4_k_m.gguf, or some of them [default: no llama.cpp].
     #[arg(long, value_name = "DIR")]
     pub(super) gguf: Option<PathBuf>,
+    /// Folder with the model as q8/ and q4/, written by `litemoe quantize` [default: MODEL, quantised as it is loaded].
+    #[arg(long, value_name = "DIR")]
+    pub(super) quantized: Option<PathBuf>,
     /// Number of threads of every program.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(super) threads: usize,
@@ -93,6 +96,12 @@ impl PeersArgs {
         Ok(())
     }
 
+    /// The model that litemoe loads in a format.
+    pub(super) fn our_model(&self, format: &str) -> PathBuf {
+        let quantized = self.quantized.as_ref().filter(|_| format != "bf16");
+        quantized.map_or_else(|| self.model.clone(), |dir| dir.join(format))
+    }
+
     /// Tokens of a figure's pass.
     pub(super) fn tokens_of(&self, figure: Figure) -> Option<usize> {
         match figure {
@@ -114,6 +123,18 @@ mod tests {
     struct Line {
         #[command(flatten)]
         args: PeersArgs,
+    }
+
+    #[test]
+    fn quantized_models_are_loaded_in_their_formats() {
+        let args = |more: &[&str]| {
+            let line = [&["peers", "mid", "--python=p"], more].concat();
+            Line::parse_from(line).args
+        };
+        let of = |args: PeersArgs| ["bf16", "q8", "q4"].map(|format| args.our_model(format));
+        assert_eq!(of(args(&[])), ["mid", "mid", "mid"].map(PathBuf::from));
+        let found = of(args(&["--quantized=small"]));
+        assert_eq!(found, ["mid", "small/q8", "small/q4"].map(PathBuf::from));
     }
 
     #[test]

@@ -67,10 +67,10 @@ pub(super) struct Printed {
 
 /// The contenders, litemoe first.
 pub(super) fn all(args: &PeersArgs, root: &Path, litemoe: &Path) -> Result<Vec<Contender>> {
-    let ours = |format| Contender {
+    let ours = |format: &'static str| Contender {
         program: Program::Litemoe,
         format,
-        command: vec![litemoe.to_owned(), "bench".into(), args.model.clone()],
+        command: vec![litemoe.to_owned(), "bench".into(), args.our_model(format)],
     };
     let peer = |program: Program, format, model: PathBuf| {
         let script = root.join("xtask/peers").join(program.script());

@@ -56,6 +56,11 @@ impl Bench {
             .expect("rows are written");
     }
 
+    /// Copies another's directory.
+    pub(crate) fn copy_from(&self, other: &Self, from: &str, to: &str) {
+        copy_dir(&other.path(from), &self.path(to));
+    }
+
     /// Runs the binary in the directory.
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         Run::of(&self.command(args).output().expect("the binary runs"))

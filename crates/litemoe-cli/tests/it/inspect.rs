@@ -68,7 +68,7 @@ fn the_tiny_model_in_numbers() {
 
 #[test]
 fn a_budget_leaves_what_extract_writes() {
-    for name in ["qwen3_moe", "granitemoe", "mixtral_fused", "qwen2_moe"] {
+    for name in ["qwen3_moe", "granitemoe", "mixtral_fused", "qwen2_moe", "gpt_oss_mxfp4"] {
         let bench = Bench::of(name);
         let left = bench.json(&["inspect", "model", "--budget", "0.5"])["budgets"][0].take();
         bench.extract(&[]);

@@ -51,6 +51,7 @@ mod packed_weights;
 mod progress;
 #[cfg(feature = "hub")]
 mod pull;
+mod quantizing;
 mod records;
 mod refit;
 mod refused_exports;

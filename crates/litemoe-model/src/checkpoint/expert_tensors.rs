@@ -93,16 +93,6 @@ impl ExpertMatrix {
         }
     }
 
-    /// Size in the file, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let [n_out, n_in] = self.shape();
-        match self {
-            Self::Rows(stored) => stored.range.len(),
-            Self::Columns(Picked { stored, .. }) => n_out * n_in * stored.dtype.size(),
-            Self::Mxfp4 { .. } => n_out * n_in / MXFP4_BLOCK * (MXFP4_BLOCK / 2 + 1),
-        }
-    }
-
     /// Values in f32, row-major `[out, in]`.
     ///
     /// # Errors
@@ -219,12 +209,11 @@ impl ExpertTensors {
         self.matrices().map(ExpertMatrix::dtype).chain(biases)
     }
 
-    /// Size in the file, in bytes, or in a proxy of this number format if its own are others.
+    /// Size in a proxy of this number format, in bytes.
     pub(crate) fn bytes_as(&self, dtype: StoredDtype) -> usize {
-        let is_own = self.dtypes().all(|own| own == dtype);
         let matrix = |matrix: &ExpertMatrix| {
             let [n_out, n_in] = matrix.shape();
-            if is_own { matrix.bytes() } else { n_out * n_in * dtype.size() }
+            n_out * n_in * dtype.size()
         };
         let biases = self.biases.iter().flatten().map(|bias| bias.pick.n * dtype.size());
         self.matrices().map(matrix).sum::<usize>() + biases.sum::<usize>()

@@ -129,7 +129,7 @@ impl Checkpoint {
         self.tensors.values().map(|tensor| tensor.range.len() as u64).sum()
     }
 
-    /// Size of all routed experts as stored, in bytes.
+    /// Size of all routed experts in bytes, as a proxy would have them: quantised ones in bf16.
     pub fn expert_bytes(&self) -> u64 {
         self.layers.iter().map(|layer| layer.n_experts as u64 * layer.expert_bytes).sum()
     }

@@ -37,12 +37,23 @@ pub struct StoredPart<'a> {
     pub part: Part,
     /// Block; `None` outside the blocks.
     pub block: Option<LayerId>,
-    /// Number format, as safetensors spells it; `MXFP4` for 4-bit blocks and their scales.
+    /// Number format, as safetensors spells it; `MXFP4` for its 4-bit blocks and their scales, `Q8_0` and `Q4_0` in a quantised
+    /// checkpoint.
     pub dtype: &'static str,
     /// Number of values.
     pub parameters: u64,
     /// Size in the file, in bytes.
     pub bytes: u64,
+}
+
+impl StoredPart<'_> {
+    /// Size in a proxy, in bytes: quantised tensors are written in bf16.
+    pub fn proxy_bytes(&self) -> u64 {
+        match self.dtype {
+            "MXFP4" | "Q8_0" | "Q4_0" => 2 * self.parameters,
+            _ => self.bytes,
+        }
+    }
 }
 
 impl Checkpoint {

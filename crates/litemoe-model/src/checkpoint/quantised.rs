@@ -14,7 +14,8 @@ pub(crate) const KEY: &str = "quantization_config";
 const METHOD: &str = "litemoe";
 
 /// How a checkpoint was quantised.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Quantised {
     /// Format of the routed experts; with q4, what every token uses is in q8.
     pub dtype: WeightDtype,

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use comfy_table::Table;
-use litemoe_model::{AttentionConfig, Leftover, Part, RopeScaling};
+use litemoe_model::{AttentionConfig, Leftover, Part, Quantised, RopeScaling};
 
 use super::super::print::{aligned, count, field, first_of, table};
 use super::forecast::ModelForecast;
@@ -20,6 +20,9 @@ impl Inspected<'_> {
             ("parameters", self.parameters()),
         ] {
             field(name, &text)?;
+        }
+        if let Some(Quantised { dtype, source, .. }) = &self.quantised {
+            field("quantised", &format!("in {dtype}, from {source}, whose adapters fit"))?;
         }
         for leftovers in self.leftovers.chunk_by(|one, next| one.reason == next.reason) {
             field("not used", &unused(leftovers))?;

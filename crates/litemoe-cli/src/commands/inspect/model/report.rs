@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use litemoe_core::{Budget, LayerId, MoeLayer};
 use litemoe_merge::MergeError;
-use litemoe_model::{AttentionConfig, Checkpoint, Leftover, Part};
+use litemoe_model::{AttentionConfig, Checkpoint, Leftover, Part, Quantised};
 use serde::Serialize;
 
 use super::forecast::ModelForecast;
@@ -19,6 +19,9 @@ pub(super) struct Inspected<'a> {
     pub(super) vocab: usize,
     pub(super) max_tokens: usize,
     pub(super) dtypes: BTreeSet<&'static str>,
+    /// How it was quantised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quantised: Option<Quantised>,
     pub(super) attention: &'a AttentionConfig,
     /// Tied embeddings: whether the embedding is also the LM head.
     pub(super) tied_head: bool,
@@ -76,6 +79,7 @@ impl<'a> Inspected<'a> {
             vocab: config.vocab,
             max_tokens: config.max_tokens,
             dtypes: sizes.dtypes.clone(),
+            quantised: checkpoint.quantised().cloned(),
             attention: &config.attention,
             tied_head: sizes.is_tied(),
             parameters: sizes.total.parameters,

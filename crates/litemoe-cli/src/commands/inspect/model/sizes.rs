@@ -39,6 +39,8 @@ impl AddAssign for Size {
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
     pub(super) total: Size,
+    /// As a proxy would have it, like those of layers.
+    total_in_proxy: Size,
     pub(super) parts: BTreeMap<Part, Size>,
     pub(super) dtypes: BTreeSet<&'static str>,
     blocks: BTreeSet<LayerId>,
@@ -52,7 +54,9 @@ impl Sizes {
         let mut sizes = Self::default();
         for tensor in checkpoint.stored_parts() {
             let size = Size { parameters: tensor.parameters, bytes: tensor.bytes };
+            let in_proxy = Size { bytes: tensor.proxy_bytes(), ..size };
             sizes.total += size;
+            sizes.total_in_proxy += in_proxy;
             *sizes.parts.entry(tensor.part).or_default() += size;
             sizes.dtypes.insert(tensor.dtype);
             sizes.blocks.extend(tensor.block);
@@ -62,7 +66,7 @@ impl Sizes {
                 _ => continue,
             };
             if let Some(layer) = tensor.block {
-                *by_layer.entry(layer).or_default() += size;
+                *by_layer.entry(layer).or_default() += in_proxy;
             }
         }
         sizes
@@ -95,7 +99,8 @@ impl Sizes {
     /// Size of a `drop_rows` proxy that keeps as many experts as the budget allows, with their router rows.
     pub(super) fn left(&self, layers: &[MoeLayer], budget: Budget) -> Result<Left, MergeError> {
         let kept_per_layer = kept_per_layer(budget, layers)?;
-        let mut left = Left { kept_per_layer, experts: Size::default(), total: self.total };
+        let mut left =
+            Left { kept_per_layer, experts: Size::default(), total: self.total_in_proxy };
         for layer in layers {
             let kept = kept_per_layer.min(layer.n_experts);
             let removed = layer.n_experts - kept;
@@ -115,7 +120,7 @@ impl Sizes {
     }
 }
 
-/// Size of a proxy under a budget.
+/// Size of a proxy under a budget, in which quantised tensors are in bf16.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
     pub(super) kept_per_layer: usize,
