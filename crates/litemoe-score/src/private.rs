@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 
 use litemoe_core::{
-    BatchLimits, BlockDriver, ExactSums, ExpertScores, ExpertSum, LanguageModel, LayerId,
-    LayerSums, Privacy, SCORES_VERSION, ScoreOrigin, Shard, TokenRow, batches, sha256_hex,
+    BatchLimits, BlockDriver, ExpertScores, ExpertSum, LanguageModel, LayerId, LayerSums, MoeLayer,
+    Privacy, Shard, TokenRow, batches, sha256_hex,
 };
 use rand::{CryptoRng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::batches::{Row, rounds};
-use crate::score::check;
+use crate::score::{check, scores_of};
 use crate::{About, Measurement, ScoreError, ScoreOptions, Scored, Warning};
 
 /// Released sums are multiples of 1 / `GRID` rows, so that the last bits of the noise tell nothing of what it hides ("On
@@ -68,23 +68,14 @@ pub fn score_private(
     }
     total.check_reported()?;
     let n_rows = rows.len() as u64;
-    let layers = shares.release(&total.into_layers(), n_rows, rng);
+    let layers = shares.release(model.moe_layers(), n_rows, rng);
     let sha256 = sha256_hex(&rng.random::<[u8; 32]>());
     let scores = ExpertScores {
-        version: SCORES_VERSION,
-        program: about.program.clone(),
-        fingerprint: about.fingerprint.clone(),
-        model: about.model.clone(),
-        family: about.family.clone(),
-        origin: ScoreOrigin::Measured,
         input_sha256: sha256_hex(sha256.as_bytes()),
         shards: vec![Shard { sha256, rows: n_rows, tokens: 0 }],
         batch: limits.rows,
-        batch_tokens: options.batch_tokens,
-        seed: options.seed,
-        kappa: options.kappa,
         privacy: Some(privacy),
-        layers,
+        ..scores_of(layers, options, about)
     };
     let warnings = Warning::of_rows(n_rows).into_iter().collect();
     Ok(Scored { scores, warnings })
@@ -119,30 +110,20 @@ impl Shares {
         }
     }
 
-    /// Adds noise and rounds. Of the measured sums, only the number of experts and of experts per token are kept.
+    /// Adds noise and rounds.
     fn release(
         self,
-        measured: &BTreeMap<LayerId, LayerSums>,
+        layers: &[MoeLayer],
         n_rows: u64,
         rng: &mut impl CryptoRng,
     ) -> BTreeMap<LayerId, LayerSums> {
         let std = self.privacy.std(self.layers.len());
         let mut released = BTreeMap::new();
-        for (layer, quantities) in self.layers {
-            let measured = &measured[&layer];
-            let n_experts = measured.n_experts();
-            let mut sums = LayerSums {
-                tokens: n_rows,
-                top_k: measured.top_k,
-                count: vec![0; n_experts],
-                prob: ExactSums::zeros(n_experts),
-                gate: ExactSums::zeros(n_experts),
-                norm: ExactSums::zeros(n_experts),
-                gate_norm: ExactSums::zeros(n_experts),
-                gap: None,
-                gated_output: None,
-            };
-            for (shares, &quantity) in quantities.iter().zip(self.privacy.criterion.sums()) {
+        for layer in layers {
+            let mut sums = LayerSums { tokens: n_rows, ..LayerSums::empty(layer, &[]) };
+            for (shares, &quantity) in
+                self.layers[&layer.id].iter().zip(self.privacy.criterion.sums())
+            {
                 let mut noisy = |share: &f64| {
                     let noise: f64 = StandardNormal.sample(rng);
                     (share + std * noise).max(0.0)
@@ -150,7 +131,7 @@ impl Shares {
                 let noisy: Vec<f64> = shares.iter().map(&mut noisy).collect();
                 set(&mut sums, quantity, &noisy);
             }
-            released.insert(layer, sums);
+            released.insert(layer.id, sums);
         }
         released
     }

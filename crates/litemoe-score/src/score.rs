@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use litemoe_core::{
-    ExpertScores, Fingerprint, LanguageModel, SCORES_VERSION, ScoreOrigin, TokenRow, batches,
-    sha256_hex,
+    ExpertScores, Fingerprint, LanguageModel, LayerId, LayerSums, SCORES_VERSION, ScoreOrigin,
+    TokenRow, batches, sha256_hex,
 };
 
 use crate::batches::{Row, rounds};
@@ -103,6 +105,30 @@ fn check_ids(row: usize, ids: &[u32], max_tokens: usize, vocab: usize) -> Result
     }
 }
 
+/// Scores of sums; of no shards, not private.
+pub(crate) fn scores_of(
+    layers: BTreeMap<LayerId, LayerSums>,
+    options: &ScoreOptions,
+    about: &About,
+) -> ExpertScores {
+    ExpertScores {
+        version: SCORES_VERSION,
+        program: about.program.clone(),
+        fingerprint: about.fingerprint.clone(),
+        model: about.model.clone(),
+        family: about.family.clone(),
+        origin: ScoreOrigin::Measured,
+        shards: Vec::new(),
+        input_sha256: String::new(),
+        batch: options.batch,
+        batch_tokens: options.batch_tokens,
+        seed: options.seed,
+        kappa: options.kappa,
+        privacy: None,
+        layers,
+    }
+}
+
 fn report(
     measurement: Measurement,
     rows: &[Row<'_>],
@@ -110,20 +136,9 @@ fn report(
     about: &About,
 ) -> Scored {
     let scores = ExpertScores {
-        version: SCORES_VERSION,
-        program: about.program.clone(),
-        fingerprint: about.fingerprint.clone(),
-        model: about.model.clone(),
-        family: about.family.clone(),
-        origin: ScoreOrigin::Measured,
         shards: shards_of(rows, options),
         input_sha256: input_sha256(rows),
-        batch: options.batch,
-        batch_tokens: options.batch_tokens,
-        seed: options.seed,
-        kappa: options.kappa,
-        privacy: None,
-        layers: measurement.into_layers(),
+        ..scores_of(measurement.into_layers(), options, about)
     };
     let warnings = Warning::of_rows(scores.rows()).into_iter().collect();
     Scored { scores, warnings }

@@ -37,6 +37,11 @@ impl Quota {
         Self { left, kept, max_app, apps: Arc::default() }
     }
 
+    /// Bytes that an app may reserve.
+    pub(crate) fn max_app(&self) -> usize {
+        self.max_app
+    }
+
     /// Nothing yet, of a request of an app or of nobody.
     pub(crate) fn reserve_none(&self, app: Option<AppName>) -> Reserved {
         Reserved { quota: self.clone(), app, permit: None }

@@ -3,18 +3,14 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures::stream::try_unfold;
 use tar::{EntryType, Header};
-use tokio::task::spawn_blocking;
+
+use crate::api::streamed::{CHUNK, streamed};
 
 /// Bytes of a block of a tar archive.
 const BLOCK: u64 = 512;
-
-/// Bytes that are read at once.
-const CHUNK: u64 = 64 << 10;
 
 /// Files of a folder as a tar archive, which is written as it is read: `H` is kept until then.
 #[derive(Debug)]
@@ -58,15 +54,7 @@ impl<H: Send + 'static> Archive<H> {
             (header::CONTENT_LENGTH, self.bytes.to_string()),
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
         ];
-        let body = Body::from_stream(try_unfold(self, |mut archive| async {
-            // Only while bytes are read: no thread waits for the client.
-            let read = spawn_blocking(move || -> io::Result<_> {
-                let chunk = archive.chunk()?;
-                Ok((!chunk.is_empty()).then_some((chunk, archive)))
-            });
-            read.await.map_err(io::Error::other)?
-        }));
-        (headers, body).into_response()
+        (headers, streamed(self, Self::chunk)).into_response()
     }
 
     /// The next bytes; none at the end.

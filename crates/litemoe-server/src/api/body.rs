@@ -47,13 +47,21 @@ impl Received {
 
 /// Reads a request's body within its limit, its time and the memory for bodies.
 pub(crate) async fn read(request: Request, state: &State) -> Result<Received, ApiError> {
+    read_within(request, state, state.options.limits.max_body).await
+}
+
+/// As [`read`], with a limit of its own.
+pub(crate) async fn read_within(
+    request: Request,
+    state: &State,
+    max_body: usize,
+) -> Result<Received, ApiError> {
     let deadline = Instant::now() + state.options.timeouts.body;
     // Such a client sends its body only after it was told to.
     let waits = request.headers().contains_key(header::EXPECT);
     let caller = request.extensions().get::<Caller>();
     let app = caller.and_then(|caller| caller.app()).map(|app| app.name.clone());
     let body = request.into_body();
-    let max_body = state.options.limits.max_body;
     let length = body.size_hint();
     let most = length.upper().map_or(max_body, |upper| max_body.min(upper as usize));
     let is_too_large = length.lower() > max_body as u64;
@@ -61,7 +69,7 @@ pub(crate) async fn read(request: Request, state: &State) -> Result<Received, Ap
     let refusal = if is_too_large {
         ApiError::too_large(max_body)
     } else {
-        match timeout_at(deadline, collect(&mut frames, most, app, state)).await {
+        match timeout_at(deadline, collect(&mut frames, [most, max_body], app, state)).await {
             Ok(Ok(received)) => return Ok(received),
             Ok(Err(refusal)) => refusal,
             Err(_) => return Err(ApiError::too_slow(state.options.timeouts.body)),
@@ -80,10 +88,10 @@ pub(crate) async fn skip(request: Request, time: Duration) {
     }
 }
 
-/// Collects a body. `most`: its length if it is known, else its limit.
+/// Collects a body. `most`: its length if it is known, else its limit, `max_body`.
 async fn collect(
     frames: &mut BodyDataStream,
-    most: usize,
+    [most, max_body]: [usize; 2],
     app: Option<AppName>,
     state: &State,
 ) -> Result<Received, ApiError> {
@@ -92,7 +100,7 @@ async fn collect(
         let frame = frame.map_err(|_| ApiError::broken_body())?;
         let n_bytes = bytes.len() + frame.len();
         if n_bytes > most {
-            return Err(ApiError::too_large(state.options.limits.max_body));
+            return Err(ApiError::too_large(max_body));
         }
         if n_bytes > bytes.capacity() {
             let capacity = n_bytes.max(2 * bytes.capacity()).max(FIRST).min(most);

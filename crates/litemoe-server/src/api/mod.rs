@@ -47,6 +47,7 @@ mod served;
 mod shape;
 mod shorten;
 mod stream;
+mod streamed;
 mod token_ids;
 mod tokenize;
 mod tokenize_request;

@@ -41,7 +41,8 @@ pub(crate) async fn extract(
             return Err(refusal);
         }
     };
-    let received = body::read(request, &state).await?;
+    // The scores of a model of many experts are larger than other bodies.
+    let received = body::read_within(request, &state, state.quota.max_app()).await?;
     let (sent, reserved) = received.parse(&state, Sent::parse).await?;
     if sent.foundation != apps.adapters.foundation() {
         let message = format!(

@@ -182,6 +182,16 @@ async fn scores_give_a_plan_and_a_proxy() {
 }
 
 #[tokio::test]
+async fn scores_may_be_larger_than_other_bodies() {
+    let (shop, _) = shop();
+    let key = shop.add("home");
+    let long = body(0) + &" ".repeat(2 * ServerOptions::default().limits.max_body);
+    assert_eq!(files(extract(&shop, &key, "", long).await).await.len(), 3);
+    let long = " ".repeat(ServerOptions::default().limits.max_body + 1);
+    assert_eq!(shop.send("POST", "/v1/chat/completions", &key, long).await.status(), 413);
+}
+
+#[tokio::test]
 async fn wrong_scores_are_refused_before_anything_is_made() {
     let (shop, proxies) = shop();
     let key = shop.add("home");
@@ -209,7 +219,8 @@ async fn wrong_scores_are_refused_before_anything_is_made() {
         let refusal = error(extract(&shop, &key, query, body(0)).await, 400).await;
         assert_eq!(refusal["param"], param, "{query}");
     }
-    let long = vec![b' '; ServerOptions::default().limits.max_body + 1];
+    // What an app may have in memory.
+    let long = vec![b' '; ServerOptions::default().max_in_flight / 4 + 1];
     assert_eq!(extract(&shop, &key, "", long).await.status(), 413);
     assert_eq!(proxies.n_begun.load(Ordering::SeqCst), 0);
     let refusal = error(extract(&shop, &key, "", body(REFUSED)).await, 400).await;
