@@ -54,6 +54,8 @@ pub enum ModelError {
     NotQuantised { path: PathBuf, dtype: WeightDtype },
     #[error("{}: is quantised in {dtype}; {what} needs the model that it was made from, {source_model}", dir.display())]
     IsQuantised { dir: PathBuf, dtype: WeightDtype, what: &'static str, source_model: Fingerprint },
+    #[error("{}: is a proxy, and only foundations are quantised", dir.display())]
+    QuantisedProxy { dir: PathBuf },
     #[error("{dtype} weights are not quantised; known: q8, q4")]
     UnquantisedFormat { dtype: WeightDtype },
     #[error(

@@ -141,5 +141,9 @@ fn what_needs_the_original_is_refused() {
     fs::write(bench.path("mine/notes.txt"), "mine").expect("written");
     refused(&bench, &["quantize", "model", "--out", "mine"], &["mine"]);
     bench.extract(&[]);
-    refused(&bench, &["quantize", "proxy", "--out", "again"], &["is a proxy itself"]);
+    refused(
+        &bench,
+        &["quantize", "proxy", "--out", "again"],
+        &["is a proxy, and only foundations are quantised"],
+    );
 }

@@ -40,14 +40,14 @@ impl<'a> Quantisation<'a> {
     /// # Errors
     /// When the format is not a quantised one, or the model is a proxy or quantised already.
     pub fn of(checkpoint: &'a Checkpoint, dtype: WeightDtype) -> Result<Self, ModelError> {
-        if BlockDtype::of(dtype).is_none() {
+        let Some(blocks) = BlockDtype::of(dtype) else {
             return Err(ModelError::UnquantisedFormat { dtype });
-        }
+        };
         checkpoint.expect_unquantised("quantising")?;
         if checkpoint.plan().is_some() || checkpoint.origin().is_some() {
-            return Err(ModelError::IsProxy { dir: checkpoint.dir().to_owned() });
+            return Err(ModelError::QuantisedProxy { dir: checkpoint.dir().to_owned() });
         }
-        let tensors = tensors(checkpoint, dtype);
+        let tensors = tensors(checkpoint, blocks);
         let quantised = Quantised { dtype, source: checkpoint.fingerprint().clone() };
         Ok(Self { checkpoint, quantised, tensors })
     }

@@ -2,10 +2,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
-use litemoe_core::{LayerId, WeightDtype};
+use litemoe_core::{LayerId, MoeLayer};
 use litemoe_kernels::{BLOCK_VALUES, LinearWeight};
 
-use crate::checkpoint::expert_tensors::{ExpertMatrix, order_of};
+use crate::checkpoint::expert_tensors::ExpertMatrix;
 use crate::checkpoint::matrix_rows::MatrixRows;
 use crate::checkpoint::stored::{BlockDtype, StoredDtype, StoredTensor};
 use crate::checkpoint::tensors::{is_quantised, is_stacked};
@@ -19,9 +19,9 @@ const RUN: usize = 1 << 22;
 pub(super) enum QuantisedTensor {
     /// Copied byte for byte.
     Copied(StoredTensor),
-    /// Rows of a stored tensor, whose last dimension are inputs.
-    Rows(StoredTensor, BlockDtype),
-    /// Fused experts of a layer that are not stored in rows of inputs.
+    /// Matrix `[rows, inputs]`.
+    Matrix(StoredTensor, BlockDtype),
+    /// Fused experts of a layer, gate before up, in rows of inputs whatever the family's layout.
     Experts(Experts),
 }
 
@@ -44,15 +44,15 @@ enum Stack {
 /// aligned.
 pub(super) fn tensors(
     checkpoint: &Checkpoint,
-    dtype: WeightDtype,
+    dtype: BlockDtype,
 ) -> Vec<(String, QuantisedTensor)> {
     let mut tensors = BTreeMap::new();
     for part in checkpoint.stored_parts() {
         let stored = checkpoint.tensor(part.name);
-        match rows(&part, stored, dtype) {
+        match format_of(&part, stored, dtype) {
             Some(blocks) => {
                 let name = format!("{}{}", part.name, blocks.suffix());
-                tensors.insert(name, QuantisedTensor::Rows(stored.clone(), blocks));
+                tensors.insert(name, QuantisedTensor::Matrix(stored.clone(), blocks));
             }
             None => {
                 tensors.insert(part.name.to_owned(), QuantisedTensor::Copied(stored.clone()));
@@ -60,66 +60,55 @@ pub(super) fn tensors(
         }
     }
     for layer in checkpoint.moe_layers() {
-        if let Some(dtype) = BlockDtype::of(dtype) {
-            replace_stacks(&mut tensors, checkpoint, layer.id, layer.n_experts, dtype);
-        }
+        replace_stacks(&mut tensors, checkpoint, layer, dtype);
     }
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().size()));
     tensors
 }
 
-/// Format of a tensor whose last dimension are inputs of a matrix; `None` if it is not quantised so.
-fn rows(part: &StoredPart<'_>, stored: &StoredTensor, dtype: WeightDtype) -> Option<BlockDtype> {
+/// Format of a matrix; `None` if it is copied, or not one.
+fn format_of(
+    part: &StoredPart<'_>,
+    stored: &StoredTensor,
+    experts: BlockDtype,
+) -> Option<BlockDtype> {
     let is_matrix = stored.shape.len() == 2 && part.name.ends_with(".weight");
     let is_filled = stored.shape.iter().all(|&size| size > 0);
-    BlockDtype::of(part.packed_as(dtype)).filter(|_| is_matrix && is_filled)
+    BlockDtype::of(part.packed_as(experts.weights())).filter(|_| is_matrix && is_filled)
 }
 
 /// Replaces the fused experts of a layer, if it has them.
 fn replace_stacks(
     tensors: &mut BTreeMap<String, QuantisedTensor>,
     checkpoint: &Checkpoint,
-    layer: LayerId,
-    n_experts: usize,
+    &MoeLayer { id: layer, n_experts, d_model, d_expert, .. }: &MoeLayer,
     dtype: BlockDtype,
 ) {
     let (names, stored) = (checkpoint.names, &checkpoint.tensors);
-    let is_mxfp4 = is_quantised(stored, layer, names);
-    if n_experts == 0 || !is_mxfp4 && !is_stacked(stored, layer, names) {
+    let is_fused = is_quantised(stored, layer, names) || is_stacked(stored, layer, names);
+    if !is_fused {
         return;
     }
-    let expert = checkpoint.expert_tensors(layer, 0);
-    let ([d_expert, d_model], [d_out, d_inner]) = (expert.up.shape(), expert.down.shape());
     let stacks = [
         (Stack::GateUp, [n_experts, 2 * d_expert, d_model]),
-        (Stack::Down, [n_experts, d_out, d_inner]),
+        (Stack::Down, [n_experts, d_model, d_expert]),
     ];
     for (name, (stack, shape)) in names.stacks.iter().zip(stacks) {
         let path = names.path(layer, name);
         for end in ["", "_blocks", "_scales"] {
             tensors.remove(&format!("{path}{end}"));
         }
-        let in_rows = stored.get(&*path).filter(|_| is_in_rows(checkpoint, layer));
-        let tensor = match in_rows {
-            Some(stored) => QuantisedTensor::Rows(stored.clone(), dtype),
-            None => QuantisedTensor::Experts(Experts { layer, stack, shape, dtype }),
-        };
-        tensors.insert(path + dtype.suffix(), tensor);
+        let experts = Experts { layer, stack, shape, dtype };
+        tensors.insert(path + dtype.suffix(), QuantisedTensor::Experts(experts));
     }
-}
-
-fn is_in_rows(checkpoint: &Checkpoint, layer: LayerId) -> bool {
-    let names = checkpoint.names;
-    let gate_up = checkpoint.tensors.get(&*names.path(layer, names.stacks[0]));
-    gate_up.is_some_and(|gate_up| order_of(gate_up, names) == litemoe_core::StackOrder::Rows)
 }
 
 impl QuantisedTensor {
     pub(super) fn dtype(&self) -> StoredDtype {
         match self {
             Self::Copied(stored) => stored.dtype,
-            Self::Rows(_, blocks) => StoredDtype::Blocks(*blocks),
+            Self::Matrix(_, blocks) => StoredDtype::Blocks(*blocks),
             Self::Experts(experts) => StoredDtype::Blocks(experts.dtype),
         }
     }
@@ -132,7 +121,7 @@ impl QuantisedTensor {
         };
         match self {
             Self::Copied(stored) => stored.shape.clone(),
-            Self::Rows(stored, dtype) => of_blocks(&stored.shape, *dtype),
+            Self::Matrix(stored, dtype) => of_blocks(&stored.shape, *dtype),
             Self::Experts(Experts { shape, dtype, .. }) => of_blocks(shape, *dtype),
         }
     }
@@ -153,12 +142,11 @@ impl QuantisedTensor {
     ) -> Result<(), ModelError> {
         match self {
             Self::Copied(stored) => stored.read(|bytes| out.bytes(bytes)),
-            Self::Rows(stored, dtype) => {
-                let columns = stored.shape[stored.shape.len() - 1];
-                let n_rows: usize = stored.shape[..stored.shape.len() - 1].iter().product();
-                let step = (RUN / columns).max(1);
+            Self::Matrix(stored, dtype) => {
+                let (n_rows, n_columns) = (stored.shape[0], stored.shape[1]);
+                let step = (RUN / n_columns).max(1);
                 for first in (0..n_rows).step_by(step) {
-                    let rows = stored.run_of_rows(first..n_rows.min(first + step), columns);
+                    let rows = stored.rows(first..n_rows.min(first + step));
                     out.bytes(&blocks(MatrixRows::stored(&rows), stored, *dtype, device)?)?;
                 }
                 Ok(())

@@ -144,7 +144,7 @@ fn what_cannot_be_quantised_is_refused() {
         write_proxy(&checkpoint, &plan, &out, &mut copies).unwrap();
         let proxy = Checkpoint::open(&out).unwrap();
         let refused = Quantisation::of(&proxy, WeightDtype::Q8).err().unwrap();
-        assert!(matches!(refused, ModelError::IsProxy { .. }), "{refused}");
+        assert!(matches!(refused, ModelError::QuantisedProxy { .. }), "{refused}");
     }
 }
 
