@@ -137,6 +137,8 @@ impl Opened {
 
     /// Loads the weights onto a device.
     pub(crate) fn load(self, device: DeviceArgs, weights: WeightArgs) -> anyhow::Result<Loaded> {
+        let weights = weights.fixed_by(&self.checkpoint);
+        weights.check(&device.open()?)?;
         let dtype = weights.of(&self.checkpoint);
         self.with(device, |checkpoint, device| Model::load_as(checkpoint, device, dtype))
     }

@@ -123,7 +123,7 @@ pub struct MoeLayer {
     pub d_model: usize,
     /// Intermediate size of one expert (neurons).
     pub d_expert: usize,
-    /// Bytes of one routed expert in the checkpoint's dtype.
+    /// Bytes of one routed expert in a proxy: in the checkpoint's dtype, or unquantised in bf16.
     pub expert_bytes: u64,
 }
 

@@ -50,8 +50,16 @@ pub enum ModelError {
     Shape { path: PathBuf, tensor: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("{}: the tensor {tensor} has the dtype {found}; known: F32, BF16, F16, F64, and U8 for 4-bit blocks", path.display())]
     Dtype { path: PathBuf, tensor: String, found: String },
-    #[error("{}: its quantization_config says that weights are in {dtype}, but none is", path.display())]
-    NotQuantised { path: PathBuf, dtype: WeightDtype },
+    #[error(
+        "{}: the tensor {tensor} is in {found}, but by the quantization_config of config.json it is {}", path.display(),
+        expected.unwrap_or("not quantised")
+    )]
+    QuantisedAs {
+        path: PathBuf,
+        tensor: String,
+        found: &'static str,
+        expected: Option<&'static str>,
+    },
     #[error("{}: is quantised in {dtype}; {what} needs the model that it was made from, {source_model}", dir.display())]
     IsQuantised { dir: PathBuf, dtype: WeightDtype, what: &'static str, source_model: Fingerprint },
     #[error("{}: is a proxy, and only foundations are quantised", dir.display())]

@@ -6,6 +6,7 @@ mod caller;
 mod client;
 mod engine;
 mod error;
+mod foundation_id;
 mod hosts;
 mod identity;
 mod lanes;
@@ -31,6 +32,7 @@ mod turns;
 mod usage;
 
 pub use error::ServerError;
+pub use foundation_id::{FittingAdapter, FoundationId};
 pub use limits::RequestLimits;
 pub use listening::Listening;
 pub use options::ServerOptions;

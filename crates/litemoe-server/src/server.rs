@@ -19,7 +19,7 @@ use crate::proxies::ProxyDesk;
 use crate::quota::Quota;
 use crate::slots::Slots;
 use crate::state::State;
-use crate::{Listening, Proxies, ServerError, ServerOptions, api};
+use crate::{FittingAdapter, FoundationId, Listening, Proxies, ServerError, ServerOptions, api};
 
 /// Uploads of one app at the same time, and of all apps.
 const MAX_UPLOADS_PER_APP: usize = 2;
@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// Serves the apps of a registry: keys are asked for from the first app on, and each app has its own limits, share of
-    /// the engine, KV caches and adapters. `foundation` is the fingerprint of the foundation, and `load` loads the adapter
+    /// the engine, KV caches and adapters. `foundation` is what artefacts call the foundation, and `load` loads the adapter
     /// of a directory for it; what `load` says of a directory that it refuses is shown to the app that uploads it.
     ///
     /// # Errors
@@ -109,8 +109,8 @@ impl Server {
     pub fn with_registry(
         mut self,
         registry: Registry,
-        foundation: impl Into<String>,
-        load: impl Fn(&Path) -> Result<MountedAdapter, String> + Send + Sync + 'static,
+        foundation: impl Into<FoundationId>,
+        load: impl Fn(&Path) -> Result<FittingAdapter, String> + Send + Sync + 'static,
     ) -> Result<Self, ServerError> {
         let (layers, options) = (self.layers.clone(), &self.state.options);
         let bounds = AdapterBounds {

@@ -36,7 +36,7 @@ impl WeightArgs {
         let Some(dtype) = self.dtype else { return Ok(()) };
         ensure!(
             can_pack(device, dtype),
-            "--dtype {dtype} needs --device cpu: no other device has it"
+            "--dtype {dtype} needs --device cpu: no other device has it; --dtype f32 has every device"
         );
         Ok(())
     }

@@ -139,6 +139,7 @@ impl Work for FuseArgs {
         let (start, memory) = (Instant::now(), MemoryWatch::start());
         let (_lock, inputs) = self.lock()?;
         let checkpoint = model::open(&self.foundation)?;
+        checkpoint.expect_unquantised("fusing")?;
         model::note_leftovers(&checkpoint);
         let loaded = self.load(&checkpoint)?;
         let fusion = Fusion::of(&checkpoint, &loaded.mounted.adapters)?;

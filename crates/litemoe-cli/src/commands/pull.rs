@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use litemoe_model::Checkpoint;
+use litemoe_model::{Checkpoint, Part};
 use serde::Serialize;
 
 use crate::hub::{self, ModelId};
@@ -61,7 +61,7 @@ impl PullArgs {
             fetched,
             family: checkpoint.family(),
             bytes: checkpoint.bytes(),
-            expert_bytes: checkpoint.expert_bytes(),
+            expert_bytes: stored_expert_bytes(&checkpoint),
             seconds: start.elapsed().as_secs_f64(),
         };
         if self.json { output::json(&report) } else { report.print() }
@@ -75,6 +75,11 @@ fn files(dir: &Path) -> std::io::Result<BTreeMap<String, u64>> {
         Ok((name, fs::metadata(path)?.len()))
     });
     entries.collect()
+}
+
+fn stored_expert_bytes(checkpoint: &Checkpoint) -> u64 {
+    let experts = checkpoint.stored_parts().filter(|stored| stored.part == Part::Experts);
+    experts.map(|stored| stored.bytes).sum()
 }
 
 impl Report {

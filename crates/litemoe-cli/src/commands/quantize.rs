@@ -14,10 +14,11 @@ use crate::memory::{MemoryWatch, Peak};
 use crate::work::{self, Report, Work};
 use crate::{artefact, disk, hub, model, output, progress};
 
-/// Write a model with its weights quantised: fewer bytes on disk, and nothing to be packed when it is loaded
+/// Write a model with its weights quantised: fewer bytes on disk, and nothing to be rounded when it is loaded
 ///
 /// The output is a model directory for every command that runs a model. Its weights are those that --dtype gives the original
-/// in memory, to the bit, and that format is its default. Adapters of the original fit it. Other programs refuse it.
+/// in memory, to the bit, and that format is its default. Adapters of the original fit it; scores and plans are those of one model
+/// alone. Other programs refuse it.
 #[derive(Debug, Args, Serialize, Deserialize)]
 pub(crate) struct QuantizeArgs {
     /// The foundation: a model directory, or the id of a pulled model.
@@ -100,7 +101,7 @@ impl Report for Quantized {
         let Self { dtype, tensors, quantised, .. } = self;
         let [bytes, source] = [self.bytes, self.source_bytes].map(output::bytes);
         output::line(&format!(
-            "{} written: {quantised} of {tensors} tensors in {dtype}, {bytes} of {source}",
+            "{} written in {dtype}: {quantised} of {tensors} tensors quantised, {bytes} instead of {source}",
             self.model.display()
         ))
     }

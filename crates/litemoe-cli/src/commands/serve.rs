@@ -4,10 +4,9 @@ use std::{panic, process};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use litemoe_core::MountedAdapter;
 use litemoe_model::{Checkpoint, Model};
 use litemoe_registry::Registry;
-use litemoe_server::{Listening, Server, ServerError, ServerOptions};
+use litemoe_server::{FittingAdapter, FoundationId, Listening, Server, ServerError, ServerOptions};
 use litemoe_text::LossTurns;
 use tokio::net::TcpListener;
 
@@ -164,7 +163,9 @@ impl ServeArgs {
             if !self.jobs.no_jobs {
                 jobs = Some(Jobs::start(&registry, setup)?);
             }
-            let foundation = checkpoint.fingerprint().to_string();
+            let source = checkpoint.quantised().map(|quantised| quantised.source.to_string());
+            let fingerprint = checkpoint.fingerprint().to_string();
+            let foundation = FoundationId { fingerprint, source };
             let load = move |dir: &Path| load_adapter(&checkpoint, &model, dir);
             server = server.with_registry(registry, foundation, load)?;
             if let Some(proxies) = proxies {
@@ -205,8 +206,9 @@ fn load_adapter(
     checkpoint: &Checkpoint,
     model: &Model,
     dir: &Path,
-) -> Result<MountedAdapter, String> {
-    model::adapter(checkpoint, model, dir).map_err(|error| {
+) -> Result<FittingAdapter, String> {
+    let foundation = model::base_of(checkpoint, dir).to_string();
+    let mounted = model::adapter(checkpoint, model, dir).map_err(|error| {
         // The outermost says no more than which directories these are.
         let mut reasons: Vec<String> = Vec::new();
         for reason in error.chain().skip(1).map(ToString::to_string) {
@@ -215,10 +217,11 @@ fn load_adapter(
                 reasons.push(reason);
             }
         }
-        let (dir, foundation) = (dir.display().to_string(), checkpoint.dir().display().to_string());
+        let (dir, model_dir) = (dir.display().to_string(), checkpoint.dir().display().to_string());
         let reason = reasons.join(": ").replace(&format!("{dir}/"), "");
-        reason.replace(&dir, "the adapter").replace(&foundation, "the foundation")
-    })
+        reason.replace(&dir, "the adapter").replace(&model_dir, "the foundation")
+    })?;
+    Ok(FittingAdapter { mounted, foundation })
 }
 
 /// Waits for a signal to stop; a second one ends the process at once.

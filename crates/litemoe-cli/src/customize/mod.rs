@@ -52,6 +52,7 @@ impl CustomizeArgs {
         let lock = locks_now.then(|| self.lock()).transpose()?;
         let checked = Checked::of(&self)?;
         self.weights = self.weights.fixed_by(&checked.foundation.checkpoint);
+        self.weights.check(&self.device.open()?)?;
         let program = Program::this()?;
         if self.dry_run {
             let preview = Preview::of(&self, &checked, &program)?;

@@ -198,7 +198,7 @@ impl<'a> Forecaster<'a> {
         let plan = Memory { program: bare, ..self.memory(&self.foundation, 0.0) }.extract();
         let mut steps = vec![
             step(stages.plan(variant)?, records, plan, 0.0, 0.0),
-            self.extract(variant, records, kept_per_layer, checkpoint.bytes() - removed)?,
+            self.extract(variant, records, kept_per_layer, checkpoint.bytes_in_proxy() - removed)?,
             eval("proxy", &variant.proxy(), &proxy, None)?,
             self.tune(stages.tune(variant)?, records, &proxy, adapter),
         ];

@@ -32,14 +32,19 @@ fn a_quantized_model_computes_what_the_format_gives_the_original() {
             let expected = logits(&bench, "model", &["--dtype", dtype]);
             assert_eq!(logits(&bench, "quantized", &[]), expected, "{name} {dtype}");
             assert_ne!(logits(&bench, "quantized", &["--dtype", "f32"]), expected, "{name}");
-            let files = ["tokenizer.json", "tokenizer_config.json", "generation_config.json"];
-            assert!(files.iter().all(|file| {
-                fs::read(bench.path("model").join(file)).ok()
-                    == fs::read(bench.path("quantized").join(file)).ok()
-            }));
+            let files = ["tokenizer.json", "tokenizer_config.json"];
+            for file in files {
+                let [own, source] = ["quantized", "model"].map(|dir| bench.path(dir).join(file));
+                assert_eq!(fs::read(own).expect("read"), fs::read(source).expect("read"), "{file}");
+            }
         }
         let run = bench.run(&["quantize", "model"]);
-        assert!(run.code == 0 && run.stdout.contains(" in q4, "), "{}{}", run.stdout, run.stderr);
+        assert!(
+            run.code == 0 && run.stdout.contains(" written in q4: "),
+            "{}{}",
+            run.stdout,
+            run.stderr
+        );
     }
 }
 
@@ -103,8 +108,17 @@ fn the_loop_runs_on_a_quantized_model() {
             .expect("copied");
     }
     let quick = ["--steps", "4", "--validate-every", "2", "--batch", "4", "--no-controls"];
-    let args = ["customize", "--foundation", "quantized", "--app", "app", "--budget", "0.5"];
-    let report = bench.json(&[&args[..], &quick].concat());
+    let args = ["customize", "--foundation", "quantized", "--app", "app", "--budget"];
+    // Without a refit, the sizes are those of files alone.
+    let few = bench.json(&[&args[..], &["0.25", "--refit", "none", "--dry-run"], &quick].concat());
+    let proxy = &few["apps"][0]["proxies"][0];
+    assert_eq!(
+        proxy["expert_bytes"].as_u64().map(|it| 4 * it),
+        proxy["foundation_expert_bytes"].as_u64()
+    );
+    bench.json(&[&args[..], &["0.25", "--refit", "none"], &quick].concat());
+    fs::remove_dir_all(bench.path("litemoe-out")).expect("removed");
+    let report = bench.json(&[&args[..], &["0.5"], &quick].concat());
     let app = &report["apps"][0];
     assert_eq!(app["options"]["dtype"], "q4", "{app}");
     let size = &app["expert_bytes"];
@@ -123,18 +137,19 @@ fn what_needs_the_original_is_refused() {
     let original = bench.json(&["inspect", "model"])["fingerprint"].take();
     let original = original.as_str().expect("a fingerprint");
     bench.json(&["quantize", "model"]);
-    bench.tune("quantized", "adapter", &[]);
+    bench.tune("model", "adapter", &[]);
     for args in [
-        &["quantize", "quantized", "--out", "again"][..],
+        &["eval", "quantized", "rows.jsonl", "--reference-dtype", "f32"][..],
+        &["quantize", "quantized", "--out", "again"],
         &["fuse", "quantized", "adapter", "--out", "again"],
         &["export", "vllm", "quantized", "--adapter", "home=adapter", "--out", "again"],
     ] {
         refused(&bench, args, &["is quantised in q4", original]);
         assert!(!bench.path("again").exists());
     }
-    for dtype in ["f32", "bf16", "q5"] {
+    for (dtype, code) in [("f32", 1), ("bf16", 1), ("q5", 2)] {
         let run = bench.run(&["quantize", "model", "--dtype", dtype, "--out", "again"]);
-        assert!(run.code == 2 && run.stderr.contains("q8, q4"), "{}", run.stderr);
+        assert!(run.code == code && run.stderr.contains("q8, q4"), "{}", run.stderr);
     }
     refused(&bench, &["quantize", "model", "--out", "model"], &["would replace the input model"]);
     fs::create_dir(bench.path("mine")).expect("made");

@@ -165,6 +165,33 @@ fn an_app_sends_its_adapter_and_uses_it() {
     assert!(usage.to_string().contains("\"completion_tokens\":"), "{usage}");
 }
 
+/// Adapters of the registry go from the original to the quantised model and back; one that is tuned on the quantised model
+/// stays with it.
+#[test]
+fn a_quantized_model_serves_the_adapters_of_the_original() {
+    let (bench, files, key) = bench_with_app();
+    bench.json(&["quantize", "model"]);
+    bench.tune("quantized", "own", &[]);
+    let own = files_of(&bench.path("own"));
+    let bench = Arc::new(bench);
+    let put = |sent: &[(&str, &[(String, Vec<u8>)])]| {
+        let server = Served::of(bench.clone(), &["--registry", "apps", "--no-jobs"], None);
+        let client = Client { address: server.address().to_owned(), key: key.clone() };
+        for (name, files) in sent {
+            let (status, answer) = client.put(name, files, None).expect("an answer");
+            assert_eq!(status, 201, "{name}: {answer}");
+        }
+        ["first", "second", "own"].map(|name| client.chat(name).expect("an answer").0)
+    };
+    assert_eq!(put(&[("first", &files)]), [200, 404, 404]);
+    fs::rename(bench.path("model"), bench.path("original")).expect("renamed");
+    fs::rename(bench.path("quantized"), bench.path("model")).expect("renamed");
+    assert_eq!(put(&[("second", &files), ("own", &own)]), [200, 200, 200]);
+    fs::rename(bench.path("model"), bench.path("quantized")).expect("renamed");
+    fs::rename(bench.path("original"), bench.path("model")).expect("renamed");
+    assert_eq!(put(&[]), [200, 200, 404]);
+}
+
 #[test]
 fn only_an_app_lets_other_machines_in() {
     let bench = Bench::new();

@@ -6,7 +6,7 @@ use litemoe_kernels::{ExpertBank, StoredExpert, StoredRows};
 use crate::ModelError;
 use crate::checkpoint::matrix_rows::MatrixRows;
 use crate::checkpoint::stored::{MXFP4_BLOCK, StoredDtype, StoredTensor, StoredTensors, mxfp4};
-use crate::checkpoint::tensors::{is_quantised, is_stacked};
+use crate::checkpoint::tensors::{is_quantised, is_stacked, order_of};
 use crate::families::family::Names;
 
 /// Stored tensors of one expert.
@@ -270,14 +270,6 @@ impl ExpertTensors {
             };
             matrix.stored().unfit(error.source.dtype)
         })
-    }
-}
-
-/// Order of gate and up in a fused tensor: in blocks, which are runs of inputs, always rows.
-pub(crate) fn order_of(gate_up: &StoredTensor, names: &Names) -> StackOrder {
-    match gate_up.dtype {
-        StoredDtype::Blocks(_) => StackOrder::Rows,
-        _ => names.stack_order,
     }
 }
 

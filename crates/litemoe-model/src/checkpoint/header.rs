@@ -174,6 +174,12 @@ impl<'a> Header<'a> {
     }
 }
 
+/// A tensor's name without the end that says that its bytes are blocks.
+pub(crate) fn path_of(name: &str) -> &str {
+    let paths = BlockDtype::ALL.into_iter().find_map(|blocks| name.strip_suffix(blocks.suffix()));
+    paths.unwrap_or(name)
+}
+
 /// Format and path of a tensor whose bytes are [blocks](litemoe_kernels::block_bytes), `[…, rows, blocks, bytes]`.
 fn blocks_of<'a>(
     dtype: StoredDtype,

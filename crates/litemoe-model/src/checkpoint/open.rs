@@ -32,7 +32,6 @@ impl Checkpoint {
         }
         let plan = if is_proxy { Some(read_plan(&dir)?) } else { None };
         let weight_files::Opened { mut tensors, absent } = weight_files::open(&dir)?;
-        Quantised::check(quantised.as_ref(), &tensors, &dir)?;
         let names = names(family, &tensors);
         tensors::name_tied(&config, names, &mut tensors);
         let index_entry = |name| Leftover { name, reason: LeftoverReason::IndexEntry };
@@ -53,6 +52,7 @@ impl Checkpoint {
         checkpoint.cut_blocks();
         checkpoint.check_plan()?;
         checkpoint.leave_unused()?;
+        checkpoint.check_quantised()?;
         checkpoint.layers = checkpoint.read_layers()?;
         Ok(checkpoint)
     }

@@ -1,5 +1,7 @@
 use litemoe_core::WeightDtype;
 
+use super::parts::MXFP4;
+use super::stored::BlockDtype;
 use super::tensors::RELATIVE_BIAS;
 use crate::{Part, StoredPart};
 
@@ -13,6 +15,19 @@ pub(crate) fn always(experts: WeightDtype) -> WeightDtype {
 }
 
 impl StoredPart<'_> {
+    /// Format of the tensor in a checkpoint that is quantised with experts in a format; `None` if it is none of a matrix, or
+    /// not quantised.
+    pub(crate) fn blocks_of(&self, shape: &[usize], experts: BlockDtype) -> Option<BlockDtype> {
+        let is_matrix = match shape.len() {
+            2 => self.name.ends_with(".weight"),
+            // Fused experts.
+            3 => self.part == Part::Experts && self.dtype != MXFP4,
+            _ => false,
+        };
+        let is_filled = shape.iter().all(|&size| size > 0);
+        BlockDtype::of(self.packed_as(experts.weights())).filter(|_| is_matrix && is_filled)
+    }
+
     /// Format of a matrix in memory, with experts in a format. Routers and relative position biases are in f32.
     pub(crate) fn packed_as(&self, experts: WeightDtype) -> WeightDtype {
         match self.part {

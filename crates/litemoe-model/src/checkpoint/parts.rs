@@ -27,6 +27,9 @@ pub enum Part {
     Head,
 }
 
+/// Name of the number format of 4-bit blocks and their scales.
+pub(crate) const MXFP4: &str = "MXFP4";
+
 /// Stored tensor: name, part and size, without its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,10 +50,10 @@ pub struct StoredPart<'a> {
 }
 
 impl StoredPart<'_> {
-    /// Size in a proxy, in bytes: quantised tensors are written in bf16.
-    pub fn proxy_bytes(&self) -> u64 {
+    /// Size outside the experts of a proxy, in bytes: quantised tensors are written in bf16.
+    fn unquantised_bytes(&self) -> u64 {
         match self.dtype {
-            "MXFP4" | "Q8_0" | "Q4_0" => 2 * self.parameters,
+            "Q8_0" | "Q4_0" => 2 * self.parameters,
             _ => self.bytes,
         }
     }
@@ -62,7 +65,13 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, tensor)| self.stored_part(name, tensor))
     }
 
-    fn stored_part<'a>(&self, name: &'a str, tensor: &StoredTensor) -> StoredPart<'a> {
+    /// Size of the tensors of a proxy of all experts, in bytes; reads no weights.
+    pub fn bytes_in_proxy(&self) -> u64 {
+        let others = self.stored_parts().filter(|stored| stored.part != Part::Experts);
+        others.map(|stored| stored.unquantised_bytes()).sum::<u64>() + self.expert_bytes()
+    }
+
+    pub(crate) fn stored_part<'a>(&self, name: &'a str, tensor: &StoredTensor) -> StoredPart<'a> {
         let is_stack = self.names.stacks.iter().any(|stack| name.contains(stack));
         let is_quantised = tensor.dtype == StoredDtype::U8;
         let values: u64 = tensor.shape.iter().map(|&size| size as u64).product();
@@ -70,7 +79,7 @@ impl Checkpoint {
             name,
             part: if is_stack { Part::Experts } else { part(name) },
             block: block(name),
-            dtype: if is_quantised { "MXFP4" } else { tensor.dtype.name() },
+            dtype: if is_quantised { MXFP4 } else { tensor.dtype.name() },
             parameters: values * if is_quantised { n_values(name) } else { 1 },
             bytes: tensor.range.len() as u64,
         }

@@ -1,9 +1,7 @@
-use std::path::Path;
-
 use litemoe_core::{Fingerprint, WeightDtype};
 use serde::{Deserialize, Serialize};
 
-use super::stored::{BlockDtype, StoredDtype, StoredTensors};
+use super::stored::{BlockDtype, StoredDtype};
 use crate::config::read::file::ConfigFile;
 use crate::{Checkpoint, ModelError};
 
@@ -54,35 +52,40 @@ impl Quantised {
         let format: String = object.required("format", &expected)?;
         let dtype = format.parse().ok().filter(|&dtype| BlockDtype::of(dtype).is_some());
         let dtype = dtype.ok_or_else(|| object.wrong("format", &expected))?;
-        let source = object.required("source", "a fingerprint")?;
+        const FINGERPRINT: &str = "a fingerprint, 64 hexadecimal digits";
+        let source: String = object.required("source", FINGERPRINT)?;
+        if source.len() != 64 || !source.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(object.wrong("source", FINGERPRINT));
+        }
+        let source = Fingerprint::new(source);
         file.close(object, model_type, &[])?;
         Ok(Some(Self { dtype, source }))
-    }
-
-    /// Checks that a model has tensors in blocks if and only if its configuration says so.
-    pub(crate) fn check(
-        of: Option<&Self>,
-        tensors: &StoredTensors,
-        dir: &Path,
-    ) -> Result<(), ModelError> {
-        let in_blocks = |dtype| matches!(dtype, StoredDtype::Blocks(_));
-        let tensor = tensors.values().find(|tensor| in_blocks(tensor.dtype));
-        match (of, tensor) {
-            (None, Some(tensor)) => Err(ModelError::Dtype {
-                path: tensor.path().to_owned(),
-                tensor: tensor.name.to_string(),
-                found: format!("{}, of which config.json says nothing", tensor.dtype.name()),
-            }),
-            (Some(of), None) => {
-                let (path, dtype) = (dir.join("config.json"), of.dtype);
-                Err(ModelError::NotQuantised { path, dtype })
-            }
-            _ => Ok(()),
-        }
     }
 }
 
 impl Checkpoint {
+    /// Checks that the matrices are quantised as the configuration says, and nothing else is.
+    pub(super) fn check_quantised(&self) -> Result<(), ModelError> {
+        let experts = self.quantised.as_ref().and_then(|of| BlockDtype::of(of.dtype));
+        for (name, tensor) in &self.tensors {
+            let part = self.stored_part(name, tensor);
+            let expected = experts.and_then(|experts| part.blocks_of(&tensor.shape, experts));
+            let (found, is_bytes) = match tensor.dtype {
+                StoredDtype::Blocks(blocks) => (Some(blocks), false),
+                dtype => (None, dtype == StoredDtype::U8),
+            };
+            if found != expected || experts.is_some() && is_bytes {
+                return Err(ModelError::QuantisedAs {
+                    path: tensor.path().to_owned(),
+                    tensor: name.to_string(),
+                    found: part.dtype,
+                    expected: expected.map(|blocks| StoredDtype::Blocks(blocks).name()),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a quantised model for what its values are too coarse for.
     ///
     /// # Errors

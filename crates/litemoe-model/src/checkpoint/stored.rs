@@ -269,8 +269,8 @@ impl StoredTensor {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Reads the stored bytes in order, in windows of whole values, or of whole rows of blocks. Releases each window from memory before the next,
-    /// so that a file larger than memory can be read.
+    /// Reads the stored bytes in order, in windows of whole values, or of whole rows of blocks. Releases each window from
+    /// memory before the next, so that a file larger than memory can be read.
     pub(crate) fn read<E>(&self, mut window: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let map = &self.file.map;
         let size = match self.dtype {
@@ -397,14 +397,16 @@ impl StoredTensor {
         if dtype == self.dtype {
             return self.read(window);
         }
-        let (mut values, mut bytes) = (Vec::new(), Vec::new());
+        let (mut values, mut bytes, mut first) = (Vec::new(), Vec::new(), 0);
         self.read(|blocks| {
             values.clear();
             bytes.clear();
             self.decode(blocks, &mut values);
             if !dtype.encode(&values, &mut bytes) {
-                self.expect_finite(&values, 0)?;
+                self.expect_finite(&values, first)?;
+                return Err(self.unfit(WeightDtype::Bf16));
             }
+            first += values.len();
             window(&bytes)
         })
     }

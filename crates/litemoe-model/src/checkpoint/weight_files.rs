@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::ModelError;
-use crate::checkpoint::header::{MAX_HEADER_BYTES, has_key, read_file};
+use crate::checkpoint::header::{MAX_HEADER_BYTES, has_key, path_of, read_file};
 use crate::checkpoint::stored::StoredTensors;
 use crate::json::for_each_member;
 
@@ -132,7 +132,9 @@ fn read_shards(dir: &Path, index_path: &Path) -> Result<Opened, ModelError> {
     }
     let mut absent = Vec::new();
     index.for_each(|tensor, _| {
-        if !tensors.contains_key(&*tensor) {
+        // Tensors in blocks have names without the end that says so.
+        let is_there = tensors.contains_key(&*tensor) || tensors.contains_key(path_of(&tensor));
+        if !is_there {
             absent.push(tensor.into());
         }
         Ok(())

@@ -125,7 +125,7 @@ pub(super) fn index(files: &[FusedFile]) -> Option<Value> {
     Some(json!({ "metadata": { "total_size": total }, "weight_map": map }))
 }
 
-/// Whether a directory holds only files that a fused model has.
+/// Whether a directory holds only files that a written model has.
 pub(crate) fn holds_only_model(dir: &Path) -> bool {
     let is_known = |name: &str| {
         name == "config.json"

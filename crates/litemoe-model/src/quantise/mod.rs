@@ -26,8 +26,9 @@ use crate::{Checkpoint, ModelError, SIDE_FILES};
 /// every token uses has 8.
 ///
 /// Routers, norms, and biases are copied. Files hold the blocks of a row
-/// in the layouts `block_q8_0` and `block_q4_0` of ggml, the last padded with zeros, as tensors of bytes `[…, blocks, bytes of a block]` whose names end
-/// in `_q8_0` and `_q4_0`. `quantization_config` names the method `litemoe`, which other runtimes refuse.
+/// in the layouts `block_q8_0` and `block_q4_0` of ggml, the last padded with zeros, as tensors of bytes
+/// `[…, blocks, bytes of a block]` whose names end in `_q8_0` and `_q4_0`. `quantization_config` names the method `litemoe`,
+/// which other runtimes refuse.
 pub struct Quantisation<'a> {
     checkpoint: &'a Checkpoint,
     quantised: Quantised,

@@ -10,7 +10,7 @@ use crate::checkpoint::matrix_rows::MatrixRows;
 use crate::checkpoint::stored::{BlockDtype, StoredDtype, StoredTensor};
 use crate::checkpoint::tensors::{is_quantised, is_stacked};
 use crate::proxy::file::ProxyFile;
-use crate::{Checkpoint, ModelError, StoredPart};
+use crate::{Checkpoint, ModelError};
 
 /// Number of values that are quantised at a time.
 const RUN: usize = 1 << 22;
@@ -49,7 +49,7 @@ pub(super) fn tensors(
     let mut tensors = BTreeMap::new();
     for part in checkpoint.stored_parts() {
         let stored = checkpoint.tensor(part.name);
-        match format_of(&part, stored, dtype) {
+        match part.blocks_of(&stored.shape, dtype) {
             Some(blocks) => {
                 let name = format!("{}{}", part.name, blocks.suffix());
                 tensors.insert(name, QuantisedTensor::Matrix(stored.clone(), blocks));
@@ -65,17 +65,6 @@ pub(super) fn tensors(
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().size()));
     tensors
-}
-
-/// Format of a matrix; `None` if it is copied, or not one.
-fn format_of(
-    part: &StoredPart<'_>,
-    stored: &StoredTensor,
-    experts: BlockDtype,
-) -> Option<BlockDtype> {
-    let is_matrix = stored.shape.len() == 2 && part.name.ends_with(".weight");
-    let is_filled = stored.shape.iter().all(|&size| size > 0);
-    BlockDtype::of(part.packed_as(experts.weights())).filter(|_| is_matrix && is_filled)
 }
 
 /// Replaces the fused experts of a layer, if it has them.

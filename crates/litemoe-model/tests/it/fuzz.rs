@@ -5,13 +5,14 @@ use std::io::Write;
 use std::path::Path;
 
 use burn::tensor::Device;
-use litemoe_core::{LanguageModel, Pass, RouterRule};
+use litemoe_core::{LanguageModel, Pass, RouterRule, WeightDtype};
 use litemoe_fixtures::fuzz::fuzz_json;
 use litemoe_model::{Checkpoint, Model};
 
 use crate::edit::Copy;
 use crate::memory::open_within;
 use crate::proxy::{pairs, write};
+use crate::quantise::quantised;
 use crate::setup::{TINY, input, keep, plan, some, tiny};
 
 /// Overwrites a file: file systems are slow to truncate a file and fill it again.
@@ -38,8 +39,10 @@ fn split(file: &[u8]) -> (&[u8], &[u8]) {
 
 #[test]
 fn fuzzed_configurations() {
-    let copies = TINY.map(Copy::of);
-    let documents = copies.each_ref().map(|copy| fs::read(copy.file("config.json")).unwrap());
+    let mut copies: Vec<Copy> = TINY.iter().map(|name| Copy::of(name)).collect();
+    copies.push(quantised("olmoe", WeightDtype::Q8));
+    let documents = copies.iter().map(|copy| fs::read(copy.file("config.json")).unwrap());
+    let documents: Vec<_> = documents.collect();
     let mut opened = 0;
     fuzz_json(&documents, |from, document| {
         overwrite(&copies[from].file("config.json"), document);
@@ -84,9 +87,12 @@ fn fuzzed_indices() {
 
 #[test]
 fn fuzzed_headers() {
-    let copies = ["windowed", "mixtral"].map(|name| Copy::of(name).tensors(|_| ()));
-    let files = copies.each_ref().map(|copy| fs::read(copy.file("model.safetensors")).unwrap());
-    let headers = files.each_ref().map(|file| split(file).0[8..].to_vec());
+    let mut copies: Vec<Copy> =
+        ["windowed", "mixtral"].map(|name| Copy::of(name).tensors(|_| ())).into();
+    copies.extend(["olmoe", "gpt_oss"].map(|name| quantised(name, WeightDtype::Q4)));
+    let files = copies.iter().map(|copy| fs::read(copy.file("model.safetensors")).unwrap());
+    let files: Vec<_> = files.collect();
+    let headers: Vec<_> = files.iter().map(|file| split(file).0[8..].to_vec()).collect();
     let mut opened = 0;
     fuzz_json(&headers, |from, header| {
         // One length in sixteen is wrong.

@@ -1,5 +1,6 @@
 //! A quantised checkpoint is the model that is quantised when it is loaded.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use litemoe_model::{Checkpoint, Fusion, Model, ModelError, Part, Quantisation, w
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use crate::edit::{Copy, Raw, read};
+use crate::edit::{Copy, Raw, encode, read};
 use crate::setup::{
     TINY, copies, error, input, keep, load, logits, plan, random_adapters, row, tiny, values,
 };
@@ -26,8 +27,11 @@ fn write_quantised(source: &Path, dtype: WeightDtype, out: &Path) -> Result<(), 
 }
 
 /// A quantised copy of a fixture.
-fn quantised(name: &str, dtype: WeightDtype) -> Copy {
-    let copy = Copy::of(name);
+pub(crate) fn quantised(name: &str, dtype: WeightDtype) -> Copy {
+    quantised_copy(Copy::of(name), dtype)
+}
+
+fn quantised_copy(copy: Copy, dtype: WeightDtype) -> Copy {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("quantised");
     write_quantised(copy.path(), dtype, &out).unwrap();
@@ -188,17 +192,33 @@ fn blocks_and_configuration_must_agree() {
     let of = || quantised("qwen3_moe", WeightDtype::Q4);
     let without = of().config(|config| drop(config.remove("quantization_config")));
     let text = refused(without);
-    assert!(text.contains("of which config.json says nothing"), "{text}");
+    assert!(text.contains("is in Q") && text.contains("not quantised"), "{text}");
     let plain = of().tensors(|tensors| {
         let source = read(&tiny("qwen3_moe").join("model.safetensors"));
         *tensors = source.into_iter().collect();
     });
     let text = refused(plain);
-    assert!(text.contains("says that weights are in q4, but none is"), "{text}");
+    assert!(text.contains("is in F32, but by the quantization_config"), "{text}");
+    // Each tensor in its format, and nothing else in blocks.
+    let router = "model.layers.1.mlp.gate.weight";
+    let blocks = "model.layers.1.self_attn.k_proj.weight_q8_0";
+    let odd = of().tensors(|tensors| {
+        let (plain, blocks) = (tensors[router].clone(), tensors[blocks].clone());
+        let shape = vec![plain.shape[0], blocks.shape[1], blocks.shape[2]];
+        let bytes = blocks.bytes[..shape.iter().product()].to_vec();
+        tensors.remove(router);
+        tensors.insert(format!("{router}_q8_0"), Raw { shape, bytes, ..blocks });
+    });
+    let text = refused(odd);
+    assert!(text.contains(router) && text.contains("is in Q8_0"), "{text}");
+    let text = refused(of().config(|config| config["quantization_config"]["format"] = json!("q8")));
+    assert!(text.contains("is in Q4_0, but") && text.contains("it is Q8_0"), "{text}");
     let cases = [
         ("format", json!("q5"), "q8 or q4"),
         ("format", json!("bf16"), "q8 or q4"),
         ("source", Value::Null, "quantization_config.source"),
+        ("source", json!("\u{1b}[31m"), "64 hexadecimal digits"),
+        ("source", json!("g".repeat(64)), "64 hexadecimal digits"),
         ("group_size", json!(16), "quantization_config.group_size"),
         ("quant_method", json!("awq"), "quantization_config"),
     ];
@@ -245,4 +265,55 @@ fn broken_blocks_are_refused() {
     });
     let text = refused(&both);
     assert!(text.contains("is there twice"), "{text}");
+}
+
+/// The index has the names in the files, which say the formats.
+#[test]
+fn shards_of_blocks_are_one_model() {
+    let whole = quantised("qwen3_moe", WeightDtype::Q4);
+    let expected = logits(&load(whole.path()), &rows());
+    let tensors = read(&whole.file("model.safetensors"));
+    let (mut shards, mut index) = ([BTreeMap::new(), BTreeMap::new()], BTreeMap::new());
+    for (at, (name, raw)) in tensors.into_iter().enumerate() {
+        index.insert(name.clone(), format!("model-{}.safetensors", at % 2));
+        shards[at % 2].insert(name, raw);
+    }
+    fs::remove_file(whole.file("model.safetensors")).unwrap();
+    for (at, shard) in shards.iter().enumerate() {
+        fs::write(whole.file(&format!("model-{at}.safetensors")), encode(shard)).unwrap();
+    }
+    let index = json!({ "weight_map": index }).to_string();
+    fs::write(whole.file("model.safetensors.index.json"), index).unwrap();
+    let checkpoint = Checkpoint::open(whole.path()).unwrap();
+    assert_eq!(checkpoint.leftovers(), []);
+    assert_eq!(logits(&load(whole.path()), &rows()), expected);
+}
+
+/// Experts are as wide in a proxy as the widest of their tensors.
+#[test]
+fn a_proxy_has_the_bytes_that_are_forecast() {
+    let widened = Copy::of("gpt_oss").tensors(|tensors| {
+        let halves = tensors.values_mut().filter(|raw| raw.dtype == Dtype::BF16);
+        halves.for_each(|raw| {
+            let widen = |half: &[u8; 2]| [0, 0, half[0], half[1]];
+            raw.bytes = raw.bytes.as_chunks::<2>().0.iter().flat_map(widen).collect();
+            raw.dtype = Dtype::F32;
+        });
+    });
+    let mut all: Vec<(&str, Copy)> =
+        TINY.iter().map(|&name| (name, quantised(name, WeightDtype::Q4))).collect();
+    all.push(("gpt_oss in f32", quantised_copy(widened, WeightDtype::Q4)));
+    all.extend(TINY.map(|name| (name, Copy::of(name))));
+    for (name, copy) in all {
+        let checkpoint = Checkpoint::open(copy.path()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("proxy");
+        let all =
+            |layer: &MoeLayer| keep(layer.n_experts, &(0..layer.n_experts).collect::<Vec<_>>());
+        let plan = plan(&checkpoint, RouterRule::DropRows, all);
+        write_proxy(&checkpoint, &plan, &out, &mut copies).unwrap();
+        let proxy = Checkpoint::open(&out).unwrap();
+        assert_eq!(checkpoint.bytes_in_proxy(), proxy.bytes(), "{name}");
+        assert_eq!(checkpoint.expert_bytes(), proxy.expert_bytes(), "{name}");
+    }
 }

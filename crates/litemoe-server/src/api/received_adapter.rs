@@ -83,8 +83,8 @@ pub(crate) async fn store(
     let _turn = adapters.turn().await;
     let owner = Owner::App(app.name.clone());
     let keep = move || {
-        apps.adapters.load(&dir).map_err(|reason| refused(&name, &reason))?;
-        let foundation = apps.adapters.foundation().to_owned();
+        let loaded = apps.adapters.load(&dir).map_err(|reason| refused(&name, &reason))?;
+        let foundation = loaded.foundation;
         let (plan, metrics) =
             mounted.map_or((None, Value::Null), |mounted| (mounted.plan, mounted.metrics));
         let provenance = Provenance { foundation, plan, data: None, metrics };

@@ -9,20 +9,21 @@ use litemoe_registry::{
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 
+use crate::{FittingAdapter, FoundationId};
+
 /// Adapters that are loaded at the same time.
 const MAX_LOADS: usize = 2;
 
 /// Loads the adapter of a directory for the served foundation. The error is shown to the app that uploads an adapter, so
 /// it must not name files of the machine.
-pub(crate) type Loader = Arc<dyn Fn(&Path) -> Result<MountedAdapter, String> + Send + Sync>;
+pub(crate) type Loader = Arc<dyn Fn(&Path) -> Result<FittingAdapter, String> + Send + Sync>;
 
 /// Adapters of a registry that are made for the served foundation. Each generation is loaded when it is first used, so
 /// that what is stored, replaced and removed is served, replaced and gone at once; requests that run keep the one that
 /// they began with.
 pub(crate) struct StoredAdapters {
     registry: Registry,
-    /// Fingerprint of the served foundation.
-    foundation: String,
+    foundation: FoundationId,
     layers: Vec<MoeLayer>,
     loader: Loader,
     bounds: AdapterBounds,
@@ -65,7 +66,7 @@ pub(crate) enum LoadError {
 impl StoredAdapters {
     pub(crate) fn new(
         registry: Registry,
-        foundation: String,
+        foundation: FoundationId,
         layers: Vec<MoeLayer>,
         loader: Loader,
         bounds: AdapterBounds,
@@ -76,7 +77,7 @@ impl StoredAdapters {
 
     /// Fingerprint of the served foundation.
     pub(crate) fn foundation(&self) -> &str {
-        &self.foundation
+        &self.foundation.fingerprint
     }
 
     /// The adapter that an app means by a name, if it is made for the foundation.
@@ -101,14 +102,14 @@ impl StoredAdapters {
     }
 
     fn is_served(&self, adapter: &StoredAdapter) -> bool {
-        adapter.provenance.foundation == self.foundation
+        self.foundation.takes(&adapter.provenance.foundation)
     }
 
     /// Loads the adapter of a directory, and checks that it fits the foundation.
-    pub(crate) fn load(&self, dir: &Path) -> Result<MountedAdapter, String> {
-        let mounted = (self.loader)(dir)?;
-        mounted.check_routing(&self.layers).map_err(|error| error.to_string())?;
-        Ok(mounted)
+    pub(crate) fn load(&self, dir: &Path) -> Result<FittingAdapter, String> {
+        let adapter = (self.loader)(dir)?;
+        adapter.mounted.check_routing(&self.layers).map_err(|error| error.to_string())?;
+        Ok(adapter)
     }
 
     /// Waits until an adapter may be loaded: each load takes memory, and a forward pass.
@@ -158,9 +159,9 @@ impl StoredAdapters {
         let this = self.clone();
         let read = move || this.registry.read_adapter(&owner, &name, |dir| this.load(dir));
         let read = spawn_blocking(read).await.map_err(|_| LoadError::Panicked)?;
-        let (adapter, mounted) = read.map_err(LoadError::Registry)?;
+        let (adapter, loaded) = read.map_err(LoadError::Registry)?;
         match adapter.generation {
-            found if found == generation => Ok(Arc::new(mounted.map_err(LoadError::Unfit)?)),
+            found if found == generation => Ok(Arc::new(loaded.map_err(LoadError::Unfit)?.mounted)),
             by => Err(LoadError::Replaced { by, bytes: bytes_of(&adapter.files) }),
         }
     }

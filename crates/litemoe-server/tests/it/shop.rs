@@ -12,7 +12,7 @@ use axum::http::{Request, Response};
 use litemoe_registry::{
     AppName, NewAdapter, Owner, Provenance, Registry, Settings, StoredAdapter, Usage,
 };
-use litemoe_server::{Proxies, Server, ServerOptions};
+use litemoe_server::{FittingAdapter, Proxies, Server, ServerOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -180,7 +180,7 @@ pub(crate) fn server(
         }
         match dir.join("bad").exists() {
             true => Err("it has a bad file".to_owned()),
-            false => Ok(adapter()),
+            false => Ok(FittingAdapter { mounted: adapter(), foundation: FOUNDATION.to_owned() }),
         }
     };
     let server = Server::new("toy", toy, tokenizer(), options).unwrap();

@@ -191,6 +191,7 @@ impl Work for EvalArgs {
         let dtype = self.weights.of(&opened.checkpoint);
         let cache_dtype = self.cache.or_default(dtype, opened.checkpoint.config());
         if let Some(reference) = self.reference_dtype {
+            opened.checkpoint.expect_unquantised("a --reference-dtype")?;
             check_reference(reference, dtype, cache_dtype)?;
         }
         let rows = TestRows::read(

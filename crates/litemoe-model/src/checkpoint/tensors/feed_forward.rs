@@ -1,8 +1,7 @@
 use litemoe_core::{LayerId, StackOrder};
 
 use super::{Expected, Wanted};
-use crate::checkpoint::expert_tensors::order_of;
-use crate::checkpoint::stored::{MXFP4_BLOCK, StoredTensors};
+use crate::checkpoint::stored::{MXFP4_BLOCK, StoredDtype, StoredTensor, StoredTensors};
 use crate::config::{MoeConfig, NetworkConfig, RouterKind};
 use crate::families::family::Names;
 
@@ -10,6 +9,14 @@ use crate::families::family::Names;
 /// shapes are ambiguous when `d_model = 2 * d_expert`.
 pub(crate) fn is_stacked(stored: &StoredTensors, block: LayerId, names: &Names) -> bool {
     stored.contains_key(&*names.path(block, names.stacks[0]))
+}
+
+/// Order of gate and up in a fused tensor: in blocks, which are runs of inputs, always rows.
+pub(crate) fn order_of(gate_up: &StoredTensor, names: &Names) -> StackOrder {
+    match gate_up.dtype {
+        StoredDtype::Blocks(_) => StackOrder::Rows,
+        _ => names.stack_order,
+    }
 }
 
 /// Whether the fused expert tensors are MXFP4.

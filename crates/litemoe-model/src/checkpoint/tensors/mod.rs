@@ -9,7 +9,7 @@ use crate::checkpoint::stored::StoredTensors;
 use crate::config::{FeedForwardConfig, ModelConfig, NormKind};
 use crate::families::family::Names;
 
-pub(crate) use feed_forward::{is_quantised, is_stacked};
+pub(crate) use feed_forward::{is_quantised, is_stacked, order_of};
 
 pub(crate) const HEAD: &str = "lm_head";
 

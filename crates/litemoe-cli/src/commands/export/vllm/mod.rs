@@ -102,7 +102,6 @@ impl VllmArgs {
             let (model, rule) = (self.model.clone(), plan.options.router);
             return Err(Refused::OwnRouter { model, rule }.into());
         }
-        checkpoint.expect_unquantised("an export for vLLM")?;
         VLLM.check(checkpoint, adapters)?;
         let sglang = match SGLANG.check(checkpoint, adapters) {
             Ok(()) => ServerRecord::Script(SGLANG_SCRIPT.to_owned()),
@@ -130,6 +129,7 @@ impl Work for VllmArgs {
         let (_lock, inputs) = self.lock(&dirs)?;
         let plan = self.plan.as_deref().map(artefact::read::<Plan>).transpose()?;
         let checkpoint = model::open(&self.model)?;
+        checkpoint.expect_unquantised("an export for vLLM")?;
         model::note_leftovers(&checkpoint);
         let adapters = dirs.into_iter();
         let adapters =

@@ -49,6 +49,7 @@ pub(super) struct Layer {
     pub(super) n_experts: usize,
     pub(super) top_k: usize,
     pub(super) d_expert: usize,
+    /// Bytes of an expert, in bf16 where it is quantised, as a proxy has it.
     pub(super) expert_bytes: u64,
 }
 
@@ -85,7 +86,7 @@ impl<'a> Inspected<'a> {
             parameters: sizes.total.parameters,
             active_parameters: sizes.active_parameters(checkpoint.moe_layers()),
             bytes: sizes.total.bytes,
-            expert_bytes: checkpoint.expert_bytes(),
+            expert_bytes: sizes.part(Part::Experts).bytes,
             parts: sizes.parts.clone(),
             layers: checkpoint.moe_layers().iter().map(|l| (l.id, Layer::of(l))).collect(),
             leftovers: checkpoint.leftovers(),

@@ -39,12 +39,12 @@ impl AddAssign for Size {
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
     pub(super) total: Size,
-    /// As a proxy would have it, like those of layers.
+    /// As a proxy of all experts has it.
     total_in_proxy: Size,
     pub(super) parts: BTreeMap<Part, Size>,
     pub(super) dtypes: BTreeSet<&'static str>,
     blocks: BTreeSet<LayerId>,
-    /// Routed experts per layer.
+    /// Routed experts per layer, as a proxy has them.
     experts: BTreeMap<LayerId, Size>,
     routers: BTreeMap<LayerId, Size>,
 }
@@ -54,9 +54,7 @@ impl Sizes {
         let mut sizes = Self::default();
         for tensor in checkpoint.stored_parts() {
             let size = Size { parameters: tensor.parameters, bytes: tensor.bytes };
-            let in_proxy = Size { bytes: tensor.proxy_bytes(), ..size };
             sizes.total += size;
-            sizes.total_in_proxy += in_proxy;
             *sizes.parts.entry(tensor.part).or_default() += size;
             sizes.dtypes.insert(tensor.dtype);
             sizes.blocks.extend(tensor.block);
@@ -66,7 +64,13 @@ impl Sizes {
                 _ => continue,
             };
             if let Some(layer) = tensor.block {
-                *by_layer.entry(layer).or_default() += in_proxy;
+                *by_layer.entry(layer).or_default() += size;
+            }
+        }
+        sizes.total_in_proxy = Size { bytes: checkpoint.bytes_in_proxy(), ..sizes.total };
+        for layer in checkpoint.moe_layers() {
+            if let Some(experts) = sizes.experts.get_mut(&layer.id) {
+                experts.bytes = layer.n_experts as u64 * layer.expert_bytes;
             }
         }
         sizes
@@ -77,7 +81,7 @@ impl Sizes {
         self.blocks.len()
     }
 
-    fn part(&self, part: Part) -> Size {
+    pub(super) fn part(&self, part: Part) -> Size {
         self.parts.get(&part).copied().unwrap_or_default()
     }
 
