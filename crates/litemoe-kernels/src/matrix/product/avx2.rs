@@ -113,17 +113,17 @@ fn int8_rows<const N: usize, const FOUR_BITS: bool>(
     }
     let mut sums = [[_mm256_setzero_ps(); 2]; N];
     for (block, (lines, scales)) in lines.chunks_exact(bits.lines()).zip(scales).enumerate() {
-        lines.iter().for_each(prefetch);
+        let products = if FOUR_BITS {
+            four_bits(lines.first_chunk().expect("a block").each_ref(), block, &rows)
+        } else {
+            eight_bits(lines.first_chunk().expect("a block").each_ref(), block, &rows)
+        };
         let scales = wide(scales);
-        for half in 0..2 {
-            let products = if FOUR_BITS {
-                four_bits(lines, half, block, &rows)
-            } else {
-                eight_bits(lines, half, block, &rows)
-            };
-            for ((sums, products), row) in sums.iter_mut().zip(products).zip(rows) {
-                let scale = _mm256_mul_ps(scales[half], _mm256_set1_ps(row[block].scale));
-                sums[half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, sums[half]);
+        for ((sums, products), row) in sums.iter_mut().zip(products).zip(rows) {
+            let factor = _mm256_set1_ps(row[block].scale);
+            for ((sum, products), scale) in sums.iter_mut().zip(products).zip(scales) {
+                let scale = _mm256_mul_ps(scale, factor);
+                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, *sum);
             }
         }
     }
@@ -132,24 +132,29 @@ fn int8_rows<const N: usize, const FOUR_BITS: bool>(
     }
 }
 
-/// Σ integer·x over a block, of half a panel. Products of magnitudes: two are at most 2 · 128 · 127, which 16 bits hold.
+/// Σ integer·x over a block. Products of magnitudes: two are at most 2 · 128 · 127, which 16 bits hold.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn eight_bits<const N: usize>(
-    lines: &[Line],
-    half: usize,
+    lines: [&Line; Bits::Eight.lines()],
     block: usize,
     rows: &[&[Int8Block]; N],
-) -> [__m256i; N] {
+) -> [[__m256i; 2]; N] {
     let (sign, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
-    let mut products = [_mm256_setzero_si256(); N];
-    for (at, line) in lines.iter().enumerate() {
-        let weights = _mm256_xor_si256(load(line)[half], sign);
-        let magnitudes = _mm256_abs_epi8(weights);
+    let mut products = [[_mm256_setzero_si256(); 2]; N];
+    for (at, line) in lines.into_iter().enumerate() {
+        prefetch(line);
+        let [first, second] = load(line);
+        let weights = [_mm256_xor_si256(first, sign), _mm256_xor_si256(second, sign)];
+        let magnitudes = [_mm256_abs_epi8(weights[0]), _mm256_abs_epi8(weights[1])];
         for (products, row) in products.iter_mut().zip(rows) {
-            let x = _mm256_sign_epi8(_mm256_set1_epi32(row[block].four(at)), weights);
-            let pairs = _mm256_maddubs_epi16(magnitudes, x);
-            *products = _mm256_add_epi32(*products, _mm256_madd_epi16(pairs, ones));
+            let x = _mm256_set1_epi32(row[block].four(at));
+            for half in 0..2 {
+                let signed = _mm256_sign_epi8(x, weights[half]);
+                let pairs = _mm256_maddubs_epi16(magnitudes[half], signed);
+                let pairs = _mm256_madd_epi16(pairs, ones);
+                products[half] = _mm256_add_epi32(products[half], pairs);
+            }
         }
     }
     products
@@ -159,27 +164,31 @@ fn eight_bits<const N: usize>(
 #[inline]
 #[target_feature(enable = "avx2")]
 fn four_bits<const N: usize>(
-    lines: &[Line],
-    half: usize,
+    lines: [&Line; Bits::Four.lines()],
     block: usize,
     rows: &[&[Int8Block]; N],
-) -> [__m256i; N] {
+) -> [[__m256i; 2]; N] {
     let (mask, ones) = (_mm256_set1_epi8(0xf), _mm256_set1_epi16(1));
-    let mut pairs = [_mm256_setzero_si256(); N];
-    for (at, line) in lines.iter().enumerate() {
-        let line = load(line)[half];
-        let low = _mm256_and_si256(line, mask);
-        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(line), mask);
-        for (pairs, row) in pairs.iter_mut().zip(rows) {
-            let x = &row[block];
-            let of_low = _mm256_maddubs_epi16(low, _mm256_set1_epi32(x.four(at)));
-            let of_high = _mm256_maddubs_epi16(high, _mm256_set1_epi32(x.four(at + 4)));
-            *pairs = _mm256_add_epi16(*pairs, _mm256_add_epi16(of_low, of_high));
+    let mut pairs = [[_mm256_setzero_si256(); 2]; N];
+    for (at, line) in lines.into_iter().enumerate() {
+        prefetch(line);
+        for (half, line) in load(line).into_iter().enumerate() {
+            let low = _mm256_and_si256(line, mask);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(line), mask);
+            for (pairs, row) in pairs.iter_mut().zip(rows) {
+                let x = &row[block];
+                let of_low = _mm256_maddubs_epi16(low, _mm256_set1_epi32(x.four(at)));
+                let of_high = _mm256_maddubs_epi16(high, _mm256_set1_epi32(x.four(at + 4)));
+                let both = _mm256_add_epi16(of_low, of_high);
+                pairs[half] = _mm256_add_epi16(pairs[half], both);
+            }
         }
     }
     for (pairs, row) in pairs.iter_mut().zip(rows) {
         let offset = _mm256_set1_epi32(-Bits::Four.offset() * row[block].sum);
-        *pairs = _mm256_add_epi32(_mm256_madd_epi16(*pairs, ones), offset);
+        for pairs in pairs {
+            *pairs = _mm256_add_epi32(_mm256_madd_epi16(*pairs, ones), offset);
+        }
     }
     pairs
 }
