@@ -5,9 +5,10 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::operands::{Bf16Product, Int8Product};
+use super::portable::high;
 use crate::matrix::activations::Int8Block;
 use crate::matrix::columns::Columns;
-use crate::matrix::layout::{Bits, LANES, Line};
+use crate::matrix::layout::{BLOCK, Bits, LANES, Line};
 
 /// Distance of the prefetch, in lines: 3 KiB.
 const AHEAD: usize = 48;
@@ -15,8 +16,8 @@ const AHEAD: usize = 48;
 /// Lanes of a register: half a line.
 const HALF: usize = LANES / 2;
 
-/// Calls a function with 4 rows at once, then with those that are left: weights are unpacked once for all of them, and their sums
-/// fit the registers.
+/// Calls a function with 4 rows at once, then with those that are left: weights are unpacked once for all of them, and their
+/// sums fit the registers.
 macro_rules! by_rows {
     ($to:expr, |$row:ident, $n:ident| $body:expr) => {
         let mut $row = 0;
@@ -40,10 +41,10 @@ macro_rules! by_rows {
 
 pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
     // Widened once for all panels.
-    let width = product.n_blocks * product.row(0).first().map_or(0, |block| block.len());
+    let width = product.n_blocks * BLOCK;
     let mut x = Vec::with_capacity(columns.n_rows() * width);
     for row in 0..columns.n_rows() {
-        x.extend(product.row(row).as_flattened().iter().map(|input| input.to_f32()));
+        x.extend(product.row(row).as_flattened().iter().map(|input| high(input.to_bits())));
     }
     for panel in columns.panels() {
         by_rows!(columns.n_rows(), |row, N| {

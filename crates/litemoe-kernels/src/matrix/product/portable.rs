@@ -24,7 +24,7 @@ pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
 }
 
 /// A bf16 is the upper half of an f32.
-fn high(bits: u16) -> f32 {
+pub(super) fn high(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
