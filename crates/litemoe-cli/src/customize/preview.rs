@@ -71,7 +71,7 @@ struct ProxyPreview {
     dir: PathBuf,
     /// Experts that a layer keeps, at most.
     kept_per_layer: usize,
-    /// Bytes of the routed experts as stored.
+    /// Bytes of the routed experts, as a proxy has them.
     expert_bytes: u64,
     foundation_expert_bytes: u64,
     /// Bytes of the adapter's file.

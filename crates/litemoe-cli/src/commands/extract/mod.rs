@@ -55,7 +55,7 @@ pub(crate) struct Extracted {
     peak_bytes: Peak,
 }
 
-/// Bytes of the routed experts as stored.
+/// Bytes of the routed experts, as a proxy has them.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ExpertBytes {
     pub(crate) foundation: u64,

@@ -26,7 +26,7 @@ pub(super) struct PlanView {
     layers: BTreeMap<LayerId, LayerView>,
 }
 
-/// Bytes of the routed experts as stored.
+/// Bytes of the routed experts, as a proxy has them.
 #[derive(Serialize)]
 struct Bytes {
     kept: u64,
