@@ -23,6 +23,9 @@ const DEFAULT_KILLS: usize = 10;
 /// Longest time from the start to a kill.
 const MAX_TIME: Duration = Duration::from_millis(250);
 
+/// Names and contents of an adapter's files.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// An answer: status and body.
 pub(crate) type Answer = (u16, Value);
 
@@ -174,7 +177,7 @@ fn a_quantized_model_serves_the_adapters_of_the_original() {
     bench.tune("quantized", "own", &[]);
     let own = files_of(&bench.path("own"));
     let bench = Arc::new(bench);
-    let put = |sent: &[(&str, &[(String, Vec<u8>)])]| {
+    let put = |sent: &[(&str, &Files)]| {
         let server = Served::of(bench.clone(), &["--registry", "apps", "--no-jobs"], None);
         let client = Client { address: server.address().to_owned(), key: key.clone() };
         for (name, files) in sent {

@@ -13,14 +13,17 @@ use crate::matrix::layout::{BLOCK, Bits, LANES, Line};
 /// Distance of the prefetch, in lines: 3 KiB.
 const AHEAD: usize = 48;
 
+/// Rows that are widened at a time.
+const WIDENED: usize = 64;
+
 /// Lanes of a register: half a line.
 const HALF: usize = LANES / 2;
 
 /// Calls a function with 4 rows at once, then with those that are left: weights are unpacked once for all of them, and their
 /// sums fit the registers.
 macro_rules! by_rows {
-    ($to:expr, |$row:ident, $n:ident| $body:expr) => {
-        let mut $row = 0;
+    ($from:expr, $to:expr, |$row:ident, $n:ident| $body:expr) => {
+        let mut $row = $from;
         while $row < $to {
             macro_rules! run {
                 ($count:literal) => {{
@@ -40,18 +43,21 @@ macro_rules! by_rows {
 }
 
 pub(super) fn bf16(product: &Bf16Product<'_>, columns: &mut Columns<'_>) {
-    // Widened once for all panels.
-    let width = product.n_blocks * BLOCK;
-    let mut x = Vec::with_capacity(columns.n_rows() * width);
-    for row in 0..columns.n_rows() {
-        x.extend(product.row(row).as_flattened().iter().map(|input| high(input.to_bits())));
-    }
-    for panel in columns.panels() {
-        by_rows!(columns.n_rows(), |row, N| {
-            let rows = std::array::from_fn(|at| &x[(row + at) * width..][..width]);
-            // SAFETY: `InstructionSet::Avx2` is used only where these features are.
-            unsafe { bf16_rows::<N>(product.panel(panel), rows, [row, panel], columns) };
-        });
+    let (width, n_rows) = (product.n_blocks * BLOCK, columns.n_rows());
+    let mut x = Vec::with_capacity(n_rows.min(WIDENED) * width);
+    for first in (0..n_rows).step_by(WIDENED) {
+        let end = n_rows.min(first + WIDENED);
+        x.clear();
+        for row in first..end {
+            x.extend(product.row(row).as_flattened().iter().map(|input| high(input.to_bits())));
+        }
+        for panel in columns.panels() {
+            by_rows!(first, end, |row, N| {
+                let rows = std::array::from_fn(|at| &x[(row - first + at) * width..][..width]);
+                // SAFETY: `InstructionSet::Avx2` is used only where these features are.
+                unsafe { bf16_rows::<N>(product.panel(panel), rows, [row, panel], columns) };
+            });
+        }
     }
 }
 
@@ -86,7 +92,7 @@ fn bf16_rows<const N: usize>(
 
 pub(super) fn int8(product: &Int8Product<'_>, columns: &mut Columns<'_>) {
     for panel in columns.panels() {
-        by_rows!(columns.n_rows(), |row, N| {
+        by_rows!(0, columns.n_rows(), |row, N| {
             // SAFETY: `InstructionSet::Avx2` is used only where these features are.
             unsafe {
                 match product.weights.bits {
