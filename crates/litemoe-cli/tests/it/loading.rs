@@ -1,13 +1,15 @@
 //! `litemoe serve` while the model is loaded, and its log as JSON.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -52,9 +54,18 @@ impl Waiting {
         }
     }
 
-    /// Lets the server read its file.
-    fn feed(&self) {
-        fs::write(&self.pipe, &self.contents).expect("it is read");
+    /// Lets the server read its file, unless it ends before.
+    fn feed(&mut self) {
+        let (begin, flags) = (Instant::now(), OFlags::NONBLOCK.bits().cast_signed());
+        loop {
+            match OpenOptions::new().write(true).custom_flags(flags).open(&self.pipe) {
+                Ok(mut pipe) => return pipe.write_all(&self.contents).expect("it is read"),
+                Err(_) if self.child.try_wait().expect("asked").is_some() => return,
+                // Nobody reads it yet.
+                Err(error) => assert!(begin.elapsed() < LONG, "{error}"),
+            }
+            sleep(Duration::from_millis(5));
+        }
     }
 
     fn signal(&self, name: &str) {
