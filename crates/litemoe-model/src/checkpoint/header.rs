@@ -15,7 +15,8 @@ use safetensors::Dtype;
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::checkpoint::stored::{BlockDtype, StoredDtype, StoredTensor, StoredTensors, WeightFile};
+use crate::checkpoint::block_dtype::BlockDtype;
+use crate::checkpoint::stored::{StoredDtype, StoredTensor, StoredTensors, WeightFile};
 use crate::json::for_each_member;
 use crate::{ModelError, Origin};
 

@@ -1,5 +1,6 @@
 //! Checkpoint: a model directory with its configuration, weight files and expert layout.
 
+pub(crate) mod block_dtype;
 pub(crate) mod expert_part;
 pub(crate) mod expert_tensors;
 pub(crate) mod experts;
@@ -12,6 +13,7 @@ pub(crate) mod origin;
 pub(crate) mod packed_as;
 pub(crate) mod parts;
 pub(crate) mod quantised;
+mod quantised_tensors;
 pub(crate) mod stored;
 pub(crate) mod tensors;
 pub(crate) mod weight_files;

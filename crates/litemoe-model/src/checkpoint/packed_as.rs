@@ -1,7 +1,8 @@
 use litemoe_core::WeightDtype;
 
+use super::block_dtype::BlockDtype;
 use super::parts::MXFP4;
-use super::stored::BlockDtype;
+
 use super::tensors::RELATIVE_BIAS;
 use crate::{Part, StoredPart};
 

@@ -8,9 +8,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::{bf16, f16};
 use litemoe_core::WeightDtype;
 use litemoe_files::MappedFile;
-use litemoe_kernels::{BLOCK_VALUES, block_bytes, dequantise};
+use litemoe_kernels::{BLOCK_VALUES, dequantise};
 use safetensors::Dtype;
 
+use crate::checkpoint::block_dtype::BlockDtype;
 use crate::{ModelError, Origin};
 
 /// Tensors of a checkpoint by name.
@@ -31,47 +32,10 @@ pub(crate) enum StoredDtype {
     F64,
     /// Raw bytes: MXFP4 blocks and scales.
     U8,
-    /// Blocks of 32 values of a row, see [`block_bytes`].
+    /// Blocks of 32 values of a row, see [`litemoe_kernels::block_bytes`].
     Blocks(BlockDtype),
     /// A format that no weight is read from; leftovers may have it.
     Other(Dtype),
-}
-
-/// Quantised number format of stored weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BlockDtype {
-    Q8,
-    Q4,
-}
-
-impl BlockDtype {
-    pub(crate) const ALL: [Self; 2] = [Self::Q8, Self::Q4];
-
-    /// `None` for formats without blocks.
-    pub(crate) fn of(dtype: WeightDtype) -> Option<Self> {
-        Self::ALL.into_iter().find(|blocks| blocks.weights() == dtype)
-    }
-
-    /// The format in memory.
-    pub(crate) fn weights(self) -> WeightDtype {
-        match self {
-            Self::Q8 => WeightDtype::Q8,
-            Self::Q4 => WeightDtype::Q4,
-        }
-    }
-
-    /// End of the names of its tensors in files, which hold bytes `[…, blocks, bytes of a block]`.
-    pub(crate) fn suffix(self) -> &'static str {
-        match self {
-            Self::Q8 => "_q8_0",
-            Self::Q4 => "_q4_0",
-        }
-    }
-
-    /// Bytes of a block of 32 values.
-    pub(crate) fn block_bytes(self) -> usize {
-        block_bytes(self.weights()).expect("a format with blocks")
-    }
 }
 
 impl StoredDtype {

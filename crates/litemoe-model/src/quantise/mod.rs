@@ -11,8 +11,8 @@ use litemoe_kernels::can_pack;
 use serde_json::{Map, Value, json};
 
 use self::tensor::{QuantisedTensor, tensors};
+use crate::checkpoint::block_dtype::BlockDtype;
 use crate::checkpoint::quantised::{KEY, Quantised};
-use crate::checkpoint::stored::BlockDtype;
 use crate::config::read::file::CONFIG_LIMITS;
 use crate::fuse::holds_only_model;
 use crate::json::read_json;

@@ -5,9 +5,10 @@ use burn::tensor::Device;
 use litemoe_core::{LayerId, MoeLayer};
 use litemoe_kernels::{BLOCK_VALUES, LinearWeight};
 
+use crate::checkpoint::block_dtype::BlockDtype;
 use crate::checkpoint::expert_tensors::ExpertMatrix;
 use crate::checkpoint::matrix_rows::MatrixRows;
-use crate::checkpoint::stored::{BlockDtype, StoredDtype, StoredTensor};
+use crate::checkpoint::stored::{StoredDtype, StoredTensor};
 use crate::checkpoint::tensors::{is_quantised, is_stacked};
 use crate::proxy::file::ProxyFile;
 use crate::{Checkpoint, ModelError};

@@ -97,7 +97,14 @@ impl simd::Task for Packing<'_, '_> {
             PackedFormat::Q4 => Bits::Four.lines(),
         };
         if let PanelRows::Blocks(rows) = rows {
-            return blocks::copy(rows, panel);
+            let bits = match panel.format {
+                PackedFormat::Q8 => Bits::Eight,
+                PackedFormat::Q4 => Bits::Four,
+                PackedFormat::Bf16 => unreachable!("bf16 has no blocks"),
+            };
+            let unfit = blocks::copy(rows, bits, panel.lines, panel.scales);
+            panel.unfit = unfit.map(|lane| panel.index * LANES + lane);
+            return;
         }
         let mut pairs = Aligned([[0; LANES]; LANES]);
         let mut block = Aligned([[0f32; LANES]; BLOCK]);
