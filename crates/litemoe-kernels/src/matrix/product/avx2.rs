@@ -13,8 +13,8 @@ use crate::matrix::layout::{BLOCK, Bits, LANES, Line};
 /// Distance of the prefetch, in lines: 3 KiB.
 const AHEAD: usize = 48;
 
-/// Rows that are widened at a time.
-const WIDENED: usize = 64;
+/// Rows that are widened at a time: few, so that gradients of a vocabulary take little memory.
+const WIDENED: usize = 16;
 
 /// Lanes of a register: half a line.
 const HALF: usize = LANES / 2;
