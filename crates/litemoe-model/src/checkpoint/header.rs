@@ -177,8 +177,15 @@ impl<'a> Header<'a> {
 
 /// A tensor's name without the end that says that its bytes are blocks.
 pub(crate) fn path_of(name: &str) -> &str {
-    let paths = BlockDtype::ALL.into_iter().find_map(|blocks| name.strip_suffix(blocks.suffix()));
-    paths.unwrap_or(name)
+    in_blocks(name).map_or(name, |(_, path)| path)
+}
+
+/// Format and path that a name says.
+fn in_blocks(name: &str) -> Option<(BlockDtype, &str)> {
+    BlockDtype::ALL.into_iter().find_map(|blocks| {
+        let path = name.strip_suffix(blocks.suffix())?;
+        Some((blocks, path))
+    })
 }
 
 /// Format and path of a tensor whose bytes are [blocks](litemoe_kernels::block_bytes), `[…, rows, blocks, bytes]`.
@@ -187,11 +194,7 @@ fn blocks_of<'a>(
     name: &'a str,
     shape: &[usize],
 ) -> Option<(BlockDtype, &'a str)> {
-    let found = BlockDtype::ALL.into_iter().find_map(|blocks| {
-        let path = name.strip_suffix(blocks.suffix())?;
-        Some((blocks, path))
-    });
-    found.filter(|(blocks, _)| {
+    in_blocks(name).filter(|(blocks, _)| {
         let [_, .., _, bytes] = *shape else { return false };
         let is_filled = shape.iter().all(|&size| size > 0);
         dtype == StoredDtype::U8 && shape.len() > 2 && is_filled && bytes == blocks.block_bytes()
